@@ -1,4 +1,4 @@
-"""Command line: train, inspect, check and run bundles, calibrate and compare chips."""
+"""Command line: train classifiers, inspect, check and run bundles, calibrate and compare chips."""
 
 from brainhw.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Condition under which a command shows its progress."""
+"""Condition under which a command shows a progress bar."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["wants_bar"]
 
 def wants_bar(quiet: bool) -> bool:
     """Return whether the standard error is a terminal and ``--quiet`` was not given."""
-    # A file or a log would fill with copies of the bar.
+    # In a file or a log, every update of the bar would be a new line.
     return not quiet and sys.stderr is not None and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""Command that fits the tables of a bench and writes a measured chip."""
+"""Command that fits tables of measurements and writes a measured chip."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from brainhw.silicon.measured_file import TAG, is_measured
 
 __all__ = ["calibrate"]
 
-# How files of the formats of a figure begin.
+# First bytes of PNG, PDF and SVG files.
 _PICTURES = (b"\x89PNG", b"%PDF", b"<?xml", b"<svg")
 
 
@@ -39,13 +39,13 @@ def calibrate(
     name: str | None,
     quiet: bool = False,
 ) -> Result:
-    """Fit the tables, and write the chip and the figure."""
+    """Fit the tables, and write the measured chip and the figure."""
     call = "calibrate"
     if (family is None) == (chip is None):
         fault = "neither" if family is None else "both"
         raise ValueError(f"{call}: give one of --family and --chip; got {fault}. Use --family h1v1, for example.")
     start: ChipSpec | str = str(family) if chip is None else _spec(chip, call)
-    # Before the fit, which takes a while.
+    # Check the output files before the fit, which takes a while.
     _check_targets(out, figure, [*tables, *([] if chip is None else [chip])], call)
     if figure is not None:
         figure_format(figure, call=call)
@@ -63,7 +63,7 @@ def calibrate(
             name=name,
             progress=wants_bar(quiet),
         )
-    # Columns that were not used, for instance.
+    # Warnings report, for example, columns that were not used.
     notes = tuple(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
     if out is not None:
         result.measured.save(out)
@@ -143,7 +143,7 @@ def _spec(path: str, call: str) -> ChipSpec:
 
 
 def _check_targets(out: str | None, figure: str | None, inputs: list[str], call: str) -> None:
-    """Refuse to write over an input, over the other output, or over a file of another kind: the lab's data."""
+    """Raise if an output file is an input, the other output, or a file of another kind, such as data."""
     held = {os.path.realpath(path): path for path in inputs}
     for option, target in (("--out", out), ("--figure", figure)):
         if target is None:
@@ -151,8 +151,8 @@ def _check_targets(out: str | None, figure: str | None, inputs: list[str], call:
         path = check_target(target, call=call)
         if os.path.realpath(target) in held:
             raise ValueError(
-                f"{call}: {option} must be a separate file; got {target!r}, which is also "
-                f"{held[os.path.realpath(target)]!r} of this command. Give another name."
+                f"{call}: {option} must be a separate file; got {target!r}, which this command "
+                f"also uses as {held[os.path.realpath(target)]!r}. Give another name."
             )
         held[os.path.realpath(target)] = target
         if not may_replace(path, (f"{TAG} ".encode(),) if option == "--out" else _PICTURES):

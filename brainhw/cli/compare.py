@@ -36,7 +36,7 @@ def compare(
     labels: str | None = None,
     figure: str | None = None,
 ) -> Result:
-    """Run bundle and bench on the same data, and return where they differ."""
+    """Run the bundle and the bench on the same data, and return their differences."""
     call = "compare"
     if (chip is None) == (device is None):
         fault = "neither" if chip is None else "both"
@@ -44,7 +44,7 @@ def compare(
             f"{call}: give one of CHIP and --device; got {fault}. Write BUNDLE lab.chip DATA, for example."
         )
     if figure is not None:
-        # Before the bench runs, which takes a while.
+        # Check the file before the bench runs, which takes a while.
         check_target(figure, call=call)
         figure_format(figure, call=call)
     bench = _bench(chip, device, timeout, call)
@@ -56,7 +56,7 @@ def compare(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             found = compare_nets(net, bench, x.swapaxes(0, 1), y, n_trials=trials, n_classes=n_classes, explain=causes)
-    # On the command line the argument is an option.
+    # On the command line, the argument n_classes is the option --classes.
     notes = tuple(
         str(one.message).replace("give n_classes=", "give --classes ")
         for one in caught
@@ -64,7 +64,7 @@ def compare(
     )
     if figure is not None:
         write_figure(figure, found, call=call)
-    # Without a table of neurons one line counts them.
+    # If no table of neurons is shown, one line gives the number of differing neurons.
     n = worst or (10 if neurons else 0)
     differ = sum(int(np.sum(one.unmatched > 0)) for one in found.layers.values())
     of = sum(len(one.unmatched) for one in found.layers.values())
@@ -73,7 +73,7 @@ def compare(
         *(() if n else (f"{differ} of {of} neurons have spikes that do not match (--neurons: table of the worst)",)),
         f"bench: {chip or device}",
     )
-    # Warnings follow the accuracy, the first line where there are labels.
+    # Warnings come after the accuracy, which is the first line if there are labels.
     first = 0 if found.model_accuracy is None else 1
     lines = (*lines[:first], *(f"note: {note}" for note in notes), *lines[first:])
     written = [] if figure is None else [figure]

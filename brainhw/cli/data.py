@@ -15,7 +15,7 @@ from brainhw._files import first_line, open_regular
 __all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
 
-# The likeliest mistake with a network of `train`, which takes encoded recordings.
+# Most likely mistake with a network that `train` made: it takes encoded recordings.
 _RAW = "Raw recordings need the encoding that `train` wrote: run BUNDLE DATA --encoding FILE."
 
 
@@ -33,12 +33,14 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
             raise ValueError(f"{what} must have {n_in} channels, the last axis; got shape {shape}. {_RAW}")
 
     x = _array(path, "x", what, check, required=True)
-    # An overflow in the precision of the bundle is reported below, with its count.
+    # Overflows in the precision of the bundle are counted and reported below.
     with np.errstate(over="ignore", invalid="ignore"):
         x = x.astype(jnp.dtype(dtype))  # NumPy alone does not know bfloat16
     finite = np.isfinite(x)
     if not finite.all():
-        raise ValueError(f"{what} holds {int(np.sum(~finite))} values that are NaN, infinite or too large; clean it.")
+        raise ValueError(
+            f"{what} holds {int(np.sum(~finite))} values that are NaN, infinite or too large. Remove them."
+        )
     return x
 
 
@@ -61,7 +63,7 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
 def read_recordings(
     path: str, *, call: str, labelled: bool = True
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return recordings, their classes (names or whole numbers) and lengths of an .npz file: `x`, `y`, `lengths`."""
+    """Return the arrays `x`, `y` (class names or whole numbers) and `lengths` of an .npz file of recordings."""
     what = f"{call}: the data of {path!r}"
 
     def check(header: Header) -> None:
@@ -83,12 +85,12 @@ def read_recordings(
     y = _array(path, "y", f"{call}: the labels of {path!r}", check_labels, required=labelled)
     x = x.astype(np.float64)
     if not np.isfinite(x).all():
-        raise ValueError(f"{what} holds {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite; clean it.")
+        raise ValueError(f"{what} holds {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite. Remove them.")
     return x, y, read_lengths(path, len(x), x.shape[1] if x.ndim > 2 else 1, call=call)
 
 
 def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str) -> np.ndarray | None:
-    """Return the true steps of each sample, ``lengths`` of an .npz file; ``None`` if it has none."""
+    """Return the ``lengths`` of an .npz file, the number of steps of each sample; ``None`` if it has none."""
     what = f"{call}: the lengths of {path!r}"
 
     def check(header: Header) -> None:
@@ -104,7 +106,7 @@ def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str) -> np.nd
 
 
 def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, required: bool) -> Any:
-    """Return the array of a .npy file, or the one of this name in an .npz file, whose header passes ``check``."""
+    """Return the array of a .npy file, or the array ``name`` of an .npz file, after ``check`` of its header."""
     if not os.path.exists(path):
         raise ValueError(f"{what} cannot be read: the file does not exist.")
     known: list[ValueError] = []
@@ -120,16 +122,17 @@ def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, 
         with open_regular(path) as stream:
             held = ArrayFile(stream)
             if not held.is_archive:
-                # The .npy file of the inputs holds no labels besides.
+                # A .npy file of inputs contains no labels or lengths.
                 if not required:
                     return None
                 name = ""
             if name in held.names:
-                # A small file may claim, and hold compressed, more than any memory: nothing is read before this.
+                # Check the header before reading: a small compressed file may contain an array that does not fit into
+                # memory.
                 checked(held.header(name))
                 return held.read(name, largest=_memory())
     except MemoryError:
-        raise ValueError(f"{what} is too large for the memory here, or damaged.") from None
+        raise ValueError(f"{what} does not fit into the memory of this computer, or is damaged.") from None
     except OSError as error:
         raise ValueError(f"{what} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # NumPy, zipfile and zlib raise different exceptions for a damaged file
@@ -145,8 +148,8 @@ def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, 
 
 
 def _memory() -> int:
-    """Return half of the memory of this machine in bytes: data are copied at least once."""
+    """Return half of the memory of this machine in bytes, because data are copied at least once."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):  # a system without these names
+    except (AttributeError, ValueError, OSError):  # the system does not have these names
         return 2**33

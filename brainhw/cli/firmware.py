@@ -1,4 +1,4 @@
-"""Command that writes the step of a bundle as a C header."""
+"""Command that writes the network of a bundle as a C header."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["firmware"]
 
 
 def firmware(bundle: str, header: str, *, name: str = "net") -> Result:
-    """Write the C header of a bundle, with ``name`` before each name in it."""
+    """Write the C header of a bundle, in which each name has the prefix ``name``."""
     step = read_firmware(bundle)
     step.write_c(header, name)
     data = {

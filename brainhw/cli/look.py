@@ -1,4 +1,4 @@
-"""Commands without data: content of a bundle, and its deployment check."""
+"""Commands that need no data: content of a bundle, and its deployment check."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from brainhw.silicon.measured_file import is_measured, read_measured
 
 __all__ = ["check", "info", "measured_data", "opened"]
 
-_LISTED = 6  # time constants in a row of the table
+_LISTED = 6  # maximum number of time constants in a row of the table
 
 
 @contextlib.contextmanager
 def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
-    """Yield the network of a bundle and the file's checksum, inside its own dt and precision."""
+    """Yield the network of a bundle and the file's checksum; the context sets the bundle's dt and precision."""
     content, checksum = read_bundle(path, call=call)
-    # A network only runs with the dt and precision of its bundle, which the caller cannot know.
+    # A network runs only with the dt and precision of its bundle, which the caller does not know.
     with brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype]):
         yield build_net(content, path, call=call), checksum
 
 
 def info(bundle: str, *, chip: bool = False) -> Result:
-    """Return the content of a bundle or of a measured chip; ``chip`` adds every number of the chip's spec."""
+    """Return the content of a bundle or of a measured chip; with ``chip``, also every number of the chip's spec."""
     if is_measured(bundle):
         return _info_measured(bundle, chip)
     with opened(bundle, call="info") as (net, checksum):
@@ -99,7 +99,7 @@ def _info_measured(path: str, every_number: bool) -> Result:
 
 
 def measured_data(measured: MeasuredChip) -> dict[str, Any]:
-    """Return the measured values of a chip as plain numbers; null where nothing was measured."""
+    """Return the measured values of a chip as plain numbers; values that were not measured are None."""
     spec = measured.spec
     profiles = zip(spec.tau_profiles.values.mantissa, measured.tau.mantissa, strict=True)
     return {
@@ -156,7 +156,7 @@ def _chip(spec: ChipSpec, every_number: bool) -> dict[str, Any]:
 def _in_place(content: BundleContent) -> str:
     if content.known:
         known = sum(int(mask.sum()) for named in content.known.values() for mask in named.values())
-        # Of the time constants and thresholds; the charges of single synapses are not measured.
+        # Count only time constants and thresholds, because the charges of single synapses are not measured.
         values = [value for path in content.layers for value in content.in_place.get(path, {}).items()]
         of = sum(np.size(value.mantissa) for name, value in values if name != MISMATCH)
         return f"a measured chip: {known} of {of} values of neurons measured"

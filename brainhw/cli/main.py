@@ -1,4 +1,4 @@
-"""Run of the command line; each command is imported only when it runs."""
+"""Entry point of the command line; a command is imported only when it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brainhw.cli.parser import COMMANDS, build_parser
 
 __all__ = ["main"]
 
-# As a shell reports a program that the signal SIGINT or SIGPIPE ended.
+# Exit codes that a shell reports for a program that was ended by the signals SIGINT and SIGPIPE.
 _INTERRUPTED, _CLOSED_PIPE = 130, 141
 
 
@@ -23,13 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Words after the name of the program. Default ``sys.argv[1:]``.
+        Command-line arguments after the name of the program. Default ``sys.argv[1:]``.
 
     Returns
     -------
     int
-        0 for success, 1 if a check failed or a file or value is refused, 2 for wrong use, 130 after Ctrl-C, 141 if the
-        reader of the output closed the pipe.
+        0 for success, 1 if a check failed or a file or value is invalid, 2 for an invalid command line, 130 after
+        Ctrl-C, 141 if the program that reads the output closed the pipe.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # A terminal may lack a character of a message.
+            # The encoding of a terminal may lack a character of a message.
             stream.reconfigure(errors="replace")
     try:
         if sys.stdout is None:
@@ -57,19 +57,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refused("interrupted", _INTERRUPTED)
     except Exception as error:
-        # Errors of these classes are written for the reader; others need the name of their class.
+        # Errors of these classes have messages for users. For other errors, also show the name of the class.
         known = isinstance(error, (ValueError, TypeError, RuntimeError, OSError, ImportError))
         return _refused(str(error) if known else f"{type(error).__name__}: {error}", 1)
 
 
 def _program() -> str:
-    """Return the words that started this program: the installed command, or ``python -m brainhw``."""
+    """Return how this program was started: the installed command, or ``python -m brainhw``."""
     name = os.path.basename(sys.argv[0]).removesuffix(".exe")
     return "python -m brainhw" if name in ("__main__.py", "") else name
 
 
 def _refused(message: str, code: int) -> int:
-    # There may be no standard error, or one that nobody reads; the exit code is there in any case.
+    # The standard error may be missing or closed, but the exit code is always returned.
     _warn("error", message)
     try:
         if sys.stdout is not None:
@@ -92,14 +92,14 @@ def _drop_output() -> None:
 
 
 def _start(words: argparse.Namespace, parser: argparse.ArgumentParser, *, is_program: bool) -> int:
-    # JAX is slow to import: a command imports what it needs, and `--help` nothing.
+    # Importing JAX is slow. Therefore each command imports only what it needs, and `--help` imports nothing.
     given = vars(words)
     command, as_json = given.pop("command"), given.pop("json", False)
     module = importlib.import_module(f"brainhw.cli.{COMMANDS[command]}")
     if command == "completion":
         sys.stdout.write(module.completion(parser, **given))
         return 0
-    # These switches are for the whole process, which belongs to another program where that calls `main`.
+    # These settings change the whole process. Do not set them if another program calls `main`.
     if is_program and COMMANDS[command] in ("run", "train"):
         from brainhw.transform import keep_compiled, keep_memory
 

@@ -22,38 +22,38 @@ COMMANDS = {
     "firmware": "firmware",
     "completion": "completion",
 }
-# shtab also writes scripts for other shells, but those complete no options.
+# shtab also writes scripts for other shells, but they do not complete options.
 SHELLS = ("bash", "zsh", "fish")
 
 _DATA = (
-    "a .npy file, or an .npz file with `x`, of shape [samples, steps, channels]; spikes or dimensionless analog values"
+    "a .npy file, or an .npz file with `x`: spikes or dimensionless analog values of shape [samples, steps, channels]"
 )
-_LABELLED = _DATA + "; an .npz file may hold `y` of shape [samples], the class of each sample, counted from 0"
+_LABELLED = _DATA + "; an .npz file may also hold `y`, the class of each sample counted from 0, of shape [samples]"
 _EXIT_CODES = """exit codes:
   0    success
-  1    a check failed, or a file or a value is refused; the reason is one line on the standard error
-  2    wrong use: unknown command or option
+  1    a check failed, or a file or a value is invalid; one line on the standard error gives the reason
+  2    wrong use, such as an unknown command or option
   130  interrupted with Ctrl-C
-  141  the reader of the output closed the pipe"""
+  141  the program that reads the output closed the pipe"""
 
 
 class _Parser(argparse.ArgumentParser):
-    # One line, as for every other error; argparse would print the usage as well.
+    # Print one line, as for every other error. argparse would also print the usage.
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 class _Format(argparse.HelpFormatter):
-    # Examples and exit codes keep their lines; a description of one line is wrapped.
+    # Keep the lines of examples and exit codes, but wrap descriptions of one line.
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 def build_parser(program: str) -> argparse.ArgumentParser:
-    """Return the parser of all commands; ``program`` is the name in usage and errors."""
+    """Return the parser of all commands; ``program`` is the program name in usage and error messages."""
     parser = _Parser(
         prog=program,
-        description="Train a network for a chip, look into bundles, run them, calibrate and compare chips.",
+        description="Train networks for a chip, inspect and run bundles, calibrate and compare chips.",
         epilog=_EXIT_CODES,
         formatter_class=_Format,
     )
@@ -77,13 +77,17 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="an .npz file with `x` [recordings, steps, channels], or [recordings, features] without steps; `y` "
-        "[recordings], names or whole numbers; and, where they differ, `lengths` [recordings], the true steps of each",
+        help="an .npz file with `x`, the recordings [recordings, steps, channels] or [recordings, features]; `y`, the "
+        "class of each [recordings], a name or whole number; and, if recordings are padded, `lengths`, the number of "
+        "steps of each [recordings]",
     )
-    parser.add_argument("--test", metavar="FILE", help="recordings to test the classifier on, in such a file")
+    parser.add_argument("--test", metavar="FILE", help="test recordings, in a file like DATA")
     parser.add_argument("--chip", metavar="NAME", default="h1v2", help="chip family, such as h1v1 (default: h1v2)")
     parser.add_argument(
-        "-o", "--out", metavar="NAME", help="write NAME.bundle, the network, and NAME.encoding, the encoder before it"
+        "-o",
+        "--out",
+        metavar="NAME",
+        help="write the network, NAME.bundle, and the encoder of its inputs, NAME.encoding",
     )
     parser.add_argument(
         "--seed",
@@ -123,13 +127,13 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("data", metavar="DATA", help=_LABELLED)
     parser.add_argument("--labels", metavar="FILE", help="labels from another .npy file, or an .npz file with `y`")
     parser.add_argument(
-        "--out", metavar="FILE", help="write an .npz file: `spikes` [samples, steps, outputs], `predicted` [samples]"
+        "--out", metavar="FILE", help="write an .npz file with `spikes` [samples, steps, outputs] and `predicted`"
     )
     parser.add_argument(
         "--chip-key",
         metavar="K",
         type=functools.partial(_whole, least=0, most=2**32 - 1),
-        help="run on the sampled chip of this number (default: the chip in the bundle, usually the nominal one)",
+        help="run on the chip sampled with this random key (default: the chip in the bundle, usually the nominal chip)",
     )
     parser.add_argument(
         "--batch-size",
@@ -141,43 +145,49 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--encoding",
         metavar="FILE",
-        help="the encoder before the chip, NAME.encoding of the command train; DATA then holds raw recordings, and `y` "
-        "the names of their classes",
+        help="the encoder that the command train wrote, NAME.encoding; DATA then holds raw recordings in `x` and the "
+        "names of their classes in `y`",
     )
     parser.add_argument("--neurons", action="store_true", help="also show a table of the output neurons")
     _add_output(parser, slow=True)
 
 
 def _add_calibrate(commands: argparse._SubParsersAction) -> None:
-    purpose = "fit tables of a bench: charge curve, leak, thresholds, noise"
+    purpose = "calibrate a chip from tables of measurements: charge curve, leak, thresholds, noise"
     parser = _command(commands, "calibrate", purpose, "charge.csv decay.csv fi.csv --family h1v1 -o chip7.chip")
     parser.add_argument(
         "tables",
         metavar="TABLE",
         nargs="+",
-        help="CSV files, one to three, in any order: `code,synapse,charge_fC`; `setting,neuron,t_ms,V_mV`; "
-        "`neuron,inputs,rate_Hz`",
+        help="one to three CSV files in any order, with the columns `code,synapse,charge_fC`, "
+        "`setting,neuron,t_ms,V_mV` or `neuron,inputs,rate_Hz`",
     )
     parser.add_argument("--family", metavar="NAME", help="chip family, such as h1v1")
-    parser.add_argument("--chip", metavar="FILE", help="instead of --family: the chip so far, a file of ChipSpec.save")
+    parser.add_argument("--chip", metavar="FILE", help="instead of --family: a chip saved by ChipSpec.save")
     parser.add_argument(
-        "-o", "--out", metavar="FILE", help="write the measured chip to this file (.chip); replaces only such a file"
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="write the measured chip to this file (.chip); an old .chip file is replaced",
     )
     parser.add_argument("--figure", metavar="FILE", help="draw the fits into this file (.png, .pdf, .svg)")
     parser.add_argument(
         "--settings",
         metavar="S=P,...",
         type=_pairs,
-        help="profile of each leak setting, such as 0=3,1=4 (default: found by the time constants)",
+        help="time-constant profile of each leak setting, such as 0=3,1=4 (default: found from the time constants)",
     )
     parser.add_argument(
         "--rates-setting",
         metavar="S",
         type=functools.partial(_whole, least=0, most=10**6),
-        help="leak setting of the f-I curves (default: found by the time constants)",
+        help="leak setting of the f-I curves (default: found from the time constants)",
     )
     parser.add_argument(
-        "--noise", metavar="MV", type=_positive, help="trial noise per step in mV, if known: C is then measured too"
+        "--noise",
+        metavar="MV",
+        type=_positive,
+        help="trial noise per step in mV, if known; the capacitance C is then fitted too",
     )
     parser.add_argument("--dt", metavar="MS", type=_positive, default=1.0, help="time step in ms (default: 1)")
     parser.add_argument("--name", metavar="TEXT", help="name of the measured chip (default: that of the output file)")
@@ -185,18 +195,18 @@ def _add_calibrate(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
-    purpose = "compare a bundle with a measured chip, or with a bench that a command reaches"
+    purpose = "compare a bundle with a measured chip, or with a bench that is run by a command"
     parser = _command(commands, "compare", purpose, "digits.bundle chip7.chip test.npz --neurons")
     _add_bundle(parser)
     parser.add_argument(
-        "chip", metavar="CHIP", nargs="?", help="a measured chip (.chip), whose exact model replaces the bench"
+        "chip", metavar="CHIP", nargs="?", help="a measured chip (.chip), which is simulated instead of a bench"
     )
     parser.add_argument("data", metavar="DATA", help=_LABELLED)
     parser.add_argument(
         "--device",
         metavar="CMD",
-        help="instead of CHIP: a command and its arguments in one word, such as 'python bench.py'; it runs without a "
-        "shell",
+        help="instead of CHIP: a command with its arguments, quoted as one word, such as 'python bench.py'; it runs "
+        "without a shell",
     )
     parser.add_argument(
         "--timeout", metavar="S", type=_positive, default=60.0, help="seconds that the command may take (default: 60)"
@@ -206,7 +216,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         type=functools.partial(_whole, least=1, most=1000),
         default=1,
-        help="runs of the bench; from 2 on, its agreement with itself is shown (default: 1)",
+        help="runs of the bench; from 2 on, the agreement between runs is shown (default: 1)",
     )
     parser.add_argument("--neurons", action="store_true", help="also show a table of the neurons that differ most")
     parser.add_argument(
@@ -216,22 +226,25 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         help="the same table with N neurons (default: 10)",
     )
     parser.add_argument(
-        "--no-causes", dest="causes", action="store_false", help="do not fit tau and thresholds, which takes a minute"
+        "--no-causes",
+        dest="causes",
+        action="store_false",
+        help="skip the fit of tau and thresholds, which takes a minute",
     )
     parser.add_argument("--labels", metavar="FILE", help="labels from another file, as for run")
     parser.add_argument(
         "--classes",
         metavar="N",
         type=functools.partial(_whole, least=1, most=2**31),
-        help="number of classes, each with an equal number of output neurons (default: that of the bundle, or one "
-        "neuron for each class)",
+        help="number of classes, each with an equal number of output neurons (default: the number in the bundle, "
+        "otherwise one class per output neuron)",
     )
     parser.add_argument("--figure", metavar="FILE", help="draw the comparison into this file (.png, .pdf, .svg)")
     _add_output(parser)
 
 
 def _add_firmware(commands: argparse._SubParsersAction) -> None:
-    purpose = "write one step of a bundle as a C header for a microcontroller"
+    purpose = "write the network of a bundle as a C header for a microcontroller"
     parser = _command(commands, "firmware", purpose, "digits.bundle net.h")
     _add_bundle(parser)
     parser.add_argument("header", metavar="HEADER", help="the C header to write, such as net.h")
@@ -263,13 +276,15 @@ def _add_bundle(parser: argparse.ArgumentParser, *, or_chip: bool = False) -> No
 
 
 def _add_output(parser: argparse.ArgumentParser, *, slow: bool = False) -> None:
-    """Add the options of the output; ``slow`` for a command that shows its progress."""
+    """Add the options for the output; ``slow`` is for commands with a progress bar."""
     parser.add_argument(
-        "--json", action="store_true", help="print one JSON document instead of text; warnings go to the standard error"
+        "--json",
+        action="store_true",
+        help="print one JSON document instead of text, and warnings on the standard error",
     )
     if slow:
         parser.add_argument(
-            "-q", "--quiet", action="store_true", help="hide the progress bar, which only a terminal shows"
+            "-q", "--quiet", action="store_true", help="hide the progress bar, which is shown only in a terminal"
         )
 
 
@@ -281,7 +296,7 @@ def _pairs(text: str) -> dict[int, int]:
             raise argparse.ArgumentTypeError(f"must be pairs such as 0=3,1=4; got {text[:40]!r}")
         setting = _whole(left, 0, 10**6)
         if setting in pairs:
-            raise argparse.ArgumentTypeError(f"must name each setting once; got {text[:40]!r}")
+            raise argparse.ArgumentTypeError(f"must contain each setting once; got {text[:40]!r}")
         pairs[setting] = _whole(right, 0, 10**6)
     return pairs
 
@@ -298,7 +313,7 @@ def _positive(text: str) -> float:
 
 
 def _whole(text: str, least: int, most: int) -> int:
-    # `int` alone would also take spaces, underscores and digits of other scripts.
+    # `int` alone would also accept spaces, underscores and digits of other scripts.
     if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) <= most):
         raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}; got {text[:40]!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""The figure of a command: its name is checked before the work begins, and it is drawn without a screen."""
+"""Figure file of a command: check of its name, and drawing without a screen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORMATS = ("png", "pdf", "svg")
 
 
 def figure_format(path: str, *, call: str) -> str:
-    """Return the format that the suffix of a figure stands for, or raise."""
+    """Return the format of a figure from the suffix of its file name, or raise."""
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in _FORMATS:
         raise ValueError(f"{call}: --figure must end in .{', .'.join(_FORMATS)}; got {path!r}.")
@@ -22,11 +22,11 @@ def figure_format(path: str, *, call: str) -> str:
 
 
 def write_figure(path: str, report: Drawn, *, call: str) -> None:
-    """Draw a report, and write the file whole or not at all."""
+    """Draw a report, and write the file atomically."""
     kind = figure_format(path, call=call)
     import matplotlib as mpl
 
-    # It must work without a screen.
+    # This backend needs no screen.
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -34,5 +34,5 @@ def write_figure(path: str, report: Drawn, *, call: str) -> None:
     try:
         figure.savefig(picture, format=kind, dpi=150)
     finally:
-        plt.close(figure)  # a process may run the command many times
+        plt.close(figure)  # a process may run this command many times
     write_whole(path, picture.getvalue(), call=call)

@@ -1,4 +1,4 @@
-"""Result of a command: text for people, and the same numbers as one JSON document for scripts."""
+"""Result of a command: text for people, and the same numbers as a JSON document for scripts."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Result", "json_text", "plain"]
 
 @dataclass(frozen=True)
 class Result:
-    """The output of a command.
+    """Output of a command.
 
-    ``lines`` is the text; ``data`` the numbers, with the unit at the end of a key (all keys: `brainhw.cli.schema`).
-    ``warnings`` are part of both; ``code`` is the exit code.
+    ``lines`` is the text. ``data`` contains the numbers; keys end with the unit (`brainhw.cli.schema` lists all keys).
+    ``warnings`` are part of the text and of the JSON document. ``code`` is the exit code.
     """
 
     lines: tuple[str, ...]
@@ -29,13 +29,13 @@ class Result:
 
 
 def json_text(command: str, result: Result) -> str:
-    """Return the JSON document of a result; a number that is not finite is null, because JSON cannot hold it."""
+    """Return the JSON document of a result; numbers that are not finite are null, because JSON has no form for them."""
     head = {"command": command, "brainhw": __version__, "warnings": list(result.warnings)}
     return text_of(plain({**result.data, **head}))
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON holds it: arrays as lists, NaN and infinity as None."""
+    """Convert a value for JSON: arrays become lists, NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -46,4 +46,4 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    raise TypeError(f"{type(value).__name__} has no form in JSON")  # a Quantity would lose its unit
+    raise TypeError(f"{type(value).__name__} cannot be converted to JSON")  # a Quantity would lose its unit

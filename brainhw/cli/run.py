@@ -93,11 +93,11 @@ def _uJ(energy: u.Quantity) -> float:
 
 
 def _check_out(out: str, inputs: tuple[str | None, ...], call: str) -> None:
-    """Refuse to write where it cannot, over an input, or over a file of another kind."""
+    """Raise if the output file cannot be written, is an input, or is a file of another kind."""
     path = check_target(out, call=call)
-    # By real paths: a link to an input would be overwritten, too.
+    # Compare real paths, because a link to an input would also overwrite it.
     if any(given is not None and os.path.realpath(out) == os.path.realpath(given) for given in inputs):
-        raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another file.")
+        raise ValueError(f"{call}: --out {out!r} would overwrite an input. Give another file.")
     if not may_replace(path, (b"PK\x03\x04",)):  # an .npz file is a zip archive
         raise ValueError(
             f"{call}: --out must be a new file or an old .npz file to replace; got {out!r}, a file of another kind. "
@@ -142,7 +142,7 @@ def run(
         held = io.BytesIO()
         np.savez_compressed(held, spikes=spikes, predicted=predicted.astype(np.int64))
         write_whole(out, held.getvalue(), call=call)
-    # Without labels nothing is right or wrong, but silent and tied samples are counted all the same.
+    # Without labels there is no accuracy, but silent and tied samples are still counted.
     report = report_on([count(decision, jnp.asarray(predicted if y is None else y), n_classes)])
     report = replace(report, names=names)
     fault = input_fault(x, has_frontend=any(synapse.frontend for synapse in content.synapses.values()))
@@ -177,9 +177,9 @@ def run(
 def _encoded(
     net: BundledNet, encoding: str, data: str, labels: str | None, call: str
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Return what the chip gets of recordings, the numbers of their classes, and the names of all classes."""
+    """Return the inputs of the chip for recordings, their class numbers, and the names of all classes."""
     if labels is not None:
-        raise ValueError(f"{call}: --labels is for inputs of a chip; with --encoding `y` of the data has the classes.")
+        raise ValueError(f"{call}: --labels cannot be used with --encoding. Put the classes into `y` of DATA.")
     classifier = with_encoding(net, encoding, call=call)
     x, y, lengths = read_recordings(data, call=call, labelled=False)
     numbers = None if y is None else label_numbers(y, classifier.classes, call=call)[0]
@@ -194,9 +194,9 @@ def _outputs(
     batch_size: int,
     done: Callable[[int], object],
 ) -> Iterator[np.ndarray]:
-    """Yield output spikes ``[samples, steps, outputs]`` of one batch after another; ``done`` gets its size."""
+    """Yield the output spikes ``[samples, steps, outputs]`` of each batch, then call ``done`` with its size."""
 
-    # Compiled once for full batches and once for the last, smaller one.
+    # This is compiled once for full batches and once for a smaller last batch.
     @brainstate.transform.jit
     def outputs(xs: jax.Array, steps: jax.Array) -> jax.Array:
         return rollout(net, xs, key=key, lengths=steps)[0]

@@ -1,4 +1,4 @@
-"""The command that trains a classifier of recordings for a chip."""
+"""Command that trains a classifier of recordings for a chip."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def train(
     seed: int = 0,
     quiet: bool = False,
 ) -> Result:
-    """Train a classifier of recordings, test it, and write its two files."""
+    """Train a classifier of recordings, test it, and write the network and the encoder."""
     call = "train"
     out = None if out is None else out.removesuffix(".bundle")
     files = [] if out is None else [f"{out}.bundle", f"{out}.encoding"]
     for file in files:
         check_target(file, call=call)
         if any(given is not None and os.path.realpath(file) == os.path.realpath(given) for given in (data, test)):
-            raise ValueError(f"{call}: --out {out!r} would overwrite an input; give another name.")
+            raise ValueError(f"{call}: --out {out!r} would overwrite an input. Give another name.")
     x, y, lengths = read_recordings(data, call=call)
     tested = None if test is None else read_recordings(test, call=call)
     notes = []
@@ -43,7 +43,7 @@ def train(
         _check_test(x, y, tested[0], tested[1], call)
         if (lengths is None) != (tested[2] is None):
             without = data if lengths is None else test
-            notes.append(f"{without!r} has no `lengths`, unlike the other file; all its steps count.")
+            notes.append(f"{without!r} has no `lengths`, unlike the other file, so all of its steps are used.")
     classifier = train_classifier(x, y, lengths, chip=chip, seed=seed, progress=wants_bar(quiet))
     encoding = classifier.encoding
     shown, of, shown_lengths = (x, y, lengths) if tested is None else tested
@@ -75,12 +75,12 @@ def train(
 
 
 def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: str) -> None:
-    """Raise before the training if the test data do not fit."""
+    """Raise before the training if the test data do not match the training data."""
     steps = 1 if x.ndim == 2 else 2
     if x_test.ndim != x.ndim or x_test.shape[steps:] != x.shape[steps:]:
         raise ValueError(
-            f"{call}: the recordings of --test have shape {x_test.shape}, those of DATA {x.shape}; the channels must "
-            "be the same."
+            f"{call}: the recordings of --test have shape {x_test.shape}, but those of DATA have shape {x.shape}. The "
+            "channels must be the same."
         )
     unknown = sorted({str(one) for one in y_test.tolist()} - {str(one) for one in y.tolist()})
     if unknown:

@@ -18,8 +18,8 @@ _MAGIC = b"#!AER-DAT4.0"
 def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
     """Read the events of an AEDAT4 file, the format of iniVation's cameras and of DV.
 
-    The package ``aedat`` decodes it: ``pip install "brainhw[aedat]"``. For AEDAT 2 and 3 (DVS128 Gesture, old DAVIS
-    files), ``.dat`` and ``.raw`` files, use the readers of tonic or expelliarmus, then :func:`events_from_array`.
+    The package ``aedat`` decodes it: ``pip install "brainhw[aedat]"``. For files of AEDAT 2 and 3 (DVS128 Gesture, old
+    DAVIS files), ``.dat`` and ``.raw`` files, use a reader of tonic or expelliarmus, then :func:`events_from_array`.
 
     Parameters
     ----------
@@ -53,15 +53,15 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
             magic = stream.read(len(_MAGIC))
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise ValueError(f"{call}: cannot read {name!r}: {why}; give the path of an AEDAT4 file.") from None
+        raise ValueError(f"{call}: cannot read {name!r}: {why}. Give the path of an AEDAT4 file.") from None
     if magic != _MAGIC:
         other = ", but of an older version: read it with tonic" if magic.startswith(b"#!AER-DAT") else ""
-        raise ValueError(f"{call}: {name!r} is not an AEDAT4 file{other}; give a file that DV or dv-processing wrote.")
+        raise ValueError(f"{call}: {name!r} is not an AEDAT4 file{other}. Give a file that DV or dv-processing wrote.")
     try:
         import aedat
     except ImportError as error:
         raise ImportError(
-            f'{call}: the package aedat is needed, but cannot be imported ({error}); run: pip install "brainhw[aedat]"'
+            f'{call}: the package aedat is needed, but cannot be imported ({error}). Run: pip install "brainhw[aedat]"'
         ) from error
     try:
         decoder = aedat.Decoder(name)
@@ -69,9 +69,9 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
         chosen = min(streams, default=None)
         packets = [packet["events"] for packet in decoder if packet["stream_id"] == chosen]
     except RuntimeError as error:
-        raise ValueError(f"{call}: {name!r} is damaged: {first_line(error)}; copy it again.") from None
+        raise ValueError(f"{call}: {name!r} is damaged: {first_line(error)}. Copy it again.") from None
     if chosen is None:
-        raise ValueError(f"{call}: {name!r} holds no stream of events; give a file with events.")
+        raise ValueError(f"{call}: {name!r} holds no stream of events. Give a file with events.")
     fields = {
         field: np.concatenate([packet[field] for packet in packets]) if packets else np.zeros(0, np.int64)
         for field in ("t", "x", "y", "on")

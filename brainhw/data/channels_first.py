@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-# Number of recordings to test, so that a Split of a million costs no more than one of a hundred.
+# Only this many recordings are tested, so that the test is fast for large data sets.
 _MOST = 64
-# Limits for the correlation of neighbours. Vowels: 0.92 to 0.96 over steps, -0.44 to 0.03 over channels.
+# Limits for the correlation of neighbouring values. In Japanese Vowels it is 0.92 to 0.96 over steps, and -0.44 to 0.03
+# over channels.
 _SMOOTH, _ROUGH = 0.6, 0.4
 
 
 def refuse_channels_first(shape: tuple[int, ...]) -> None:
-    """Raise for images of the shape ``[n, T, C, H, W]``: square images behind one to four channels."""
+    """Raise if the shape is ``[n, T, C, H, W]`` with one to four channels before square images."""
     if len(shape) == 5 and shape[2] < 5 < shape[3] == shape[4]:
         raise ValueError(
-            f"Split: x of shape {shape} holds images with channels first; channels come last, [n, T, H, W, C]. Use "
+            f"Split: x of shape {shape} holds images with channels first. Channels come last, [n, T, H, W, C]. Use "
             "numpy.moveaxis(x, 2, -1)."
         )
 
@@ -22,8 +23,9 @@ def refuse_channels_first(shape: tuple[int, ...]) -> None:
 def channels_first_doubt(x: np.ndarray) -> str:
     """Return a warning text if ``x`` is probably not ``[n, T, ...]``, otherwise an empty string.
 
-    The shape alone cannot decide: 20 steps of 784 channels are valid. Recordings ``[n, C, T]`` are smooth along their
-    last axis and rough along the one before; held features, spikes and spectra are not.
+    The shape alone cannot decide: 20 steps of 784 channels are valid. In recordings ``[n, C, T]``, neighbouring values
+    are correlated along the last axis, but not along the axis before it. This does not apply to held features, spikes
+    and spectra.
     """
     shape = x.shape
     if not x.size:
@@ -37,7 +39,8 @@ def channels_first_doubt(x: np.ndarray) -> str:
         return ""
     some = x[:_MOST]
     size = np.abs(some)
-    # Spikes of equal size: latency-coded images are smooth over channels and rough in time, which is correct.
+    # Do not test spikes of equal size: latency-coded images are valid, although they are correlated over channels and
+    # not over time.
     if np.all((size == 0) | (size == size.max())):
         return ""
     if (shape[1] > 1 and _correlation(some, 1) > _ROUGH) or _correlation(some, 2) < _SMOOTH:

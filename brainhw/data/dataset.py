@@ -31,7 +31,7 @@ def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
     if array.size and array.min() < 0:
         raise ValueError(f"Split: {name} must be zero or greater; got {array.min()}. Count classes from 0.")
     if array.size and array.max() > np.iinfo(np.int32).max:
-        raise ValueError(f"Split: {name} must fit 32 bits; got {array.max()}.")
+        raise ValueError(f"Split: {name} must fit into 32 bits; got {array.max()}.")
     return array.astype(np.int32)
 
 
@@ -62,33 +62,35 @@ def _groups(value: Any) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-    """Training or test part of a data set: recordings, labels and true lengths.
+    """Training or test part of a data set: recordings, labels and lengths.
 
     Parameters
     ----------
     x
-        Frames ``[n, T, channels]`` or ``[n, T, ..., channels]``, such as images ``[n, T, H, W, C]``, zero padded after
-        the true length of each recording; or raw audio, a list of ``n`` one-dimensional arrays. Stored as float32.
-        Static features ``[n, channels]`` need a time axis: :func:`hold`.
+        Frames ``[n, T, channels]`` or ``[n, T, ..., channels]``, such as images ``[n, T, H, W, C]``. Shorter recordings
+        are padded with zeros. Or raw audio, a list of ``n`` one-dimensional arrays. Stored as float32. For static
+        features ``[n, channels]``, call :func:`hold` first, which adds the time axis.
     y
-        Class of each recording, whole numbers ``[n]`` from zero; or of each frame, ``[n, T]``. Stored as int32. For
-        names, and for numbers from one, use :func:`class_numbers`.
+        Class number of each recording, ``[n]``, or of each frame, ``[n, T]``, counted from 0. Stored as int32. Convert
+        names, or numbers that count from 1, with :func:`class_numbers`.
     lengths
-        True number of frames (or audio samples) of each recording, ``[n]``, stored as int32. Default: all of them.
+        Number of frames (or audio samples) of each recording without padding, ``[n]``. Stored as int32. Default: no
+        recording has padding.
     groups
         Optional array ``[n]``: the source of each recording, for example the name of the speaker.
 
     Raises
     ------
     ValueError
-        If the parts differ in number, a length exceeds the number of frames, or images have channels first.
+        If the arguments hold different numbers of recordings, a length exceeds the number of frames, or images have
+        channels first.
     TypeError
         If ``y`` holds names.
 
     Warns
     -----
     UserWarning
-        If classes start at one, or if ``x`` without lengths looks like recordings ``[n, channels, T]``.
+        If classes start at 1. If ``lengths`` is not given and ``x`` looks like recordings ``[n, channels, T]``.
 
     Examples
     --------
@@ -120,7 +122,7 @@ class Split:
         lengths = [np.shape(one)[0] if np.ndim(one) else 0 for one in x] if self.lengths is None else self.lengths
         groups = None if self.groups is None else _groups(self.groups)
         parts = {"x": x, "y": _labels(self.y, "y", (1, 2)), "lengths": _labels(lengths, "lengths"), "groups": groups}
-        # The only way to set a field of a frozen dataclass.
+        # This is the only way to set a field of a frozen dataclass.
         for name, value in parts.items():
             object.__setattr__(self, name, value)
         if is_audio:
@@ -130,21 +132,23 @@ class Split:
         for name in ("x", "lengths", "groups"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.y):
-                raise ValueError(f"Split: {name} holds {len(value)} recordings, y {len(self.y)}; give one y for each.")
+                raise ValueError(
+                    f"Split: {name} holds {len(value)} recordings, but y {len(self.y)}. Give one y for each."
+                )
         self._warn(lengths_given)
 
     def _warn(self, lengths_given: bool) -> None:
-        """Warn of input that is valid only in rare cases."""
+        """Warn about input that is valid, but probably a mistake."""
         classes = np.unique(self.y)
-        # A batch may lack class 0 by chance, but hardly if it has twice as many recordings as classes and lacks no
-        # other.
+        # A batch may lack class 0 by chance. This is unlikely if it has at least two recordings per class and all other
+        # classes occur.
         if len(classes) > 1 and classes[0] == 1 and classes[-1] == len(classes) and len(self) >= 2 * len(classes):
             warnings.warn(
                 f"Split: y holds the classes 1 to {classes[-1]} and no 0; classes must start at 0. Use y, names = "
                 "brainhw.data.class_numbers(y), unless class 0 is left out on purpose.",
                 stacklevel=4,
             )
-        # Given lengths that fit identify the time axis.
+        # If lengths were given, they were already checked against the time axis.
         if isinstance(self.x, np.ndarray) and not lengths_given:
             doubt = channels_first_doubt(self.x)
             if doubt:
@@ -152,25 +156,27 @@ class Split:
 
     def _check_audio(self) -> None:
         if self.y.ndim != 1:
-            raise ValueError("Split: labels of every frame, y [n, T], need frames [n, T, channels], not raw audio.")
-        # Not strict: a wrong number of lengths is reported after this loop, with the numbers.
+            raise ValueError(
+                "Split: y has one label per frame, [n, T], but x is raw audio. Give x as frames [n, T, channels]."
+            )
+        # Not strict, because a wrong number of lengths is reported after this loop.
         for index, (one, length) in enumerate(zip(self.x, self.lengths, strict=False)):
             if one.ndim != 1 or len(one) != length:
                 raise ValueError(
-                    f"Split: recording {index} of x has shape {one.shape}, but lengths[{index}] is {length}; raw audio "
-                    "is a list of 1-D arrays with their own lengths, frames are one array [n, T, channels], "
-                    "padded to one T: pad shorter ones."
+                    f"Split: recording {index} of x has shape {one.shape}, but lengths[{index}] is {length}. Give raw "
+                    "audio as a list of 1-D arrays with these lengths, or frames as one array [n, T, channels] in "
+                    "which shorter recordings are padded."
                 )
 
     def _check_frames(self) -> None:
         shape = np.shape(self.x)
-        # Frame labels or lengths that match the last axis of x prove that it is the time axis.
+        # If frame labels or lengths match the last axis of x, that axis is the time axis.
         first = ""
         if len(shape) == 3 and shape[2] > shape[1]:
             first = " x has its channels first: use numpy.moveaxis(x, 1, 2)."
         if self.y.ndim == 2 and len(shape) >= 3 and self.y.shape[1] != shape[1]:
             raise ValueError(
-                f"Split: y has a label for each of {self.y.shape[1]} frames, but x has {shape[1]}; give one for each."
+                f"Split: y has labels for {self.y.shape[1]} frames, but x has {shape[1]}. Give one per frame."
                 + (first if self.y.shape[1] == shape[-1] else "")
             )
         if len(shape) < 3:
@@ -197,7 +203,7 @@ class Split:
         return f"Split({len(self)} recordings, {x}{span})"
 
     def take(self, indices: Sequence[int] | slice | np.ndarray) -> Split:
-        """Return the recordings at ``indices`` (whole numbers, a slice or a boolean mask), in that order."""
+        """Return the recordings at ``indices``, in this order: whole numbers, a slice or a boolean mask."""
         try:
             rows = np.arange(len(self))[_rows(indices)]
         except IndexError:
@@ -210,7 +216,7 @@ class Split:
         return self._with(x=x, y=self.y[rows], lengths=self.lengths[rows], groups=groups)
 
     def _with(self, **changed: Any) -> Split:
-        """Return a split with some parts replaced by parts of checked splits, which are not checked again."""
+        """Return a copy with some fields replaced by fields of checked splits, which are not checked again."""
         made = object.__new__(Split)
         for field in dataclasses.fields(self):
             object.__setattr__(made, field.name, changed.get(field.name, getattr(self, field.name)))
@@ -218,11 +224,11 @@ class Split:
 
 
 def _rows(indices: Any) -> Any:
-    """Return valid NumPy indices, or raise; a single index would drop the axis of recordings."""
+    """Return valid NumPy indices, or raise; a single index is invalid, as it would drop the axis of recordings."""
     if isinstance(indices, slice):
         return indices
     given = several(indices, call="Split.take", name="indices", of="indices, or a slice or a mask")
-    # One dtype for all: NumPy would read (True, 2) as 1 and 2.
+    # Check the types, because NumPy would read (True, 2) as 1 and 2.
     kind = np.bool_ if given and all(isinstance(one, (bool, np.bool_)) for one in given) else np.int64
     if kind is np.bool_:
         return np.asarray(given)
@@ -238,20 +244,20 @@ class Dataset:
     name
         Name of the data set.
     train, test
-        The two splits, in the official division.
+        The official training and test splits.
     n_classes
-        Number of classes; every label lies in ``0 ... n_classes - 1``.
+        Number of classes. Labels are from 0 to ``n_classes - 1``.
     class_names
         One readable name per class.
     licence, citation
-        Terms of use, and the source to cite.
+        Terms of use, and publication to cite.
     rate
         Sampling rate of raw audio, a Quantity; ``None`` for other data.
 
     Raises
     ------
     ValueError
-        If the number of names or a label does not match ``n_classes``.
+        If the number of names is not ``n_classes``, or a label is out of range.
 
     Examples
     --------
@@ -312,16 +318,16 @@ def batches(
 ) -> Iterator[Split]:
     """Iterate once over ``split`` in batches; the order depends on ``(seed, epoch)`` only.
 
-    A run that is resumed at epoch 7 therefore gets the same batches as the uninterrupted run.
+    A run that is resumed at epoch 7 therefore gets the same batches as a run without interruption.
 
     Parameters
     ----------
     split
         The recordings.
     batch_size
-        Recordings per batch, at least 1; the last batch may be smaller.
+        Recordings per batch, at least 1. The last batch may be smaller.
     seed, epoch
-        Whole numbers of at least 0, default 0; together they seed the permutation.
+        Whole numbers of at least 0. Both together seed the permutation. Default 0.
     shuffle
         ``False`` keeps the order of the split.
     drop_last
@@ -335,8 +341,8 @@ def batches(
     Raises
     ------
     TypeError, ValueError
-        Raised at the call, not at the first batch: for an empty split, a ``batch_size`` below 1, a negative seed or
-        epoch, or if ``drop_last`` would leave no batch.
+        If the split is empty, ``batch_size`` is below 1, a seed or epoch is negative, or ``drop_last`` would leave no
+        batch. The error is raised at the call, not at the first batch.
 
     Examples
     --------
@@ -357,13 +363,13 @@ def batches(
     epoch = whole_number(epoch, call="batches", name="epoch")
     n = len(split)
     if n == 0:
-        raise ValueError("batches: the split is empty; there is nothing to iterate over.")
+        raise ValueError("batches: the split is empty. Give a split with recordings.")
     if drop_last and n < batch_size:
         raise ValueError(
-            f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last leaves no batch; "
-            f"use batch_size {n} or less, or drop_last=False."
+            f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last leaves no batch. "
+            f"Use batch_size {n} or less, or drop_last=False."
         )
-    # A list of seeds, not their sum, so that (0, 1) and (1, 0) give different orders.
+    # Seed with a list and not with the sum, so that (0, 1) and (1, 0) give different orders.
     order = np.random.default_rng([seed, epoch]).permutation(n) if shuffle else np.arange(n)
     stop = n - n % batch_size if drop_last else n
     return (split.take(order[start : start + batch_size]) for start in range(0, stop, batch_size))

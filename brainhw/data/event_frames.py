@@ -26,7 +26,7 @@ _EXACT = 2**24
 
 
 class FrameRule(NamedTuple):
-    """Rule that converts events to frames; times in nanoseconds. ``bins`` are columns and rows after pooling."""
+    """Settings for the conversion of events to frames; times are in nanoseconds."""
 
     sensor: tuple[int, int, int]
     dt: float
@@ -40,12 +40,12 @@ class FrameRule(NamedTuple):
 
     @property
     def bins(self) -> tuple[int, int]:
-        """Columns and rows of the frames."""
+        """Columns and rows of the frames, after pooling."""
         return self.sensor[0] // self.pool, max(self.sensor[1] // self.pool, 1)
 
     @property
     def channels(self) -> int:
-        """Polarities of the frames."""
+        """Number of polarities of the frames."""
         return self.sensor[2] if self.polarity == "keep" else 1
 
     @property
@@ -77,40 +77,42 @@ def events_to_frames(
     """Count the events of each pixel in each step.
 
     Frame ``k`` counts the events with ``start + k * dt <= t < start + k * dt + window``, as tonic's
-    ``ToFrame(time_window=...)`` does (its ``overlap`` is ``window - dt``). Times are compared in nanoseconds; the
-    events may have any order.
+    ``ToFrame(time_window=...)`` does (its ``overlap`` is ``window - dt``). Times are compared in nanoseconds. The
+    events may be in any order.
 
     Parameters
     ----------
     t
-        Times, a Quantity ``[n]``. tonic and camera files use plain microseconds: ``events["t"] * u.us``.
+        Times, a Quantity ``[n]``. For times of tonic and of camera files, which are plain microseconds, pass
+        ``events["t"] * u.us``.
     x, y, p
         Column, row and polarity, ``[n]``, as in :class:`Events`; ``y`` and ``p`` may be ``None``.
     sensor_size
-        Columns, rows and polarities, ``(W, H)`` or ``(W, H, P)``, as in tonic. Without ``P``: 2, or 1 if ``p`` is None.
+        Columns, rows and polarities, ``(W, H)`` or ``(W, H, P)``, as in tonic. Default of ``P``: 2, or 1 if ``p`` is
+        None.
     dt
         Time between frames, equal to the step of the network.
     n_steps
-        Number of frames ``T``. Default: up to the last event; 1 for a recording without events.
+        Number of frames ``T``. Default: as many as the last event needs, or 1 for a recording without events.
     window
-        Duration over which a frame counts. Default ``dt``. A longer window counts events in several frames, a shorter
-        one omits events.
+        Duration of the window in which a frame counts events. Default ``dt``. With a longer window, an event is counted
+        in several frames. With a shorter one, some events are not counted.
     start
-        Start of the first frame. Default: the first event, as in tonic.
+        Start of the first frame. Default: the time of the first event, as in tonic.
     polarity
-        ``'keep'`` (default): one channel per polarity; ``'merge'``: one channel for all; ``'on'`` or ``'off'``: only
-        one of two.
+        ``'keep'`` (default) gives one channel per polarity, ``'merge'`` one channel for all polarities. ``'on'`` and
+        ``'off'`` count only the events of this polarity.
     binary
-        ``True``: 1 where there is an event. Default False: counts.
+        If True, a pixel is 1 if it has any event. If False (default), it is the number of events.
     layout
-        ``'PHW'`` (default), frames ``[T, P, H, W]``; ``'HWP'``, channels last, for convolutions; or ``'flat'``, for
-        dense synapses: ``[T, P * H * W]`` in this order.
+        ``'PHW'`` (default) gives ``[T, P, H, W]``. ``'HWP'`` gives ``[T, H, W, P]`` for convolutions, with channels
+        last. ``'flat'`` gives ``[T, P * H * W]`` for dense synapses.
     pool
-        Combine squares of ``pool`` by ``pool`` pixels. It must divide ``W`` and ``H``. Default 1. With ``H == 1`` only
-        columns are pooled.
+        Combine squares of ``pool`` by ``pool`` pixels. ``W`` and ``H`` must be multiples of it. Default 1. With
+        ``H == 1`` only columns are pooled.
     off_sensor, off_time
-        Treatment of events outside of the sensor, and before the first or after the last frame: ``'refuse'`` (default)
-        raises an error, ``'drop'`` ignores them.
+        What to do with events outside of the sensor (``off_sensor``), and with events before the first or after the
+        last frame (``off_time``). ``'refuse'`` (default) raises an error, ``'drop'`` ignores these events.
 
     Returns
     -------
@@ -120,8 +122,8 @@ def events_to_frames(
     Raises
     ------
     TypeError, ValueError
-        For arrays of different lengths, times that are not a Quantity, events outside that are not dropped, polarities
-        beyond ``P``, and frames too large for the memory.
+        For arrays of different lengths, times that are not a Quantity, events outside of the sensor or the frames that
+        are not dropped, polarities of ``P`` or more, and frames that do not fit into memory.
 
     Examples
     --------
@@ -176,7 +178,7 @@ def frame_rule(
     polarity = choice(polarity, _POLARITIES, call=call, name="polarity")
     if polarity in ("on", "off") and (sensor[2] != 2 or not has_polarity):
         raise ValueError(
-            f"{call}: polarity {polarity!r} needs events with two polarities; sensor_size and p give "
+            f"{call}: polarity {polarity!r} needs events with two polarities, but sensor_size and p give "
             f"{sensor[2] if has_polarity else 'none'}. Use polarity='keep'."
         )
     pool = positive_int(pool, call=call, name="pool")
@@ -201,26 +203,26 @@ def checked_sensor(value: Any, polarities: int, call: str) -> tuple[int, int, in
     given = several(value, call=call, name="sensor_size", of="columns, rows and perhaps polarities, (W, H, P)")
     if len(given) not in (2, 3):
         raise ValueError(
-            f"{call}: sensor_size must hold columns, rows and perhaps polarities, (W, H) or (W, H, P); got "
-            f"{describe(value)}."
+            f"{call}: sensor_size must be (W, H) or (W, H, P), columns, rows and polarities; got {describe(value)}."
         )
     sizes = [positive_int(one, call=call, name="sensor_size", most=LONGEST_AXIS) for one in given]
     return (sizes[0], sizes[1], sizes[2] if len(sizes) == 3 else polarities)
 
 
 def since_start(events: Checked, start: Any, call: str) -> np.ndarray:
-    """Return the times since the first frame in nanoseconds, as whole float64."""
+    """Return the times since the start of the first frame in nanoseconds, as float64 whole numbers."""
     first = float(events.t.min()) if len(events.t) else 0.0
     if start is not None:
         first = float(quantity(start, u.us, call=call, name="start", shapes=[()]).mantissa)
-    # Subtract first: microseconds since 1970 are exact in float64, nanoseconds are not.
+    # Subtract before the conversion to nanoseconds, because microseconds since 1970 are exact in float64, but
+    # nanoseconds are not.
     return np.rint((events.t - first) * _NS)
 
 
 def _nanoseconds(microseconds: Any) -> float:
     length = float(microseconds) * _NS
     near = round(length)
-    # 0.1 ms is 100.00000000000001 us in some versions of brainunit.
+    # In some versions of brainunit, 0.1 ms is 100.00000000000001 us.
     return float(near) if abs(length - near) <= 1e-9 * length else length
 
 
@@ -228,7 +230,7 @@ def _steps_begun(since: np.ndarray, dt: float) -> np.ndarray:
     """Return the index of the last step that has begun at each time."""
     steps = since / dt
     near = np.rint(steps)
-    # A time at a boundary belongs to the step that begins there, whatever the rounding of dt.
+    # A time at a boundary belongs to the step that begins there, even if dt has a rounding error.
     return np.where(np.abs(near * dt - since) < 1e-3, near, np.floor(steps)).astype(np.int64)
 
 
@@ -237,7 +239,7 @@ def steps_of(rule: FrameRule, since: np.ndarray, call: str) -> int:
     latest = since.max(initial=0.0) / rule.dt
     if latest >= LONGEST_AXIS:
         raise ValueError(
-            f"{call}: t reaches {latest:.3g} steps of dt, more than {LONGEST_AXIS}; give start and n_steps, or a "
+            f"{call}: t reaches {latest:.3g} steps of dt, more than {LONGEST_AXIS}. Give start and n_steps, or a "
             "longer dt. Check the units of t and dt."
         )
     return int(_steps_begun(np.asarray(since.max(initial=0.0)), rule.dt)) + 1
@@ -249,15 +251,15 @@ def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
         return np.zeros(shape, np.float32)
     except (MemoryError, ValueError):
         raise ValueError(
-            f"{call}: frames of shape {shape} take {4 * math.prod(shape) / 2**30:.3g} GiB, more than the memory; use a "
-            "larger dt, fewer n_steps or a larger pool."
+            f"{call}: frames of shape {shape} take {4 * math.prod(shape) / 2**30:.3g} GiB, more than the memory. Use a "
+            "longer dt, fewer n_steps or a larger pool."
         ) from None
 
 
 def count_into(
     frames: np.ndarray, rule: FrameRule, events: Checked, since: np.ndarray, call: str, at: str = ""
 ) -> None:
-    """Add events to zero ``frames [T, ...]``; nothing is written if an event is refused."""
+    """Add events to ``frames [T, ...]`` of zeros; if an event raises an error, nothing is written."""
     n_steps, (W, H), P = len(frames), rule.bins, rule.channels
     channel, wanted = _channels(rule, events.p, len(events.x), call, at)
     inside = (events.x >= 0) & (events.x < rule.sensor[0]) & (events.y >= 0) & (events.y < rule.sensor[1])
@@ -271,7 +273,7 @@ def count_into(
         raise ValueError(
             f"{call}: of {len(since)} events in {at}t, {early} lie before the first and {late} after the last of "
             f"{n_steps} steps (t - start is {since.min() / _NS:g} to {since.max() / _NS:g} us, the steps last "
-            f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us); give another start or n_steps, or drop them with "
+            f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us). Give another start or n_steps, or drop them with "
             "off_time='drop'."
         )
     good = inside & on_time & wanted
@@ -279,7 +281,7 @@ def count_into(
     place = (y * W + x) * P + channel if rule.layout == "HWP" else (channel * H + y) * W + x
     flat, size = frames.reshape(-1), P * H * W
     first, last = np.maximum(first, 0), np.minimum(last, n_steps - 1)
-    # One iteration for each window that contains an event.
+    # An event may be in several windows. Each iteration adds every event to one of its windows.
     for turn in range(int((last - first).max(initial=-1)) + 1):
         now = good if rule.window == rule.dt else good & (first + turn <= last)
         index = (first + turn) * size + place
@@ -293,17 +295,17 @@ def count_into(
 
 
 def _channels(rule: FrameRule, p: np.ndarray | None, n: int, call: str, at: str) -> tuple[Any, Any]:
-    """Return the channel of each event, and a mask of the events that count."""
+    """Return the channel of each event, and a mask of the events that are counted."""
     if p is None:
         return 0, np.ones(n, bool)
     most = rule.sensor[2] - 1
     if rule.polarity == "merge":
         return 0, np.ones(n, bool)
     if most == 0:
-        # As in tonic: a sensor with one polarity may number it 0 or 1.
+        # As in tonic, a sensor with one polarity may number it 0 or 1.
         if p.size and p.min() != p.max():
             raise ValueError(
-                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), but sensor_size has one; give "
+                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), but sensor_size has one. Give "
                 "sensor_size=(W, H, 2), or polarity='merge'."
             )
         return 0, np.ones(n, bool)
@@ -335,7 +337,8 @@ def frames_to_events(
 ) -> Events:
     """Convert counts back to events: a count of 3 becomes three events at the beginning of the step.
 
-    ``events_to_frames(*events, sensor_size, dt, n_steps, start=start)`` of the result gives the same counts.
+    If ``events`` is the result, ``events_to_frames(*events, sensor_size, dt, n_steps, start=start)`` gives the same
+    counts.
 
     Parameters
     ----------
@@ -358,7 +361,8 @@ def frames_to_events(
     Raises
     ------
     TypeError, ValueError
-        For frames with a wrong number of axes, negative or fractional counts, and a ``sensor_size`` that does not fit.
+        For frames with a wrong number of axes, negative or fractional counts, and a ``sensor_size`` that does not match
+        the frames.
 
     Examples
     --------
@@ -385,20 +389,20 @@ def frames_to_events(
         )
     if layout == "flat":
         if sensor_size is None:
-            raise ValueError(f"{call}: sensor_size is needed to convert flat frames; give (W, H) or (W, H, P).")
+            raise ValueError(f"{call}: sensor_size is needed to convert flat frames. Give (W, H) or (W, H, P).")
         W, H, P = checked_sensor(sensor_size, 1, call)
         if counts.shape[1] != W * H * P:
             raise ValueError(
-                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, but frames have {counts.shape[1]}; give "
+                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, but frames have {counts.shape[1]}. Give "
                 "columns, rows and polarities of the frames."
             )
         counts = counts.reshape(len(counts), P, H, W)
     elif sensor_size is not None:
-        raise ValueError(f"{call}: sensor_size is only for layout 'flat'; leave it out.")
+        raise ValueError(f"{call}: sensor_size is only for layout 'flat'. Leave it out.")
     if layout == "HWP":
         counts = np.moveaxis(counts, -1, 1)
     where = np.nonzero(counts)
     k, p, y, x = np.repeat(np.stack(where), counts[where].astype(np.int64), axis=1)
-    # The first whole nanosecond of the step, because 1/3 ms is not a whole number of nanoseconds.
+    # Use the first whole nanosecond of the step, because a dt such as 1/3 ms is not a whole number of nanoseconds.
     t = first + np.ceil(k * step - 1e-3) / _NS
     return Events(u.Quantity(t, unit=u.us), x, y, p)

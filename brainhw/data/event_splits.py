@@ -36,33 +36,33 @@ def split_from_events(
     off_time: Outside = "refuse",
     groups: Any = None,
 ) -> Split:
-    """Count the events of several recordings in the steps of a network, padded to the longest.
+    """Convert recordings of events to a split of frames, padded to the longest recording.
 
     Parameters
     ----------
     recordings
-        One :class:`Events` or structured array (see :func:`events_from_array`) per recording; times of arrays are in
+        One :class:`Events` or structured array (see :func:`events_from_array`) per recording. Times of arrays are in
         microseconds.
     y
         Class of each recording, as in :class:`Split`.
     sensor_size, dt, window, start, polarity, binary, pool, off_sensor, off_time
         As in :func:`events_to_frames`. The default ``start`` is the first event of each recording.
     n_steps
-        Number of frames of all recordings. Default: as many as the longest recording needs.
+        Number of frames, the same for all recordings. Default: as many as the longest recording needs.
     layout
-        ``'flat'`` (default): ``x [n, T, P * H * W]``; or ``'HWP'``: ``x [n, T, H, W, P]``.
+        ``'flat'`` (default) gives ``x [n, T, P * H * W]``, and ``'HWP'`` gives ``x [n, T, H, W, P]``.
     groups
         As in :class:`Split`.
 
     Returns
     -------
     Split
-        ``lengths`` are the steps up to the last event of each recording, at least 1.
+        Its ``lengths`` are the numbers of steps up to the last event of each recording, at least 1.
 
     Raises
     ------
     TypeError, ValueError
-        As for :func:`events_to_frames`; the message names the recording.
+        As for :func:`events_to_frames`. The message names the recording.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def split_from_events(
     without = [i for i, one in enumerate(made) if one.p is None]
     if without and len(without) < len(made):
         raise ValueError(
-            f"{call}: recordings[{without[0]}] has no polarity p, but others have; give it to all, or to none."
+            f"{call}: recordings[{without[0]}] has no polarity p, but others have one. Give p in all, or in none."
         )
     rule = frame_rule(
         sensor_size, dt, window, polarity, binary, layout, pool, off_sensor, off_time,
@@ -113,19 +113,19 @@ def _recording(one: Any, i: int, call: str) -> Events:
 def split_from_frames(
     frames: Any, y: Any, *, layout: SplitLayout = "flat", lengths: Any = None, groups: Any = None
 ) -> Split:
-    """Convert frames of tonic or SpikingJelly to a split: channels last, padded to the longest recording.
+    """Convert frames of tonic or SpikingJelly to a split, with channels last and padded to the longest recording.
 
     Parameters
     ----------
     frames
         Array or tensor ``[B, T, P, H, W]``, as from ``tonic.collation.PadTensors``; or a list of frames
-        ``[T_i, P, H, W]``, as from ``tonic.transforms.ToFrame``. Sensors of one row have no ``H``.
+        ``[T_i, P, H, W]``, as from ``tonic.transforms.ToFrame``. The axis ``H`` is missing for sensors of one row.
     y
         Class of each recording, as in :class:`Split`.
     layout
-        ``'flat'`` (default): ``x [B, T, P * H * W]``; or ``'HWP'``: ``x [B, T, H, W, P]``.
+        ``'flat'`` (default) gives ``x [B, T, P * H * W]``, and ``'HWP'`` gives ``x [B, T, H, W, P]``.
     lengths
-        True number of frames of each recording. Default: all frames of the array or of each list entry.
+        Number of frames of each recording without padding. Default: all frames of the array or of each list entry.
     groups
         As in :class:`Split`.
 
@@ -166,9 +166,9 @@ def split_from_frames(
 
 
 def _split(name: str, x: np.ndarray, y: Any, lengths: Any, groups: Any, call: str) -> Split:
-    # Any y that is not a list or an array is refused by Split.
+    # Split raises an error for any y that is not a list or an array.
     if (isinstance(y, (list, tuple)) or getattr(y, "shape", None)) and len(y) != len(x):
-        raise ValueError(f"{call}: {name} holds {len(x)} recordings, but y {len(y)}; give one y for each.")
+        raise ValueError(f"{call}: {name} holds {len(x)} recordings, but y {len(y)}. Give one y for each.")
     return Split(x, y, lengths, groups)
 
 
@@ -180,7 +180,7 @@ def _padded(frames: Any, call: str) -> tuple[np.ndarray, list[int]]:
     for i, one in enumerate(arrays):
         if one.ndim not in (3, 4) or one.shape[1:] != arrays[0].shape[1:]:
             raise ValueError(
-                f"{call}: frames[{i}] must have shape [T, P, H, W] or [T, P, W] with the sensor of the first one, "
+                f"{call}: frames[{i}] must have shape [T, P, H, W] or [T, P, W], with the same sensor as frames[0], "
                 f"{arrays[0].shape[1:]}; got shape {one.shape}."
             )
     x = zero_frames((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), call)

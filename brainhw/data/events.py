@@ -32,7 +32,7 @@ class Events(NamedTuple):
     x, y
         Column and row of the pixel, whole numbers from 0, ``[n]``. ``y=None`` for sensors of one row, such as cochleas.
     p
-        Polarity: 0 or False for off, 1 or True for on, ``[n]``; or -1 and 1. ``None`` for a sensor without polarity.
+        Polarity, ``[n]``: 0, False or -1 for off, 1 or True for on. ``None`` for a sensor without polarity.
 
     Examples
     --------
@@ -52,7 +52,8 @@ class Events(NamedTuple):
     def to_array(self) -> np.ndarray:
         """Return a structured array with the fields ``x, y, t, p`` of tonic, times in whole microseconds.
 
-        A time between two microseconds is rounded up. A missing row is 0, a missing polarity 1.
+        A time between two microseconds is rounded up. If ``y`` is None, the row is 0; if ``p`` is None, the polarity is
+        1.
         """
         events = checked_events(*self, call="Events.to_array")
         for name, values in (("x", events.x), ("y", events.y)):
@@ -69,7 +70,7 @@ class Events(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """Checked events: ``t`` is float64 in microseconds, the others are int64; ``p`` may be None."""
+    """Checked events: ``t`` is float64 in microseconds; ``x``, ``y`` and ``p`` are int64; ``p`` may be None."""
 
     t: np.ndarray
     x: np.ndarray
@@ -111,7 +112,8 @@ def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
         raise TypeError(f"{call}: unit must be a unit of time, such as brainunit.us; got {describe(unit)}.")
     fields = _fields(array, call, "array")
     t = np.asarray(as_array(fields["t"], call=call, name="the field t of array"))
-    # As float64, because microseconds since 1970 do not fit int32, to which JAX would convert them.
+    # Keep the times in a NumPy array, because JAX would convert them to int32, which cannot represent microseconds
+    # since 1970.
     return Events(u.Quantity(t, unit=unit), fields["x"], fields.get("y"), fields.get("p"))
 
 
@@ -124,7 +126,7 @@ def _fields(array: Any, call: str, name: str) -> dict[str, Any]:
             f"{call}: {name} must be a structured array [n] with the fields t, x, y and p; got {describe(array)}. For "
             "plain columns use brainhw.data.Events(t * u.us, x, y, p)."
         )
-    # aedat gives its polarity a title and a name; `names` lists the name.
+    # In arrays of aedat, the field of the polarity has a title and a name; `names` contains the name.
     found = {field: [one for one in others if one in known] for field, others in _NAMES.items()}
     missing = [field for field in ("t", "x") if not found[field]]
     if missing:
@@ -140,7 +142,7 @@ def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -
     wide = t
     if isinstance(t, u.Quantity):
         numbers = as_array(t.mantissa, call=call, name=f"{at}t")
-        # float16 seconds, as in SHD, would overflow in microseconds.
+        # Convert to float64 first, because float16 seconds, as in SHD, would overflow in microseconds.
         wide = u.Quantity(np.asarray(numbers, np.float64), unit=t.unit)
     times = np.asarray(quantity(wide, u.us, call=call, name=f"{at}t").mantissa)
     if times.ndim != 1:
@@ -151,12 +153,12 @@ def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -
     for name, values in (("x", columns), ("y", rows), ("p", signs)):
         if values is not None and len(values) != len(times):
             raise ValueError(
-                f"{call}: {at}{name} holds {len(values)} values, but {at}t {len(times)}; give one of each per event."
+                f"{call}: {at}{name} holds {len(values)} values, but {at}t holds {len(times)}. Give one per event."
             )
     if signs is not None and signs.size and signs.min() == -1:
         if not np.all(np.abs(signs) == 1):
             raise ValueError(
-                f"{call}: {at}p must count from 0, or be -1 and 1; got -1 beside {signs[np.abs(signs) != 1][0]}."
+                f"{call}: {at}p must hold numbers from 0, or only -1 and 1; got -1 and {signs[np.abs(signs) != 1][0]}."
             )
         signs = (signs + 1) // 2
     return Checked(times, columns, rows, signs)

@@ -18,7 +18,7 @@ from brainhw.data.locate import locate
 __all__ = ["fashion_mnist"]
 
 _SIDE = 28
-# Size of the 60,000 training images and their header.
+# Size in bytes of the file of the 60,000 training images, with its header.
 _LARGEST = 16 + 60_000 * _SIDE**2
 _CLASSES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _HOW_TO_GET = "On Debian and Ubuntu `apt-get install dataset-fashion-mnist` installs it; it is four files *-ubyte.gz."
@@ -28,7 +28,7 @@ def _read_idx(file: Path, ndim: int) -> np.ndarray:
     """Read one gzip-compressed idx file of unsigned bytes with ``ndim`` axes."""
 
     def broken(what: str) -> ValueError:
-        return ValueError(f"fashion_mnist: {file} {what}; get this file again.")
+        return ValueError(f"fashion_mnist: {file} {what}. Get this file again.")
 
     try:
         with open_regular(file) as packed, gzip.GzipFile(fileobj=packed) as stream:
@@ -58,18 +58,18 @@ def _load(folder: Path, prefix: str) -> Split:
     images, labels = _read_idx(image_file, 3), _read_idx(label_file, 1)
     if images.shape[1:] != (_SIDE, _SIDE):
         raise ValueError(
-            f"fashion_mnist: {image_file} holds images of {images.shape[1:]}, expected {(_SIDE, _SIDE)}; "
-            "it is not Fashion-MNIST."
+            f"fashion_mnist: {image_file} holds images of {images.shape[1:]}, expected {(_SIDE, _SIDE)}. "
+            "It is not Fashion-MNIST."
         )
     if len(images) != len(labels) or not len(labels):
         raise ValueError(
-            f"fashion_mnist: {image_file} holds {len(images)} images, but {label_file} {len(labels)} labels; "
-            "get both files again."
+            f"fashion_mnist: {image_file} holds {len(images)} images, but {label_file} holds {len(labels)} labels. "
+            "Get both files again."
         )
     if labels.max() >= len(_CLASSES):
         raise ValueError(
-            f"fashion_mnist: {label_file} holds the label {labels.max()}, the largest is {len(_CLASSES) - 1}; "
-            "it is not Fashion-MNIST."
+            f"fashion_mnist: {label_file} holds the label {labels.max()}, but the largest is {len(_CLASSES) - 1}. "
+            "It is not Fashion-MNIST."
         )
     return Split(images.astype(np.float32) / np.float32(255), labels)
 
@@ -77,7 +77,7 @@ def _load(folder: Path, prefix: str) -> Split:
 def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load Fashion-MNIST: grey images of ten kinds of clothing, 60,000 for training and 10,000 for testing.
 
-    Each image is a series of 28 frames (its rows) with 28 channels; ``x.reshape(n, 784)`` gives one vector per image.
+    Each image is a sequence of 28 frames, its rows, with 28 channels. ``x.reshape(n, 784)`` gives one vector per image.
 
     Parameters
     ----------
@@ -89,14 +89,14 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     Returns
     -------
     Dataset
-        ``x`` float32 ``[n, 28, 28]`` in [0, 1]; ``y`` 0 to 9.
+        ``x`` is float32 ``[n, 28, 28]`` from 0 to 1. ``y`` is the class, 0 to 9.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or has other content; the message names the file.
+        If a file is damaged or is not a file of this data set. The message names the file.
 
     References
     ----------
@@ -119,7 +119,7 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     >>> data.train.x.shape, float(data.train.x.max()), data.class_names[data.train.y[0]]
     ((1, 28, 28), 1.0, 'ankle boot')
     """
-    # Debian's package installs below /usr, whatever environment Python runs in; both prefixes may be equal.
+    # Debian's package installs below /usr, even if Python runs in a virtual environment. Both prefixes may be equal.
     prefixes = dict.fromkeys(("/usr", sys.prefix))
     folder = locate(
         "fashion_mnist",

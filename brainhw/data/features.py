@@ -11,9 +11,11 @@ from brainhw.data.dataset import Split
 
 
 def features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
-    """Return features ``[..., C]``, or ``[..., T, C]`` for ``frames``, as float32, or raise."""
+    """Return features ``[..., C]`` as float32, with ``frames`` ``[..., T, C]``, or raise."""
     if isinstance(x, Split):
-        raise TypeError(f"{call}: x must be an array; pass split.x, and insert the result with dataclasses.replace.")
+        raise TypeError(
+            f"{call}: x must be an array, not a Split. Pass split.x, then dataclasses.replace(split, x=...)."
+        )
     array = np.asarray(as_array(x, call=call, name="x"))
     check_finite(array, call=call, name="x")
     if array.ndim == 0:
@@ -45,5 +47,5 @@ def axis_of(axis: Any, ndim: int, *, call: str, of: str) -> int:
     """Return a valid axis of an array with ``ndim`` axes, or raise."""
     found = whole_number(axis, call=call, name="axis", least=-ndim)
     if found >= ndim:
-        raise ValueError(f"{call}: axis must be an axis of {of}, which has {ndim}; got {found}.")
+        raise ValueError(f"{call}: axis must be an axis of {of}, which has {ndim} axes; got {found}.")
     return found

@@ -17,11 +17,11 @@ from brainhw._records import check_fields, is_in
 
 __all__ = ["FilterbankDesign", "filterbank", "filterbank_design"]
 
-# A chip has some tens of channels; filters of higher order are unstable in float64.
+# A chip has only some tens of channels. Filters of a higher order are unstable in float64.
 _MOST_CHANNELS, _HIGHEST_ORDER = 2**16, 100
-# More numbers for one recording would be days of audio, and would fill any memory.
+# A recording with more numbers would be days of audio and would not fit into memory.
 _MOST_NUMBERS = 2**31
-# Recordings are filtered in blocks of about this many samples, which fit into the cache and limit the memory.
+# Recordings are filtered in blocks of about this many samples, which fit into the cache and limit the memory use.
 _BLOCK_SAMPLES = 1 << 17
 
 
@@ -44,9 +44,10 @@ class FilterbankDesign:
     Parameters
     ----------
     centre
-        Centre of each band on the chosen scale, ``[n_channels]``, in Hz.
+        Centre frequency of each band, ``[n_channels]``, in Hz. It is the middle of the band on the chosen scale.
     edges
-        -3 dB edges, ``[n_channels + 1]``, in Hz; channel ``i`` passes ``edges[i]`` to ``edges[i + 1]``.
+        -3 dB frequencies, ``[n_channels + 1]``, in Hz. The pass band of channel ``i`` is ``edges[i]`` to
+        ``edges[i + 1]``.
     """
 
     centre: u.Quantity
@@ -65,11 +66,12 @@ class FilterbankDesign:
 def rational(value: Any, unit: u.Unit, *, call: str, name: str) -> Fraction:
     """Return a positive scalar Quantity as the exact fraction of ``unit`` that the user meant.
 
-    No float represents 0.1 or 1/3 exactly. A number is read as the shortest decimal that prints as it, or as a simple
-    ratio within its rounding error, so that 1 s over 0.1 ms is 10000 and never 9999.
+    No float represents 0.1 or 1/3 exactly. The number is therefore converted to a ratio of small whole numbers if one
+    is within its rounding error, otherwise to the decimal number that Python prints. For example, 1 s divided by 0.1 ms
+    is exactly 10000.
     """
     if isinstance(value, u.Quantity):
-        # Host arithmetic: a number on a device is fetched first.
+        # Copy a JAX number to the host, because the arithmetic below runs in Python.
         value = u.Quantity(np.asarray(value.mantissa), unit=value.unit)
     quantity(value, unit, call=call, name=name, shapes=[()], positive=True)
     mantissa = value.mantissa[()]
@@ -102,7 +104,7 @@ def filterbank_design(
     f_max: u.Quantity = 3500 * u.Hz,
     spacing: Spacing = "mel",
 ) -> FilterbankDesign:
-    """Return the bands of :func:`filterbank`: equally wide on the chosen scale, touching at -3 dB.
+    """Return the bands of :func:`filterbank`, which are equally wide on the chosen scale and adjoin at -3 dB.
 
     Parameters
     ----------
@@ -111,8 +113,9 @@ def filterbank_design(
     f_min, f_max
         Lower edge of the first and upper edge of the last band. Default 100 Hz and 3500 Hz.
     spacing
-        ``"mel"`` (default) spaces evenly in ``m = 2595 log10(1 + f / 700 Hz)`` [1]_, nearly even in f below 700 Hz;
-        ``"log"`` spaces evenly in ``log f``: a centre is then the geometric mean of its edges.
+        ``"mel"`` (default) spaces the bands evenly in ``m = 2595 log10(1 + f / 700 Hz)`` [1]_, which is nearly linear
+        in f below 700 Hz. ``"log"`` spaces them evenly in ``log f``, so that a centre is the geometric mean of the two
+        edges.
 
     Returns
     -------
@@ -122,8 +125,8 @@ def filterbank_design(
     Raises
     ------
     TypeError, ValueError
-        For frequencies that are not a positive Quantity in Hz, ``f_min`` not below ``f_max``, no channels, or another
-        spacing.
+        If a frequency is not a positive Quantity in Hz, ``f_min`` is not below ``f_max``, or another argument is
+        invalid.
 
     References
     ----------
@@ -166,11 +169,11 @@ def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
                 "1-D array, a list of them, or an array [B, samples]."
             )
         if not len(array):
-            raise ValueError(f"filterbank: {name} is empty; leave it out or read the file again.")
+            raise ValueError(f"filterbank: {name} is empty. Leave it out or read the file again.")
         check_finite(array, call="filterbank", name=name)
         recordings.append(array)
     if not recordings:
-        raise ValueError("filterbank: audio holds no recordings; give at least one.")
+        raise ValueError("filterbank: audio holds no recordings. Give at least one.")
     return recordings, single
 
 
@@ -182,12 +185,13 @@ def _band_passes(edges: np.ndarray, rate: float, order: int) -> list[np.ndarray]
         )
     filters = []
     for low, high in itertools.pairwise(edges):
-        # Second-order sections, because the coefficients of a single polynomial are too inexact for a narrow band.
+        # Use second-order sections, because the coefficients of a single polynomial are too inaccurate for a narrow
+        # band.
         zeros, poles, gain = signal.butter(order, [low, high], btype="bandpass", fs=rate, output="zpk")
         if not np.abs(poles).max() < 1:
             raise ValueError(
                 f"filterbank: the band {low:g} Hz to {high:g} Hz is too narrow at a rate of {rate:g} Hz for a stable "
-                "filter; use fewer channels, a lower order or a wider range from f_min to f_max."
+                "filter. Use fewer channels, a lower order or a wider range from f_min to f_max."
             )
         filters.append(signal.zpk2sos(zeros, poles, gain))
     return filters
@@ -197,7 +201,7 @@ def _smoother(smoothing: Any, rate: Fraction) -> np.ndarray | None:
     if smoothing is None:
         return None
     tau = rational(smoothing, u.second, call="filterbank", name="smoothing")
-    # One second-order section for the first-order low pass e[n] = a e[n-1] + (1 - a) |y[n]|.
+    # This is the first-order low pass e[n] = a e[n-1] + (1 - a) |y[n]|, written as a second-order section.
     decay = np.exp(-1 / float(tau * rate))
     return np.array([[1 - decay, 0, 0, 1, -decay, 0]])
 
@@ -217,8 +221,9 @@ def filterbank(
 ) -> np.ndarray:
     """Convert audio to the envelopes of a bank of band passes, one frame per ``dt``.
 
-    For each channel: a causal Butterworth band pass, full-wave rectification, a first-order low pass, and the mean over
-    each window of ``dt``. With ``y`` the band-passed audio and ``a = exp(-1 / (smoothing * rate))``::
+    Each channel applies a causal Butterworth band pass, full-wave rectification and a first-order low pass to the
+    audio, and averages the result over each window of ``dt``. With ``y`` the band-passed audio and
+    ``a = exp(-1 / (smoothing * rate))``::
 
         e[n] = a e[n-1] + (1 - a) |y[n]|
         out[k] = mean of e[n] over the samples with k dt <= n / rate < (k + 1) dt
@@ -229,32 +234,34 @@ def filterbank(
     Parameters
     ----------
     audio
-        One recording (1-D array), or a batch: a list of 1-D arrays or an array ``[B, samples]``. It is not scaled;
-        divide integer samples by their range first.
+        One recording (1-D array), or a batch: a list of 1-D arrays or an array ``[B, samples]``. The audio is not
+        scaled, so divide integer samples by their range first.
     rate
         Sampling rate of the audio.
     dt
-        Step of the network. Default 1 ms. At least one sample, and not necessarily a whole number of samples.
+        Time step of the network. Default 1 ms. It must be at least one sample long, but need not be a whole number of
+        samples.
     duration
-        Length of the result: longer recordings are cut, shorter ones padded with silence. Default ``None``: the length
-        of the longest recording.
+        Length of the result. Longer recordings are cut, and shorter ones are padded with silence. Default ``None``: the
+        length of the longest recording.
     n_channels, f_min, f_max, spacing
-        The bands, as in :func:`filterbank_design`; ``f_max`` must lie below half the sampling rate.
+        The bands, as in :func:`filterbank_design`. ``f_max`` must be below half the sampling rate.
     order
         Order of the Butterworth prototype. Default 2. Each band pass has twice as many poles.
     smoothing
-        Time constant of the envelope's low pass. Default 5 ms. ``None`` uses only the mean over each window.
+        Time constant of the first-order low pass. Default 5 ms. ``None`` omits the low pass.
 
     Returns
     -------
     numpy.ndarray
         float32 ``[T, n_channels]`` for one recording, ``[B, T, n_channels]`` for a batch, with
-        ``T = floor(duration * rate / (dt * rate))`` computed exactly: 1 s in steps of 1 ms are 1000 frames.
+        ``T = floor(duration * rate / (dt * rate))`` computed exactly. For example, 1 s with a ``dt`` of 1 ms gives 1000
+        frames.
 
     Raises
     ------
     TypeError
-        If an argument has the wrong unit or none.
+        If an argument has a wrong unit or no unit.
     ValueError
         For audio that is empty or not finite, a band edge at or above half the rate, a ``dt`` shorter than one sample
         and a duration shorter than ``dt``.
@@ -282,7 +289,7 @@ def filterbank(
     exact_dt = rational(dt, u.second, call="filterbank", name="dt")
     if exact_dt * exact_rate < 1:
         raise ValueError(
-            f"filterbank: dt must hold at least one sample, {1000 / float(exact_rate):g} ms at this rate; "
+            f"filterbank: dt must be at least one sample, {1000 / float(exact_rate):g} ms at this rate; "
             f"got {1000 * float(exact_dt):g} ms. Use a longer dt, or audio with a higher rate."
         )
     recordings, single = _recordings(audio)
@@ -309,8 +316,9 @@ def filterbank(
 def window_edges(steps: int, samples_per_step: Fraction) -> np.ndarray:
     """Return the ``steps + 1`` sample indices at which the windows of ``steps`` consecutive steps start and end.
 
-    Sample n was taken at time n / rate and belongs to the step that contains this time, so window k starts at the
-    first sample not before k dt: ``ceil(k * dt * rate)``. Windows differ by at most one sample and do not overlap.
+    Sample n was taken at time n / rate and belongs to the step that contains this time. Window k therefore starts at
+    the first sample at or after k dt, ``ceil(k * dt * rate)``. The windows do not overlap, and their lengths differ by
+    at most one sample.
     """
     numerator, denominator = samples_per_step.as_integer_ratio()
     return np.array([-(-k * numerator // denominator) for k in range(steps + 1)], dtype=np.int64)
@@ -331,6 +339,7 @@ def _envelopes(
             envelope = np.abs(signal.sosfilt(band_pass, padded))
             if smoother is not None:
                 envelope = signal.sosfilt(smoother, envelope)
-            # reduceat sums each window separately; a running sum would leave rounding errors in silence after sound.
+            # reduceat sums each window separately. With a cumulative sum, silence after sound would have rounding
+            # errors.
             out[first : first + len(rows), :, channel] = np.add.reduceat(envelope, edges[:-1], axis=-1) / widths
     return out

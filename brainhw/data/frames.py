@@ -25,7 +25,7 @@ def hold(x: Any, n_steps: int = 60, *, axis: int = -2) -> np.ndarray:
     n_steps
         Number of steps, at least 1. Default 60.
     axis
-        Axis of time in the result. Default: the last but one; ``1`` for images ``[n, H, W, C]``.
+        Time axis in the result. Default: the last but one. For images ``[n, H, W, C]`` use ``1``.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def hold(x: Any, n_steps: int = 60, *, axis: int = -2) -> np.ndarray:
     array = features(x, "hold")
     n_steps = positive_int(n_steps, call="hold", name="n_steps", most=LONGEST_AXIS)
     axis = axis_of(axis, array.ndim + 1, call="hold", of="the result")
-    # Not np.broadcast_to: its read-only view would fail for a user who adds noise to it.
+    # Copy instead of np.broadcast_to, because users may add noise to the result, which fails for a read-only view.
     return np.repeat(np.expand_dims(array, axis), n_steps, axis=axis)
 
 
@@ -63,12 +63,12 @@ def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
     times
         Steps per frame, at least 1.
     axis
-        Axis of time. Default: the last but one; ``1`` for images ``[n, T, H, W, C]``.
+        Time axis. Default: the last but one. For images ``[n, T, H, W, C]`` use ``1``.
 
     Returns
     -------
     numpy.ndarray
-        float32 of shape ``[..., T * times, C]``. Multiply the true lengths by the same factor.
+        float32 of shape ``[..., T * times, C]``. Multiply the lengths of the recordings by the same factor.
 
     Raises
     ------
@@ -105,20 +105,22 @@ def _whole_numbers(values: Any) -> np.ndarray:
 def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     """Concatenate delayed copies of all channels.
 
-    A network cannot use temporal order over times that are longer than the memory of its neurons. Copies delayed by up
-    to that time make it usable, at the cost of more inputs. On hardware, the encoder must delay them.
+    A network cannot use the temporal order of inputs that are further apart than the memory of its neurons. With
+    delayed copies of the inputs it can, at the cost of more inputs. On hardware, the encoder before the chip must delay
+    the signals.
 
     Parameters
     ----------
     x
         Frames ``[..., T, C]``.
     delays
-        Whole numbers of steps, each at least 0 and below ``T``; 0 is the input itself.
+        Delays in steps, whole numbers from 0 to ``T - 1``. A delay of 0 gives the input itself.
 
     Returns
     -------
     numpy.ndarray
-        float32 of shape ``[..., T, C * len(delays)]``, in the order of ``delays``; a copy is zero before it begins.
+        float32 of shape ``[..., T, C * len(delays)]``, in the order of ``delays``. A copy is zero in the steps before
+        its delay.
 
     Raises
     ------
@@ -137,7 +139,7 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     n_steps = array.shape[-2]
     if steps.ndim != 1 or not steps.size or steps.dtype.kind not in "iu" or steps.min() < 0 or steps.max() >= n_steps:
         raise ValueError(
-            f"{call}: delays must be whole numbers of steps from 0 to {n_steps - 1}, below the steps of x, "
+            f"{call}: delays must be whole numbers from 0 to {n_steps - 1}, less than the steps of x, "
             f"such as (0, 10); got {describe(delays)}."
         )
     copies = np.zeros((*array.shape[:-1], len(steps), array.shape[-1]), np.float32)

@@ -17,7 +17,7 @@ from brainhw.data.locate import locate
 __all__ = ["fsdd"]
 
 _RATE_HZ = 8000
-# The authors' division: the first 10 % of the 50 takes of each speaker and digit are the test set.
+# The authors use the first 10 % of the 50 takes of each speaker and digit as the test set.
 _N_TEST_TAKES, _N_TAKES = 5, 50
 _NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_.]+)_(?P<take>0|[1-9][0-9]*)\.wav")
 _HOW_TO_GET = (
@@ -30,14 +30,14 @@ def _takes(folder: Path) -> list[tuple[int, str, int, Path]]:
     """Return (digit, speaker, take, file) of every recording, sorted."""
     takes = []
     for file in folder.iterdir():
-        # Skip hidden files: on some disks macOS puts its own "._name.wav" beside each file.
+        # Skip hidden files, because macOS writes a file "._name.wav" beside each file on some disks.
         if file.name.startswith(".") or file.suffix.lower() != ".wav":
             continue
         match = _NAME.fullmatch(file.name)
         if match is None or int(match["take"]) >= _N_TAKES:
             raise ValueError(
                 f"fsdd: {file} is not named like a recording of this data set, {{digit}}_{{speaker}}_{{take}}.wav with "
-                f"digit 0 to 9 and take 0 to {_N_TAKES - 1}; move it out of the folder."
+                f"digit 0 to 9 and take 0 to {_N_TAKES - 1}. Move it out of the folder."
             )
         takes.append((int(match["digit"]), match["speaker"], int(match["take"]), file))
     return sorted(takes)
@@ -51,17 +51,17 @@ def _read(file: Path) -> np.ndarray:
             content = recording.readframes(n)
     except (wave.Error, EOFError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
-        raise ValueError(f"fsdd: {file} is not a readable WAV file ({reason}); get this file again.") from None
+        raise ValueError(f"fsdd: {file} is not a readable WAV file ({reason}). Get this file again.") from None
     if form != (_RATE_HZ, 1, 16):
         raise ValueError(
             f"fsdd: {file} has {form[0]} Hz, {form[1]} channel(s) and {form[2]} bits; expected {_RATE_HZ} Hz, 1 "
-            "channel and 16 bits, as the data set is published; get this file again."
+            "channel and 16 bits, as the data set is published. Get this file again."
         )
-    # A file that was cut while copying still has a valid header, and wave reads what is left.
+    # A truncated file still has a valid header, and the wave module reads the remaining samples without an error.
     if n == 0 or len(content) != 2 * n:
         raise ValueError(
-            f"fsdd: {file} is cut short: it has {len(content)} bytes of audio, but its header gives {2 * n}; "
-            "get this file again."
+            f"fsdd: {file} is cut short: it has {len(content)} bytes of audio, but its header gives {2 * n}. "
+            "Get this file again."
         )
     # WAV samples are little-endian on every machine.
     return np.frombuffer(content, "<i2").astype(np.float32) / np.float32(32768)
@@ -75,9 +75,10 @@ def _split(takes: list[tuple[int, str, int, Path]]) -> Split:
 def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load the Free Spoken Digit Dataset: spoken English digits as raw audio at 8 kHz.
 
-    The official division is taken from the file names ``{digit}_{speaker}_{take}.wav``: takes 0 to 4 are the test
-    split, 5 to 49 the training split. The full set has 3000 recordings, 300 of them for testing; a part is enough.
-    Recordings are sorted by digit, speaker and take. Use :func:`brainhw.data.filterbank` to turn them into frames.
+    The official splits follow from the file names ``{digit}_{speaker}_{take}.wav``: takes 0 to 4 are the test split,
+    takes 5 to 49 the training split. The full set has 3000 recordings, 300 of them for testing. The folder may hold
+    only a part of them. Recordings are sorted by digit, speaker and take. Use :func:`brainhw.data.filterbank` to turn
+    them into frames.
 
     Parameters
     ----------
@@ -88,14 +89,14 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     Returns
     -------
     Dataset
-        ``x`` a list of 1-D float32 arrays in [-1, 1], ``y`` the digit, ``groups`` the speaker; ``rate`` is 8 kHz.
+        ``x`` is a list of 1-D float32 arrays from -1 to 1, ``y`` the digit, ``groups`` the speaker, and ``rate`` 8 kHz.
 
     Raises
     ------
     FileNotFoundError
         If there are no recordings.
     ValueError
-        For a WAV file with an unexpected name, format or length (the message names it), and if a split would be empty.
+        If a WAV file has an unexpected name, format or length, or a split would be empty. The message names the file.
 
     References
     ----------
@@ -127,7 +128,7 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     if not (test and train):
         raise ValueError(
             f"fsdd: {folder} holds {len(train)} recordings for training (takes {_N_TEST_TAKES} to {_N_TAKES - 1}) and "
-            f"{len(test)} for testing (takes 0 to {_N_TEST_TAKES - 1}); both splits need recordings."
+            f"{len(test)} for testing (takes 0 to {_N_TEST_TAKES - 1}). Both splits need at least one."
         )
     return Dataset(
         name="fsdd",

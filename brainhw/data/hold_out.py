@@ -1,4 +1,4 @@
-"""Stratified hold-out of a part of a training split."""
+"""Stratified hold-out of recordings from a training split."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["hold_out"]
 
 
 def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: bool = False) -> tuple[Split, Split]:
-    """Divide recordings into two splits, one for training and one for choosing settings.
+    """Divide recordings into two splits, one for training and one for validation.
 
     Parameters
     ----------
     split
         The recordings, such as ``dataset.train``.
     share
-        Fraction that is held out, between 0 and 1; default 0.2. It applies to each class, rounded, with at least one
-        recording of a class that has two.
+        Fraction that is held out, between 0 and 1. Default 0.2. This fraction of each class is held out, rounded to
+        whole recordings, and at least one recording of a class that has two or more.
     seed
-        Seed of the choice; default 0.
+        Seed of the random choice. Default 0.
     whole_groups
-        Hold out this fraction of the groups instead, each as a whole, so that no speaker is in both splits. Default
-        False.
+        Hold out this fraction of the groups instead of the recordings. A group, such as a speaker, is then never in
+        both splits. Default False.
 
     Returns
     -------
@@ -34,8 +34,8 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
     Raises
     ------
     TypeError, ValueError
-        If ``split`` is not a Split, ``share`` is not between 0 and 1, groups are missing, or one of the two would be
-        empty.
+        If ``split`` is not a Split, ``share`` is not between 0 and 1, groups are missing, or one of the two splits
+        would be empty.
 
     Examples
     --------
@@ -50,12 +50,12 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
     if share >= 1:
         raise ValueError(f"{call}: share must be a fraction between 0 and 1; got {describe(share)}.")
     rng = np.random.default_rng(whole_number(seed, call=call, name="seed"))
-    # A recording with frame labels has no class.
+    # A recording with frame labels has no class, so all such recordings are treated as one class.
     of = np.zeros(len(split), int) if split.y.ndim > 1 else split.y
     held = np.zeros(len(split), bool)
     if flag(whole_groups, call=call, name="whole_groups"):
         if split.groups is None:
-            raise ValueError(f"{call}: whole_groups needs a split with groups, but split has none; leave it out.")
+            raise ValueError(f"{call}: whole_groups needs a split with groups, but split has none. Leave it out.")
         names = np.unique(split.groups)
         chosen = rng.permutation(names)[: round(share * len(names)) or 1]
         held = np.isin(split.groups, chosen)
@@ -66,7 +66,7 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
     if held.all() or not held.any():
         what = "groups" if whole_groups else "recordings"
         raise ValueError(
-            f"{call}: a share of {share:g} leaves nothing to train with, or nothing to hold out, of {len(split)} "
-            f"recordings; give more {what}, or another share."
+            f"{call}: with a share of {share:g} of {len(split)} recordings, one of the two splits would be empty. "
+            f"Give more {what}, or another share."
         )
     return split.take(~held), split.take(held)

@@ -17,16 +17,16 @@ _N_TRAIN, _FRAMES, _CHANNELS, _SPEAKERS = 270, 29, 12, 9
 
 
 def japanese_vowels() -> Dataset:
-    """Load Japanese Vowels: nine speakers say /ae/; the task is to recognise the speaker.
+    """Load Japanese Vowels: recordings of nine speakers who say /ae/, to be classified by speaker.
 
-    Frames are 12 LPC cepstrum coefficients, one every 6.4 ms, 7 to 29 frames per utterance. The division is the
-    official one: 270 utterances for training, 30 of each speaker, and 370 for testing. The data is part of the package;
-    its checksum is verified at each load.
+    Frames are 12 LPC cepstrum coefficients, one every 6.4 ms, 7 to 29 frames per utterance. The splits are the official
+    ones: 270 utterances for training, 30 of each speaker, and 370 for testing. The data are part of the package. Their
+    checksum is verified at each load.
 
     Returns
     -------
     Dataset
-        ``x`` float32 ``[n, 29, 12]``, zero padded after ``lengths``; ``y`` 0 to 8.
+        ``x`` is float32 ``[n, 29, 12]``, padded with zeros. ``y`` is the speaker, 0 to 8.
 
     Raises
     ------
@@ -47,11 +47,11 @@ def japanese_vowels() -> Dataset:
     """
     stored = bundled_arrays(_FILE, _SHA256, call="japanese_vowels")
     lengths = stored["lengths"].astype(np.int32)
-    # Differences of neighbouring frames, as byte planes, compress a third better than floats
+    # The file stores differences of neighbouring frames as byte planes, which compress a third better than floats
     # (build_japanese_vowels.py).
     differences = np.ascontiguousarray(stored["planes"].T).view("<i4").reshape(-1, _CHANNELS)
     x = np.zeros((len(lengths), _FRAMES, _CHANNELS), np.float32)
-    # The stored numbers are in units of 1e-6; integers until the last step keep the published decimals exact.
+    # The stored integers are in units of 1e-6. They are summed as integers, so that the published decimals stay exact.
     x[np.arange(_FRAMES) < lengths[:, None]] = np.cumsum(differences, axis=0, dtype=np.int64) / 1e6
     both = Split(x, stored["labels"], lengths)
     return Dataset(

@@ -16,13 +16,15 @@ __all__ = ["class_numbers", "numbers_of"]
 def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Convert labels to class numbers from 0, and return them with the name of each class.
 
-    Use it for names such as ``"cat"``, and for numbers that do not start at 0. Call it with the labels of the training
-    data, and again with those of the test data and the names of the first call, so that a number means the same class.
+    Use it for names such as ``"cat"``, and for numbers that do not start at 0. Call it first with the labels of the
+    training data. Then call it with the labels of the test data and the names that the first call returned, so that a
+    number means the same class in both.
 
     Parameters
     ----------
     labels
-        Names or whole numbers, ``[n]``, or one for each frame, ``[n, T]``. Bools are ``"False"`` and ``"True"``.
+        Names or whole numbers, ``[n]``, or one for each frame, ``[n, T]``. Booleans are converted to ``"False"`` and
+        ``"True"``.
     names
         Names of the classes in the order of their numbers. Default: the labels that occur, sorted.
 
@@ -31,7 +33,7 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
     numbers : numpy.ndarray
         int32 of the shape of ``labels``, from 0 to ``len(names) - 1``.
     names : tuple of str
-        The name of each class, for ``Dataset(class_names=...)``; a whole number is written as text.
+        The name of each class, for ``Dataset(class_names=...)``. Whole numbers are converted to text.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def numbers_of(
     """Implement :func:`class_numbers` for the argument ``name`` of a call."""
     array = _labels(labels, call, name)
     found, places = np.unique(array, return_inverse=True)
-    # Converted to text only now: as text, "10" would come before "2".
+    # Convert to text only after sorting, because as text "10" would come before "2".
     texts = [str(one) for one in found.tolist()]
     if names is None:
         known = texts
@@ -68,7 +70,9 @@ def numbers_of(
             str(one) if isinstance(one, str) else one for one in several(names, call=call, name="names", of="text")
         ]
         if not all(isinstance(one, str) for one in known) or len(set(known)) != len(known) or not known:
-            raise ValueError(f"{call}: names must be different texts, those of the first call; got {describe(names)}.")
+            raise ValueError(
+                f"{call}: names must be distinct texts, such as the names from the first call; got {describe(names)}."
+            )
     numbers = {text: number for number, text in enumerate(known)}
     strange = [one for one in texts if one not in numbers]
     if strange:
@@ -90,7 +94,7 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
     except Exception:  # ragged lists and keys raise different exceptions
         array = np.asarray(None)
     if array.dtype.kind == "O" and array.ndim:
-        # A pandas column. NumPy finds one dtype for the list of its values, unless their types differ.
+        # This is a column of pandas. NumPy finds a dtype for the list of its values, unless their types differ.
         kinds = {type(one) for one in array.ravel().tolist()}
         array = np.asarray(array.tolist()) if len(kinds) == 1 and kinds <= {str, bytes, int, bool, float} else array
     if array.dtype.kind == "S":
@@ -98,14 +102,14 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
             array = np.char.decode(array, "utf-8")
         except UnicodeDecodeError:
             raise TypeError(
-                f"{call}: {name} holds bytes that are not UTF-8 text; decode them before this call."
+                f"{call}: {name} holds bytes that are not UTF-8 text. Decode them before this call."
             ) from None
     if array.dtype.kind == "f" and np.all(array == np.rint(array)) and np.all(np.abs(array) < 2**31):
         array = array.astype(np.int64)  # whole numbers from a file that has a missing value elsewhere
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuUb":
         raise TypeError(
-            f"{call}: {name} must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. Missing "
-            "labels must be filled."
+            f"{call}: {name} must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. Fill "
+            "missing labels."
         )
     if not array.size:
         raise ValueError(f"{call}: {name} must hold at least one label; got shape {array.shape}.")

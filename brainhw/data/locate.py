@@ -1,4 +1,4 @@
-"""Search for the files of a data set: in the usual folders, or in the package."""
+"""Search for the files of a data set in the usual folders or in the package."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def locate(
 ) -> Path:
     """Return the folder of a data set; the error lists the searched folders and how to get the data.
 
-    If ``root`` is given, only ``root`` is searched. Otherwise the first of these that holds the data is returned:
+    If ``root`` is given, only ``root`` is searched. Otherwise the first of these folders that contains the data is
+    returned:
 
     1. ``$BRAINHW_DATA/<name>``, then ``$BRAINHW_DATA`` itself,
     2. the folders in ``extra``, in order,
@@ -65,7 +66,8 @@ def locate(
     root
         The data set's folder, or ``None`` (default) to search. A leading ``~`` is expanded.
     marker
-        File name or glob pattern, relative to the folder, that identifies the data; of several, one is enough.
+        File name or glob pattern, relative to the folder, that identifies the data. If several are given, one match is
+        enough.
     how_to_get
         Sentence for the error message that says where to get the data.
     extra
@@ -102,14 +104,14 @@ def locate(
     folders = _arguments.several(extra, call="locate", name="extra", of="folders")
     extra = [path_text(folder, call="locate", what="a folder in extra") for folder in folders]
     wanted = " or ".join(patterns)
-    # An explicit folder without the data is a mistake: another copy must not replace it silently.
+    # If the user names a folder without the data, raise an error and do not use another copy silently.
     if root is not None:
         folder = Path(os.path.expanduser(_root_text(root, name)))
         if _holds(folder, patterns):
             return folder
         state = "holds no such file" if os.path.isdir(folder) else "is not a folder"
         raise FileNotFoundError(
-            f"{name}: root {str(folder)!r} {state} ({wanted}); give the folder that holds the data, or leave root out "
+            f"{name}: root {str(folder)!r} {state} ({wanted}). Give the folder that holds the data, or leave root out "
             f"to search the usual places. {how_to_get}"
         )
     places = _places(name, extra)
@@ -128,13 +130,13 @@ def bundled_arrays(file: Traversable, sha256: str, *, call: str) -> dict[str, np
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise RuntimeError(f"{call}: the bundled file {file} cannot be read ({error}); reinstall brainhw.") from None
+        raise RuntimeError(f"{call}: the bundled file {file} cannot be read ({error}). Reinstall brainhw.") from None
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise RuntimeError(
-            f"{call}: the bundled file {file} is damaged (SHA-256 {found[:12]}..., expected {sha256[:12]}...); "
-            "reinstall brainhw."
+            f"{call}: the bundled file {file} is damaged (SHA-256 {found[:12]}..., expected {sha256[:12]}...). "
+            "Reinstall brainhw."
         )
-    # An npz file with pickled objects could run code.
+    # Pickled objects in an npz file could run code.
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return dict(stored)

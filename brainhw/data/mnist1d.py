@@ -11,7 +11,7 @@ from brainhw.data.dataset import Dataset, Split
 
 __all__ = ["mnist1d"]
 
-# Checksum of the published numbers in thousandths, because their last bits may differ between computers.
+# Checksum of the published numbers, rounded to thousandths, because the last bits may differ between computers.
 _SHA256 = "f5c80757e99bfe3f9fe7f4be1f47c3859562856fa03aa91e205ce5383895c963"
 _CLASSES = 10
 
@@ -21,10 +21,11 @@ def _generated() -> dict[str, np.ndarray]:
         from mnist1d.data import get_dataset_args, make_dataset
     except ImportError as error:
         raise ImportError(
-            f"mnist1d: the package that generates the data cannot be imported ({error}); "
-            'run: pip install "brainhw[mnist1d]"'
+            f"mnist1d: the package that generates the data cannot be imported ({error}). "
+            'Run: pip install "brainhw[mnist1d]"'
         ) from error
-    # The package seeds both global generators, but a loader must not change the user's random numbers.
+    # The package seeds the global generators of Python and NumPy. Restore their states, so that the user's random
+    # numbers do not change.
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         return make_dataset(get_dataset_args())
@@ -44,8 +45,8 @@ def mnist1d() -> Dataset:
     """Generate MNIST-1D: series of 40 numbers, each with one of ten shapes, distorted, shifted and noisy.
 
     The shapes are templates of 12 points that resemble the digits. There are 4000 training and 1000 test series. The
-    authors' package generates them with its default arguments and seed in about a second; a checksum confirms that they
-    are the published ones.
+    authors' package generates them with its default arguments and seed in about a second. A checksum confirms that they
+    equal the published ones.
 
     Returns
     -------
@@ -55,9 +56,9 @@ def mnist1d() -> Dataset:
     Raises
     ------
     ImportError
-        If the package ``mnist1d`` is missing; ``pip install "brainhw[mnist1d]"`` installs it.
+        If the package ``mnist1d`` is missing. Install it with ``pip install "brainhw[mnist1d]"``.
     RuntimeError
-        If the installed package generates other data.
+        If the installed package generates data that differ from the published ones.
 
     Notes
     -----
@@ -80,8 +81,8 @@ def mnist1d() -> Dataset:
     found = _fingerprint(content)
     if found != _SHA256:
         raise RuntimeError(
-            f"mnist1d: the installed package generates other data than published (SHA-256 {found[:12]}..., "
-            f'expected {_SHA256[:12]}...); install the version of pip install "brainhw[mnist1d]".'
+            f"mnist1d: the installed package does not generate the published data (SHA-256 {found[:12]}..., "
+            f'expected {_SHA256[:12]}...). Run: pip install "brainhw[mnist1d]".'
         )
     return Dataset(
         name="mnist1d",

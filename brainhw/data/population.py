@@ -1,4 +1,4 @@
-"""Population coding: each feature as input currents of overlapping tuning curves."""
+"""Population coding: each feature is converted to input currents by overlapping tuning curves."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def population_currents(
 ) -> np.ndarray:
     """Encode each feature with ``n_neurons`` inputs, each with a preferred value and a Gaussian tuning curve.
 
-    Input ``i`` prefers ``c_i``, evenly spaced from ``low`` to ``high``; its current is
-    ``exp(-((x - c_i) / width)**2 / 2)``. A neuron can then respond to the middle of a range, and small values drive the
-    net as much as large ones.
+    The preferred values ``c_i`` are evenly spaced from ``low`` to ``high``. The current of input ``i`` is
+    ``exp(-((x - c_i) / width)**2 / 2)``. With this encoding, a neuron can respond to values in the middle of the range,
+    and small values drive the network as strongly as large ones.
 
     Parameters
     ----------
     x
-        Features ``[..., C]``, signed or not. Values are clipped to the range ``low`` to ``high``.
+        Features ``[..., C]``, which may be negative. Values are clipped to the range ``low`` to ``high``.
     n_neurons
         Number of inputs per feature, at least 2.
     low, high
-        Range of the features. Default 0 to 1; use -2 to 2 for standardised features.
+        Range of the features. Default 0 to 1. For standardised features use -2 to 2.
     width
         Standard deviation of a tuning curve. Default: the distance between neighbouring preferred values.
 
@@ -60,7 +60,7 @@ def population_currents(
     if width is None:
         width = (high - low) / (n_neurons - 1)
     width = number(width, call=call, name="width", positive=True)
-    # Not braintools.PopulationEncoder, which draws spikes and moves the axes of the features.
+    # braintools.PopulationEncoder is not used, because it draws spikes and moves the axes of the features.
     away = (np.clip(array, low, high)[..., None] - np.linspace(low, high, n_neurons)) / width
     currents = np.exp(-(away**2) / 2).astype(np.float32)
     return currents.reshape(*array.shape[:-1], array.shape[-1] * n_neurons)

@@ -38,23 +38,23 @@ def _read(file: Path) -> Split:
     # The reader raises many kinds of error for a damaged file, and none of them names the file.
     except Exception as error:
         raise ValueError(
-            f"qtdb: {file} is not a readable MATLAB file ({type(error).__name__}: {error}); get this file again."
+            f"qtdb: {file} is not a readable MATLAB file ({type(error).__name__}: {error}). Get this file again."
         ) from None
     missing = [name for name in ("x", "y") if name not in content]
     if missing:
-        raise ValueError(f"qtdb: {file} has no variable {' and '.join(missing)}; get this file again.")
+        raise ValueError(f"qtdb: {file} has no variable {' and '.join(missing)}. Get this file again.")
     x, y = content["x"], content["y"]
     if x.ndim != 3 or x.shape[2] != _N_CHANNELS or y.shape != (*x.shape[:2], len(_SEGMENTS)) or not x.size:
         raise ValueError(
             f"qtdb: {file} holds x of shape {x.shape} and y of shape {y.shape}; expected x [n, T, {_N_CHANNELS}] and "
-            f"y [n, T, {len(_SEGMENTS)}]; get this file again."
+            f"y [n, T, {len(_SEGMENTS)}]. Get this file again."
         )
     if not (np.isin(x, (-1, 0, 1)).all() and np.isin(y, (0, 1)).all() and (y.sum(axis=2) <= 1).all()):
         raise ValueError(
-            f"qtdb: {file} holds values of x other than -1, 0 and 1, or more than one segment per step in y; "
-            "get this file again."
+            f"qtdb: {file} holds values of x other than -1, 0 and 1, or more than one segment per step in y. "
+            "Get this file again."
         )
-    # argmax gives 0 for steps without a label; the published accuracies also count them as the first segment.
+    # argmax gives 0 for steps without a label. The published accuracies also count these as the first segment.
     return Split(x=x, y=np.argmax(y, axis=2))
 
 
@@ -62,8 +62,9 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load the QT Database: electrocardiograms of two leads as spikes, with the wave segment of each step.
 
     Yin, Corradi and Bohte (2021) cut the two leads into sequences of 1301 steps (5.2 s at 250 Hz) and encoded level
-    crossings into four spike channels, up and down for each lead. There are 618 training and 141 test sequences. Each
-    step belongs to one of six segments between the characteristic points of the heart beat.
+    crossings into four spike channels: one for upward and one for downward crossings of each lead. There are 618
+    training and 141 test sequences. Each step belongs to one of six segments between the characteristic points of the
+    heart beat.
 
     Parameters
     ----------
@@ -74,8 +75,8 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     Returns
     -------
     Dataset
-        ``x`` float32 ``[n, T, 4]`` (0 or 1; the first channel may hold -1 at the last step), ``y`` int32 ``[n, T]``,
-        the segment of each step.
+        ``x`` is float32 ``[n, T, 4]`` with values 0 and 1; the first channel may be -1 at the last step. ``y`` is int32
+        ``[n, T]``, the segment of each step.
 
     Raises
     ------
@@ -84,13 +85,13 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     FileNotFoundError
         If one of the files is missing.
     ValueError
-        If a file is damaged or has other content; the message names the file.
+        If a file is damaged or is not a file of this data set. The message names the file.
 
     Notes
     -----
-    8.2 % of the training and 10.4 % of the test steps have no label in the files. Most of them (5.7 and 7.7 of these
-    points) are the tail of a sequence after its last label; the others are gaps in the annotation. They count as the
-    first segment here, as in the published accuracies.
+    8.2 % of the training steps and 10.4 % of the test steps have no label in the files. Most of these steps (5.7 % and
+    7.7 % of all steps) are at the end of a sequence, after its last label. The others are gaps in the annotation. They
+    are labelled as the first segment here, as for the published accuracies.
 
     References
     ----------
@@ -124,8 +125,8 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
 def qtdb_excerpt() -> Dataset:
     """Load a small part of the QT Database from the package: 124 training and 29 test sequences.
 
-    It holds every fifth sequence of :func:`qtdb`, with the same numbers, for tests and demonstrations. Accuracies are
-    not comparable with published ones. The checksum is verified at each load.
+    It contains every fifth sequence of :func:`qtdb`, unchanged, for tests and demonstrations. Accuracies on it are not
+    comparable with published ones. The checksum of the file is verified at each load.
 
     Returns
     -------
@@ -156,7 +157,7 @@ def qtdb_excerpt() -> Dataset:
 
 def _unpacked(spikes: np.ndarray, labels: np.ndarray) -> Split:
     x = np.unpackbits(spikes, axis=1, count=_EXCERPT_STEPS).astype(np.float32)
-    # Every sequence of the published files ends with -1, the only value that one bit cannot store.
+    # The first channel of every published sequence ends with -1, which cannot be stored in one bit.
     x[:, -1, 0] = -1
     return Split(x=x, y=labels)
 

@@ -30,13 +30,13 @@ def _recordings(value: Any, n_classes: int, name: str) -> int:
 
 
 def _cutoff(alpha: float) -> int:
-    # A tolerance of half a per mille keeps the last weight if it equals the smallest one, as for alpha 1 and 3.
+    # The tolerance of 0.05 % keeps the last frequency if its weight is exactly the smallest one, as for alpha 1 and 3.
     last = math.log((1 + 5e-4) / _SMALLEST_WEIGHT) / alpha
     return int(np.sum(np.log(np.arange(1, _HIGHEST_FREQUENCY + 1)) <= last))
 
 
 def _factors(series: np.ndarray, z: np.ndarray, alpha: float) -> np.ndarray:
-    """Return the sum over frequencies at points ``z`` ``[n, manifold_dim]``, shape ``[n, manifold_dim, n_units]``."""
+    """Return the factors at points ``z [n, manifold_dim]``: sums over frequencies, ``[n, manifold_dim, n_units]``."""
     total = np.zeros((*z.shape, series.shape[-1]))
     for k, (a, b, c) in enumerate(series, start=1):
         total += a * k**-alpha * np.sin(2 * np.pi * (k * b * z[..., None] + c))
@@ -47,7 +47,8 @@ def _extremes(series: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]
     """Return minimum and maximum of each factor over the grid, both of shape ``[manifold_dim, n_units]``."""
     a, b, c = series.swapaxes(0, 1)
     k = np.arange(1, len(series) + 1)[:, None, None]
-    # From one grid point to the next every sine advances by a constant angle, which is much faster than new sines.
+    # From one grid point to the next, the phase of each sine advances by a constant angle. Multiplying a phasor is much
+    # faster than computing new sines.
     phasor = a * k**-alpha * np.exp(2j * np.pi * c)
     turn = np.exp(2j * np.pi * k * b / (_GRID_POINTS - 1))
     least = most = phasor.imag.sum(axis=0)
@@ -67,9 +68,11 @@ class _Manifold:
 
     @classmethod
     def draw(cls, source: np.random.SeedSequence, manifold_dim: int, n_units: int, alpha: float) -> _Manifold:
-        # Frequency first, so that another alpha cuts or continues the same series and changes only the smoothness.
+        # The first axis is the frequency, so that another alpha uses fewer or more terms of the same random series, and
+        # only the smoothness changes.
         series = np.random.default_rng(source).random((_cutoff(alpha), 3, manifold_dim, n_units))
-        # Each factor depends on only one intrinsic coordinate, so their extremes give those over all grid points.
+        # Each factor depends on only one intrinsic coordinate. The extremes of the factors therefore give the extremes
+        # of their product over all grid points.
         low = high = np.ones(n_units)
         for least, most in zip(*_extremes(series, alpha), strict=True):
             corners = np.stack([low * least, low * most, high * least, high * most])
@@ -78,7 +81,8 @@ class _Manifold:
 
     def spike_steps(self, z: np.ndarray, n_steps: int) -> np.ndarray:
         times = (_factors(self.series, z, self.alpha).prod(axis=1) - self.low) / (self.high - self.low)
-        # A point between grid points can lie slightly outside; time 1 itself belongs to the last step.
+        # Clip, because a point between grid points can be slightly outside of 0 to 1. A time of 1 belongs to the last
+        # step.
         return np.clip(np.floor(times * n_steps), 0, n_steps - 1).astype(int)
 
 
@@ -108,10 +112,11 @@ def randman(
     r"""Generate Randman: classify patterns of single spikes by the smooth random manifold on which they lie.
 
     Each class is a manifold of ``manifold_dim`` dimensions in the unit cube of ``n_units`` dimensions. A recording is a
-    point drawn uniformly over the manifold's own coordinates. Each coordinate of the point is the time, relative to the
-    length of the recording, at which one unit fires, exactly once: spike counts carry no information. ``n_classes``,
-    ``manifold_dim`` and ``alpha`` set the difficulty. Training and test points are drawn independently from the same
-    manifolds, so the size of one split does not change the other.
+    random point on the manifold, whose ``manifold_dim`` intrinsic coordinates are drawn uniformly. In the unit cube,
+    each coordinate of the point is the firing time of one unit, relative to the length of the recording. Each unit
+    fires exactly once, so spike counts carry no information. ``n_classes``, ``manifold_dim`` and ``alpha`` determine
+    the difficulty. Training and test points are drawn independently from the same manifolds, so the size of one split
+    does not affect the other split.
 
     Parameters
     ----------
@@ -120,56 +125,58 @@ def randman(
     n_units
         Number of input units, at least 1.
     n_steps
-        Number of steps per recording, at least 1; the simulation sets their length dt.
+        Number of steps per recording, at least 1. Their duration ``dt`` is set in the simulation.
     n_train, n_test
-        Recordings in each split, at least ``n_classes``. Classes occur equally often (the first ones once more if the
-        number is not divisible), in random order.
+        Number of recordings in each split, at least ``n_classes``. All classes occur equally often, in random order. If
+        the number is not a multiple of ``n_classes``, the first classes occur once more.
     manifold_dim
-        Intrinsic dimension of every manifold, at least 1; a larger one is harder.
+        Intrinsic dimension of every manifold, at least 1. A larger one makes the task harder.
     alpha
-        Rate at which the amplitude falls with frequency, finite and greater than zero; larger is smoother and easier.
-        At 1 and below there are 1000 frequencies, and generation takes seconds instead of a tenth of a second.
+        Exponent with which the amplitude falls with frequency, finite and greater than zero. A larger value gives
+        smoother manifolds and an easier task. At 1 and below, 1000 frequencies are used, and generation takes seconds
+        instead of a tenth of a second.
     seed
-        Whole number of at least 0 for manifolds, points and order. For another ``alpha`` the same seed gives the common
-        frequencies the same random numbers.
+        Seed of the manifolds, the points and their order, a whole number of at least 0. With the same seed and another
+        ``alpha``, frequencies that both use have the same random numbers.
 
     Returns
     -------
     Dataset
-        Batch first: ``x`` float32 ``[n, n_steps, n_units]`` of zeros and ones, ``y`` int32 ``[n]``; every length is
+        ``x`` is float32 ``[n, n_steps, n_units]`` with zeros and ones, ``y`` is int32 ``[n]``, and every length is
         ``n_steps``.
 
     Raises
     ------
     TypeError
-        If an argument is not a number of the right kind.
+        If an argument has the wrong type.
     ValueError
         If a number is below its limit, or ``alpha`` is NaN or infinite.
 
     Notes
     -----
-    With :math:`z \in [0, 1]^D` the point on a manifold of dimension :math:`D`, coordinate :math:`i` is
+    If :math:`z \in [0, 1]^D` are the intrinsic coordinates of a point on a manifold of dimension :math:`D`, the
+    coordinate of unit :math:`i` is
 
     .. math::
 
         f_i(z) = \prod_{d=1}^{D} \sum_{k=1}^{K} \frac{a_{idk}}{k^{\alpha}}
                  \sin\bigl(2 \pi (k \, b_{idk} \, z_d + c_{idk})\bigr)
 
-    where :math:`a`, :math:`b` and :math:`c` are drawn once for each class, uniformly from 0 to 1. The sum keeps the
-    frequencies whose weight :math:`k^{-\alpha}` is at least 0.001, at most 1000 of them: 1000 for alpha 1, 31 for
-    alpha 2, and a single sine from alpha 10 on. The spike of unit :math:`i` falls in step
+    where :math:`a`, :math:`b` and :math:`c` are drawn once for each class, uniformly from 0 to 1. The sum contains the
+    frequencies whose weight :math:`k^{-\alpha}` is at least 0.001, at most 1000 of them. These are 1000 frequencies for
+    alpha 1, 31 for alpha 2, and one from alpha 10 on. Unit :math:`i` fires in step
 
     .. math::
 
         \min\Bigl(\Bigl\lfloor n_\text{steps} \frac{f_i - \min f_i}{\max f_i - \min f_i} \Bigr\rfloor,
         \; n_\text{steps} - 1\Bigr)
 
-    Minimum and maximum are those of the class over a regular grid of 1001 points along every intrinsic dimension; the
-    few points outside are clipped.
+    The minimum and maximum of each class are computed on a regular grid of 1001 points along every intrinsic dimension.
+    The few points outside of this range are clipped.
 
-    This is the equation as printed. The package ``randman`` of the same authors instead gives frequency :math:`k` the
-    weight :math:`1 / ((k + 1)^{\alpha} + 1)`, which falls more slowly at low frequencies: for the same alpha its
-    manifolds are rougher, and accuracies are not comparable.
+    This is the equation in the paper. In the package ``randman`` of the same authors, the weight of frequency :math:`k`
+    is :math:`1 / ((k + 1)^{\alpha} + 1)` instead, which falls more slowly at low frequencies. For the same alpha, the
+    manifolds of the package are rougher, so accuracies are not comparable.
 
     References
     ----------
@@ -187,7 +194,7 @@ def randman(
       train Split(100 recordings, x [100, 50, 5], lengths 50 to 50)
       test  Split(40 recordings, x [40, 50, 5], lengths 50 to 50))
 
-    The step in which each of the five units fires, in the first training recording:
+    In the first training recording, the five units fire in these steps:
 
     >>> data.train.x[0].argmax(axis=0).tolist()
     [14, 35, 10, 25, 36]

@@ -19,7 +19,7 @@ def _frames(split: Any, call: str, name: str = "split") -> tuple[np.ndarray, np.
     if not isinstance(split, Split):
         raise TypeError(f"{call}: {name} must be a Split such as dataset.train; got {describe(split)}.")
     if isinstance(split.x, list):
-        raise TypeError(f"{call}: the split holds raw audio; convert it to frames first, for example with filterbank.")
+        raise TypeError(f"{call}: the split holds raw audio. Convert it to frames first, for example with filterbank.")
     return split.x, np.arange(split.x.shape[1]) < split.lengths[:, None]
 
 
@@ -50,18 +50,18 @@ class ChannelScale:
             )
 
     def apply(self, split: Split) -> Split:
-        """Return ``split`` with ``(x - mean) / std`` in every true frame; the zero padding stays zero.
+        """Return ``split`` with ``(x - mean) / std`` in every frame except the padding, which stays zero.
 
         Raises
         ------
         TypeError, ValueError
-            For raw audio, and for another number of channels than in the training split.
+            For raw audio, and if the number of channels differs from that of the training split.
         """
         x, real = _frames(split, "ChannelScale.apply")
         if x.shape[-1] != len(self.mean):
             raise ValueError(
-                f"ChannelScale.apply: the scale has {len(self.mean)} channels, but the split has {x.shape[-1]}; "
-                "fit it on the training split of the same data."
+                f"ChannelScale.apply: the scale has {len(self.mean)} channels, but the split has {x.shape[-1]}. "
+                "Fit it on the training split of the same data."
             )
         real = real.reshape(*real.shape, *(1,) * (x.ndim - 2))
         scaled = np.where(real, (x - self.mean) / self.std, np.float32(0)).astype(np.float32)
@@ -69,9 +69,9 @@ class ChannelScale:
 
 
 def fit_channel_scale(train: Split) -> ChannelScale:
-    """Compute each channel's mean and standard deviation over the true frames of a training split, without padding.
+    """Compute each channel's mean and standard deviation over the frames of a training split, without padding.
 
-    Fit on the training split and apply to both halves, so that the scale contains no test data.
+    Fit the scale on the training split and apply it to both splits, so that it does not depend on test data.
 
     Parameters
     ----------
@@ -81,7 +81,8 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     Returns
     -------
     ChannelScale
-        Its ``apply`` scales a split; the training split then has mean 0 and standard deviation 1 in each channel.
+        Call its ``apply`` to scale a split. The scaled training split has mean 0 and standard deviation 1 in each
+        channel.
 
     Raises
     ------
@@ -99,15 +100,17 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     """
     x, real = _frames(train, "fit_channel_scale", "train")
     check_finite(x, call="fit_channel_scale", name="train.x")
-    # float64, because a float32 sum over many frames of a channel with a large mean loses the variance.
+    # Use float64, because a float32 sum over many frames is too inaccurate for the variance of a channel with a large
+    # mean.
     frames = x[real].astype(np.float64).reshape(-1, x.shape[-1])
     if not len(frames):
-        raise ValueError("fit_channel_scale: the split holds no frames; give a training split with recordings in it.")
-    # The range of a constant channel is exactly zero; its standard deviation may be a rounding error.
+        raise ValueError("fit_channel_scale: the split holds no frames. Give a training split with recordings in it.")
+    # Test the range and not the standard deviation, which may be a rounding error instead of zero in a constant
+    # channel.
     constant = np.flatnonzero(frames.max(axis=0) == frames.min(axis=0))
     if len(constant):
         raise ValueError(
-            f"fit_channel_scale: channel(s) {constant.tolist()} never change over the training split, so they have no "
-            "scale; leave them out."
+            f"fit_channel_scale: channel(s) {constant.tolist()} never change over the training split, so their "
+            "standard deviation is zero. Leave them out."
         )
     return ChannelScale(frames.mean(axis=0).astype(np.float32), frames.std(axis=0).astype(np.float32))

@@ -13,10 +13,10 @@ from brainhw.data.features import features, unit_features
 
 __all__ = ["delta_spikes", "latency_spikes", "rate_spikes"]
 
-# braintools has such encoders, but they differ between the versions that brainhw supports. BernoulliEncoder and
-# PoissonEncoder accept no key: they draw from the global stream. LatencyEncoder of braintools 0.3 gives twice as many
-# steps at dt = 0.5 ms. DeltaEncoder of 0.3 loses the sign of a change and compares neighbouring frames; that of 0.4
-# compares with the last event. All of them put time first.
+# The encoders of braintools are not used, because they differ between the versions that brainhw supports.
+# BernoulliEncoder and PoissonEncoder accept no key; they draw from the global random state. LatencyEncoder of
+# braintools 0.3 gives twice as many steps at dt = 0.5 ms. DeltaEncoder of 0.3 loses the sign of a change and compares
+# neighbouring frames, whereas DeltaEncoder of 0.4 compares with the last event. All of them put time first.
 
 
 def rate_spikes(
@@ -33,8 +33,8 @@ def rate_spikes(
     key
         Whole number or ``jax.random.key``. The same key gives the same spikes.
     max_rate
-        Rate of a value of 1, in Hz. It needs the ``dt`` of ``brainstate.environ`` and is at most ``1 / dt``. Default:
-        ``1 / dt``, a spike in each step, whatever ``dt`` is.
+        Firing rate for a value of 1, in Hz, at most ``1 / dt``. ``dt`` is read from ``brainstate.environ``. Default:
+        ``1 / dt``, so that a value of 1 spikes in each step; ``dt`` is then not needed.
 
     Returns
     -------
@@ -44,9 +44,9 @@ def rate_spikes(
     Raises
     ------
     TypeError, ValueError
-        For values outside of 0 to 1, and a ``max_rate`` above one spike per step.
+        For values outside of 0 to 1, and for a ``max_rate`` above one spike per step.
     RuntimeError
-        For a ``max_rate`` without a time step.
+        If ``max_rate`` is given, but no time step is set.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def _spikes_per_step(max_rate: Any, call: str) -> float:
 
 
 def latency_spikes(x: Any, n_steps: int = 60, *, threshold: float = 0.01) -> np.ndarray:
-    """Latency coding: one spike per feature; the larger the value, the earlier the spike.
+    """Latency coding: each feature spikes once, and larger values spike earlier.
 
     A value ``v`` spikes in step ``round((n_steps - 1) * (1 - v))``, so a value of 1 spikes in the first step.
 
@@ -97,7 +97,7 @@ def latency_spikes(x: Any, n_steps: int = 60, *, threshold: float = 0.01) -> np.
     n_steps
         Number of steps, at least 1. Default 60.
     threshold
-        Values below it do not spike, from 0 to 1. Default 0.01; with 0 each feature spikes.
+        Smallest value that spikes, from 0 to 1. Default 0.01. With 0, each feature spikes.
 
     Returns
     -------
@@ -121,17 +121,17 @@ def latency_spikes(x: Any, n_steps: int = 60, *, threshold: float = 0.01) -> np.
     threshold = number(threshold, call=call, name="threshold", nonnegative=True)
     if threshold > 1:
         raise ValueError(f"{call}: threshold must lie between 0 and 1; got {threshold:g}.")
-    # float32, like the values: otherwise a value of 0.01 would be below a threshold of 0.01.
+    # Convert to float32, like the values; otherwise a value of 0.01 would be below a threshold of 0.01.
     late = np.where(array >= np.float32(threshold), np.rint((n_steps - 1) * (1 - array)), -1)
     return (np.arange(n_steps)[:, None] == late[..., None, :]).astype(np.float32)
 
 
 def delta_spikes(x: Any, threshold: float) -> np.ndarray:
-    """Delta coding: an on spike where a feature rose by ``threshold``, an off spike where it fell by it.
+    """Delta coding: an on spike when a feature has risen by ``threshold``, an off spike when it has fallen by it.
 
-    Each feature has a reference, at first the value of the first frame. In each step a feature spikes at most once, and
-    its reference moves by ``threshold`` in that direction. A larger change therefore gives spikes in several steps, and
-    ``x[0] + threshold * cumsum(on - off)`` follows the feature.
+    Each feature is compared with a reference, which starts at the value of the first frame. In each step a feature
+    spikes at most once, and its reference then moves by ``threshold`` in the direction of the change. A larger change
+    therefore gives spikes in several steps, and ``x[0] + threshold * cumsum(on - off)`` follows the feature.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def delta_spikes(x: Any, threshold: float) -> np.ndarray:
         Frames ``[..., T, C]``. Apply :func:`repeat_frames` first, so that a large change has enough steps for its
         spikes.
     threshold
-        Change that gives a spike, above zero, in the unit of the features.
+        Change that causes a spike, above zero, in the unit of the features.
 
     Returns
     -------
@@ -161,8 +161,8 @@ def delta_spikes(x: Any, threshold: float) -> np.ndarray:
     call = "delta_spikes"
     array = features(x, call, frames=True).astype(np.float64)
     threshold = number(threshold, call=call, name="threshold", positive=True)
-    # Levels are counted, not summed, so that the reference of a long recording does not drift. The allowance covers
-    # float32 rounding: features in steps of exactly one threshold must spike in each step.
+    # The reference is a whole number of thresholds, so that it does not drift in a long recording. The allowance covers
+    # float32 rounding, so that a feature that changes by exactly one threshold spikes.
     change = (array - array[..., :1, :]) / threshold
     allowance = 4 * np.finfo(np.float32).eps * (1 + np.abs(array).max(initial=0) / threshold)
     level = np.zeros(change[..., 0, :].shape)

@@ -1,4 +1,4 @@
-"""Training of a classifier for a chip in one call: encoding, teacher, network, checks."""
+"""Training of a classifier for a chip in one call: encoding, teacher, network and checks."""
 
 from brainhw.recipe.chip_classifier import ChipClassifier, load_classifier
 from brainhw.recipe.encoding import Encoding

@@ -54,17 +54,17 @@ class ChipClassifier:
     history: History | None = None
 
     def inputs(self, x: Any, lengths: Any = None) -> np.ndarray:
-        """Return the inputs of the chip, constant over the steps of a recording, ``[n, n_steps, n_rows]``.
+        """Return the inputs of the chip, ``[n, n_steps, n_rows]``, which are constant over the steps.
 
         Parameters
         ----------
         x, lengths
-            Recordings, as for :class:`Encoding`.
+            Recordings and their lengths, as for :class:`Encoding`.
 
         Returns
         -------
         ndarray
-            Input of ``python -m brainhw run`` and of a bench.
+            Inputs for ``python -m brainhw run`` and for a chip on a bench.
         """
         return np.repeat(self.encoding(x, lengths)[:, None], self.encoding.n_steps, axis=1)
 
@@ -74,7 +74,7 @@ class ChipClassifier:
         Parameters
         ----------
         x, lengths
-            Recordings, as for :class:`Encoding`.
+            Recordings and their lengths, as for :class:`Encoding`.
 
         Returns
         -------
@@ -91,14 +91,14 @@ class ChipClassifier:
         Parameters
         ----------
         x, lengths
-            Recordings, as for :class:`Encoding`.
+            Recordings and their lengths, as for :class:`Encoding`.
         y : array
-            Class name of each recording, as in the training, ``[n]``.
+            Class name of each recording, ``[n]``. The names must be those of the training.
 
         Returns
         -------
         ClassReport
-            Confusion matrix, recall per class, and silent and tied recordings.
+            Confusion matrix, recall of each class, and numbers of silent and tied recordings.
         """
         call = "ChipClassifier.report"
         labels, _ = label_numbers(y, self.classes, call=call)
@@ -106,7 +106,7 @@ class ChipClassifier:
         rows = self.encoding(x, lengths)
         if len(labels) != len(rows):
             raise ValueError(
-                f"{call}: x holds {len(rows)} recordings, but y {len(labels)} labels; give one label per recording."
+                f"{call}: x holds {len(rows)} recordings, but y holds {len(labels)}. Give one label per recording."
             )
         for spikes in self._spikes(rows):
             of_part = labels[start : (start := start + spikes.shape[1])]
@@ -114,7 +114,7 @@ class ChipClassifier:
         return dataclasses.replace(report_on(counts), names=self.classes)
 
     def save(self, path: str | os.PathLike[str]) -> tuple[Path, Path]:
-        """Write two files: the network, ``NAME.bundle``, and its encoding, ``NAME.encoding``.
+        """Write the network to ``NAME.bundle`` and its encoding to ``NAME.encoding``.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class ChipClassifier:
         Returns
         -------
         tuple of pathlib.Path
-            Paths of the bundle, which ``python -m brainhw`` reads, and of the encoding.
+            Paths of the bundle and of the encoding. ``python -m brainhw`` can read the bundle.
         """
         stem = path_text(path, call="ChipClassifier.save", what="a classifier").removesuffix(".bundle")
         bundle, encoding = Path(f"{stem}.bundle"), Path(f"{stem}.encoding")
@@ -169,7 +169,7 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
     Raises
     ------
     ValueError
-        If a file is missing or damaged, or the two do not belong together.
+        If a file is missing or damaged, or the two files do not belong together.
     """
     call = "load_classifier"
     stem = path_text(path, call=call, what="a classifier").removesuffix(".bundle")
@@ -183,6 +183,6 @@ def with_encoding(net: BundledNet, encoding: str, *, call: str) -> ChipClassifie
     if net.in_size != (stage.n_rows,) or net.n_classes != len(classes):
         raise ValueError(
             f"{call}: {encoding} has {stage.n_rows} inputs and {len(classes)} classes, but the network of the "
-            f"bundle has {net.in_size[0]} and {net.n_classes}; the two files do not belong together."
+            f"bundle has {net.in_size[0]} and {net.n_classes}. Give the encoding that was saved with this bundle."
         )
     return ChipClassifier(net, stage, classes, net.dt)

@@ -1,4 +1,4 @@
-"""Encoding of recordings as constant chip inputs: features, scales, and rows of one sign."""
+"""Encoding of recordings as constant chip inputs: features, scaling, and input rows of one sign."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Encoding", "fit_encoding"]
 
 _KIND = FileKind("encoding", "Encoding.save", 1)
 _FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
-# Features are clipped at this many standard deviations, so that one outlier does not outweigh the rest.
+# Features are clipped at this many standard deviations, so that an outlier does not dominate the other features.
 _CLIP = 3.0
-# Approximate number of parts of a recording times its channels; minimum number of parts.
+# Approximate product of the number of parts of a recording and its number of channels, and minimum number of parts.
 _PARTS, _LEAST_PARTS = 64, 8
-# A feature that hardly varies is divided by this fraction of the median spread instead of its own.
+# A feature that hardly varies is divided by this fraction of the median standard deviation, not by its own one.
 _LEAST_SPREAD = 0.1
 
 
@@ -32,27 +32,28 @@ _LEAST_SPREAD = 0.1
 class Encoding:
     """Encoder that converts recordings to constant chip inputs; :func:`train_classifier` creates one.
 
-    Two blocks of features describe a recording: means over parts of equal length and, for recordings of several steps,
-    statistics that do not depend on position. Each feature is standardised, clipped at three standard deviations and
-    split into its positive and negative part. Each part goes to a whole sign block of rows of the chip; one more block
-    is always on. The encoder runs on the computer before the chip.
+    The encoder computes two blocks of features for a recording: means over parts of equal length and, for recordings of
+    several steps, statistics that do not depend on the position in the recording. Each feature is standardised, clipped
+    at three standard deviations and split into its positive and negative part. On the chip, the weights of a block of
+    input rows must have the same sign. Therefore each part of a feature is the input of a whole block of rows. One more
+    block has a constant input. The encoder runs on the computer before the chip.
 
     Attributes
     ----------
     n_parts : int
-        Number of parts of a recording.
+        Number of parts of equal length into which a recording is divided.
     windows : tuple of int
-        Window lengths, in steps, of the statistics of change; empty for recordings of one step.
+        Window lengths, in steps, over which changes of the signal are computed; empty for recordings of one step.
     mean, std : ndarray
         Mean and standard deviation of each feature over the training recordings, ``[n_features]``.
     gain : ndarray
-        Factor of each feature, ``[n_features]``; zero removes a feature.
+        Factor by which each feature is multiplied, ``[n_features]``. A feature with factor zero is not used.
     block : int
-        Number of rows of a sign block.
+        Number of input rows whose weights must have the same sign.
     n_steps : int
         Number of steps for which the inputs are held.
     in_shape : tuple of int
-        Shape of the channels of a recording.
+        Shape of the channels in one step of a recording.
     """
 
     n_parts: int
@@ -77,17 +78,17 @@ class Encoding:
         x : array
             Recordings ``[n, T, *channels]``, or ``[n, *channels]`` if the training recordings had no steps.
         lengths : array, optional
-            Number of true steps of each recording; later steps are padding. Default: all steps.
+            Number of steps of each recording without padding. Default: all steps.
 
         Returns
         -------
         ndarray
-            float32 of shape ``[n, n_rows]``, zero or greater; the chip holds them for ``n_steps`` steps.
+            float32 of shape ``[n, n_rows]``, zero or greater. They are constant for ``n_steps`` steps.
 
         Raises
         ------
         TypeError, ValueError
-            If the recordings do not match those of the training, or are not finite.
+            If the recordings have another shape than the training recordings, or are not finite.
         """
         x, lengths = checked(x, lengths, self.in_shape, call="Encoding")
         return self.rows(self.standardised(features_of(x, lengths, self.n_parts, self.windows)))
@@ -102,8 +103,8 @@ class Encoding:
         scaled = np.clip(standard[:, used], -_CLIP, _CLIP) * self.gain[used]
         on = np.ones((len(scaled), 1))
         parts = np.concatenate([np.maximum(scaled, 0), np.maximum(-scaled, 0), on], axis=1)
-        # All rows of a block receive the same input, so sharing a sign does not limit them: another block may have the
-        # other sign.
+        # All rows of a block receive the same input. The sum of their weights is then limited to one sign, which does
+        # not restrict the network, because the negative part of the feature has its own block.
         return np.repeat(parts, self.block, axis=1).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -148,7 +149,7 @@ class Encoding:
             mean, std, gain = arrays
             found = cls(n_parts, windows, mean, std, gain, block, n_steps, in_shape)
             _check(found, held)
-        except Exception as error:  # the content may be anything
+        except Exception as error:  # a file with a valid checksum may have any content
             raise _KIND.damaged(what, f"has invalid content ({str(error)[:100]})") from error
         return found
 
@@ -168,11 +169,11 @@ def _check(found: Encoding, rest: Any) -> None:
         raise ValueError("the array shapes do not match the sizes")
     finite = all(np.isfinite(array).all() for array in (found.mean, found.std, found.gain))
     if not finite or found.std.min() <= 0 or found.gain.min() < 0:
-        raise ValueError("a scale is not positive")
+        raise ValueError("a mean, std or gain is out of range")
 
 
 def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return recordings ``[n, T, C]`` and their lengths, or raise; ``shape`` is the shape of the channels."""
+    """Return recordings ``[n, T, C]`` and their lengths, or raise; ``shape`` is that of the channels in one step."""
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
     if array.shape[1:] == shape:
         array = array[:, None]
@@ -213,7 +214,7 @@ def fit_encoding(
     blocks = features_of(x, lengths, n_parts, windows)
     std = np.concatenate([_spread(one) for one in blocks])
     mean = np.concatenate([one.mean(axis=0) for one in blocks])
-    # A feature that is constant in training cannot distinguish classes; its later values are ignored.
+    # A feature that is constant in the training recordings cannot distinguish classes, so it is not used.
     varies = np.concatenate([one.std(axis=0) for one in blocks]) > 0
     encoding = Encoding(n_parts, windows, mean, std, varies.astype(float), block, n_steps, in_shape)
     return encoding, [one.shape[1] for one in blocks]

@@ -1,4 +1,4 @@
-"""Features of a recording: means over its parts, and statistics that do not depend on position."""
+"""Features of a recording: means over its parts, and statistics that do not depend on the position in time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ __all__ = ["WINDOWS", "position_means", "statistics"]
 
 WINDOWS = (1, 2, 4, 8, 16, 32, 64)
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-# Keeps the logarithm of a zero spread finite; recordings are standardised to about 1 before.
+# This keeps the logarithm of a zero standard deviation finite.
 _LEAST = 1e-3
 
 
 def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
     """Return the means of ``recording [T, C]`` over ``n_parts`` parts of equal length, ``[n_parts, C]``.
 
-    A part may begin between two steps; such a step then counts in proportion.
+    If a part begins or ends within a step, the step counts in proportion.
     """
     sums, n_steps = _sums(recording), len(recording)
     borders = np.linspace(0, n_steps, n_parts + 1)
@@ -26,9 +26,10 @@ def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
 
 
 def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
-    """Return mean, spread, quantiles and change over windows of several lengths, ``[n, C]``.
+    """Return mean, spread, quantiles, and changes over windows of several lengths, ``[n, C]``.
 
-    The change over a window is the mean distance between the means of two consecutive windows.
+    The change for a window length is the mean absolute difference between the means of two consecutive windows. The
+    spread and the changes are logarithms.
     """
     spread = np.log(recording.std(axis=0) + _LEAST)
     found = [recording.mean(axis=0), spread, *np.quantile(recording, _QUANTILES, axis=0)]

@@ -10,15 +10,16 @@ from brainhw.recipe.encoding import Encoding
 
 __all__ = ["Mixtures"]
 
-# Noise in standard deviations of a feature, and scale of the shift along the difference of two other recordings.
+# Standard deviation of the noise, and of the shift along the difference of two other recordings.
 _NOISE, _MOVE = 0.1, 0.3
 
 
 class Mixtures:
-    """Batches for :func:`brainhw.train.fit`: mixtures of two recordings, drawn anew in every epoch.
+    """Batches for :func:`brainhw.train.fit`: random mixtures of two recordings, drawn anew in every epoch.
 
-    Half of them are single recordings, the others lie between two. Half are shifted along the difference of two further
-    recordings, which resembles natural variation; all have noise. The teacher labels each mixture.
+    The features of half of the mixtures are those of one recording. The others are interpolated between two recordings.
+    Half of all mixtures are shifted along the difference of two further recordings, which resembles natural variation.
+    Noise is added to all. The teacher computes the class probabilities of each mixture.
 
     Parameters
     ----------
@@ -27,9 +28,9 @@ class Mixtures:
     teacher : callable
         Function that returns class probabilities ``[n, n_classes]`` for features.
     encoding : Encoding
-        Converts features to inputs.
+        Encoding that converts features to inputs.
     n_batches, batch_size, seed : int
-        Batches per epoch, recordings per batch, and seed.
+        Number of batches per epoch, number of mixtures per batch, and random seed.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Mixtures:
         self._epoch = 0
 
     def begin(self, epoch: int, numbers: Mapping[str, float] | None) -> None:
-        """Store the number of the epoch; a callback of :func:`brainhw.train.fit`."""
+        """Store the number of the epoch; used as a callback of :func:`brainhw.train.fit`."""
         self._epoch = epoch
 
     def __len__(self) -> int:

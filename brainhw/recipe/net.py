@@ -15,7 +15,7 @@ from brainhw.transform import prepare_net
 __all__ = ["VoterNet", "n_voters", "run_held"]
 
 _TAU = 20.0 * u.ms
-# Approximate number of output neurons of all classes together; minimum and maximum per class.
+# Approximate number of output neurons, and their minimum and maximum number per class.
 _OUTPUTS, _FEWEST, _MOST = 80, 5, 20
 
 
@@ -26,7 +26,7 @@ def n_voters(n_classes: int, n_neurons: int) -> int:
 
 
 class VoterNet(brainstate.nn.Module):
-    """A hidden layer and output populations that together fill a chip.
+    """Network of a hidden layer and an output layer, which together use all neurons of a chip.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class VoterNet(brainstate.nn.Module):
 
 
 def run_held(net: VoterNet, x: jax.Array, n_steps: int, key: jax.Array | None = None) -> Any:
-    """Return the outputs of ``rollout`` for inputs ``[B, n_in]`` held for ``n_steps``, with one input product."""
+    """Return what ``rollout`` returns for constant inputs ``[B, n_in]``; the input weights are applied only once."""
     prepare_net(net, len(x), key=key)
     charge = net.to_hidden(x)
     held = u.Quantity(jnp.broadcast_to(charge.mantissa, (n_steps, *charge.shape)), unit=charge.unit)

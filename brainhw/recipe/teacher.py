@@ -1,4 +1,4 @@
-"""Teachers: classical classifiers whose class probabilities the network on the chip learns."""
+"""Teachers: classical classifiers whose class probabilities are the training targets of the network on the chip."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from scipy.special import softmax
 
 __all__ = ["KernelTeacher", "LinearTeacher", "choose_teacher"]
 
-# Weights of the two blocks of features in a kernel.
+# Weights of the two blocks of features in each kernel.
 _SHARES = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.3), (0.3, 1.0))
 # 0 is the linear kernel; other values are widths of Gaussian kernels.
 _WIDTHS = (0.0, 1.0, 3.0)
 _RIDGES = 10.0 ** np.arange(-3, 1.6, 0.5)
-# A kernel with a relative excess error e over the best has the weight exp(-10 e) in the mean.
+# If the error of a kernel is larger than that of the best kernel by the fraction e, its weight in the mean is exp(-10
+# e). Smaller weights than the second number are set to zero.
 _PREFERENCE, _LEAST_WEIGHT = 10.0, 0.02
 # Scores of a kernel teacher lie between about -1 and 1; this factor turns them into logits.
 _SHARPNESS = 5.0
@@ -25,7 +26,7 @@ _MOST_RECORDINGS = 1500
 
 
 class KernelTeacher:
-    """Kernel ridge regression on one-hot targets, averaged over kernels with weights from their leave-one-out error.
+    """Kernel ridge regression on one-hot targets, averaged over kernels with weights from their leave-one-out errors.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class KernelTeacher:
     n_classes : int
         Number of classes.
     rng : numpy.random.Generator
-        Selects recordings if there are too many.
+        Generator that selects a part of the recordings if there are more than 1500.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class KernelTeacher:
         weights = np.array([np.exp(-_PREFERENCE * (error - least) / least) for error, *_ in found])
         weights = np.where(weights < _LEAST_WEIGHT, 0, weights) / weights[weights >= _LEAST_WEIGHT].sum()
         self._parts = [(w, *part[1:]) for w, part in zip(weights, found, strict=True) if w]
-        # Importance of each block of features, for the inputs of the network.
+        # Use the weights of the two blocks of features to scale the inputs of the network.
         relative = [weight * np.array(shares) / np.max(shares) for weight, _, shares, _, _ in self._parts]
         held = np.sum(relative, axis=0)
         held = np.where(held < _LEAST_WEIGHT * held.max(), 0, held)
@@ -80,9 +81,9 @@ def _kernel(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
 
 
 def _ridge(kernel: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the smallest leave-one-out error over ridge parameters, and its coefficients.
+    """Return the smallest leave-one-out error over several ridge parameters, and the coefficients of this fit.
 
-    With ``A = (K + 1 + ridge I)^-1`` the leave-one-out error of recording ``i`` is ``(A y)_i / A_ii``.
+    If ``A = (K + 1 + ridge I)^-1``, the leave-one-out error of recording ``i`` is ``(A y)_i / A_ii``.
     """
     values, vectors = np.linalg.eigh(kernel + 1.0)
     best = (np.inf, targets)
@@ -96,7 +97,7 @@ def _ridge(kernel: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 class LinearTeacher:
-    """Mean of two logistic regressions on the first block of features: standardised, and in their original scale.
+    """Mean of two logistic regressions on the first block of features, with and without standardised scales.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def _with_one(x: np.ndarray) -> np.ndarray:
 
 
 def _logistic(x: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the weights, bias last, that minimise the summed cross-entropy plus half of the squared weights."""
+    """Return the weights that minimise the summed cross-entropy plus half of the squared weights; the bias is last."""
     x, hot = _with_one(x), np.eye(n_classes)[y]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -145,7 +146,7 @@ Teacher = KernelTeacher | LinearTeacher
 
 
 def choose_teacher(features: np.ndarray, sizes: list[int], y: np.ndarray, n_classes: int, std: np.ndarray) -> Teacher:
-    """Return the kernel teacher if it is more accurate in a cross-validation, otherwise the linear one."""
+    """Return the kernel teacher if it is more accurate in a cross-validation, otherwise the linear teacher."""
     rng = np.random.default_rng(0)
     makers: list[Callable[..., Teacher]] = [
         lambda x, y: KernelTeacher(x, sizes, y, n_classes, rng),
@@ -156,7 +157,9 @@ def choose_teacher(features: np.ndarray, sizes: list[int], y: np.ndarray, n_clas
     for _ in range(n_repeats):
         order = rng.permutation(len(y))
         fold = np.empty(len(y), int)
-        fold[order[np.argsort(y[order], kind="stable")]] = np.arange(len(y)) % n_folds  # each class in all folds
+        fold[order[np.argsort(y[order], kind="stable")]] = (
+            np.arange(len(y)) % n_folds
+        )  # spread each class over all folds
         for one in range(n_folds):
             inside, outside = fold != one, fold == one
             if not outside.any() or not inside.any():

@@ -1,4 +1,4 @@
-"""Training of a classifier from labelled recordings, with all rules of its chip satisfied."""
+"""Training of a classifier from labelled recordings, such that it satisfies all rules of its chip."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from brainhw.train import SignAnnealing, classifier_loss, fit
 
 __all__ = ["train_classifier"]
 
-# Chosen by cross-validation on the training recordings of ten data sets (docs/recipe.md).
+# These settings were chosen by cross-validation on the training recordings of ten data sets (docs/recipe.md).
 _DT = 1.0 * u.ms
 _STEPS, _POWER = 100, 8.0
 _EPOCHS, _SIGNS_HARD, _N_BATCHES, _BATCH_SIZE = 10, 3, 60, 64
@@ -46,44 +46,47 @@ def train_classifier(
 ) -> ChipClassifier:
     r"""Train a classifier of recordings that fits a chip and satisfies all of its rules.
 
-    No option has to be chosen for the data. An encoder (:class:`Encoding`) describes each recording by features. The
-    chip receives them as constant inputs for 100 steps of 1 ms, and the class whose output neurons spike most is
-    chosen. The network has a hidden layer and up to 20 output neurons per class, which together fill the chip. It
-    learns the class probabilities of a teacher on mixtures of the recordings, so a few dozen recordings suffice. The
-    teacher is kernel ridge regression or logistic regression, whichever is more accurate in a cross-validation. The
-    signs of the weights harden in the first third of the training; every batch runs on another sampled chip.
+    No options have to be chosen for the data. An encoder (:class:`Encoding`) computes features of each recording. The
+    chip receives these features as constant inputs for 100 steps of 1 ms. The class whose output neurons fire the most
+    spikes is predicted. The network has a hidden layer and up to 20 output neurons per class, which together use all
+    neurons of the chip. It learns the class probabilities of a teacher on mixtures of the recordings, so that a few
+    dozen recordings suffice. The teacher is kernel ridge regression or logistic regression, whichever is more accurate
+    in a cross-validation. In the first third of the training, the signs of the weights become fixed
+    (:class:`brainhw.train.SignAnnealing`). Each batch runs on a newly sampled chip.
 
     Parameters
     ----------
     x : Split or array
         Recordings: a :class:`brainhw.data.Split`, ``[n, T, *channels]``, or static features ``[n, channels]``.
     y : array, optional
-        Class of each recording, names or whole numbers, ``[n]``; not with a Split, which contains them.
+        Class of each recording, ``[n]``, names or whole numbers. Do not give it with a Split, which contains the
+        classes.
     lengths : array, optional
-        Number of true steps of each recording; default all. Not with a Split.
+        Number of steps of each recording without padding. Default: all steps. Do not give it with a Split.
     chip : ChipSpec or str, optional
         The chip, or the name of a family such as ``"h1v1"``. Default ``"h1v2"``.
     seed : int, optional
         Seed of the starting weights, the mixtures and the sampled chips. Default 0.
     checkpoint : path, optional
-        File in which the training is saved after each epoch and from which it resumes; see :func:`brainhw.train.fit`.
+        File in which the training is saved after each epoch. If it exists, the training resumes from it; see
+        :func:`brainhw.train.fit`.
     progress : bool, optional
         Show a progress bar. Default True.
 
     Returns
     -------
     ChipClassifier
-        The network, its encoding and the names of its classes; ``predict``, ``report`` and ``save`` are its methods.
+        The network, its encoding and the names of its classes, with the methods ``predict``, ``report`` and ``save``.
 
     Raises
     ------
     TypeError, ValueError
-        If recordings or labels are invalid, or there are fewer than two classes or too many for the chip.
+        If recordings or labels are invalid, there are fewer than two classes, or too many for the chip.
 
     Examples
     --------
     ``classifier = bh.recipe.train_classifier(x_train, y_train, chip="h1v1")`` and
-    ``print(classifier.report(x_test, y_test))``; the command ``python -m brainhw train`` does both.
+    ``print(classifier.report(x_test, y_test))``. The command ``python -m brainhw train`` does both.
     """
     call = "train_classifier"
     spec = get_chip(chip, call=call)
@@ -91,7 +94,7 @@ def train_classifier(
     _arguments.flag(progress, call=call, name="progress")
     recordings, of_each, in_shape, numbers, classes = _recordings(x, y, lengths, call)
     if any("\n" in name for name in classes):
-        raise ValueError(f"{call}: a class name in y contains a line break; give names of one line.")
+        raise ValueError(f"{call}: a class name in y contains a line break. Give names without line breaks.")
     n_neurons = sum(spec.cores)
     voters = n_voters(len(classes), n_neurons)
     if len(classes) < 2 or not voters:
@@ -104,7 +107,7 @@ def train_classifier(
     if not encoding.gain.any():
         raise ValueError(f"{call}: all recordings in x are equal, so their classes cannot be distinguished. Check x.")
     teacher = choose_teacher(features, sizes, numbers, len(classes), encoding.std)
-    # Weights have 32 levels: inputs that are too large would need weights below the smallest level.
+    # Weights have only 32 levels. If inputs were too large, weights would have to be smaller than the smallest level.
     gain = encoding.gain * teacher.gains
     power = np.mean(np.sum((features * gain) ** 2, axis=1))
     encoding = dataclasses.replace(encoding, gain=gain * np.sqrt(_POWER / power))
@@ -135,12 +138,12 @@ def _recordings(
     """Return recordings ``[n, T, C]``, lengths, the shape of the channels, class numbers ``[n]`` and class names."""
     if isinstance(x, Split):
         if y is not None or lengths is not None:
-            raise TypeError(f"{call}: a Split contains labels and lengths; leave y and lengths out.")
+            raise TypeError(f"{call}: a Split contains labels and lengths. Leave y and lengths out.")
         if not isinstance(x.x, np.ndarray) or x.y.ndim != 1:
-            raise TypeError(f"{call}: the Split must hold frames, and one label per recording.")
+            raise TypeError(f"{call}: the Split must hold frames, not raw audio, and one label per recording.")
         x, y, lengths = x.x, x.y, x.lengths
     if y is None:
-        raise TypeError(f"{call}: y is missing; give the class of each recording, or a Split.")
+        raise TypeError(f"{call}: y is missing. Give the class of each recording, or a Split.")
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
     if array.ndim < 2:
         raise ValueError(f"{call}: x must be [n, T, *channels], or [n, features] without steps; got {array.shape}.")
@@ -164,7 +167,7 @@ def _started(
     net = VoterNet(encoding.n_rows, n_neurons - n_out, n_out, chip)
     held = np.repeat(encoding.rows(features[:_BATCH_SIZE])[:, None], _STEPS, axis=1)
     with warnings.catch_warnings():
-        # fluct_init warns of neurons that are silent for these few recordings; training changes that.
+        # fluct_init warns about neurons that are silent for these few recordings, but training can make them fire.
         warnings.simplefilter("ignore", UserWarning)
         lengths = np.full(len(held), _STEPS)
         fluct_init(net, [held], xi_target=1.0, in_range=True, verbose=False, key=seed, lengths=lengths)

@@ -13,16 +13,17 @@ __all__ = ["accuracy", "accuracy_population", "population_votes"]
 
 
 def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None = None) -> jax.Array:
-    """Return the fraction of samples whose most active output neuron is the right class.
+    """Return the classification accuracy, with the most active output neuron as the predicted class.
 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes (or any output to be summed over time), ``[T, B, n_classes]``.
+        Output spikes, or another output that is summed over time, ``[T, B, n_classes]``: one neuron per class.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
+        Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
+        steps.
 
     Returns
     -------
@@ -32,7 +33,7 @@ def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None 
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit or labels are not whole numbers.
+        If the shapes do not match, or labels are not whole numbers.
 
     Examples
     --------
@@ -42,25 +43,26 @@ def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None 
     1.0
     """
     spikes, labels = check_output(spikes, labels, None, lengths, call="accuracy")
-    # Counts give the same order of neurons as rates, without a time step.
+    # Compare spike counts instead of rates: their order is the same, and no time step is needed.
     return jnp.mean(choose_class(spikes, spikes.shape[-1], 1).predicted == labels)
 
 
 def accuracy_population(
     spikes: jax.Array, labels: jax.Array, n_classes: int, *, lengths: jax.Array | None = None
 ) -> jax.Array:
-    """Return the fraction of samples whose most active output population is the right class.
+    """Return the classification accuracy, with the most active output population as the predicted class.
 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
+        Output spikes ``[T, B, N]``. Each class has ``N / n_classes`` consecutive neurons.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     n_classes : int
-        Number of classes; ``N`` is a multiple of it.
+        Number of classes. ``N`` must be a multiple of it.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
+        Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
+        steps.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def accuracy_population(
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit or labels are not whole numbers.
+        If the shapes do not match, or labels are not whole numbers.
 
     Examples
     --------
@@ -84,21 +86,22 @@ def accuracy_population(
 
 
 def population_votes(spikes: jax.Array, n_classes: int, *, lengths: jax.Array | None = None) -> jax.Array:
-    """Return the mean spike count per neuron of each class, usable as logits of a cross-entropy.
+    """Return the spike count of each class, averaged over its neurons, as logits for a cross-entropy loss.
 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
+        Output spikes ``[T, B, N]``. Each class has ``N / n_classes`` consecutive neurons.
     n_classes : int
-        Number of classes; ``N`` is a multiple of it.
+        Number of classes. ``N`` must be a multiple of it.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
+        Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
+        steps.
 
     Returns
     -------
     jax.Array
-        ``[B, n_classes]``.
+        Mean spike counts, ``[B, n_classes]``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Sign annealing: a gradual transition from free signs to blocks of one sign during training."""
+"""Sign annealing: during training, the weights of each block gradually take a common sign."""
 
 from __future__ import annotations
 
@@ -19,31 +19,35 @@ __all__ = ["SignAnnealing"]
 
 
 class SignAnnealing:
-    r"""Harden the sign of every block of weights, epoch by epoch.
+    r"""Bring the weights of each block to a common sign, gradually over the epochs of training.
 
-    While it is attached, the chip applies, instead of the master weights :math:`w_i` of a block,
+    Until :meth:`finish` is called, the network replaces the master weights :math:`w_i` of each block :math:`b` by
 
     .. math:: w_i\,(1 - 2 |\sigma_b|) \text{ where } w_i \sigma_b < 0, \quad w_i \text{ elsewhere}, \qquad
               \sigma_b = \tanh\!\Big(\alpha\, \frac{\sum_{i \in b} w_i |w_i|}{\sum_{i \in b} w_i^2}\Big)
 
-    so the weights of the weaker sign change sign as :math:`\alpha` grows; at infinite :math:`\alpha` every weight has
-    its magnitude and the sign of its block. No magnitude grows, so weights stay in the chip's range. Nearly balanced
-    blocks change last. Blocks are those of :func:`topology_loss`; frontends have no blocks and do not change.
+    As :math:`\alpha` grows, the weights of the minority sign shrink to zero and then change their sign. At infinite
+    :math:`\alpha` each weight has the magnitude of its master weight and the sign of its block. Magnitudes never exceed
+    those of the master weights, so the weights stay in the chip's range. Blocks in which both signs are nearly equally
+    strong change last. The blocks are those of :func:`topology_loss`. Frontend weights have no blocks and do not
+    change.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Attach before compiling a training step; the compiled step stays valid after :meth:`finish`.
+        The network. Create the annealing before you compile a training step. The compiled step remains valid after
+        :meth:`finish`.
     total_epochs : int
-        Number of epochs with soft signs; from epoch ``total_epochs`` on the signs are hard.
+        Number of epochs with finite :math:`\alpha` (soft signs). From epoch ``total_epochs`` on, :math:`\alpha` is
+        infinite (hard signs).
     alpha_start, alpha_end : float, optional
-        :math:`\alpha` in the first and in the last of these epochs, dimensionless; it grows by a constant factor per
-        epoch. Default 0.5 and 20.
+        :math:`\alpha` in the first and in the last of these epochs, dimensionless. It grows by a constant factor per
+        epoch. Defaults: 0.5 and 20.
 
     Attributes
     ----------
     alpha : float
-        Present value; infinite when the signs are hard.
+        Current value of :math:`\alpha`; infinite when the signs are hard.
 
     Raises
     ------
@@ -52,8 +56,8 @@ class SignAnnealing:
 
     Notes
     -----
-    A new annealing replaces the attached one. To harden a copy of a network during training, call
-    ``SignAnnealing(copy, 1).finish()``.
+    If the network already has a sign annealing, the new one replaces it. To give a copy of the network hard signs
+    during training, call ``SignAnnealing(copy, 1).finish()``.
 
     Examples
     --------
@@ -81,8 +85,8 @@ class SignAnnealing:
         self.alpha_end = _arguments.number(alpha_end, call=call, name="alpha_end", positive=True)
         if self.alpha_end < self.alpha_start:
             raise ValueError(
-                f"{call}: alpha_end must be at least alpha_start, because signs only harden; got {self.alpha_end:g} "
-                f"and {self.alpha_start:g}."
+                f"{call}: alpha_end must be at least alpha_start; got alpha_end {self.alpha_end:g} and alpha_start "
+                f"{self.alpha_start:g}."
             )
         self.alpha = self.alpha_start
         weights = on_chip(net, call, dense=True).values()
@@ -93,7 +97,7 @@ class SignAnnealing:
             weight.effective.forget()
 
     def step(self, epoch: int) -> None:
-        """Set the hardness for an epoch, counted from 0; the signs are hard from ``total_epochs`` on."""
+        """Set ``alpha`` for an epoch, counted from 0; it is infinite from epoch ``total_epochs`` on."""
         epoch = _arguments.whole_number(epoch, call="SignAnnealing.step", name="epoch")
         self._check_attached("step")
         if epoch >= self.total_epochs:
@@ -101,40 +105,41 @@ class SignAnnealing:
         else:
             new = geometric(self.alpha_start, self.alpha_end, epoch, self.total_epochs)
         with put_back_on_failure(alpha for _, alpha in self._attached):
-            # A state, not an attribute, so that an already compiled training step reads the new value.
+            # alpha is a state, not an attribute, so that an already compiled training step reads the new value.
             for weight, alpha in self._attached:
                 alpha.value = jnp.full_like(alpha.value, new)
-                # The charges were computed with the previous alpha.
+                # Discard the charges, which were computed with the previous alpha.
                 weight.effective.forget()
         self.alpha = new
 
     def constrain(self) -> None:
-        """Write hard signs into the master weights; call it after each optimizer step.
+        """Write hard signs into the master weights; call this after each optimizer step.
 
-        Without it, a weight that the optimizer moves past zero changes its sign only when it outweighs its block. While
-        the signs are soft, this does nothing. It may be called inside ``brainstate.transform.jit``.
+        While the signs are soft, this method does nothing. It may be called inside ``brainstate.transform.jit``. If you
+        do not call it, a weight that the optimizer moves past zero keeps its new sign in the master weights. The
+        network applies it with the sign of its block, until the weights of the new sign have the larger sum of squares.
         """
         self._check_attached("constrain")
         with put_back_on_failure(weight.master for weight, _ in self._attached):
             self._write(jnp.isinf)
 
     def finish(self) -> None:
-        """Make the signs permanently hard: write them into the master weights and detach.
+        """End the annealing: write hard signs into the master weights permanently.
 
-        The network then applies the same weights as with hard signs, without annealing.
+        The network then applies the master weights, which are the same weights as with infinite ``alpha``.
         """
         self._check_attached("finish")
         with put_back_on_failure(state for weight, alpha in self._attached for state in (weight.master, alpha)):
             self._write(lambda alpha: True)
             for _, alpha in self._attached:
-                alpha.value = jnp.zeros_like(alpha.value)  # functions compiled before still read it
+                alpha.value = jnp.zeros_like(alpha.value)  # functions that were compiled before read it
         for weight, _ in self._attached:
             weight.effective.sign_alpha = None
             weight.effective.forget()
         self._attached = []
 
     def _write(self, when: Callable[[jax.Array], jax.Array | bool]) -> None:
-        # `where`, because inside jit alpha is traced and `if` cannot decide.
+        # Use `where`, because alpha is a tracer inside jit and `if` cannot test it.
         for weight, alpha in self._attached:
             chip, master = weight.chip, weight.master.value
             limits = None if chip.weight_lowest is None else chip.weight_range
@@ -143,6 +148,6 @@ class SignAnnealing:
 
     def _check_attached(self, method: str) -> None:
         if not self._attached:
-            raise RuntimeError(f"SignAnnealing.{method}: the annealing is finished; make a new one to anneal again.")
+            raise RuntimeError(f"SignAnnealing.{method}: the annealing is finished. Create a new one to anneal again.")
         if any(weight.effective.sign_alpha is not alpha for weight, alpha in self._attached):
-            raise RuntimeError(f"SignAnnealing.{method}: another SignAnnealing has replaced this one; use that.")
+            raise RuntimeError(f"SignAnnealing.{method}: another SignAnnealing has replaced this one. Use the new one.")

@@ -29,9 +29,9 @@ class Batch(NamedTuple):
     y : jax.Array
         Targets ``[B]``, or ``[B, T]`` with one target per frame.
     lengths : jax.Array
-        Number of true steps of each recording, ``[B]``; later steps are padding.
+        Number of steps of each recording without padding, ``[B]``.
     key : jax.Array or None
-        Random key that is unique to this batch of the run in training; None in evaluation.
+        In training, a random key that differs for each batch of a run. In evaluation, None.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
 
 def lengths_of(outputs: Any, batch: Batch) -> jax.Array | None:
-    """Return the true lengths of outputs ``[T, B, ...]``; None if the outputs have other steps than the batch."""
+    """Return ``batch.lengths`` if the outputs ``[T, B, ...]`` have as many steps as the batch, otherwise None."""
     return batch.lengths if len(outputs) == len(batch.x) else None
 
 
@@ -59,14 +59,14 @@ def _can_be_gone_through_again(data: Any) -> bool:
 
 
 class Source:
-    """Training or validation data: a `Split`, arrays ``(x, y)`` batch first, or an iterable of either.
+    """Training or validation data from a `Split`, batch-first arrays ``(x, y)``, or an iterable of either.
 
     Parameters
     ----------
     data : Split, pair or iterable
         The data.
     batch_size : int
-        Recordings per batch; an iterable has its own batches.
+        Recordings per batch. It is not used for an iterable, which yields whole batches.
     n_classes : int or None
         Number of classes that ``y`` may contain; None if ``y`` does not hold classes.
     mesh : jax.sharding.Mesh or None
@@ -109,7 +109,7 @@ class Source:
         return self.split is None or bool((self.split.lengths < np.shape(self.split.x)[1]).any())
 
     def fingerprint(self) -> str:
-        """Return a text that identifies the data; an iterable is identified only by its number of batches."""
+        """Return a text that identifies the data; for an iterable, only its number of batches."""
         if self.split is None:
             return f"an iterable of {self.n_batches} batches"
         split = self.split
@@ -132,7 +132,7 @@ class Source:
         """Return an array on the device, or divided among the devices of the mesh."""
         if self._mesh is None:
             return jnp.asarray(array)
-        # JAX can divide an axis only evenly: a smaller last batch is copied to every device.
+        # JAX divides an axis only into equal parts. A batch that cannot be divided is copied to every device.
         even = array.shape[axis] % self._mesh.size == 0
         spec = PartitionSpec(*[None] * axis, *self._mesh.axis_names) if even else PartitionSpec()
         return jax.make_array_from_callback(array.shape, NamedSharding(self._mesh, spec), array.__getitem__)
@@ -151,7 +151,7 @@ class Source:
             self._check(part)
             yield part
         if not n:
-            raise ValueError(f"{self._call}: {self._name} gave no batch; give at least one.")
+            raise ValueError(f"{self._call}: {self._name} yielded no batch. Give at least one.")
 
     def _split(self, pair: Any) -> Split:
         try:
@@ -180,28 +180,28 @@ class Source:
                 f"{_arguments.describe(y)}. For class probabilities leave out n_classes and give "
                 "loss=bh.train.classifier_loss(...)."
             )
-        # Targets that are not classes: regression targets, or class probabilities of a teacher.
+        # These targets are not classes, but regression targets or class probabilities of a teacher.
         _arguments.check_finite(y, call=self._call, name=f"y of {self._name}")
         if len(y) != len(x):
             raise ValueError(
-                f"{self._call}: x of {self._name} holds {len(x)} recordings, but y {len(y)}; give one per recording."
+                f"{self._call}: x of {self._name} holds {len(x)} recordings, but y holds {len(y)}. Give one y for each."
             )
         return Split(x, np.zeros(len(x), int), *given)._with(y=y.astype(np.float32))
 
     def _check(self, split: Split) -> None:
         call, name = self._call, self._name
         if not isinstance(split.x, np.ndarray):
-            raise TypeError(f"{call}: {name} holds raw audio; convert it to frames with bh.data.filterbank.")
+            raise TypeError(f"{call}: {name} holds raw audio. Convert it to frames with bh.data.filterbank.")
         if not len(split):
-            raise ValueError(f"{call}: {name} is empty; give at least one recording.")
+            raise ValueError(f"{call}: {name} is empty. Give at least one recording.")
         if split.lengths.min() < 1:
             n = int(np.sum(split.lengths < 1))
-            raise ValueError(f"{call}: {name} holds {n} recordings of length 0; remove them.")
+            raise ValueError(f"{call}: {name} holds {n} recordings of length 0. Remove them.")
         if self._n_classes is not None:
             if split.y.ndim != 1:
                 raise ValueError(
-                    f"{call}: n_classes needs one label per recording; y of {name} has shape {split.y.shape}. For "
-                    "one label per frame give loss and metrics."
+                    f"{call}: y of {name} must have one label per recording if n_classes is given; got shape "
+                    f"{split.y.shape}. For one label per frame, give loss and metrics instead."
                 )
             if split.y.max() >= self._n_classes:
                 raise ValueError(

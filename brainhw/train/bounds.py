@@ -18,7 +18,7 @@ __all__ = ["BoundsReg", "firing_rate_bounds_loss"]
 
 def _check_order(lower: Any, upper: Any, call: str) -> None:
     if lower is None and upper is None:
-        raise ValueError(f"{call}: give lower, upper or both; without a bound there is no penalty.")
+        raise ValueError(f"{call}: lower and upper are both missing. Give at least one of them.")
     if lower is not None and upper is not None and not lower <= upper:
         raise ValueError(f"{call}: lower must not exceed upper; got {lower} and {upper}.")
 
@@ -37,24 +37,24 @@ def firing_rate_bounds_loss(
     scale: u.Quantity = 100.0 * u.Hz,
     lengths: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Penalise neurons whose firing rate leaves its bounds.
+    r"""Penalise neurons whose firing rate is outside its bounds.
 
     .. math:: L = \frac1N \sum_j \Big(\frac{\max(r_{min} - r_j, 0) + \max(r_j - r_{max}, 0)}{\text{scale}}\Big)^2
 
-    with :math:`r_j` the rate of neuron :math:`j`, averaged over all steps and samples. It acts on each neuron;
-    :func:`firing_rate_target_mse_loss` acts on the mean of a layer.
+    where :math:`r_j` is the rate of neuron :math:`j`, averaged over all steps and samples. This loss penalises each
+    neuron separately, whereas :func:`firing_rate_target_mse_loss` penalises the mean rate of a layer.
 
     Parameters
     ----------
     spikes : jax.Array
         Spikes or spike counts, ``[T, ..., N]``.
     lower, upper : Quantity, optional
-        Bounds on the rate, such as ``1 * u.Hz``; at least one. ``None``: no bound on that side.
+        Bounds on the rate, such as ``1 * u.Hz``. ``None`` means no bound. Give at least one.
     scale : Quantity, optional
-        Distance from a bound that counts as 1. Default 100 Hz.
+        Rate by which the distance from a bound is divided. Default 100 Hz.
     lengths : jax.Array, optional
-        Number of true steps of each sample, with the shape of the axes of ``spikes`` between the first and the last.
-        Rates are averaged over the true steps. Default: all steps.
+        Number of steps of each sample without padding. Its shape is that of ``spikes`` without the first and the last
+        axis. Rates are averaged over these steps. Default: all steps.
 
     Returns
     -------
@@ -64,12 +64,12 @@ def firing_rate_bounds_loss(
     Raises
     ------
     TypeError, ValueError
-        If a bound is not a rate, both are missing or in the wrong order, or ``spikes`` is empty or (unless traced) not
-        finite.
+        If a bound is not a rate, both bounds are missing, ``lower`` exceeds ``upper``, or ``spikes`` is empty or not
+        finite. Whether traced spikes are finite is not checked.
 
     Examples
     --------
-    Ten steps of 1 ms; one neuron fires at every step, the other never.
+    The spikes have ten steps of 1 ms. One neuron fires in every step, the other never fires.
 
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
     >>> spikes = jnp.ones((10, 1, 2)) * jnp.array([1.0, 0.0])
@@ -89,11 +89,11 @@ def firing_rate_bounds_loss(
         raise ValueError(f"{call}: spikes must be [T, ..., N]; got shape {spikes.shape}.")
     if not spikes.size:
         raise ValueError(
-            f"{call}: spikes must hold at least one step, sample and neuron, because rates are means; "
+            f"{call}: spikes must hold at least one step, sample and neuron, because rates are averaged; "
             f"got shape {spikes.shape}."
         )
     seconds = _arguments.time_step(call=call).to(u.second).mantissa
-    # The mean over steps and samples per neuron: one silent neuron is penalised even in a busy layer.
+    # Average each neuron separately, so that a silent neuron is penalised even in a layer with a high mean rate.
     rates = mean_over_steps(spikes, lengths, call=call) / seconds
     return jnp.mean((_excess(rates, low, high) / per_miss) ** 2)
 
@@ -103,23 +103,24 @@ class BoundsReg(brainstate.nn.Regularization):
 
     .. math:: L = w \sum_i \big(\max(l - x_i, 0) + \max(x_i - h, 0)\big)^2
 
-    with parameter and bounds in units of ``scale``. Passed as ``reg=``, it is part of ``net.reg_loss()``. A transform
-    such as ``brainstate.nn.SigmoidT`` enforces bounds, but its gradient vanishes near them. This penalty does not
-    enforce them, but its gradient does not vanish outside.
+    where the parameter and the bounds are divided by ``scale``. Pass the regulariser to the ``Param`` as ``reg=``;
+    ``net.reg_loss()`` then includes it. A transform such as ``brainstate.nn.SigmoidT`` enforces bounds, but its
+    gradient vanishes near them. This penalty does not enforce the bounds, but its gradient does not vanish outside
+    them.
 
     Parameters
     ----------
     lower, upper : Quantity or float, optional
-        Bounds, with the dimension of the parameter; at least one. ``None``: no bound on that side.
+        Bounds, with the dimension of the parameter. ``None`` means no bound. Give at least one.
     scale : Quantity or float, optional
-        Distance from a bound that counts as 1. Default: 1 in the unit of the bounds.
+        Number by which the distance from a bound is divided. Default: 1 in the unit of the bounds.
     weight : float, optional
         Weight :math:`w`, above zero. Default 1.
 
     Raises
     ------
     TypeError, ValueError
-        If the bounds are missing, in the wrong order or of different dimensions.
+        If both bounds are missing, ``lower`` exceeds ``upper``, or the dimensions of the bounds differ.
 
     Examples
     --------
@@ -153,7 +154,7 @@ class BoundsReg(brainstate.nn.Regularization):
             value = _arguments.quantity(value, self.unit, call=call, name="the parameter").mantissa
         elif isinstance(value, u.Quantity):
             raise TypeError(
-                f"{call}: the bounds have no unit, but the parameter is {_arguments.describe(value)}; give bounds of "
+                f"{call}: the bounds have no unit, but the parameter is {_arguments.describe(value)}. Give bounds of "
                 f"its dimension, for example {call}(upper=1. * u.{_arguments.unit_name(u.get_unit(value))})."
             )
         else:
@@ -164,7 +165,7 @@ class BoundsReg(brainstate.nn.Regularization):
         """Draw values uniformly between the two bounds, or raise if one is missing."""
         call = type(self).__name__
         if self.lower is None or self.upper is None:
-            raise ValueError(f"{call}: drawing values needs both bounds, but one is missing; give both.")
+            raise ValueError(f"{call}: drawing values needs both bounds, but one is missing. Give both.")
         given = (
             [shape] if not hasattr(shape, "__len__") else _arguments.several(shape, call=call, name="shape", of="sizes")
         )

@@ -19,28 +19,30 @@ from brainhw.train.rates import population_size
 
 __all__ = ["ClassReport", "Counts", "class_report", "count", "report_on"]
 
-# A table shows at most this many classes, those with the lowest recall.
+# Maximum number of classes in a table, which shows those with the lowest recall.
 _MOST_ROWS = 20
 
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ClassReport(Shown):
-    """Statistics of the predictions for labelled recordings; ``print`` it for a table.
+    """Statistics of the predictions for labelled recordings; ``print`` shows a table.
 
     Attributes
     ----------
     confusion : ndarray
-        ``[n_classes, n_classes]``; entry ``[i, j]`` counts recordings of class ``i`` that were predicted as ``j``.
+        ``[n_classes, n_classes]``. Entry ``[i, j]`` is the number of recordings of class ``i`` that were predicted as
+        ``j``.
     tied : int
-        Recordings in which several classes share the largest spike count, without silent ones; the earlier spikes
-        decide.
+        Number of recordings in which several classes share the largest spike count. The class with the earlier spikes
+        is predicted. Silent recordings are not included.
     undecided : int
-        Tied recordings whose spikes are equally early as well, so that the first class was chosen.
+        Number of tied recordings in which the spikes of these classes are also equally early. The first of these
+        classes is predicted.
     silent : int
-        Recordings without an output spike; the first class was chosen.
+        Number of recordings without an output spike. The first class is predicted.
     names : tuple of str
-        Name of each class for the table; by default the class numbers.
+        Name of each class in the table. Default: the class numbers.
 
     Examples
     --------
@@ -64,7 +66,7 @@ class ClassReport(Shown):
             raise ValueError(f"ClassReport: confusion must be [n_classes, n_classes]; got shape {shape}.")
         _records.check_fields(self, names=_records.each(_arguments.text, "names"))
         if self.names and len(self.names) != shape[0]:
-            raise ValueError(f"ClassReport: names must hold one for each of {shape[0]} classes; got {len(self.names)}.")
+            raise ValueError(f"ClassReport: names must hold {shape[0]} names, one per class; got {len(self.names)}.")
 
     @property
     def n_samples(self) -> int:
@@ -78,7 +80,7 @@ class ClassReport(Shown):
 
     @property
     def recall(self) -> np.ndarray:
-        """Fraction of the recordings of each class that were classified correctly, ``[n_classes]``; NaN without any."""
+        """Fraction of each class's recordings that were classified correctly, ``[n_classes]``; NaN if it has none."""
         of_class = np.sum(self.confusion, axis=1)
         return np.where(of_class > 0, np.diag(self.confusion) / np.maximum(of_class, 1), np.nan)
 
@@ -90,7 +92,7 @@ class ClassReport(Shown):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences about silent, tied and never predicted recordings; empty if there are none."""
+        """Remarks on silent and tied recordings and on classes that were never predicted; empty if there are none."""
         said = []
         if self.silent:
             first = self._name(0)
@@ -121,7 +123,7 @@ class ClassReport(Shown):
             right = self.confusion[one, one]
             rows.append((self._name(int(one)), f"{predicted[one]}", f"{of_class[one]}", f"{right}", recall, often))
         headings = ("class", "predicted", "labelled", "right", "recall", "most often predicted as")
-        # The result first, then what limits it, then the details.
+        # Show the accuracy first, then the remarks, then the table.
         yield f"accuracy {self.accuracy:.2%} ({int(np.trace(self.confusion))} of {self.n_samples})"
         yield from self.remarks
         yield Table(headings, rows)
@@ -141,23 +143,24 @@ def class_report(
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
+        Output spikes ``[T, B, N]``. Each class has ``N / n_classes`` consecutive neurons.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     n_classes : int, optional
-        Number of classes; ``N`` is a multiple of it. Default: one neuron per class.
+        Number of classes. ``N`` must be a multiple of it. Default: ``N``, one neuron per class.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
+        Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
+        steps.
 
     Returns
     -------
     ClassReport
-        Confusion matrix, recall per class, and silent and tied recordings; ``print`` it for a table.
+        Confusion matrix, recall of each class, and numbers of silent and tied recordings. ``print`` shows a table.
 
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit or labels are not whole numbers.
+        If the shapes do not match, or labels are not whole numbers.
 
     Examples
     --------
@@ -172,7 +175,7 @@ def class_report(
 
 
 class Counts(NamedTuple):
-    """The counts of a report, as arrays that can be traced."""
+    """Counts of a report as JAX arrays, which can be computed inside jit."""
 
     confusion: jax.Array
     tied: jax.Array
@@ -190,7 +193,7 @@ def count(decision: Decision, labels: jax.Array, n_classes: int) -> Counts:
 
 
 def report_on(batches: Sequence[Counts]) -> ClassReport:
-    """Combine the counts of some batches into a report."""
+    """Combine the counts of several batches into a report."""
     confusion, *others = (np.sum([np.asarray(part) for part in parts], axis=0) for parts in zip(*batches, strict=True))
     tied, undecided, silent = map(int, others)
     return ClassReport(confusion, tied, undecided, silent)

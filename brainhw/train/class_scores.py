@@ -1,4 +1,4 @@
-"""Accuracy and fractions of silent, tied and undecided recordings, as numbers that can be traced."""
+"""Accuracy and fractions of silent, tied and undecided recordings, computed with JAX."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class ClassScores(NamedTuple):
     Attributes
     ----------
     accuracy : jax.Array
-        Recordings that were classified correctly.
+        Fraction that was classified correctly.
     silent : jax.Array
-        Recordings without an output spike.
+        Fraction without an output spike.
     tied : jax.Array
-        Recordings in which several classes share the largest spike count.
+        Fraction in which several classes share the largest spike count, including silent recordings.
     undecided : jax.Array
-        Recordings whose tied spikes are equally early as well, including silent ones.
+        Fraction in which the spikes of these classes are also equally early, including silent recordings.
     """
 
     accuracy: jax.Array
@@ -39,28 +39,29 @@ def class_scores(
 ) -> ClassScores:
     """Return the accuracy of a classifier, and the fractions of silent, tied and undecided recordings.
 
-    :func:`brainhw.deploy.robustness` accepts it as a score and reports all of its numbers.
+    :func:`brainhw.deploy.robustness` accepts the result as a score, and reports all four numbers.
 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
+        Output spikes ``[T, B, N]``. Each class has ``N / n_classes`` consecutive neurons.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     n_classes : int, optional
-        Number of classes; ``N`` is a multiple of it. Default: one neuron per class.
+        Number of classes. ``N`` must be a multiple of it. Default: ``N``, one neuron per class.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
+        Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
+        steps.
 
     Returns
     -------
     ClassScores
-        Scalars; see :func:`decide` for the definitions.
+        Four scalars. :func:`decide` defines silent, tied and undecided recordings.
 
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit or labels are not whole numbers.
+        If the shapes do not match, or labels are not whole numbers.
 
     Examples
     --------

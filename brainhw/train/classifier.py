@@ -1,4 +1,4 @@
-"""Loss of a classifier whose output populations vote with spikes."""
+"""Loss of a classifier in which the spikes of output neurons are votes for their class."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ __all__ = ["classifier_loss"]
 def classifier_loss(
     n_classes: int, *, floor: float = 1.0, ceiling: float = 0.3, scale: float = 1.0
 ) -> Callable[[jax.Array, Batch], jax.Array]:
-    r"""Return a loss for :func:`fit`: cross-entropy of votes, with penalties for too few and too many spikes.
+    r"""Return a loss for :func:`fit`: the cross-entropy of votes, plus penalties for too few and too many spikes.
 
     .. math:: L = \frac1B \sum_b \Big[-\log \mathrm{softmax}(a v_b)_{y_b}
               + \max\big(f - \max_c v_{bc}, 0\big)^2
               + \max\big(\bar v_b - g T_b, 0\big)^2\Big]
 
-    with :math:`v_{bc}` the mean spike count per neuron of class :math:`c`, :math:`\bar v_b` its mean over classes, and
-    :math:`T_b` the number of true steps. Below the floor :math:`f` no class is active, and the cross-entropy may have
-    no gradient; above the ceiling all classes are active.
+    where the vote :math:`v_{bc}` is the spike count of class :math:`c`, averaged over its neurons, :math:`\bar v_b` is
+    the mean vote of all classes, and :math:`T_b` is the number of steps of the recording without padding. The floor
+    :math:`f` penalises recordings in which no class is active; their cross-entropy may have no gradient. The ceiling
+    :math:`g` penalises recordings in which all classes are active.
 
     Parameters
     ----------
     n_classes : int
-        Number of classes; the output neurons form this many equal, consecutive populations.
+        Number of classes. Each class has an equal number of consecutive output neurons.
     floor : float, optional
-        Minimum vote :math:`f` of the strongest class of each recording. Default 1.
+        Lower limit :math:`f` of the largest vote in each recording. Default 1.
     ceiling : float, optional
-        Maximum vote :math:`g` per step, averaged over classes. Default 0.3.
+        Upper limit :math:`g` of the mean vote of all classes, in spikes per step. Default 0.3.
     scale : float, optional
-        Factor :math:`a` of the votes in the softmax. Default 1.
+        Factor :math:`a` by which the votes are multiplied in the softmax. Default 1.
 
     Returns
     -------
     callable
-        ``loss(outputs, batch)`` for output spikes ``[T, B, N]`` and a :class:`Batch`, whose ``y`` holds classes ``[B]``
+        ``loss(outputs, batch)`` for output spikes ``[T, B, N]`` and a :class:`Batch`. Its ``y`` holds classes ``[B]``
         or the class probabilities of a teacher, ``[B, n_classes]``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid; when called, if ``N`` is not a multiple of ``n_classes``.
+        If an argument is invalid. The returned loss raises ValueError if ``N`` is not a multiple of ``n_classes``.
 
     Examples
     --------

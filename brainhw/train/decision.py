@@ -14,18 +14,19 @@ __all__ = ["Decision", "choose_class", "decide"]
 
 
 class Decision(NamedTuple):
-    """Decision for each recording, ``[B]`` each.
+    """Predicted class of each recording; each field has the shape ``[B]``.
 
     Attributes
     ----------
     predicted : jax.Array
-        Predicted class, whole numbers.
+        Number of the predicted class.
     tied : jax.Array
-        Whether several classes share the largest spike count; the class with the earlier spikes is then chosen.
+        Whether several classes share the largest spike count. The class with the earlier spikes is then predicted.
     undecided : jax.Array
-        Whether these spikes are equally early as well; the first class is then chosen, without any evidence.
+        Whether the spikes of these classes are also equally early. The first of these classes is then predicted, which
+        is an arbitrary choice.
     silent : jax.Array
-        Whether no output neuron fired; such a recording is also tied and undecided.
+        Whether no output neuron fired. Such a recording is also tied and undecided.
     """
 
     predicted: jax.Array
@@ -35,20 +36,21 @@ class Decision(NamedTuple):
 
 
 def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Array | None = None) -> Decision:
-    r"""Return the class of each recording: the output population with the most spikes.
+    r"""Return the predicted class of each recording: the class whose output neurons have the most spikes.
 
-    With :math:`n_c = \sum_t s_{tc}` the spikes of class :math:`c`, the class with the largest :math:`n_c` is chosen; in
-    a tie, the one of them with the smallest :math:`\sum_t t\,s_{tc}`. Both can be computed for a chip that outputs only
-    spikes.
+    The spike count of class :math:`c` is :math:`n_c = \sum_t s_{tc}`. The class with the largest :math:`n_c` is
+    predicted. If several classes share the largest count, the one with the smallest sum of spike times,
+    :math:`\sum_t t\,s_{tc}`, is predicted. Both sums can be computed for a chip that outputs only spikes.
 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes ``[T, B, N]``; the ``N`` neurons form equal, consecutive populations.
+        Output spikes ``[T, B, N]``. Each class has ``N / n_classes`` consecutive neurons.
     n_classes : int, optional
-        Number of classes; ``N`` is a multiple of it. Default: one neuron per class.
+        Number of classes. ``N`` must be a multiple of it. Default: ``N``, one neuron per class.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
+        Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
+        steps.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
     Raises
     ------
     TypeError, ValueError
-        If a shape does not fit.
+        If a shape is invalid.
 
     Examples
     --------
@@ -76,14 +78,14 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
 
 
 def choose_class(spikes: jax.Array, n_classes: int, size: int) -> Decision:
-    """Return the decision for checked spikes ``[T, B, n_classes * size]``."""
+    """Return the decision for spikes ``[T, B, n_classes * size]`` that were already checked."""
     spikes = for_sums(spikes)
     steps = jnp.arange(len(spikes), dtype=spikes.dtype)
 
     def of_class(of_neuron: jax.Array) -> jax.Array:
         return of_neuron.reshape(spikes.shape[1], n_classes, size).sum(axis=-1)
 
-    # Sums of integers, which float32 holds exactly up to 2**24.
+    # These are sums of integers, which are exact in float32 up to 2**24.
     counts, times = of_class(spikes.sum(axis=0)), of_class(jnp.einsum("t,tbn->bn", steps, spikes))
     most = counts == counts.max(axis=-1, keepdims=True)
     late = jnp.where(most, times, jnp.inf)

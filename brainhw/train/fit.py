@@ -33,7 +33,7 @@ from brainhw.transform import rollout
 __all__ = ["fit"]
 
 _MOST_EPOCHS = 10**6
-# Default learning rate of Adam, which decays along a cosine to this fraction of its first value.
+# Default learning rate of Adam, and the fraction of it that remains at the end of the cosine decay.
 _RATE, _LAST_RATE = 1e-2, 0.02
 
 
@@ -68,86 +68,93 @@ def fit(
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; all of its ``ParamState`` are trained.
+        The network. All of its ``ParamState`` are trained.
     train : Split, pair or iterable
-        A :class:`brainhw.data.Split`, arrays ``(x [n, T, *N], y)`` or ``(x, y, lengths)``, or an iterable of them that
-        is iterated once per epoch, such as a data loader.
+        A :class:`brainhw.data.Split`, arrays ``(x [n, T, *N], y)`` or ``(x, y, lengths)``, or an iterable that yields
+        batches in one of these forms, such as a data loader. The iterable is iterated once per epoch.
     validation : Split, pair, iterable or float, optional
-        Validation data in the same forms; it determines the best weights. A number is the fraction of ``train`` that is
-        held out, with equal fractions of each class (:func:`brainhw.data.hold_out` with ``seed``).
+        Validation data in the same forms. They determine the best epoch. A number is the fraction of ``train`` that is
+        held out for validation, with equal fractions of each class (:func:`brainhw.data.hold_out` with ``seed``).
     n_classes : int, optional
-        For a classifier: the output neurons form this many equal, consecutive populations, and ``y`` holds one class
-        per recording. It sets the default loss, adds ``accuracy`` and the fractions of ``silent`` and ``tied``
-        recordings to each epoch, and a report at the end.
+        Number of classes of a classifier. Each class has an equal number of consecutive output neurons, and ``y`` holds
+        one class per recording. The default loss is then :func:`classifier_loss`. The history then contains the
+        ``accuracy`` and the fractions of ``silent`` and ``tied`` recordings of each epoch, and a report on the trained
+        classifier.
     loss : callable, optional
-        ``loss(outputs, batch)`` returns a scalar; ``outputs`` come from ``forward``, ``batch`` is a :class:`Batch`.
-        Default: :func:`classifier_loss` of ``n_classes``.
+        ``loss(outputs, batch)`` returns a scalar, where ``outputs`` are the result of ``forward`` and ``batch`` is a
+        :class:`Batch`. Default: ``classifier_loss(n_classes)``.
     metrics : mapping of str to callable, optional
-        Additional metrics of the same form, averaged over samples.
+        Additional metrics by name, each a function like ``loss``. Their values are averaged over samples.
     epochs : int
         Total number of epochs, including those of a resumed run. A resumed run must use the same number.
     batch_size : int, optional
-        Samples per batch; the last batch of an epoch may be smaller. Default 32.
+        Samples per batch. The last batch of an epoch may be smaller. Default 32.
     learning_rate : float or optax schedule, optional
-        Initial learning rate of Adam, which decays along a cosine to a fiftieth; or a function of the update number.
-        Default 0.01. Not with ``optimizer``.
+        Initial learning rate of Adam, which follows a cosine decay to a fiftieth of this value. Or a schedule: a
+        function that returns the learning rate for the number of an update. Default 0.01. Do not give it with
+        ``optimizer``.
     max_gradient : float, optional
-        Maximum norm of the gradient of all parameters together. Default: none. Not with ``optimizer``.
+        Maximum norm of the gradient with respect to all parameters. A larger gradient is scaled down to it. Default: no
+        maximum. Do not give it with ``optimizer``.
     optimizer : braintools.optim.Optimizer, optional
-        Another optimizer, with its own learning rate and clipping. Default: Adam; for weights of half precision it
-        updates float32 copies (master weights).
+        Optimizer instead of the default Adam. Set learning rate and gradient clipping in this optimizer. If weights
+        have half precision, the default Adam updates float32 copies of them (master weights).
     forward : callable, optional
-        ``forward(net, batch)`` returns the outputs. Default: those of :func:`brainhw.rollout`, zero after the end of
-        each recording.
+        ``forward(net, batch)`` returns the outputs. Default: the outputs of :func:`brainhw.rollout`, set to zero after
+        the end of each recording.
     sample_chips : bool or 'auto', optional
-        Whether the default ``forward`` samples another chip for each batch (:func:`brainhw.sample_chip`), so that the
-        trained weights work on chips with mismatch. ``'auto'`` (default): if the network is on a chip, and no sampled
-        or measured chip is set.
+        Whether the default ``forward`` samples a new chip for each batch (:func:`brainhw.sample_chip`), so that the
+        trained weights work on chips with mismatch. ``'auto'`` (default) samples if the network is on a chip and no
+        sampled or measured chip is set.
     constrain : 'auto', callable or None, optional
-        Called with the network after each update. ``'auto'`` (default): :func:`clip_weights`, which keeps weights in
-        the range of their chip, if the network has such weights.
+        Function that is called with the network after each update. ``'auto'`` (default) is :func:`clip_weights` for a
+        network on a chip, which keeps the weights in the range of the chip.
     schedules : sequence, optional
-        Objects with ``step(epoch)``, called before each epoch, such as :class:`SignAnnealing` or
-        :class:`SurrogateSchedule`. Their ``constrain()`` is called after each update, ``finish()`` at the end.
+        Objects with a method ``step(epoch)``, which is called before each epoch, such as :class:`SignAnnealing` or
+        :class:`SurrogateSchedule`. If they have the methods ``constrain()`` and ``finish()``, the first is called after
+        each update and the second at the end.
     watch : str, optional
-        Metric that determines the best epoch: the largest value, or the smallest of a loss or of silent or tied
-        recordings. Default: ``accuracy`` or the first metric, or the loss without one; on validation data if given.
+        Metric that determines the best epoch. The largest value is the best, except for losses, ``silent`` and
+        ``tied``, for which the smallest is the best. Default: ``accuracy`` of a classifier, otherwise the first of
+        ``metrics``, otherwise ``loss``. If there are validation data, the default metric is that on them.
     keep : 'auto', 'best' or 'last', optional
-        Weights of the network at the end. ``'auto'`` (default): the best with validation data, otherwise the last. An
-        epoch with soft signs (:class:`SignAnnealing`) is never the best.
+        Epoch whose weights the network has at the end. ``'auto'`` (default) is the best epoch if there are validation
+        data, otherwise the last. An epoch with soft signs (:class:`SignAnnealing`) is never the best.
     patience : int, optional
-        Stop after this many epochs without an improvement. Default: never.
+        Stop after this many epochs without an improvement. Default: train for all epochs.
     callbacks : sequence of callable, optional
-        Each is called with ``(epoch, None)`` before an epoch and ``(epoch, numbers)`` after it. If one returns True
-        after an epoch, the run stops there and can be resumed.
+        Functions that are called with ``(epoch, None)`` before an epoch and with ``(epoch, metrics)`` after it. If one
+        of them returns True after an epoch, the run stops and can be resumed.
     seed : int, optional
         Seed of the batch order and of the batch keys. Default 0.
     checkpoint : path, optional
-        File that is written atomically after each epoch. If it exists, the run resumes from it, bit for bit. A file of
-        another network, other data or other settings is refused; of user functions only the names are compared.
+        File that is written atomically after each epoch. If it exists, the run resumes from it, with bitwise identical
+        results. A file from another network, other data or other settings raises an error. For user functions, only the
+        names are compared.
     mesh : jax.sharding.Mesh, optional
-        Devices among which each batch is divided: a mesh with one axis. A batch that cannot be divided evenly is copied
-        to all of them.
+        Mesh with one axis. Each batch is divided among its devices. A batch that cannot be divided evenly is copied to
+        every device.
     progress : bool, optional
         Show a progress bar. Default True.
 
     Returns
     -------
     History
-        Metrics of each epoch, and the report on a classifier; ``print`` it for a table.
+        Metrics of each epoch and, for a classifier, a report. ``print`` shows a table.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid, or the checkpoint is damaged or of another run; nothing has changed then.
+        If an argument is invalid, or the checkpoint is damaged or belongs to another run. Nothing is changed in this
+        case.
     FloatingPointError
-        If a metric or a weight is not finite after an epoch; the weights before it are restored.
+        If a metric or a weight is not finite after an epoch. The weights from before this epoch are restored.
 
     Warns
     -----
     UserWarning
-        If ``train``, given as arrays or a Split, has no recording of a class; if the trained classifier is silent on
-        recordings or never predicts a class.
+        If ``train`` is a Split or arrays and has no recording of a class. If the trained classifier has no output spike
+        for some recordings, or never predicts a class.
 
     Examples
     --------
@@ -165,9 +172,9 @@ def fit(
     call = "fit"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: fit compiles its own steps; call it outside of jit.")
+        raise RuntimeError(f"{call}: fit compiles its own steps. Call it outside of jit.")
     if not net.states(brainstate.ParamState):
-        raise ValueError(f"{call}: net has no ParamState, so there is nothing to train; make a weight a ParamState.")
+        raise ValueError(f"{call}: net has no ParamState, so there is nothing to train. Make a weight a ParamState.")
     epochs = _arguments.positive_int(epochs, call=call, name="epochs", most=_MOST_EPOCHS)
     batch_size = _arguments.positive_int(batch_size, call=call, name="batch_size")
     seed = _arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1)
@@ -259,8 +266,8 @@ def _sources(
     if isinstance(validation, (int, float, np.number)) and not isinstance(validation, bool):
         if first.split is None:
             raise TypeError(
-                f"{call}: validation={validation!r} is a fraction of train, which needs train as a Split or arrays; "
-                "with an iterable, give validation data."
+                f"{call}: validation={validation!r} holds out a fraction of train, so train must be a Split or arrays. "
+                "With an iterable, give validation data."
             )
         share = _arguments.number(validation, call=call, name="validation", positive=True)
         if share >= 1:
@@ -273,7 +280,7 @@ def _sources(
 def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict[str, Callable[..., Any]]:
     if loss is None:
         if n_classes is None:
-            raise TypeError(f"{call}: loss is missing; give a loss, or n_classes for that of a classifier.")
+            raise TypeError(f"{call}: loss is missing. Give loss, or give n_classes for a classifier.")
         loss = classifier_loss(n_classes)
     measured = {"loss": _arguments.function(loss, call=call, name="loss")}
     if metrics is not None and not isinstance(metrics, Mapping):
@@ -281,7 +288,7 @@ def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict
     for given, metric in (metrics or {}).items():
         name = _arguments.text(given, call=call, name="a name of metrics", some=True)
         if name == "loss" or name.startswith("validation_") or (n_classes is not None and name in CLASS_NUMBERS):
-            raise ValueError(f"{call}: metrics cannot have the name {name!r}, which fit uses itself; choose another.")
+            raise ValueError(f"{call}: metrics cannot have the name {name!r}, which fit uses itself. Choose another.")
         measured[name] = _arguments.function(metric, call=call, name=f"metrics[{name!r}]")
     return measured
 
@@ -297,9 +304,11 @@ def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.M
             )
         sampled = sample_chips
         if sampled and not on_chip:
-            raise ValueError(f"{call}: sample_chips needs a network on a chip, but net has no chip module.")
+            raise ValueError(
+                f"{call}: sample_chips needs a network on a chip, but net has no chip module. Leave it out."
+            )
         if sampled and forward is not None:
-            raise ValueError(f"{call}: sample_chips needs the default forward; use batch.key inside forward.")
+            raise ValueError(f"{call}: sample_chips needs the default forward. In your own forward, use batch.key.")
     if forward is not None:
         return _arguments.function(forward, call=call, name="forward")
 
@@ -319,7 +328,7 @@ def _schedules(schedules: Any, epochs: int, call: str) -> list[Any]:
             )
         if hasattr(one, "constrain") and getattr(one, "total_epochs", 0) >= epochs:
             raise ValueError(
-                f"{call}: {type(one).__name__} needs {one.total_epochs} epochs, but the training has {epochs}; signs "
+                f"{call}: {type(one).__name__} needs {one.total_epochs} epochs, but the training has {epochs}. Signs "
                 "must be hard before the last epoch. Increase epochs or reduce total_epochs."
             )
     return found
@@ -368,12 +377,12 @@ def _optimizer(
         for name, value in (("learning_rate", rate), ("max_gradient", max_gradient)):
             if value is not None:
                 raise ValueError(
-                    f"{call}: {name} has no effect if optimizer is given; set it in the optimizer and leave {name} out."
+                    f"{call}: {name} has no effect if optimizer is given. Set it in the optimizer and leave {name} out."
                 )
         if is_half:
             warnings.warn(
-                f"{call}: the weights have half precision, and optimizer updates them in it: updates below 0.2 % of a "
-                "weight (bfloat16) are lost. Leave optimizer out: fit then keeps float32 copies of the weights.",
+                f"{call}: optimizer updates the weights in half precision, so updates below 0.2 % of a weight "
+                "(bfloat16) are lost. Leave optimizer out, so that fit updates float32 copies of the weights.",
                 stacklevel=3,
             )
     else:
@@ -384,8 +393,8 @@ def _optimizer(
             rate = float(_arguments.number(rate, call=call, name="learning_rate", positive=True))
             if source.n_batches is None:
                 raise ValueError(
-                    f"{call}: the learning rate needs the number of batches, which train does not have; give an "
-                    "iterable with a length, or a schedule as learning_rate."
+                    f"{call}: the decay of learning_rate needs the number of batches, but train has no len(). Give an "
+                    "iterable with len(), or a schedule as learning_rate."
                 )
             schedule = optax.cosine_decay_schedule(rate, epochs * source.n_batches, alpha=_LAST_RATE)
         parts = [optax.adam(schedule)]

@@ -23,17 +23,18 @@ Keep = Literal["best", "last"]
 @final
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class History(Shown, Drawn):
-    """Metrics of each epoch of a training run; ``print`` it for a table.
+    """Metrics of each epoch of a training run; ``print`` shows a table.
 
     ``history.plot()`` plots it (:func:`brainhw.visualize.plot_history`).
 
     Attributes
     ----------
     epochs : sequence of mapping of str to float
-        One entry per epoch: ``loss`` and each metric, averaged over the training batches of the epoch. Names with the
-        prefix ``validation_`` hold those on the validation data after the epoch.
+        One entry per epoch: ``loss`` and each metric, averaged over the training batches of the epoch. Entries with the
+        prefix ``validation_`` are computed on the validation data after the epoch.
     best : int or None
-        Index of the best epoch, from 0; None before the first epoch and while signs are soft.
+        Index of the best epoch, counted from 0. None before the first epoch and while signs are soft
+        (:class:`SignAnnealing`).
     watched : str
         Metric that determines the best epoch.
     reason : str
@@ -41,8 +42,8 @@ class History(Shown, Drawn):
     keep : str
         Epoch whose weights the network has: ``"best"`` or ``"last"``.
     report : ClassReport or None
-        Report on the validation data after the training, or on the training data without validation data; None unless
-        ``fit`` was given ``n_classes``.
+        Report on the trained classifier, computed on the validation data if there are any, otherwise on the training
+        data. None if ``fit`` was called without ``n_classes``.
 
     Examples
     --------
@@ -75,7 +76,7 @@ class History(Shown, Drawn):
             raise ValueError(f"History: all epochs must have the same keys, {', '.join(map(repr, names))}.")
         _arguments.choice(self.watched, names, call="History", name="watched")
         if self.best is not None and self.best >= len(self.epochs):
-            raise ValueError(f"History: best must be one of {len(self.epochs)} epochs, from 0; got {self.best}.")
+            raise ValueError(f"History: best must be the index of one of {len(self.epochs)} epochs; got {self.best}.")
 
     def column(self, name: str) -> np.ndarray:
         """Return one metric over epochs.
@@ -88,7 +89,7 @@ class History(Shown, Drawn):
         Returns
         -------
         numpy.ndarray
-            ``[epochs]``.
+            One value per epoch, ``[epochs]``.
 
         Raises
         ------

@@ -28,9 +28,9 @@ def has_half_weights(weights: Any) -> bool:
 def with_master_weights(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
     """Return an optimizer that updates float32 copies of the weights and rounds them to the precision of the weights.
 
-    Without the copies an update below half the spacing of the numbers is lost: 0.2 % of a weight in bfloat16. In
-    float16 the epsilon of Adam, 1e-8, is zero and its step is NaN. The method is that of Micikevicius et al., "Mixed
-    precision training" (2018), without scaling of the loss.
+    Without the copies, an update is lost if it is smaller than half the spacing of floating-point numbers, 0.2 % of a
+    weight in bfloat16. In float16, the epsilon of Adam, 1e-8, is rounded to zero, and the step of Adam is NaN. The
+    method is that of Micikevicius et al., "Mixed precision training" (2018), but without loss scaling.
     """
 
     def start(weights: Any) -> MasterWeights:
@@ -38,8 +38,8 @@ def with_master_weights(optimizer: optax.GradientTransformation) -> optax.Gradie
         return MasterWeights(optimizer.init(copies), copies)
 
     def update(gradients: Any, state: MasterWeights, weights: Any = None) -> tuple[Any, MasterWeights]:
-        # A weight that is not its rounded copy was changed after the last update, for example clipped to the range of
-        # the chip: the copy then starts from the new value.
+        # If a weight differs from its rounded copy, it was changed after the last update, for example clipped to the
+        # range of the chip. The copy is then set to the new value.
         copies = jax.tree.map(
             lambda copy, now: jnp.where(copy.astype(now.dtype) == now, copy, now.astype(copy.dtype)),
             state.weights,

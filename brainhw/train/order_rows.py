@@ -1,4 +1,4 @@
-"""Order of neurons in which weights of the same sign are adjacent."""
+"""Reordering of neurons so that weights of the same sign are adjacent."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ __all__ = ["order_rows"]
 
 
 def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> tuple[np.ndarray, float]:
-    r"""Find an order of the rows of a weight matrix in which the rows of each block agree in sign.
+    r"""Find an order of the rows of a weight matrix in which the weights of each block mostly have the same sign.
 
-    On a chip, the weights of ``block`` consecutive rows into one neuron share a sign, and :func:`project_signs` sets
-    the others to zero. Neurons of a hidden layer, and inputs that are wired to the chip, can be reordered: blocks of
-    similar rows lose less. Of the squares of all weights, the fraction
+    On a chip, the weights from ``block`` consecutive rows to one neuron must have the same sign. :func:`project_signs`
+    therefore sets the weights of the minority sign to zero. The neurons of a hidden layer can be reordered, and so can
+    the inputs that are wired to the chip. The more the signs in a block agree, the less it changes. The function
+    maximises the fraction of the sum of squared weights that remains after :func:`project_signs`,
 
     .. math:: \frac12 \Big(1 + \frac{\sum_{b, j} \big|\sum_{i \in b} w_{ij} |w_{ij}|\big|}{\sum_{ij} w_{ij}^2}\Big)
 
-    survives :func:`project_signs`, with :math:`b` the blocks and :math:`j` the neurons. For given block signs the best
-    order is an assignment problem (``scipy.optimize.linear_sum_assignment``); for a given order the best signs are
-    those of the sums. The two steps alternate until nothing changes, from several starting orders. The result is a
-    local optimum and at least as good as the given order.
+    where :math:`b` are the blocks and :math:`j` the neurons. For given signs of the blocks, the best order is the
+    solution of an assignment problem (``scipy.optimize.linear_sum_assignment``). For a given order, the best sign of a
+    block is the sign of its sum over :math:`i`. The function alternates these two steps until the fraction no longer
+    grows, from several starting orders. The result is a local optimum and at least as good as the given order.
 
-    It helps a finished net. A net that is trained further with its signs gains nothing; see ``docs/deploy.md`` for the
-    numbers.
+    Use it for a network that is already trained. If the network is trained further with the signs of its blocks,
+    reordering gives no gain. ``docs/deploy.md`` shows measured accuracies.
 
     Parameters
     ----------
     weight : array
-        ``[n_rows, n_columns]``, rows are inputs. On a chip with ``sign_axis='post'`` give the transpose.
+        Weight matrix ``[n_rows, n_columns]``; each row is an input. For a chip with ``sign_axis='post'``, pass the
+        transposed matrix.
     block : int
-        Number of rows that share a sign, ``chip.sign_block``; the last block may be shorter.
+        Number of rows in a block, ``chip.sign_block``. The last block may be shorter.
     starts : int, optional
         Number of random starting orders, in addition to the given one. Default 20.
     seed : int, optional
@@ -44,9 +46,9 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
     Returns
     -------
     order : numpy.ndarray
-        ``weight[order]`` is the ordered matrix; int64 ``[n_rows]``.
+        Order of the rows, int64 ``[n_rows]``. ``weight[order]`` is the reordered matrix.
     share : float
-        The fraction above, 0.5 to 1.
+        Value of the fraction above, from 0.5 to 1.
 
     Raises
     ------
@@ -61,8 +63,9 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
     >>> bool(np.sign(weight[order][0]) == np.sign(weight[order][1])), share
     (True, 1.0)
 
-    In a net ``synapse, layer, synapse``, reorder the columns before the layer, the parameters of the layer and the rows
-    after it together: ``first.weight.value[:, order]``, ``tau[order]`` and ``second.weight.value[order]``.
+    To reorder a layer between two synapses ``first`` and ``second``, apply the same order to the columns of ``first``,
+    to the parameters of the layer and to the rows of ``second``: ``first.weight.value[:, order]``, ``tau[order]`` and
+    ``second.weight.value[order]``.
     """
     call = "order_rows"
     if isinstance(weight, u.Quantity):
@@ -88,10 +91,10 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
             before, reached = reached, float(np.abs(sums).sum())
             if reached > most:
                 best, most = order, reached
-            # Sums in another order may differ in the last digits.
+            # Ignore smaller gains, which may be rounding errors of sums in another order.
             if reached <= before * (1 + 1e-9):
                 break
-            gain = energy @ np.where(sums < 0, -1.0, 1.0).T  # of each row in each block
+            gain = energy @ np.where(sums < 0, -1.0, 1.0).T  # [row, block]
             order = linear_sum_assignment(gain[:, block_of].T, maximize=True)[1]
     total = float(np.abs(energy).sum())
     return best, (1 + most / total) / 2 if total else 1.0

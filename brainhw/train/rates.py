@@ -38,15 +38,14 @@ def firing_rate_target_mse_loss(
     spikes_list : sequence of jax.Array
         Spikes of each layer, time first, ``[T, ..., N]``.
     offsets : sequence of Quantity or float
-        Target rate :math:`o_i` of each layer: a Quantity (such as ``20 * u.Hz``; ``dt`` is then read from
-        ``brainstate.environ``) or a plain number of spikes per step.
+        Target rate :math:`o_i` of each layer, either a Quantity such as ``20 * u.Hz`` or a plain number of spikes per
+        step. For a Quantity, ``dt`` is read from ``brainstate.environ``.
     multipliers : sequence of Quantity or float
-        Weight :math:`m_i`: a time for offsets in Hz (with ``50 * u.ms`` a difference of 20 Hz counts as 1), a plain
-        number
-        for plain offsets.
+        Weight :math:`m_i` of each layer. For an offset in Hz it is a time: with ``50 * u.ms``, a difference of 20 Hz
+        adds 1 to the loss. For a plain offset it is a plain number.
     lengths : jax.Array, optional
-        Number of true steps of each sample, with the shape of the axes of spikes between the first and the last. Rates
-        are averaged over the true steps. Default: all steps.
+        Number of steps of each sample without padding. Its shape is that of the spikes without the first and the last
+        axis. Rates are averaged over these steps. Default: all steps.
 
     Returns
     -------
@@ -61,7 +60,7 @@ def firing_rate_target_mse_loss(
     Warns
     -----
     UserWarning
-        If a plain offset is above 10 spikes per step: most likely a rate in hertz without its unit.
+        If a plain offset is above 10 spikes per step. It is then most likely a rate in hertz without its unit.
 
     Examples
     --------
@@ -79,7 +78,7 @@ def firing_rate_target_mse_loss(
     numbers = tuple(len(values) for values in listed)
     if len(set(numbers)) > 1 or not numbers[0]:
         raise ValueError(
-            f"{call}: spikes_list, offsets and multipliers must hold one offset and one multiplier per layer; "
+            f"{call}: spikes_list, offsets and multipliers must have the same length, one entry per layer; "
             f"got lengths {numbers}."
         )
     terms = []
@@ -90,7 +89,7 @@ def firing_rate_target_mse_loss(
                 f"{call}: spikes_list[{i}] must be [T, ..., N], with at least one step, sample and neuron; "
                 f"got shape {spikes.shape}."
             )
-        # The mean of the layer, as the vendor defines it: silent and busy neurons can cancel.
+        # As in the vendor's loss, this is the mean rate of the layer, so silent and very active neurons can cancel.
         rate = jnp.mean(mean_over_steps(spikes, lengths, call=call))
         names = f"offsets[{i}]", f"multipliers[{i}]"
         if isinstance(offset, u.Quantity):
@@ -99,7 +98,8 @@ def firing_rate_target_mse_loss(
             rate = rate / _arguments.time_step(call=call).to(u.second).mantissa
         else:
             target = _arguments.number(offset, call=call, name=names[0], nonnegative=True)
-            # Neurons with several spikes per step reach a few; a rate in hertz without its unit is far larger.
+            # A neuron that can fire several times per step fires a few spikes per step. A rate in hertz without its
+            # unit is far larger.
             if target > _MOST_PER_STEP:
                 warnings.warn(
                     f"{call}: {names[0]} is a plain number, which means {target:g} spikes per step; for a rate pass "
@@ -126,20 +126,21 @@ def balanced_population_mse(
     .. math:: L = \frac1{BN} \sum_{b,j} (n_{bj} - t_{bj})^2,
               \quad t_{bj} = \text{high if neuron } j \text{ belongs to class } y_b \text{, otherwise low}
 
-    The :math:`N` output neurons form equal, consecutive populations, one per class.
+    Each class has :math:`N / n_\text{classes}` consecutive output neurons.
 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes ``[T, B, N]``; ``N`` a multiple of ``n_classes``.
+        Output spikes ``[T, B, N]``, where ``N`` is a multiple of ``n_classes``.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     n_classes : int
         Number of classes.
     high, low : float
-        Target spike counts over the whole sequence.
+        Target spike counts over the whole sequence, for neurons of the labelled class and of the other classes.
     lengths : jax.Array, optional
-        Number of true steps of each sample, ``[B]``; spikes after them (padding) are ignored. Default: all.
+        Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
+        steps.
 
     Returns
     -------
@@ -149,7 +150,7 @@ def balanced_population_mse(
     Raises
     ------
     ValueError
-        If ``N`` is not a multiple of ``n_classes`` or a shape does not fit.
+        If ``N`` is not a multiple of ``n_classes``, or a shape is invalid.
 
     Examples
     --------
@@ -171,7 +172,7 @@ def balanced_population_mse(
 
 
 def mean_over_steps(spikes: jax.Array, lengths: Any, *, call: str) -> jax.Array:
-    """Return the mean spike count per true step, over steps and samples, ``[N]``, for ``spikes [T, ..., N]``."""
+    """Return the mean spike count per step of each neuron, ``[N]``; padded steps are not counted."""
     axes = tuple(range(spikes.ndim - 1))
     if lengths is None:
         return jnp.mean(for_sums(spikes), axis=axes)
@@ -189,7 +190,7 @@ def population_size(
 
 
 def counted(spikes: Any, *, call: str, name: str) -> jax.Array:
-    """Return spikes as a float array without NaN (unless traced), or raise."""
+    """Return spikes as a float array; raise if a value is not finite, unless they are traced."""
     array = jnp.asarray(_arguments.as_array(spikes, call=call, name=name))
     _arguments.check_finite(array, call=call, name=name, fix=_FIND)
     # uint8 sums would wrap at 256, and bfloat16 cannot represent 301.
@@ -202,14 +203,14 @@ def equal_populations(n: int, n_classes: int, *, call: str) -> int:
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     if n % n_classes:
         raise ValueError(
-            f"{call}: {n} output neurons cannot form equal populations for {n_classes} classes; "
-            f"use a multiple of {n_classes}."
+            f"{call}: {n} output neurons cannot form equal populations for {n_classes} classes. "
+            f"Use a multiple of {n_classes}."
         )
     return n // n_classes
 
 
 def output_spikes(spikes: Any, lengths: Any, *, call: str) -> jax.Array:
-    """Return non-empty output spikes ``[T, B, N]`` with zero padding, or raise."""
+    """Return output spikes ``[T, B, N]`` with zero padding; raise if the shape is wrong or empty."""
     spikes = counted(spikes, call=call, name="spikes")
     if spikes.ndim != 3:
         raise ValueError(f"{call}: spikes must be [T, B, N]; got shape {spikes.shape}.")
@@ -223,9 +224,9 @@ def output_spikes(spikes: Any, lengths: Any, *, call: str) -> jax.Array:
 def check_output(
     spikes: Any, labels: Any, n_classes: int | None, lengths: Any, *, call: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Return ``spikes [T, B, N]`` and class ``labels [B]`` (by default 0 to ``N - 1``) as arrays, or raise.
+    """Return ``spikes [T, B, N]`` and class ``labels [B]`` as arrays, or raise.
 
-    Traced numbers are not checked.
+    Without ``n_classes`` there are ``N`` classes. Traced labels are not checked.
     """
     spikes = output_spikes(spikes, lengths, call=call)
     labels = _arguments.as_array(labels, call=call, name="labels")

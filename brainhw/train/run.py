@@ -29,7 +29,7 @@ from brainhw.train.run_state import content_of, parameters_of, take_up
 __all__ = ["CLASS_NUMBERS", "Run"]
 
 _FILE = RunFile("training run", "fit", "brainhw-run")
-# Metrics of each epoch of a classifier.
+# Metrics that are added to each epoch of a classifier.
 CLASS_NUMBERS = ("accuracy", "silent", "tied")
 
 
@@ -42,20 +42,20 @@ _NUMBERS_WANTED = (
 
 
 def _traced(name: str, function: Callable[..., Any], *given: Any) -> Any:
-    """Call a user function; raise a clear error if it needs numbers while JAX traces its arrays."""
+    """Call a user function; raise a clear error if it needs concrete values while JAX traces it."""
     try:
         return function(*given)
     except _NUMBERS_WANTED as error:
         raise TypeError(
-            f"fit: {name} must use only jax.numpy, because its step is compiled; NumPy, scikit-learn, float(), `if` "
-            f"and boolean indexing fail on traced arrays (use jnp.where). It raised "
+            f"fit: {name} must use only jax.numpy, because fit compiles it. NumPy, scikit-learn, float(), `if` and "
+            f"boolean indexing fail on traced arrays (use jnp.where). It raised "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
 
 
 @dataclasses.dataclass
 class Run:
-    """The parts of one training run, checked by :func:`fit`, and its progress."""
+    """Arguments of one training run, already checked by :func:`fit`, and the state of the run."""
 
     net: brainstate.nn.Module
     optimizer: Any
@@ -107,7 +107,7 @@ class Run:
         self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,
         callbacks: Sequence[Callable[..., Any]], path: str | None, notes: dict[str, str], *, progress: bool,
     ) -> History:  # fmt: skip
-        """Run the remaining epochs and set the weights to keep."""
+        """Run the remaining epochs, and set the weights of the best or the last epoch."""
         if self.mesh is not None:
             self._move(lambda array: jax.device_put(array, NamedSharding(self.mesh, PartitionSpec())))
         try:
@@ -152,7 +152,7 @@ class Run:
         return "all epochs" if len(self.entries) >= epochs else ""
 
     def _finish(self, source: Source) -> None:
-        """Set the weights to keep, end the schedules, and evaluate the net once more."""
+        """Set the weights of the best or the last epoch, end the schedules, and compute the final report."""
         if self.keep == "best" and self.best is not None:
             for name, state in parameters_of(self.net).items():
                 state.value = self.best_weights[name]
@@ -194,8 +194,8 @@ class Run:
         if bad or not finite:
             what = f"{bad[0]} is {entry[bad[0]]:g}" if bad else "the weights are not finite"
             raise FloatingPointError(
-                f"fit: {what} in epoch {epoch + 1} on {where}; the weights before this epoch are restored. Check the "
-                "learning rate, the loss and the targets."
+                f"fit: {what} in epoch {epoch + 1} on {where}; the weights from before this epoch are restored. Check "
+                "the learning rate, the loss and the targets."
             )
 
     def _means(self, batches: Any, act: Callable[[Batch], Any]) -> dict[str, float]:
@@ -216,7 +216,7 @@ class Run:
 
     def _take(self, entry: dict[str, float], epoch: int) -> None:
         self.entries.append(entry)
-        # While signs are soft, the weights are not valid on a chip: such an epoch cannot be the best.
+        # While signs are soft, the weights are not valid on a chip, so such an epoch cannot be the best.
         forming = [schedule for schedule in self.schedules if hasattr(schedule, "constrain")]
         if any(epoch < getattr(schedule, "total_epochs", 0) for schedule in forming):
             return
@@ -243,7 +243,7 @@ class Run:
         _FILE.write(path, self._content(), notes | {"history": json.dumps(self.entries)}, call="fit")
 
     def load(self, path: str, notes: dict[str, str], call: str) -> None:
-        """Load a saved run, or raise and change nothing."""
+        """Load a saved run; on an error, change nothing."""
         content, saved = _FILE.read(path, self._content(), notes, call=call)
         entries = json.loads(saved["history"])
         take_up(content, self.net, self.optimizer)

@@ -19,16 +19,16 @@ __all__ = ["RunFile"]
 
 
 class RunFile:
-    """Format of run files: a tree of arrays, Quantities and plain numbers, and notes that must be equal.
+    """File format for a tree of arrays, Quantities and plain numbers, and for notes that are compared when it is read.
 
     Parameters
     ----------
     what : str
         Description of such a file for messages, such as ``"training run"``.
     maker : str
-        Call that writes it, such as ``"Trainer.save"``.
+        Name of the function that writes it, such as ``"Trainer.save"``.
     tag : str
-        First word of the file.
+        First word of the file, which identifies the format.
     """
 
     def __init__(self, what: str, maker: str, tag: str) -> None:
@@ -43,7 +43,7 @@ class RunFile:
             described.append({"name": name, **_described(leaf)})
             pieces.append(numbers.tobytes())
         header = json.dumps({"notes": dict(notes), "leaves": described}).encode()
-        # No pickle and no archive: a line of JSON, then the bytes of all arrays in order.
+        # The content is one line of JSON, then the bytes of all arrays in order. It is neither a pickle nor an archive.
         self._file.write(path, b"\n".join([header, b"".join(pieces)]), call=call)
 
     def read(
@@ -51,7 +51,8 @@ class RunFile:
     ) -> tuple[Any, dict[str, str]]:
         """Return the saved numbers in the structure of ``like``, and all notes of the file.
 
-        The file is not trusted: names, shapes, types and units must match ``like``, and ``notes`` must be equal.
+        The file may be damaged or belong to another run. Raise if names, shapes, dtypes or units differ from ``like``,
+        or if the file's notes differ from ``notes``.
         """
         payload, _, what = self._file.read(path, call=call)
         try:
@@ -68,7 +69,7 @@ class RunFile:
                 start = stop
             if start != len(data):
                 raise ValueError(f"its arrays need {start} bytes, but the file has {len(data)}")
-        except Exception as error:  # a checksum detects only damage; the content may be anything
+        except Exception as error:  # the checksum detects damage, but not wrong content
             raise self._kind.damaged(what, f"has invalid content ({str(error)[:100]})") from error
         for name, wanted in notes.items():
             if saved_notes.get(name) != wanted:
@@ -80,7 +81,7 @@ class RunFile:
         if missing := sorted(leaves.keys() - held.keys()):
             raise _other(what, f"lacks {missing[0]}")
         if unknown := sorted(held.keys() - leaves.keys()):
-            raise _other(what, f"holds {unknown[0]}, which this run lacks")
+            raise _other(what, f"holds {unknown[0]}, which this run does not have")
         structure = jax.tree.structure(like, is_leaf=_is_quantity)
         return structure.unflatten(
             [_taken(name, leaf, *held[name], what) for name, leaf in leaves.items()]
@@ -92,7 +93,7 @@ def _taken(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, 
     for part in ("shape", "unit") if plain else ("dtype", "shape", "unit"):
         if saved[part] != here[part]:
             raise _other(what, f"holds {name} with {part} {saved[part]}, but here it is {here[part]}")
-    if plain:  # an optimizer turns its counter into an array in its first step
+    if plain:  # an optimizer's counter is a plain number before the first step, then an array
         return type(like)(numbers.item())
     array = jnp.asarray(numbers)
     return u.Quantity(array, unit=like.unit) if _is_quantity(like) else array

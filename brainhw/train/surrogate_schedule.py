@@ -1,4 +1,4 @@
-"""Schedules for a parameter of surrogate gradients."""
+"""Schedule for a parameter of the surrogate gradients."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ __all__ = ["SurrogateSchedule"]
 
 
 def geometric(start: float, end: float, epoch: int, n_epochs: int) -> float:
-    """Return the value of a geometric schedule in an epoch; ``end`` from the last epoch on."""
-    # With linear steps from 0.5 to 20 the signs of an annealing would be soft (alpha < 3) in only an eighth of the
-    # epochs.
+    """Return the value of a geometric schedule in an epoch; it is ``end`` from the last epoch on."""
+    # The steps are geometric, because with linear steps from 0.5 to 20 the alpha of SignAnnealing would be below 3
+    # (soft signs) in only an eighth of the epochs.
     return start * (end / start) ** min(1.0, epoch / max(1, n_epochs - 1))
 
 
 class SurrogateSchedule:
-    r"""Change one parameter of every layer's spike function geometrically from a start to an end value.
+    r"""Change one surrogate-gradient parameter of all layers geometrically from a start to an end value.
 
     .. math:: p_e = p_{start}\,(p_{end} / p_{start})^{e / (E - 1)}
 
-    in epoch :math:`e` of :math:`E`, and :math:`p_{end}` afterwards. Only the derivative changes, not the spikes: a wide
-    derivative reaches many neurons early in training, a narrow one is more exact at the end.
+    is the value in epoch :math:`e`, counted from 0, of :math:`E` epochs. Afterwards it is :math:`p_{end}`. Only the
+    surrogate derivative changes, not the spikes. A wide derivative gives gradients to many neurons early in training. A
+    narrow derivative gives more accurate gradients at the end.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Attach before compiling a training step. A new schedule replaces an earlier one; a copy of a
-        network shares the schedule of the original until it gets its own.
+        The network. Create the schedule before you compile a training step. A new schedule replaces an earlier one. A
+        copy of a network shares the schedule of the original until you create a schedule for the copy.
     parameter : str
         Name of the parameter, such as ``"slope"`` of :class:`brainhw.surrogate.FastSigmoid` or ``"alpha"`` of
-        :class:`brainhw.surrogate.ATan` and the surrogates of braintools. Every layer's spike function must have it.
+        :class:`brainhw.surrogate.ATan` and the surrogates of braintools. Every layer's spike function must have this
+        parameter.
     total_epochs : int
-        Number of epochs in which it changes.
+        Number of epochs over which the parameter changes.
     start, end : float
         First and last value, dimensionless, greater than zero.
 
     Attributes
     ----------
     value : float
-        Present value.
+        Current value.
 
     Raises
     ------
@@ -81,10 +83,10 @@ class SurrogateSchedule:
         self.end = _arguments.number(end, call=call, name="end", positive=True)
         layers = {path: node for path, node in net.nodes().items() if callable(getattr(node, "spk_fun", None))}
         if not layers:
-            raise ValueError(f"{call}: net has no layer with a spk_fun to schedule.")
+            raise ValueError(f"{call}: net has no layer with a spike function (spk_fun). Give a spiking network.")
         plain = {path: _plain(node.spk_fun) for path, node in layers.items()}
         names = {path: _attribute(spk_fun, parameter, call) for path, spk_fun in plain.items()}
-        # A state, so that an already compiled training step reads the new value.
+        # The value is a state, so that an already compiled training step reads the new value.
         self.value = self.start
         self._value = brainstate.LongTermState(jnp.full((), self.value, brainstate.environ.dftype()))
         self._layers = list(layers.values())
@@ -95,13 +97,13 @@ class SurrogateSchedule:
         """Set the value for an epoch, counted from 0."""
         epoch = _arguments.whole_number(epoch, call="SurrogateSchedule.step", name="epoch")
         if not self._layers:
-            raise RuntimeError("SurrogateSchedule.step: the schedule is finished; make a new one to continue.")
+            raise RuntimeError("SurrogateSchedule.step: the schedule is finished. Create a new one to continue.")
         new = geometric(self.start, self.end, epoch, self.total_epochs)
         self._value.value = jnp.full_like(self._value.value, new)
         self.value = new
 
     def finish(self) -> None:
-        """Give every layer a plain spike function with the current value."""
+        """End the schedule: give every layer an ordinary spike function with the current value."""
         for layer in self._layers:
             if isinstance(layer.spk_fun, ScheduledSurrogate) and layer.spk_fun.value is self._value:
                 layer.spk_fun = _with(layer.spk_fun.template, layer.spk_fun.attribute, self.value)
@@ -109,7 +111,7 @@ class SurrogateSchedule:
 
 
 class ScheduledSurrogate(braintools.surrogate.Surrogate):
-    """A spike function with one parameter in a state, which compiled functions read at each call."""
+    """Spike function with one parameter in a State, so that compiled functions read its current value."""
 
     def __init__(self, template: Any, attribute: str, value: brainstate.LongTermState) -> None:
         super().__init__()
@@ -119,19 +121,19 @@ class ScheduledSurrogate(braintools.surrogate.Surrogate):
         return _spike(self.template, self.attribute, self.value.value, jnp.asarray(x))
 
     def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth function whose derivative is used, at the current value."""
+        """Return the smooth function whose derivative is used, with the current value of the parameter."""
         return _with(self.template, self.attribute, self.value.value).surrogate_fun(x)
 
     def surrogate_grad(self, x: Any) -> jax.Array:
-        """Return the derivative at the current value."""
+        """Return the surrogate derivative with the current value of the parameter."""
         return _with(self.template, self.attribute, self.value.value).surrogate_grad(x)
 
     def __repr__(self) -> str:
         return f"ScheduledSurrogate({self.template!r}, {self.attribute})"
 
 
-# The parameter is a separate operand: inside an object it would be a tracer of a finished trace when the backward pass
-# is built.
+# The parameter is a separate argument. Inside the template object, it would be a leaked tracer when JAX builds the
+# backward pass.
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _spike(template: Any, attribute: str, value: jax.Array, x: jax.Array) -> jax.Array:
     return template(x)
@@ -151,23 +153,23 @@ def _with(template: Any, attribute: str, value: Any) -> Any:
 
 
 def _plain(spk_fun: Any) -> Any:
-    # A new schedule replaces an old one, because a network may have been copied during a schedule.
+    # The network may be a copy that was made during another schedule, which the new schedule replaces.
     return spk_fun.template if isinstance(spk_fun, ScheduledSurrogate) else spk_fun
 
 
 def _attribute(spk_fun: Any, parameter: Any, call: str) -> str:
-    """Return the attribute that holds a parameter; its printed name may differ."""
+    """Return the attribute that stores a parameter; the parameter's printed name may differ."""
     if not hasattr(spk_fun, "surrogate_grad"):
         raise ValueError(
-            f"{call}: {type(spk_fun).__name__} has no surrogate derivative with a parameter. Use a single-spike "
-            "function, such as brainhw.surrogate.fast_sigmoid()."
+            f"{call}: {type(spk_fun).__name__} cannot be scheduled, because it has no surrogate_grad method. Use a "
+            "surrogate with a parameter, such as brainhw.surrogate.fast_sigmoid()."
         )
-    # braintools stores every steepness as `alpha`; users know the printed name.
+    # braintools stores the steepness of every surrogate as `alpha`, but users know the name that is printed.
     numbers = {name: value for name, value in vars(spk_fun).items() if isinstance(value, (int, float))}
     known = {getattr(spk_fun, "_parameter", name) if name == "alpha" else name: name for name in numbers}
     if parameter not in known:
         raise ValueError(
-            f"{call}: parameter must be a parameter of every spike function; {type(spk_fun).__name__} has "
-            f"{', '.join(map(repr, known)) or 'none'}; got {_arguments.describe(parameter)}."
+            f"{call}: parameter must name a parameter of every spike function; got {_arguments.describe(parameter)}, "
+            f"but {type(spk_fun).__name__} has {', '.join(map(repr, known)) or 'none'}."
         )
     return known[parameter]

@@ -19,7 +19,7 @@ def on_chip(net: brainstate.nn.Module, call: str, *, dense: bool = False) -> dic
     _arguments.check_module(net, call=call)
     found = chip_weights(net)
     if not found:
-        raise ValueError(f"{call}: the network has no weight on a chip; build it with modules of a chip family.")
+        raise ValueError(f"{call}: the network has no weight on a chip. Build it with modules of a chip family.")
     if dense:
         found = {path: weight for path, weight in found.items() if weight.master.value.ndim == 2}
         if not found:
@@ -32,13 +32,13 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
 
     .. math:: L = \frac1M \sum_{m=1}^{M} \max(|w_m| - w_{max}, 0)^2
 
-    over all :math:`M` chip weights of the network, feed-forward, recurrent and frontend. On a chip with
-    ``weight_lowest``, negative weights are compared with that limit.
+    is averaged over all :math:`M` chip weights of the network: feed-forward, recurrent and frontend weights. If the
+    chip has ``weight_lowest``, negative weights are compared with this limit instead.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; the limit is that of its chip.
+        The network. Its chip sets the limit :math:`w_{max}`.
 
     Returns
     -------
@@ -58,7 +58,8 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
     0.005
     """
     weights = on_chip(net, "weight_magnitude_loss")
-    # The mean over all weights, not per layer, as in the vendor's loss, so that small layers do not count more.
+    # As in the vendor's loss, average over all weights and not per layer, so that the weights of small layers do not
+    # count more.
     excess = [jnp.sum(jax.nn.relu(_beyond(w)) ** 2) for w in weights.values()]
     return jnp.sum(jnp.stack(excess)) / sum(w.master.value.size for w in weights.values())
 
@@ -68,8 +69,8 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
 
     .. math:: L = \frac1{|\mathcal B|} \sum_{b\in\mathcal B} \Big(\sum_{i\in b} |w_i| - \Big|\sum_{i\in b} w_i\Big|\Big)
 
-    A block is a run of ``chip.sign_block`` weights into one neuron (along the other axis for ``sign_axis='post'``); the
-    last may be shorter. One-to-one weights have no blocks.
+    A block consists of ``chip.sign_block`` weights from consecutive inputs to one neuron or, with ``sign_axis='post'``,
+    from one input to consecutive neurons. The last block may be shorter. One-to-one weights have no blocks.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def topology_loss(net: brainstate.nn.Module) -> jax.Array:
     >>> round(float(bh.train.topology_loss(synapse)), 4)
     0.4
     """
-    # The vendor publishes only that aligned blocks have zero loss; the rest of the measure is an assumption of brainhw.
+    # The vendor publishes only that blocks of one sign have zero loss. brainhw assumes the rest of the formula.
     disagreement = []
     for weight in on_chip(net, "topology_loss", dense=True).values():
         blocks = to_blocks(weight.master.value, weight.chip.sign_block, weight.chip.sign_axis)
@@ -121,7 +122,7 @@ def out_of_range(net: brainstate.nn.Module) -> int:
     1
     """
     weights = on_chip(net, "out_of_range")
-    # Compare the weights themselves: a difference might be rounded to zero.
+    # Compare the weights with the limits directly, because their difference might be rounded to zero.
     ends = [(w.master.value, *w.chip.weight_range) for w in weights.values()]
     return sum(int(jnp.sum(~((values >= low) & (values <= high)))) for values, low, high in ends)
 
@@ -161,7 +162,7 @@ def project_signs(net: brainstate.nn.Module) -> None:
     """Give every block of weights a single sign, in place, with the smallest change.
 
     In each block (see :func:`topology_loss`) the sign with the larger sum of squares is kept, and weights of the other
-    sign become zero: the nearest valid weights in the Euclidean norm. A second call changes nothing.
+    sign become zero. The result is the nearest valid weights in the Euclidean norm. A second call changes nothing.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Figures. Each function plots into ``ax`` and returns it; no display is needed."""
+"""Figures. Each function plots into ``ax`` and returns it. No display is needed."""
 
 from brainhw.visualize.activity import plot_layer_rates, plot_membrane, plot_raster
 from brainhw.visualize.comparison import plot_comparison

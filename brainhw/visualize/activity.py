@@ -1,4 +1,4 @@
-"""Figures of spikes, membranes and rates."""
+"""Figures of spikes, membrane potentials and firing rates."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 __all__ = ["plot_layer_rates", "plot_membrane", "plot_raster"]
 
 _SHOWN = 3
-# Smallest and largest diameter of a dot in points: visible in a figure that is shrunk to half its size.
+# Smallest and largest diameter of a dot in points. The smallest dot is visible in a figure that is shrunk to half its
+# size.
 _DOTS = (2.6, 6.0)
-_DOT_AREA = 12.0  # of the rate of a neuron, in square points
+_DOT_AREA = 12.0  # area of the dot for the rate of a neuron, in square points
 
 
 def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first: int = 0) -> Axes:
     """Plot one dot per spike against time (ms, horizontal) and neuron (vertical).
 
-    The fewer the neurons, the larger the dots.
+    Dots are larger if there are fewer neurons.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
 
 
 def _dot_area(ax: Axes, n_neurons: int, n_steps: int) -> float:
-    """Return the area of a dot in square points, so that dots of neighbouring neurons or steps do not merge."""
+    """Return an area of a dot in square points for which dots of neighbouring neurons or steps do not merge."""
     box, points = ax.get_window_extent(), 72 / ax.figure.dpi
     room = points * min(0.9 * box.height / n_neurons, 2 * box.width / n_steps)
     return float(np.clip(room, *_DOTS)) ** 2
@@ -94,8 +95,9 @@ def plot_membrane(
 ) -> Axes:
     """Plot membrane potentials over time, with threshold and resets.
 
-    With ``V_pre`` a reset is a vertical line from the membrane before the reset to the membrane after it, with a dot at
-    the upper end. Step ``k`` is at ``k`` times the ``dt`` of ``brainstate.environ``, as in :func:`plot_raster`.
+    With ``V_pre``, a reset is a vertical line from the membrane potential before the reset to that after it, with a dot
+    at the upper end. Step ``k`` is plotted at time ``k * dt``, as in :func:`plot_raster`; ``dt`` is read from
+    ``brainstate.environ``.
 
     Parameters
     ----------
@@ -107,7 +109,7 @@ def plot_membrane(
     V_th : Quantity, optional
         Threshold, scalar or ``[N]``, for example ``net.hidden.threshold()``; drawn as a dashed line.
     spikes : array, optional
-        Spikes, same shape as ``V``, drawn as dots. Default: where ``V_pre`` and ``V`` differ.
+        Spikes, same shape as ``V``, drawn as dots. Default: the steps in which ``V_pre`` and ``V`` differ.
     neurons : int or sequence of int, optional
         Neurons to plot. Default: the first three.
     ax : matplotlib.axes.Axes, optional
@@ -116,7 +118,7 @@ def plot_membrane(
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: time in ms (horizontal), membrane in mV (vertical).
+        The axes: time in ms (horizontal), membrane potential in mV (vertical).
 
     Raises
     ------
@@ -153,18 +155,19 @@ def plot_membrane(
     from braintools.visualize import line_plot
 
     ax = axes_or_new(ax, call=call)
-    # The values before and after the reset have the same time, so that the line between them is the reset.
+    # The values before and after a reset are plotted at the same time, so that the vertical line between them shows the
+    # reset.
     time = np.arange(len(after)) * dt
     before, after, fired = (array.reshape(len(time), n) for array in (before, after, fired))
     trace, at = (after, time) if V_pre is None else (np.stack([before, after], 1).reshape(-1, n), np.repeat(time, 2))
     colors = [f"C{i % 10}" for i in range(len(chosen))]
-    # braintools returns the axes and not the lines; the new lines are those after the existing ones.
+    # braintools returns only the axes. The new lines are those after the lines that existed before.
     had = len(ax.lines)
     line_plot(at, trace, plot_ids=chosen, ax=ax, colors=colors, xlabel="time (ms)", ylabel="membrane (mV)")
     shared = theta is not None and len({float(theta[neuron]) for neuron in chosen}) == 1
     for neuron, color, line in zip(chosen, colors, ax.lines[had:], strict=True):
         line.set_label(f"neuron {neuron}" if n > 1 else "membrane")
-        # Without V_pre the membrane at a spike is unknown, so the dot is at the threshold.
+        # Without V_pre, the membrane potential at a spike is unknown, so the dot is drawn at the threshold.
         level = before[:, neuron]
         if V_pre is None and theta is not None:
             level = np.full(len(time), theta[neuron])
@@ -184,7 +187,7 @@ def _millivolts(value: Any, name: str, shapes: Sequence[tuple[int, ...]] | None)
 
 
 def _membranes(value: Any, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Return membranes in mV, ``[T]`` or ``[T, N]``, or raise."""
+    """Return membrane potentials in mV, ``[T]`` or ``[T, N]``, or raise."""
     array = _millivolts(value, name, None if shape is None else (shape,))
     if array.ndim not in (1, 2) or 0 in array.shape:
         raise ValueError(f"plot_membrane: {name} must be [T] or [T, N], one sample; got shape {array.shape}.")
@@ -205,21 +208,23 @@ def _neurons(neurons: Any, n: int) -> list[int]:
 def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *, ax: Axes | None = None) -> Axes:
     r"""Plot the output rate of every neuron, layer by layer.
 
-    The rate of a neuron is :math:`\sum_{t,b} s_{tb} / (T B \Delta t)`; the padding of short recordings is included.
+    The rate of a neuron is :math:`\sum_{t,b} s_{tb} / (T B \Delta t)`. The average includes the padding of short
+    recordings.
 
     Parameters
     ----------
     source : FluctReport, mapping or sequence
-        The report of :func:`brainhw.init.fluct_report`, or spikes ``[T, N]`` or ``[T, B, N]`` of each layer, whole
-        numbers of zero or more: by name, as :func:`brainhw.rollout` records them, or in a list. The ``dt`` of spikes
-        is read from ``brainstate.environ``.
+        The report of :func:`brainhw.init.fluct_report`, or the spikes of each layer, ``[T, N]`` or ``[T, B, N]``, as
+        whole numbers. Give the spikes as a list, or as a mapping from names, as :func:`brainhw.rollout` returns it. For
+        spikes, ``dt`` is read from ``brainstate.environ``.
     ax : matplotlib.axes.Axes, optional
         Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: one dot per neuron in ascending order, a bar for the mean of its layer, silent neurons at zero.
+        The axes. The dots of a layer are its neurons in ascending order, with silent neurons at zero. A bar is the mean
+        of the layer.
 
     Raises
     ------
@@ -247,7 +252,7 @@ def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *,
     ax.set_xticks(range(1, len(layers) + 1), [name for name, _ in layers])
     ax.set(xlabel="layer (bar: mean)", ylabel="rate (Hz)", xlim=(0.5, len(layers) + 0.5))
     bottom, top = ax.get_ylim()
-    # The caller may have inverted the axis, or set its upper end below zero.
+    # Do not change an axis that the caller inverted, or whose upper end is below zero.
     if bottom < top > 0:
         ax.set_ylim(bottom=-0.02 * top)
     return ax
@@ -275,7 +280,7 @@ def _mean_rate(spikes: Any, name: str) -> np.ndarray:
     array = np.asarray(_arguments.as_array(spikes, call="plot_layer_rates", name=name))
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ValueError(
-            f"plot_layer_rates: {name} must have shape [T, N] or [T, B, N], none of length 0; got shape {array.shape}."
+            f"plot_layer_rates: {name} must have shape [T, N] or [T, B, N], not empty; got shape {array.shape}."
         )
     _check_spikes(array, "plot_layer_rates", name)
     return array.reshape(-1, array.shape[-1]).mean(axis=0, dtype=float)
@@ -286,5 +291,5 @@ def _check_spikes(array: np.ndarray, call: str, name: str) -> None:
     if np.any((array < 0) | (array != np.floor(array))):
         raise ValueError(
             f"{call}: {name} must be whole numbers of spikes, zero or more; got numbers from "
-            f"{float(array.min()):g} to {float(array.max()):g}. Pass the recorded spikes (spk), not a membrane."
+            f"{float(array.min()):g} to {float(array.max()):g}. Pass the recorded spikes (spk), not V."
         )

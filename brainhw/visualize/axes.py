@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["MOST_BINS", "axes_or_new", "check_color", "check_report", "legend_above"]
 
 
-# More bins than these are narrower than a pixel and slow to draw.
+# Maximum number of bins. More bins would be narrower than a pixel and slow to draw.
 MOST_BINS = 2000
 
 
 def axes_or_new(ax: Axes | None, *, call: str, figsize: tuple[float, float] | None = None) -> Axes:
-    """Return ``ax``, or the axes of a new figure of ``figsize`` inches; raise for anything else."""
+    """Return ``ax``, or the axes of a new figure of ``figsize`` inches if ``ax`` is None; raise for other values."""
     from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
 
@@ -49,7 +49,7 @@ def check_color(color: Any, *, call: str) -> Any:
         known = known and (not parts or bool(np.all(np.isfinite(np.asarray(color, float)))))
     except (TypeError, ValueError):
         known = False
-    # A number is not a colour, although matplotlib reads the text "0.5" as a grey.
+    # A number is not accepted as a colour, although matplotlib reads the text "0.5" as a grey.
     if not known or color is None:
         raise ValueError(
             f"{call}: color must be one colour of matplotlib, such as 'C0' or '#336699'; "

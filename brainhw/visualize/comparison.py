@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_comparison"]
 
-_WORST = 5  # neurons named in the figure
+_WORST = 5  # number of neurons whose numbers are written in the figure
 _COLORS = ("C0", "C1", "C2", "C4", "C5", "C6")
 
 
 @draws(Comparison)
 def plot_comparison(comparison: Comparison) -> Figure:
-    """Plot the rates of model and bench, their common spikes, and the causes of differences.
+    """Plot the firing rates of model and bench, their common spikes, and the causes of their differences.
 
-    Left: firing rate of each neuron in the model (horizontal) and on the bench (vertical). Middle: percentage of the
-    model's spikes that the bench has in the same step, neurons in ascending order; a dotted line shows the percentage
-    of its own spikes that the bench repeats in another trial. Right: ratio of fitted time constant and threshold
-    between bench and model, where known.
+    The left panel shows the firing rate of each neuron in the model (horizontal) and on the bench (vertical). The
+    middle panel shows the percentage of the model's spikes that the bench has in the same step, for all neurons in
+    ascending order. With several trials, a dotted line shows the percentage of spikes that the bench repeats in another
+    trial. The right panel shows the fitted thresholds and time constants of the bench relative to those of the model,
+    for the neurons that were fitted.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def _rates(comparison: Comparison, ax: Axes) -> None:
 
 def _shares(comparison: Comparison, ax: Axes) -> None:
     for color, (path, one) in zip(_COLORS * 9, comparison.layers.items(), strict=False):
-        # For neurons that are silent in the model the percentage is undefined.
+        # Omit neurons that are silent in the model, because their percentage is undefined.
         known = np.flatnonzero(np.isfinite(one.found))
         order = known[np.argsort(one.found[known], kind="stable")]
         across = np.arange(1, len(order) + 1) / max(1, len(order))

@@ -1,4 +1,4 @@
-"""Figures of a network on its chip: placement on cores, power, and robustness."""
+"""Figures of a network on its chip: placement on cores, energy, and robustness."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["plot_placement", "plot_power", "plot_robustness"]
 
 @draws(Placement)
 def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
-    """Plot the cores of a chip to scale with the layers on them.
+    """Plot the cores of a chip, drawn to scale, with the layers on them.
 
-    Each layer has one colour; free neurons are pale grey. If a block is too small for the name of its layer, the
-    name is in a legend to the right of the cores.
+    Each layer has its own colour, and free neurons are pale grey. If a block is too small for the name of its layer,
+    the name is shown in a legend to the right of the cores.
 
     Parameters
     ----------
     placement : Placement
         From :func:`brainhw.deploy.place`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure, wider for more cores. Other figures need ``layout="constrained"`` to
-        make room for the legend.
+        Axes to plot into. Default: a new figure, which is wider for more cores. Create your own figure with
+        ``layout="constrained"``, so that it has room for the legend.
 
     Returns
     -------
@@ -60,11 +60,12 @@ def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
 
     cores, sizes = placement.chip.cores, placement.layers
     ax = axes_or_new(ax, call="plot_placement", figsize=(1.5 + 1.5 * len(cores), 4.8))
-    # Beyond the ten colours of the palette, hues advance by the golden ratio: neighbours differ, and no hue repeats.
+    # For more layers than the ten colours of the palette, hues advance by the golden ratio. Then neighbouring layers
+    # differ, and no hue occurs twice.
     many = len(sizes) > 10
     shades = plt.get_cmap("hsv" if many else "tab10")
     picked = [shades(0.618034 * index % 1.0 if many else index) for index in range(len(sizes))]
-    # Mixed with white, so that black names are readable on them.
+    # Mix the colours with white, so that black names are readable on them.
     colors = {layer: tuple(0.5 + 0.5 * c for c in shade[:3]) for layer, shade in zip(sizes, picked, strict=True)}
     blocks: list[_Block] = []
     for piece in placement.pieces:
@@ -93,7 +94,7 @@ class _Block(NamedTuple):
 
 
 def _words(piece: Piece, size: int) -> tuple[tuple[str, ...], str, str]:
-    """Return the texts for a block, best first, and the texts for legend and block if none fits."""
+    """Return the texts for a block, best first, and the texts for the legend and the block if none of them fits."""
     kind = {"frontend": ", frontend", "RC": ", RC"}.get(piece.kind, "")
     count = f"{piece.count}" if piece.count == size else f"{piece.count} of {size}"
     note = "(assumed place)" if piece.kind == "frontend" else ""
@@ -106,7 +107,7 @@ def _words(piece: Piece, size: int) -> tuple[tuple[str, ...], str, str]:
 
 
 def _free_runs(placement: Placement) -> Iterator[tuple[int, int, int]]:
-    """Yield core, first neuron and length of every run of free neurons."""
+    """Yield core, first neuron and length of every range of free neurons."""
     for core, room in enumerate(placement.chip.cores):
         first = 0
         for piece in placement.pieces:
@@ -126,7 +127,8 @@ def _label(ax: Axes, blocks: list[_Block]) -> None:
         texts.append(ax.text(x, y, "", ha="center", va="center", fontsize=8))
     named: dict[str, Rectangle] = {}
     while True:
-        # Text sizes are known only after drawing. A legend makes the blocks narrower, so more names may move there.
+        # Text sizes are known only after drawing. A legend makes the blocks narrower, so more names may have to move to
+        # the legend.
         ax.figure.canvas.figure.draw_without_rendering()
         missing = {}
         for block, text in zip(blocks, texts, strict=True):
@@ -153,29 +155,31 @@ def _fits(text: Text, bar: Rectangle, words: tuple[str, ...]) -> bool:
 
 
 _COLORS = {"core": "C0", "frontend": "C2", "spike": "C1", "event": "C4"}
-# A linear axis does not show bars that are shorter than this share of the longest.
+# If a bar is shorter than this fraction of the longest bar, the axis is logarithmic, because a linear axis would not
+# show the bar.
 _SHORTEST = 0.05
-_MARGIN = 14.0  # around the text beside a bar, in pixels
+_MARGIN = 14.0  # margin around the text beside a bar, in pixels
 
 
 @draws(PowerReport)
 def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     """Plot the energy of each core, layer and frontend in one inference.
 
-    One bar is one line of the table of ``print(report)``. The axis is logarithmic if a bar is shorter than a twentieth
-    of the longest. The legend gives the coefficient of each colour and its provenance: documented, measured or assumed.
+    Each bar is a row of the table that ``print(report)`` shows. The axis is logarithmic if a bar is shorter than a
+    twentieth of the longest bar. For each colour, the legend gives the coefficient and its provenance: documented,
+    measured or assumed.
 
     Parameters
     ----------
     report : PowerReport
         From :func:`brainhw.deploy.estimate_power`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure, higher for more parts.
+        Axes to plot into. Default: a new figure, which is higher for more bars.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: energy per inference in uJ (horizontal), one bar per part, the first on top.
+        The axes: energy per inference in uJ (horizontal), and one bar for each row of the table, in the same order.
 
     Raises
     ------
@@ -213,13 +217,13 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel(f"energy per inference (uJ), coefficients {provenances}")
     time = f"one inference of {report.duration.mantissa:g} {u.get_unit(report.duration)}"
     ax.set_title(f"{report.chip.name}: {total:.4g} uJ for {time}, {report.power.mantissa:.4g} uW", fontsize="medium")
-    # The distance is in points, so that the legend clears the axis label at any height of the figure.
+    # The distance is in points, so that the legend does not cover the axis label at any height of the figure.
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, ncols=2)
     return ax
 
 
 def _energy_axis(ax: Axes, energies: list[float], texts: list[Annotation]) -> None:
-    """Set the limits of the energy axis with room for the texts beside the bars; logarithmic if bars differ a lot."""
+    """Set scale and limits of the energy axis, with room for the texts beside the bars."""
     positive = [energy for energy in energies if energy > 0] or [1.0]
     log = min(positive) < _SHORTEST * max(positive)
     first = min(positive) / 10**0.5 if log else 0.0
@@ -234,7 +238,7 @@ def _energy_axis(ax: Axes, energies: list[float], texts: list[Annotation]) -> No
         if energy > 0:
             reach = max(reach, (energy / first) ** (1 / left) if log else energy / left)
         elif log:
-            # Zero has no place on a logarithmic axis.
+            # A logarithmic axis has no zero, so the text is placed at the left end of the axis.
             text.xy, text.xycoords = (0, text.xy[1]), ax.get_yaxis_transform()
     ax.set_xlim(first, first * reach if log else reach)
 
@@ -250,8 +254,9 @@ def plot_robustness(
 ) -> Axes:
     """Plot the yield: the fraction of sampled chips that reaches each score.
 
-    The curve falls from 1 at the worst chip to 0 above the best. A triangle and a thin line mark the score of the
-    nominal chip, a dot the score that 95 % of the chips reach. Call it again on the same axes to compare networks.
+    The curve falls from 1 at the score of the worst chip to 0 above the score of the best chip. A triangle and a thin
+    line mark the score of the nominal chip. A dot marks the score that 95 % of the chips reach. To compare networks,
+    call the function again with the same axes.
 
     Parameters
     ----------
@@ -290,7 +295,7 @@ def plot_robustness(
     linestyle = _arguments.choice(linestyle, ("-", "--", "-.", ":"), call="plot_robustness", name="linestyle")
     ax = axes_or_new(ax, call="plot_robustness")
     scores = np.sort(report.scores)
-    # Points just outside the scores: the curve starts at 1 and ends at 0 even if all scores are equal.
+    # Add points just outside of the scores, so that the curve starts at 1 and ends at 0 even if all scores are equal.
     reach = np.concatenate([scores[:1] - 1e-9, scores, scores[-1:] + 1e-9])
     share = np.concatenate([[1.0], 1 - np.arange(len(scores) + 1) / len(scores)])
     words = f"mean {report.mean:.3f}, 5 % quantile {report.quantile(0.05):.3f}, nominal {report.nominal:.3f}"
@@ -298,7 +303,7 @@ def plot_robustness(
     ax.step(reach, share, where="pre", color=color, linestyle=linestyle, linewidth=1.8, label=words)
     ax.plot(report.quantile(0.05), 0.95, "o", color=color, markersize=5)
     ax.axvline(report.nominal, color=color, linewidth=1, alpha=0.5)
-    # On the axis, where it covers no curve.
+    # The triangle is on the axis, where it covers no curve.
     ax.plot(report.nominal, 0, "^", color=color, markersize=7, clip_on=False, zorder=3)
     ax.set(xlabel="score (triangle: nominal chip)", ylabel="fraction of chips with at least this score", ylim=(0, 1.02))
     legend_above(ax)

@@ -1,4 +1,4 @@
-"""Figures of `fluct_init` and `fluct_report`: membranes compared with the threshold, layer by layer."""
+"""Figures of `fluct_init` and `fluct_report`: membrane potentials compared with the threshold, layer by layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SOURCE = "brainhw.init.fluct_report or fluct_init(..., return_report=True)"
 
 
 def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: int = 80) -> Axes:
-    """Plot the distribution of a layer's sub-threshold membranes, relative to the threshold.
+    """Plot the distribution of a layer's membrane potentials without spikes, relative to the threshold.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: membranes in units of their threshold; the range above threshold is shaded.
+        The axes: membrane potential in units of the threshold. The range above the threshold is shaded.
 
     Raises
     ------
@@ -49,7 +49,8 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
     theta = report.threshold.to(u.mV).mantissa
     values = (report.membrane_sample.to(u.mV).mantissa / theta).ravel()
     ax = axes_or_new(ax, call="plot_membrane_distribution")
-    # The most extreme 0.1 % is clipped: one outlier would compress the distribution into a few bins.
+    # Clip the most extreme 0.1 % of the values, because a single outlier would compress the distribution into a few
+    # bins.
     reach = max(1.5, 1.1 * float(np.quantile(np.abs(values), 0.999)))
     ax.hist(values.clip(-reach, reach), np.linspace(-reach, reach, bins + 1).tolist(), density=True, color="C0")
     ax.axvspan(1, reach, color="C3", alpha=0.15, linewidth=0)
@@ -60,7 +61,7 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
 
 
 def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
-    """Plot the membrane after one input spike per unit of weight: mean and range over neurons.
+    """Plot the membrane potential after one input spike of unit weight: mean and range over neurons.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        The axes, cut after 99 % of the response.
+        The axes. The time axis ends after 99 % of the response.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     ax = axes_or_new(ax, call="plot_response")
     ax.fill_between(time, kernel.min(axis=1), kernel.max(axis=1), color="C0", alpha=0.3, linewidth=0)
     ax.plot(time, kernel.mean(axis=1), color="C0")
-    # Weights on a chip have a limit and no unit; other weights are in mV.
+    # Weights on a chip have a limit and are dimensionless. Other weights are in mV.
     per = "" if np.isfinite(report.weight_limit) else "/mV"
     ax.set(xlabel="time (ms)", ylabel=f"response (mV per weight{per})", ylim=(min(0.0, 1.05 * kernel.min()), None))
     return ax

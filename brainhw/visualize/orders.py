@@ -32,12 +32,12 @@ def plot_fractional_orders(
     net : brainstate.nn.Module
         A network with fractional layers, or one of them.
     start : float or sequence of arrays, optional
-        Orders before training, plotted as dashed outlines (a dashed line for a layer that started from one order): one
-        number for all layers, or one entry per layer, such as an earlier result of :func:`brainhw.get_per_layer_alpha`.
-        Default: not plotted.
+        Orders before training: one number for all layers, or one entry per layer, such as an earlier result of
+        :func:`brainhw.get_per_layer_alpha`. They are plotted as a dashed histogram, or as a dashed line for a layer in
+        which all orders were equal. Default: not plotted.
     bins : int, optional
-        Number of bins between 0 and 1, the range of orders. Orders learnt as ``'raw'`` may be outside and widen the
-        range. Default 40.
+        Number of bins. They cover the range 0 to 1 and all orders; orders that are learnt as ``'raw'`` may be outside
+        of 0 to 1. Default 40.
     ax : matplotlib.axes.Axes, optional
         Axes to plot into. Default: a new figure.
 
@@ -72,7 +72,8 @@ def plot_fractional_orders(
         color, name = f"C{i % 10}", path or type(layer).__name__
         words = f"{orders.size} orders, mean {orders.mean():.3f}" if orders.size > 1 else f"{orders[0]:.3f}"
         ax.hist(orders, edges, weights=_shares(orders), color=color, alpha=0.5, label=f"{name}: {words}")
-        # A histogram of one number is a bar of full height, which would hide the orders after training.
+        # Plot equal orders as a line, because their histogram is a bar of full height, which would hide the orders
+        # after training.
         if before and np.ptp(before[i]):
             ax.hist(before[i], edges, weights=_shares(before[i]), color=color, histtype="step", linestyle="--")
         elif before:
@@ -105,5 +106,5 @@ def _start(start: Any, n_layers: int) -> list[np.ndarray]:
     if any(np.size(entry) == 0 for entry in found):
         raise ValueError("plot_fractional_orders: start is empty for one of the layers.")
     if any(np.any((entry <= 0) | (entry > 1)) for entry in map(np.asarray, found)):
-        raise ValueError(f"{call}: start must hold orders, above 0 and at most 1; got {_arguments.describe(start)}.")
+        raise ValueError(f"{call}: start must hold orders above 0 and at most 1; got {_arguments.describe(start)}.")
     return [np.atleast_1d(entry).ravel() for entry in found]

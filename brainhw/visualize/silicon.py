@@ -26,7 +26,7 @@ __all__ = [
     "plot_threshold_fit",
 ]
 
-# Half width of a 95 % interval in standard errors.
+# Half width of a 95 % confidence interval in standard errors.
 _INTERVAL = 1.96
 
 
@@ -39,7 +39,7 @@ def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Ax
     fit : ChargeFit
         From :func:`brainhw.silicon.fit_charge`.
     preset : ChargeCurve, optional
-        Another curve for comparison, dashed.
+        Another charge curve for comparison, plotted as a dashed line.
     ax : matplotlib.axes.Axes, optional
         Axes to plot into. Default: a new figure.
 
@@ -98,8 +98,8 @@ def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: physical neuron (horizontal), tau in ms on a logarithmic axis (vertical); a line at each setting's
-        mean.
+        The axes: physical neuron (horizontal), time constant in ms on a logarithmic axis (vertical). A dashed line
+        marks the mean of each setting.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
     told = {"title": "setting: mean, spread", "title_fontsize": "small", "alignment": "left"}
     ax.legend(frameon=False, fontsize="small", loc="lower left", ncols=columns, **told)
     low, high = ax.get_ylim()
-    # Room for the legend below the points.
+    # Make room for the legend below the points.
     share = min(0.1 + 0.07 * -(-fit.settings.size // columns), 0.6)
     ax.set_ylim(low / (high / low) ** (share / (1 - share)), high)
     return ax
@@ -148,7 +148,8 @@ def _plain_log_ticks(ax: Axes) -> None:
 def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     """Plot the threshold of each neuron with its 95 % interval.
 
-    The thin interval includes the error of the charge per spike, which shifts all neurons together.
+    The thick interval is the individual error of a neuron. The thin interval also includes the error of the charge per
+    spike, which is common to all neurons.
 
     Parameters
     ----------
@@ -191,14 +192,14 @@ def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="physical neuron", ylabel=f"threshold (mV), at {source} = {float(fit.C.mantissa):.4g} fF")
     ax.set_title("thresholds from f-I curves", fontsize="medium")
     low, high = ax.get_ylim()
-    # Room for the legend above the points.
+    # Make room for the legend above the points.
     ax.set_ylim(low, high + 0.25 * (high - low))
     ax.legend(frameon=False, fontsize="small", loc="upper left", ncols=2)
     return ax
 
 
 def plot_rate_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
-    """Plot measured and fitted f-I curves of three neurons: lowest, middle and highest threshold.
+    """Plot measured and fitted f-I curves of the neurons with the lowest, the middle and the highest threshold.
 
     Parameters
     ----------
@@ -298,8 +299,8 @@ def plot_calibration(calibration: Calibration) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A new figure with one panel for the charge curve, one for the leak and two for the f-I curves, if they were
-        measured.
+        A new figure. It has one panel for the charge curve, one for the leak and two for the f-I curves, each only if
+        it was measured.
 
     Raises
     ------

@@ -28,14 +28,14 @@ def plot_history(history: History, name: str | None = None, *, ax: Axes | None =
     history : History
         From :func:`brainhw.train.fit`.
     name : str, optional
-        Name of the metric, such as ``"loss"`` or ``"accuracy"``. Default: the one that determined the best epoch.
+        Name of the metric, such as ``"loss"`` or ``"accuracy"``. Default: the metric that determined the best epoch.
     ax : matplotlib.axes.Axes, optional
         Axes to plot into. Default: a new figure.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes; a point marks the best epoch if ``name`` is the metric that determined it.
+        The axes. A point marks the best epoch if ``name`` is the metric that determined it.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def plot_history(history: History, name: str | None = None, *, ax: Axes | None =
     call = "plot_history"
     check_report(history, History, call=call, source="brainhw.train.fit", name="history")
     if not history.epochs:
-        raise ValueError(f"{call}: history has no epoch yet; train for at least one.")
+        raise ValueError(f"{call}: history has no epoch yet. Train for at least one epoch.")
     from matplotlib.ticker import MaxNLocator
 
     watched = history.watched.removeprefix(_VALIDATION)

@@ -1,4 +1,4 @@
-"""Figures of chip weights: range, grid, and blocks of one sign."""
+"""Figures of chip weights: range, weight levels, and blocks of one sign."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_sign_blocks", "plot_weight_histogram"]
 
-# Over the range of the chip.
+# Default number of bins over the weight range of the chip.
 _BINS = 60
-# More lines than these would merge into one grey area.
+# Maximum number of lines. More lines would merge into one grey area.
 _MOST_LEVELS = 127
 
 
 def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins: int | None = None) -> Axes:
-    """Plot the distribution of each synapse's weights with the range and the grid of the chip.
+    """Plot the distribution of each synapse's weights, with the range and the weight levels of the chip.
 
-    The weights are the learnt master weights. Dashed lines mark the ends of the range; the area beyond is shaded, and
-    no bin crosses an end. Thin lines are the levels to which ``weight_bits`` rounds, for up to 7 bits.
+    The plotted weights are the learnt master weights, before rounding. Dashed lines mark the ends of the range, and the
+    area outside of it is shaded. No bin extends across an end of the range. If weights are rounded to at most 7 bits
+    (``weight_bits``), thin lines show the levels.
 
     Parameters
     ----------
@@ -40,19 +41,19 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     ax : matplotlib.axes.Axes, optional
         Axes to plot into. Default: a new figure.
     bins : int, optional
-        Number of bins over the range of the chip, 2000 at most. Default: one bin for each level, which holds the
-        weights that are rounded to it, if all weights are rounded to one grid; otherwise 60. Bins out of the range are
-        as wide, or wider if that takes more than 60 on one side.
+        Number of bins over the range of the chip, at most 2000. Default: if all weights are rounded to the same levels,
+        one bin per level, which contains the weights that are rounded to it; otherwise 60. Bins outside of the range
+        have the same width, but are wider if one side would need more than 60.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: dimensionless weight (horizontal), share of a synapse's weights in each bin (vertical).
+        The axes: dimensionless weight (horizontal), fraction of a synapse's weights in each bin (vertical).
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is not a module, has no chip weight or one that is not finite, or ``bins`` is invalid.
+        If ``net`` is not a module or has no chip weight, a weight is not finite, or ``bins`` is invalid.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     grids = {grid for weight in weights.values() if (grid := weight.effective.grid) is not None}
     shared = len(grids) == 1 and all(weight.effective.grid is not None for weight in weights.values())
     inside = _inside(chip.weight_range, bins, next(iter(grids)) if shared else None)
-    # Covers the range and all weights, so that the histogram shows how far a weight is out of range.
+    # The bins cover the range and all weights, so that the histogram shows how far a weight is out of range.
     every = np.concatenate(list(values.values()))
     edges = _outside(inside, float(every.min()), float(every.max()))
     end = max(1.05 * max(-low, high), -edges[0], edges[-1])
@@ -87,7 +88,7 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
         ax.axvline(limit, color="0.4", linestyle="--", linewidth=1)
         ax.axvspan(limit, side, color="C3", alpha=0.1, linewidth=0)
     words = [f"dashed: range of {chip.name}"]
-    # Layers may be rounded to different bits; each grid is drawn once.
+    # Layers may be rounded to different numbers of bits. The levels of each number of bits are drawn once.
     for grid in sorted((grid for grid in grids if grid.n_levels <= _MOST_LEVELS), key=lambda grid: grid.bits):
         levels = np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)))
         ax.vlines(levels, 0, 1, transform=ax.get_xaxis_transform(), color="0.85", linewidth=0.6, zorder=0)
@@ -105,42 +106,44 @@ def _inside(limits: tuple[float, float], bins: int | None, grid: WeightGrid | No
         edges = np.concatenate([[low], (levels[1:] + levels[:-1]) / 2, [high]])
     else:
         edges = np.linspace(low, high, (bins or _BINS) + 1)
-    # A bin holds its left edge and not its right one, but a weight at the limit is in range.
+    # A bin includes its left edge, but not its right edge. Move the last edge, because a weight at the upper limit is
+    # in range.
     edges[-1] = np.nextafter(high, np.inf)
     return edges
 
 
 def _outside(inside: np.ndarray, lowest: float, highest: float) -> np.ndarray:
-    """Return the edges with bins added on both sides as far as the weights reach."""
+    """Return the edges, with bins added on both sides so that they cover all weights."""
     width = (inside[-1] - inside[0]) / (len(inside) - 1)
 
     def beyond(distance: float) -> np.ndarray:
         n = min(int(np.ceil(max(distance, 0.0) / width)), _BINS)
-        # A little further than the weight, which a rounding error must not lose.
+        # Extend the bins slightly, so that no weight is lost by a rounding error.
         return np.arange(1, n + 1) * max(width, 1.000001 * distance / max(n, 1))
 
     left, right = beyond(inside[0] - lowest), beyond(highest - inside[-1])
     return np.concatenate([inside[0] - left[::-1], inside, inside[-1] + right])
 
 
-# Negative, zero and positive weights of a block that mixes signs: distinct from the red and blue of other blocks.
+# Colours of negative, zero and positive weights in a block that mixes signs. They differ from the red and blue of other
+# blocks.
 _MIXED = ("#202020", "#ffdf5d", "#8a3c00")
 
 
 def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -> Axes:
     """Plot a weight matrix and highlight the blocks that mix signs.
 
-    Red is positive, blue is negative, and darker is stronger, up to the chip's range. A block that mixes signs is
-    yellow with a black frame; in it brown is positive and black is negative. The weights are those programmed into the
-    chip, after sign annealing and rounding; zero agrees with either sign. The size of a block is documented for the
-    chips, its axis is assumed.
+    Positive weights are red, negative weights are blue, and larger magnitudes are darker. A block that mixes signs is
+    yellow with a black frame. In this block, positive weights are brown and negative weights are black. The plotted
+    weights are those programmed into the chip, after sign annealing and rounding. A weight of zero agrees with either
+    sign. The vendor documents the size of a block. brainhw assumes its axis.
 
     Parameters
     ----------
     synapse : brainstate.nn.Module
         A dense synapse on a chip, or a recurrent layer on a chip.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure. The colour bar takes some of their space.
+        Axes to plot into. Default: a new figure. The colour bar takes some space of the axes.
 
     Returns
     -------
@@ -173,9 +176,9 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     from matplotlib.patches import Rectangle
 
     ax = axes_or_new(ax, call=call)
-    # White is zero for any range.
+    # Use symmetric limits, so that zero is white for any range.
     limit = max(map(abs, chip.weight_range))
-    # Nearest, because interpolation would make neighbouring weights of different sign look like zeros.
+    # Do not interpolate, because neighbouring weights of different sign would then look like zeros.
     look: dict[str, Any] = {"vmin": -limit, "vmax": limit, "aspect": "auto", "interpolation": "nearest"}
     image = ax.imshow(values, cmap="RdBu_r", **look)
     ax.figure.colorbar(image, ax=ax, label=f"weight (dimensionless; range of {chip.name})")
@@ -209,6 +212,6 @@ def _one_dense(module: brainstate.nn.Module, call: str) -> ChipWeight:
         )
     if len(dense) > 1:
         raise ValueError(
-            f"{call}: the module holds {len(dense)} dense weights ({', '.join(dense)}); pass one of these modules."
+            f"{call}: the module holds {len(dense)} dense weights ({', '.join(dense)}). Pass the module of one of them."
         )
     return next(iter(dense.values()))

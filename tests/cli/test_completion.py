@@ -53,7 +53,9 @@ def test_without_shtab_the_error_names_what_to_install(monkeypatch: pytest.Monke
     assert main(["completion", "bash"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "error: completion: it needs the package shtab. Install it with: pip install 'brainhw[completion]'\n"
+    assert (
+        err == "error: completion: the package shtab is missing. Install it with: pip install 'brainhw[completion]'\n"
+    )
 
 
 def test_an_unknown_shell_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ def test_the_example_of_the_help_is_a_command(command: str, capsys: pytest.Captu
 def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for line in ("  0    success", "  2    wrong use", "  130  interrupted", "  141  the reader"):
+    for line in ("  0    success", "  2    wrong use", "  130  interrupted", "  141  the program"):
         assert line in out
 
 

@@ -17,7 +17,7 @@ def test_arrays_become_lists_and_what_is_not_finite_null() -> None:
 
 
 def test_a_quantity_is_refused_because_its_unit_would_be_lost() -> None:
-    with pytest.raises(TypeError, match="Quantity has no form in JSON"):
+    with pytest.raises(TypeError, match="Quantity cannot be converted to JSON"):
         plain({"a": 3.0 * u.ms})
 
 

@@ -60,7 +60,10 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["train.npz", "--chip", "h9"], "h9"),
         (["train.npz", "--test", "nowhere.npz"], "nowhere.npz"),
         (["train.npz", "--test", "other.npz"], "--test holds the class 'sink', which DATA does not have"),
-        (["train.npz", "--test", "wide.npz"], "--test have shape (36, 30, 1), those of DATA (36, 30, 2)"),
+        (
+            ["train.npz", "--test", "wide.npz"],
+            "--test have shape (36, 30, 1), but those of DATA have shape (36, 30, 2)",
+        ),
         (["labels.npz"], "labels of 'labels.npz' must be names or whole numbers of shape (36,)"),
         (["flat.npz"], "must be numbers of shape [recordings, steps, channels]"),
         (["nan.npz"], "NaN or infinite"),

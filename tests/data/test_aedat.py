@@ -37,7 +37,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no", "is not an AEDAT4 file; give a file"),
+        (b"no", "is not an AEDAT4 file. Give a file"),
         (b"#!AER-DAT2.0\r\n", "but of an older version: read it with tonic"),
     ],
 )

@@ -46,15 +46,15 @@ def test_split_keeps_the_promised_dtypes_and_is_frozen():
 @pytest.mark.parametrize(
     ("parts", "match"),
     [
-        ({"x": np.zeros((2, 3, 1)), "y": [0], "lengths": [3]}, "x holds 2 recordings, y 1"),
-        ({"x": np.zeros((2, 3, 1)), "y": [0, 1], "lengths": [3]}, "lengths holds 1 recordings, y 2"),
+        ({"x": np.zeros((2, 3, 1)), "y": [0], "lengths": [3]}, "x holds 2 recordings, but y 1"),
+        ({"x": np.zeros((2, 3, 1)), "y": [0, 1], "lengths": [3]}, "lengths holds 1 recordings, but y 2"),
         ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [3], "groups": ["a", "b"]}, "groups holds 2"),
         ({"x": np.zeros((2, 3)), "y": [0, 1], "lengths": [3, 3]}, r"x must have shape .*; got shape \(2, 3\)"),
         ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [4]}, "between 0 and the 3 frames of x; got 4"),
         ({"x": np.zeros((1, 3, 1)), "y": [0.5], "lengths": [3]}, "y must be a 1-D array of whole numbers"),
         ({"x": [np.zeros(4)], "y": [0], "lengths": [3]}, r"recording 0 of x has shape \(4,\)"),
-        ({"x": [np.zeros((4, 1))], "y": [0], "lengths": [4]}, "raw audio is a list of 1-D arrays"),
-        ({"x": [np.zeros(4), np.zeros(4)], "y": [0], "lengths": [4]}, "x holds 2 recordings, y 1"),
+        ({"x": [np.zeros((4, 1))], "y": [0], "lengths": [4]}, "Give raw audio as a list of 1-D arrays"),
+        ({"x": [np.zeros(4), np.zeros(4)], "y": [0], "lengths": [4]}, "x holds 2 recordings, but y 1"),
     ],
 )
 def test_split_refuses_parts_that_disagree(parts, match):
@@ -154,7 +154,7 @@ def test_a_batch_keeps_recordings_labels_and_lengths_together():
         (
             {"batch_size": 9, "drop_last": True},
             ValueError,
-            "batch_size 9 with drop_last leaves no batch; use batch_size 3",
+            "batch_size 9 with drop_last leaves no batch. Use batch_size 3",
         ),
     ],
 )
@@ -203,7 +203,7 @@ def test_lengths_and_labels_of_frames_that_fit_the_last_axis_prove_channels_firs
     x = np.ones((2, 3, 9))
     with pytest.raises(ValueError, match=r"^Split: lengths must lie.*the 3 frames.*7 to 9.*moveaxis\(x, 1, 2\)"):
         Split(x, [0, 1], [7, 9])
-    with pytest.raises(ValueError, match=r"^Split: y has a label for each of 9 frames.*moveaxis\(x, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"^Split: y has labels for 9 frames.*moveaxis\(x, 1, 2\)"):
         Split(x, np.zeros((2, 9), int))
     for parts in ({"y": [0, 1], "lengths": [7, 10]}, {"y": np.zeros((2, 8), int)}):
         with pytest.raises(ValueError, match=r"^Split: (?!.*moveaxis)"):

@@ -81,7 +81,7 @@ def test_the_frames_of_tonic() -> None:
         (lambda: split_from_frames(np.zeros((3, 4)), [0, 1, 2]), r"frames must have shape \[B, T, P, H, W\]"),
         (
             lambda: split_from_frames([np.zeros((3, 2, 4, 4)), np.zeros((3, 2, 4, 5))], [0, 1]),
-            r"frames\[1\] must have shape \[T, P, H, W\] or \[T, P, W\] with the sensor of the first one",
+            r"frames\[1\] must have shape \[T, P, H, W\] or \[T, P, W\], with the same sensor as frames",
         ),
     ],
 )

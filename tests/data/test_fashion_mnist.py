@@ -94,7 +94,7 @@ def test_a_damaged_file_is_named(folder, name, damage, match):
     file.write_bytes(damage(gzip.decompress(file.read_bytes())))
     with pytest.raises(ValueError, match=rf"fashion_mnist: .*{name} {match}") as caught:
         fashion_mnist(folder)
-    assert "get this file again" in str(caught.value)
+    assert "Get this file again" in str(caught.value)
 
 
 def test_contents_that_are_not_fashion_mnist_are_refused(folder):
@@ -107,5 +107,5 @@ def test_contents_that_are_not_fashion_mnist_are_refused(folder):
         fashion_mnist(folder)
     write(file, images(5))
     write(folder / "train-labels-idx1-ubyte.gz", np.array([0, 1, 2, 3, 10]))
-    with pytest.raises(ValueError, match="holds the label 10, the largest is 9"):
+    with pytest.raises(ValueError, match="holds the label 10, but the largest is 9"):
         fashion_mnist(folder)

@@ -39,7 +39,7 @@ def test_features_must_be_finite_plain_arrays(name: str) -> None:
         call([[0.0, 1e300]])
     with pytest.raises(TypeError, match=f"^{name}: x must be plain numbers"):
         call(np.zeros((2, 2)) * u.mV)
-    with pytest.raises(TypeError, match=rf"^{name}: .*pass split\.x"):
+    with pytest.raises(TypeError, match=rf"^{name}: .*Pass split\.x"):
         call(japanese_vowels().test)
     with pytest.raises(ValueError, match=f"^{name}: x must have a last axis"):
         call(1.0)

@@ -36,7 +36,7 @@ def test_a_delayed_copy_is_the_input_some_steps_ago(seed: int, delays: list[int]
 
 @pytest.mark.parametrize("delays", [(), (0, 7), (-1,), (1.5,), 3, "ab"])
 def test_delays_that_are_none_are_refused(delays: object) -> None:
-    with pytest.raises(ValueError, match=r"^delayed_copies: delays must be whole numbers of steps from 0 to 6"):
+    with pytest.raises(ValueError, match=r"^delayed_copies: delays must be whole numbers from 0 to 6"):
         delayed_copies(np.ones((7, 2)), delays)
 
 
@@ -66,7 +66,7 @@ def test_too_few_axes_and_bad_numbers_of_steps_are_refused() -> None:
         repeat_frames([[1.0]], 0)
     with pytest.raises(ValueError, match=r"^hold: n_steps must be at least 1; got 0"):
         hold([1.0], 0)
-    with pytest.raises(ValueError, match=r"^hold: axis must be an axis of the result, which has 3; got 3"):
+    with pytest.raises(ValueError, match=r"^hold: axis must be an axis of the result, which has 3 axes; got 3"):
         hold([[1.0]], axis=3)
-    with pytest.raises(ValueError, match=r"^repeat_frames: axis must be an axis of x, which has 2; got 2"):
+    with pytest.raises(ValueError, match=r"^repeat_frames: axis must be an axis of x, which has 2 axes; got 2"):
         repeat_frames([[1.0]], 2, axis=2)

@@ -68,7 +68,7 @@ def test_other_files_and_hidden_files_are_left_alone(recordings):
 )
 def test_an_unexpected_name_is_refused(recordings, name):
     write(recordings / name)
-    with pytest.raises(ValueError, match=rf"{name} is not named like .*move it out of the folder"):
+    with pytest.raises(ValueError, match=rf"{name} is not named like .*Move it out of the folder"):
         fsdd(recordings)
 
 
@@ -90,7 +90,7 @@ def test_another_format_is_refused(recordings, form, found):
 def test_a_truncated_file_is_refused(recordings, keep):
     file = write(recordings / "0_george_0.wav")
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(ValueError, match=r"0_george_0.wav .*get this file again"):
+    with pytest.raises(ValueError, match=r"0_george_0.wav .*Get this file again"):
         fsdd(recordings)
 
 
@@ -111,5 +111,5 @@ def test_no_recordings_say_how_to_get_them(tmp_path):
 @pytest.mark.parametrize(("take", "counts"), [(0, "0 recordings for training .* 1 for testing"), (5, "1 rec.* 0 for")])
 def test_both_splits_need_recordings(tmp_path, take, counts):
     write(tmp_path / f"1_theo_{take}.wav")
-    with pytest.raises(ValueError, match=rf"{counts}.*both splits need recordings"):
+    with pytest.raises(ValueError, match=rf"{counts}.*Both splits need at least one"):
         fsdd(tmp_path)

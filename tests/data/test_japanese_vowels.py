@@ -68,11 +68,11 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, monkeypatch, damage):
     copy = tmp_path / "japanese_vowels.npz"
     copy.write_bytes(damage(MODULE._FILE.read_bytes()))
     monkeypatch.setattr(MODULE, "_FILE", copy)
-    with pytest.raises(RuntimeError, match=r"japanese_vowels.npz is damaged .*reinstall brainhw"):
+    with pytest.raises(RuntimeError, match=r"japanese_vowels.npz is damaged .*Reinstall brainhw"):
         japanese_vowels()
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr(MODULE, "_FILE", tmp_path / "japanese_vowels.npz")
-    with pytest.raises(RuntimeError, match=r"cannot be read .*reinstall brainhw"):
+    with pytest.raises(RuntimeError, match=r"cannot be read .*Reinstall brainhw"):
         japanese_vowels()

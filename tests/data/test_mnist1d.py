@@ -49,5 +49,5 @@ def test_another_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, n in (("x", 8), ("y", 8), ("x_test", 2), ("y_test", 2))
     }
     monkeypatch.setattr(MODULE, "_generated", lambda: other)
-    with pytest.raises(RuntimeError, match=r"other data than published"):
+    with pytest.raises(RuntimeError, match=r"does not generate the published data"):
         mnist1d()

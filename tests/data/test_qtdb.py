@@ -105,9 +105,9 @@ def test_other_content_is_refused(folder: Path, changes: dict[str, Any], match: 
 def test_labels_of_every_frame_belong_to_frames() -> None:
     split = Split(np.zeros((2, 3, 1)), [[0, 1, 2], [2, 1, 0]], [3, 3])
     assert split.take([1]).y.tolist() == [[2, 1, 0]]
-    with pytest.raises(ValueError, match="a label for each of 2 frames, but x has 3"):
+    with pytest.raises(ValueError, match="y has labels for 2 frames, but x has 3"):
         Split(np.zeros((1, 3, 1)), [[0, 1]], [3])
-    with pytest.raises(ValueError, match="not raw audio"):
+    with pytest.raises(ValueError, match="x is raw audio"):
         Split([np.zeros(3)], [[0, 1, 2]], [3])
     with pytest.raises(ValueError, match=r"y must be a 1-D array of whole numbers, or 2-D with one for each frame"):
         Split(np.zeros((1, 3, 1)), [[[0]]], [3])

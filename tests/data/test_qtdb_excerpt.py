@@ -66,13 +66,13 @@ def test_a_damaged_excerpt_is_one_clear_error(tmp_path, monkeypatch, damage) -> 
     copy = tmp_path / "qtdb_excerpt.npz"
     copy.write_bytes(damage(MODULE._EXCERPT.read_bytes()))
     monkeypatch.setattr(MODULE, "_EXCERPT", copy)
-    with pytest.raises(RuntimeError, match=r"^qtdb_excerpt: .*qtdb_excerpt.npz is damaged .*reinstall brainhw"):
+    with pytest.raises(RuntimeError, match=r"^qtdb_excerpt: .*qtdb_excerpt.npz is damaged .*Reinstall brainhw"):
         qtdb_excerpt()
 
 
 def test_a_missing_excerpt_is_one_clear_error(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(MODULE, "_EXCERPT", tmp_path / "qtdb_excerpt.npz")
-    with pytest.raises(RuntimeError, match=r"^qtdb_excerpt: .*cannot be read .*reinstall brainhw"):
+    with pytest.raises(RuntimeError, match=r"^qtdb_excerpt: .*cannot be read .*Reinstall brainhw"):
         qtdb_excerpt()
 
 

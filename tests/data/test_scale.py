@@ -44,7 +44,7 @@ def test_what_cannot_be_scaled_is_refused():
         fit_channel_scale(Split(x, [0, 1], [0, 0]))
     with pytest.raises(ValueError, match=r"x holds 12 NaN"):
         fit_channel_scale(Split(x * np.nan, [0, 1], [3, 3]))
-    with pytest.raises(TypeError, match="raw audio; convert it to frames first"):
+    with pytest.raises(TypeError, match=r"raw audio\. Convert it to frames first"):
         fit_channel_scale(Split([np.ones(4)], [0], [4]))
     with pytest.raises(TypeError, match=r"train must be a Split such as dataset\.train"):
         fit_channel_scale(x)

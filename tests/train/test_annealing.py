@@ -221,7 +221,7 @@ def test_a_finished_net_holds_nothing_of_the_annealing_and_may_be_annealed_again
     annealing.finish()
     assert set(net.states()) == paths
     for method in (annealing.finish, annealing.constrain, lambda: annealing.step(1)):
-        with pytest.raises(RuntimeError, match=r"SignAnnealing\.\w+: the annealing is finished; make a new one"):
+        with pytest.raises(RuntimeError, match=r"SignAnnealing\.\w+: the annealing is finished. Create a new one"):
             method()
     SignAnnealing(net, 2).finish()
     assert set(net.states()) == paths

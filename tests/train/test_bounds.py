@@ -30,7 +30,7 @@ def test_rates_within_cost_nothing_and_outside_the_square() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ((), ValueError, "give lower, upper or both"),
+        ((), ValueError, "lower and upper are both missing"),
         ((9 * u.Hz, 3 * u.Hz), ValueError, "lower must not exceed upper"),
         ((9.0,), TypeError, "lower must be a Quantity"),
         ((None, 9 * u.ms), TypeError, "upper must have the dimension of Hz"),
@@ -76,7 +76,7 @@ def test_bounds_of_a_plain_number_and_what_they_offer() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (bh.train.BoundsReg, ValueError, "give lower, upper or both"),
+        (bh.train.BoundsReg, ValueError, "lower and upper are both missing"),
         (lambda: bh.train.BoundsReg(9 * u.ms, 5 * u.ms), ValueError, "lower must not exceed upper"),
         (lambda: bh.train.BoundsReg(9 * u.ms, 5 * u.mV), TypeError, "upper must have the dimension of ms"),
         (lambda: bh.train.BoundsReg(9 * u.ms, 12.0), TypeError, "upper must be a Quantity"),

@@ -80,5 +80,5 @@ def test_fit_trains_in_half_precision_and_stays_finite(precision: Any) -> None:
 def test_an_optimizer_of_the_user_warns_of_lost_updates(precision: Any) -> None:
     net, split = task()
     own = braintools.optim.OptaxOptimizer(tx=optax.sgd(1e-3))
-    with pytest.warns(UserWarning, match=r"fit: the weights have half precision.*0\.2 %.*optimizer"):
+    with pytest.warns(UserWarning, match=r"fit: optimizer updates the weights in half precision.*0\.2 %.*optimizer"):
         bh.train.fit(net, split, n_classes=2, epochs=1, batch_size=16, optimizer=own, progress=False)

@@ -39,7 +39,7 @@ def test_a_tree_comes_back_to_the_bit(tmp_path: Path) -> None:
     ("like", "match"),
     [
         ({**TREE, "c": jnp.ones(1)}, r"lacks \['c'\]"),
-        ({"a": TREE["a"]}, r"holds \['b'\]\[0\], which this run lacks"),
+        ({"a": TREE["a"]}, r"holds \['b'\]\[0\], which this run does not have"),
         ({**TREE, "a": jnp.arange(3.0) * u.volt}, r"holds \['a'\] with unit mV, but here it is V"),
         ({**TREE, "a": jnp.arange(3.0)}, r"with unit mV"),
         ({**TREE, "a": jnp.arange(3, dtype=jnp.float16) * u.mV}, r"with dtype float32, but here it is float16"),

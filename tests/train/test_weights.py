@@ -111,7 +111,7 @@ def test_a_prepared_net_is_stale_after_it() -> None:
 
 def test_nets_without_weights_on_a_chip_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"^project_signs: the network has no weight on a chip; build it with modules of a chip family"
+        ValueError, match=r"^project_signs: the network has no weight on a chip. Build it with modules of a chip family"
     ):
         bh.train.project_signs(bh.nn.LIFSynapse(2, 2))
     with pytest.raises(TypeError, match=r"^project_signs: net must be a brainstate.nn.Module; got 3"):
