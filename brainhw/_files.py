@@ -246,7 +246,7 @@ class Sealed:
         if len(payload) > self.largest:
             raise ValueError(
                 f"{call}: the {self.kind.noun} would be {len(payload) / 2**20:.0f} MiB, more than the limit of "
-                f"{self.largest // 2**20} MiB. Networks for such a chip are smaller. Use a smaller network."
+                f"{self.largest // 2**20} MiB for such a file. Save a smaller one."
             )
         header = f"{self.tag} {self.kind.format} {hashlib.sha256(payload).hexdigest()} {len(payload)}\n"
         write_whole(path, header.encode("ascii") + payload, call=call)
