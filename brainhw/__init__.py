@@ -1,7 +1,7 @@
-"""Spiking networks for analog neuromorphic chips: build with units, train within the limits of the hardware.
+"""Spiking networks for analog neuromorphic chips, with physical units and training within the limits of the hardware.
 
-Parts are imported on first use: ``import brainhw`` takes milliseconds, and a part such as ``brainhw.nn`` is loaded when
-it is first named.
+Subpackages are imported on first use. So ``import brainhw`` takes milliseconds, and a subpackage such as ``brainhw.nn``
+is imported when it is first accessed.
 """
 
 from __future__ import annotations
@@ -92,14 +92,14 @@ _WINGS = frozenset(
         "visualize",
     ]
 )
-# The subpackage of each function at the top level; "transform" for the others.
+# The subpackage that defines a function of the top level. Functions that are not listed are defined in "transform".
 _HOME = {"check_deployable": "deploy", "fluct_init": "init", "fluct_report": "init"}
 
 
-if not TYPE_CHECKING:  # a type checker reads the imports above, and reports names that do not exist
+if not TYPE_CHECKING:  # a type checker uses the imports above, so that it can report names that do not exist
 
     def __getattr__(name: str) -> Any:
-        """Import a public name when it is first used."""
+        """Import a public name when it is first accessed."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
         if name in _WINGS:

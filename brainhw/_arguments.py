@@ -1,4 +1,4 @@
-"""Checks of arguments: each error names the call, the argument, the value, what was expected and the fix."""
+"""Checks of arguments. Each error names the call, the argument, its value, the expected value and the fix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def describe(value: Any) -> str:
         what = f"a Quantity in {u.get_unit(value)}"
         if shape or not is_concrete(value):
             return f"{what} of shape {shape}" if shape else what
-        # Inside `jit` the conversion would be traced, and the text would show a tracer.
+        # Without this context, the conversion inside `jit` would be traced, and the text would show a tracer.
         with jax.ensure_compile_time_eval():
             return f"{value} ({what})"
     if isinstance(value, (bool, int, float, complex, str, type(None))):
@@ -34,19 +34,19 @@ def describe(value: Any) -> str:
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # repr may fail, and the caller still needs a text
+    except Exception:  # the repr of an object may fail, but the caller needs a text in any case
         return f"an object of type {type(value).__name__}"
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
 def is_concrete(value: Any) -> bool:
-    """Return whether every leaf of ``value`` holds numbers, so that JAX traces none of them."""
+    """Return whether every leaf of ``value`` has concrete values, that is, no leaf is traced by JAX."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
 
 
 def inside_jit() -> bool:
-    """Return whether JAX is tracing now: results computed here have no numbers yet."""
-    # Inside `jit` JAX traces constants too.
+    """Return whether this code runs inside a JAX transformation such as ``jit``, where results have no values yet."""
+    # Inside `jit` JAX also traces constants.
     return not is_concrete(jax.numpy.zeros(()))
 
 
@@ -60,7 +60,7 @@ def _check_numbers(value: Any, positive: bool, nonnegative: bool, *, call: str, 
     numbers = _mantissa(value)
     if not np.all(np.isfinite(numbers)):
         bad = int(np.sum(~np.isfinite(numbers)))
-        raise ValueError(f"{call}: {name} must be finite; got {bad} NaN or infinite of {numbers.size} value(s).")
+        raise ValueError(f"{call}: {name} must be finite; got {bad} NaN or infinite value(s) of {numbers.size}.")
     fits = numbers > 0 if positive else numbers >= 0
     if (positive or nonnegative) and not np.all(fits):
         wanted = "greater than zero" if positive else "zero or greater"
@@ -85,10 +85,10 @@ def quantity(
     positive: bool = False,
     nonnegative: bool = False,
 ) -> u.Quantity:
-    """Return ``value`` as a float Quantity in ``unit`` (a scalar holds a Python float), or raise.
+    """Return ``value`` as a float Quantity in ``unit``, or raise. The mantissa of a scalar is a Python float.
 
-    Any unit of the same dimension is converted. ``shapes`` lists the allowed shapes (``()`` is a scalar). The bounds
-    are checked unless the value is traced.
+    Other units of the same dimension are converted. ``shapes`` lists the allowed shapes, where ``()`` means a scalar.
+    ``positive`` and ``nonnegative`` are checked unless the value is traced.
     """
     example = f"for example 10 * u.{unit_name(unit)}"
     if not isinstance(value, u.Quantity) or value.dim.is_dimensionless:
@@ -99,14 +99,14 @@ def quantity(
         raise TypeError(f"{call}: {name} must have the dimension of {unit}, {example}; got {describe(value)}.")
     if np.result_type(getattr(value.mantissa, "dtype", type(value.mantissa))).kind == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(value)}. Take the real part.")
-    # Inside `jit` JAX traces the conversion of a number too; an error would then print a tracer.
+    # Without this context, JAX would trace the conversion inside `jit`, and an error would print a tracer.
     concrete = is_concrete(value)
     with jax.ensure_compile_time_eval() if concrete else contextlib.nullcontext():
         mantissa = value.to(unit).mantissa
     if concrete:
         mantissa = np.asarray(mantissa)
         mantissa = mantissa.astype(np.result_type(mantissa.dtype, np.float32))
-        # A Python float is weakly typed: it does not raise the precision of arrays that it is combined with.
+        # A Python float is weakly typed, so it does not raise the precision of arrays in the same operation.
         mantissa = mantissa if mantissa.ndim else float(mantissa)
     converted = u.Quantity(mantissa, unit=unit)
     _check_shape(np.shape(mantissa), shapes, call=call, name=name)
@@ -115,9 +115,9 @@ def quantity(
 
 
 def unit_name(unit: u.Unit) -> str:
-    """Return the attribute of brainunit that holds ``unit`` (``"mV"`` for millivolt), otherwise its printed form."""
-    # `fC`, the printed form of a femtocoulomb, is not an attribute of brainunit; `mvolt`, the name of a millivolt, is
-    # unusual.
+    """Return the name of ``unit`` in brainunit, such as ``"mV"``, or its printed form if brainunit has no such name."""
+    # Try both forms. `fC`, the printed form of femtocoulomb, is not an attribute of brainunit. `mvolt`, the name of
+    # millivolt, is unusual.
     for candidate in (str(unit), unit.name):
         if getattr(u, candidate, None) == unit:
             return candidate
@@ -136,19 +136,19 @@ def number(
 ) -> Any:
     """Return a dimensionless number or array of floats, or raise.
 
-    A value that JAX is tracing is refused, because most options must be known before a function is compiled. With
-    ``traced`` only its shape is checked.
+    A traced value is rejected, because most options must be known before a function is compiled. With ``traced`` it is
+    accepted, and only its shape is checked.
     """
     if isinstance(value, u.Quantity):
-        raise TypeError(f"{call}: {name} has no unit; got {describe(value)}. Give a plain number.")
-    # NumPy would convert these: True to 1.0, text to the number in it, None to NaN.
+        raise TypeError(f"{call}: {name} must be a number without a unit; got {describe(value)}.")
+    # NumPy would convert these values: True to 1.0, text to the number that it contains, None to NaN.
     if value is None or isinstance(value, (bool, str, bytes)):
         raise TypeError(f"{call}: {name} must be a number; got {describe(value)}.")
     if not is_concrete(value):
         if not traced:
             raise TypeError(
-                f"{call}: {name} must be a number that is known before compiling; got {describe(value)}, "
-                "which JAX is tracing."
+                f"{call}: {name} must be a number that is known before compiling; got {describe(value)}, which is a "
+                "traced value."
             )
         array = jax.numpy.asarray(value)
         _check_shape(array.shape, shapes, call=call, name=name)
@@ -165,7 +165,7 @@ def number(
     return array if array.ndim else float(array)
 
 
-# Upper limit of an axis: longer arrays do not fit into memory.
+# Largest length of an axis. Longer arrays do not fit into memory.
 LONGEST_AXIS = 2**31 - 1
 
 
@@ -189,11 +189,11 @@ def whole_number(value: Any, *, call: str, name: str, least: int = 0, most: int 
 
 
 def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
-    """Return the shape of a layer that is given as an int or a tuple of ints; the error names the bad axis."""
+    """Return the shape of a layer that is given as an int or a tuple of ints. Errors name the invalid axis."""
     if not isinstance(value, (tuple, list)):
         return (positive_int(value, call=call, name=name, most=LONGEST_AXIS),)
     if not value:
-        raise ValueError(f"{call}: {name} must be a number of neurons or a tuple of them; got {value!r}.")
+        raise ValueError(f"{call}: {name} must be a number of neurons or a tuple of such numbers; got {value!r}.")
     more = len(value) > 1
     return tuple(
         positive_int(n, call=call, name=f"{name}[{axis}]" if more else name, most=LONGEST_AXIS)
@@ -202,14 +202,14 @@ def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
 
 
 def size(value: Any, *, call: str, name: str) -> int:
-    """Return a layer size that is given as an int or a tuple of one int, the two forms of brainstate."""
+    """Return a layer size that is given as an int or a tuple of one int. brainstate uses both forms."""
     if isinstance(value, (tuple, list)) and len(value) != 1:
-        raise ValueError(f"{call}: {name} must be one number of neurons; got {value!r}.")
+        raise ValueError(f"{call}: {name} must be a single number of neurons; got {value!r}.")
     return sizes(value, call=call, name=name)[0]
 
 
 def choice(value: Any, options: Iterable[_Option], *, call: str, name: str) -> _Option:
-    """Return the one of ``options`` that equals ``value``, or raise listing them."""
+    """Return the element of ``options`` that equals ``value``, or raise an error that lists the options."""
     allowed = tuple(options)
     if not isinstance(value, str) or value not in allowed:
         listed = ", ".join(repr(option) for option in allowed)
@@ -219,35 +219,35 @@ def choice(value: Any, options: Iterable[_Option], *, call: str, name: str) -> _
 
 def flag(value: Any, *, call: str, name: str) -> bool:
     """Return ``value``, or raise unless it is True or False."""
-    # Truthiness is not enough: the string "False" is true.
+    # Require a bool, because the string "False" would count as true.
     if not isinstance(value, bool):
         raise TypeError(f"{call}: {name} must be True or False; got {describe(value)}.")
     return value
 
 
 def text(value: Any, *, call: str, name: str, some: bool = False) -> str:
-    """Return ``value`` as a plain str (with ``some``, not an empty one), or raise."""
+    """Return ``value`` as a plain str, or raise. With ``some``, it must not be empty."""
     if not isinstance(value, str) or (some and not value):
         raise TypeError(f"{call}: {name} must be text{', not empty' if some else ''}; got {describe(value)}.")
-    # pathlib of Python 3.11 rejects `numpy.str_`.
+    # Convert to str, because pathlib of Python 3.11 rejects `numpy.str_`.
     return str(value)
 
 
 def module_name(value: Any, *, call: str) -> str | None:
-    """Return the ``name=`` of a module, or raise."""
+    """Return the argument ``name`` of a module if it is ``None`` or nonempty text, or raise."""
     return None if value is None else text(value, call=call, name="name", some=True)
 
 
 def function(value: Any, *, call: str, name: str) -> Any:
-    """Return ``value`` if it can be called, or raise."""
-    # A class is callable, but the call returns an instance, not a result.
+    """Return ``value`` if it is callable and not a class, or raise."""
+    # A class is callable, but calling it returns an instance and not a result.
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{call}: {name} must be a function; got {describe(value)}.")
     return value
 
 
 def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") -> Any:
-    """Return ``value`` if it is an instance of ``kind``, or raise; ``source`` tells the user where to get one."""
+    """Return ``value`` if it is an instance of ``kind``, or raise. The error names ``source``, which creates one."""
     if not isinstance(value, kind):
         origin = f", from {source}" if source else ""
         raise TypeError(f"{call}: {name} must be a {kind.__name__}{origin}; got {describe(value)}.")
@@ -255,12 +255,12 @@ def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") 
 
 
 def several(value: Any, *, call: str, name: str, of: str, ordered: bool = True, flat: bool = True) -> list[Any]:
-    """Return the items of a list, a tuple or another sequence, or raise; text and mappings are refused.
+    """Return the items of a list, a tuple or another sequence, or raise. Text and mappings are rejected.
 
-    With ``ordered=False`` a set is accepted too, and with ``flat=False`` an array of several axes.
+    With ``ordered=False`` a set is also accepted, and with ``flat=False`` an array of several axes.
     """
     axes = len(getattr(value, "shape", (0,)))
-    # A generator can be read only once.
+    # Reject generators, because they can be read only once.
     sized = hasattr(value, "__len__") and hasattr(value, "__iter__") and (axes == 1 or (axes > 1 and not flat))
     sized = sized and (hasattr(value, "__getitem__") or not ordered)
     if not sized or isinstance(value, (str, bytes, Mapping)):
@@ -269,11 +269,11 @@ def several(value: Any, *, call: str, name: str, of: str, ordered: bool = True, 
 
 
 def as_array(value: Any, *, call: str, name: str) -> Any:
-    """Return a plain array of numbers; raise for a Quantity or anything that is not an array."""
+    """Return a plain array of numbers. Raise for a Quantity, and for values that cannot be converted to an array."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
     dtype = getattr(value, "dtype", None)
-    # A torch dtype has no attribute `kind`.
+    # Use `getattr`, because a torch dtype has no attribute `kind`.
     if getattr(dtype, "kind", None) == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(value)}.")
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
@@ -281,21 +281,21 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     if isinstance(value, jax.Array):
         return value
     given = value
-    if hasattr(value, "detach"):  # a torch tensor, which may carry a gradient or lie on a GPU
+    if hasattr(value, "detach"):  # a torch tensor, which may require a gradient or be on a GPU
         value = value.detach().cpu()
-        # NumPy has no bfloat16; float32 holds every bfloat16 number exactly.
+        # NumPy has no bfloat16, and float32 represents every bfloat16 number exactly.
         value = value.float() if "bfloat16" in str(getattr(value, "dtype", "")) else value
         value = value.numpy()
     try:
         array = np.asarray(value)
-    except (TypeError, ValueError):  # ragged, or a list of traced arrays
+    except (TypeError, ValueError):  # a ragged list, or a list of traced arrays
         array = np.asarray(None)
-    # JAX's types include bfloat16; NumPy treats it as raw bytes.
+    # Use JAX's `issubdtype`, which supports bfloat16. NumPy treats bfloat16 as raw bytes.
     if not (array.dtype.kind == "b" or jax.numpy.issubdtype(array.dtype, np.number)):
         raise TypeError(f"{call}: {name} must be an array of numbers; got {describe(given)}.")
     if array.dtype.kind == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(given)}.")
-    # JAX accepts only the native byte order.
+    # Convert the byte order, because JAX accepts only the native one.
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -312,7 +312,10 @@ def _is_plain(dtype: np.dtype) -> bool:
 
 
 def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") -> None:
-    """Raise unless numbers of the dtype ``given`` can be cast to ``wanted`` without a change of meaning."""
+    """Raise unless the dtype ``given`` can be cast to ``wanted``.
+
+    Integers can be cast to floats, but not floats to integers.
+    """
     if jax.numpy.issubdtype(wanted, jax.numpy.floating):
         fits = given.kind in "biu" or jax.numpy.issubdtype(given, jax.numpy.floating)
     else:
@@ -322,13 +325,13 @@ def check_cast(given: Any, wanted: Any, *, call: str, name: str, why: str = "") 
 
 
 def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data before this call") -> None:
-    """Raise if ``value`` is complex or holds NaN or infinity; the numbers of a traced value are not checked."""
+    """Raise if ``value`` is complex or contains NaN or infinity. For a traced value, only the dtype is checked."""
     dtype = getattr(u.get_mantissa(value), "dtype", None)
     if not is_concrete(value):
         _refuse_complex(dtype, call=call, name=name)
         return
     numbers = _mantissa(value)
-    # JAX's types include bfloat16; NumPy treats it as raw bytes.
+    # Use JAX's `issubdtype`, which supports bfloat16. NumPy treats bfloat16 as raw bytes.
     if not jax.numpy.issubdtype(numbers.dtype, jax.numpy.inexact):
         return
     finite = np.isfinite(numbers)
@@ -350,16 +353,16 @@ def check_transform(value: Any, *, call: str, name: str) -> None:
     """Raise if ``value`` is a ``brainstate.nn.Param`` with a number outside the range of its transform."""
     if not isinstance(value, brainstate.nn.Param) or isinstance(value.t, brainstate.nn.IdentityT):
         return
-    # At a bound of the range the value is valid, but the learnt number (its inverse transform) is infinite.
+    # At a bound of the range the value would be valid, but the learnt number (its inverse transform) is infinite.
     held = value.val.value if value.fit else value.value()
     if not is_concrete(held):
         return
     finite = np.isfinite(_mantissa(held))
     if not np.all(finite):
         raise ValueError(
-            f"{call}: {name} must lie inside the range of its transform, {type(value.t).__name__}; "
-            f"{int(np.sum(~finite))} of {finite.size} value(s) are outside it, on its edge or NaN. "
-            "Give values inside, or a transform with a wider range."
+            f"{call}: {name} must be inside the range of its transform, {type(value.t).__name__}; "
+            f"{int(np.sum(~finite))} of {finite.size} value(s) are outside the range, at its bounds or NaN. "
+            "Give values inside the range, or use a transform with a wider range."
         )
 
 
@@ -370,7 +373,7 @@ def check_finite_tree(value: Any, *, call: str, name: str, fix: str = "clean the
 
 
 def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence[int] | None = None) -> None:
-    """Raise unless the last axis of ``value`` has length ``n`` (and its rank is one of ``ndims``)."""
+    """Raise unless the last axis of ``value`` has length ``n`` and, if ``ndims`` is given, its rank is in ``ndims``."""
     shape = np.shape(u.get_mantissa(value))
     if ndims is not None and len(shape) not in ndims:
         leading = {1: "", 2: "B, ", 3: "T, B, "}
@@ -381,7 +384,7 @@ def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence
 
 
 def check_axes(value: Any, size: tuple[int, ...], *, call: str, name: str, steps: bool = False) -> None:
-    """Raise unless ``value`` has shape ``[*size]`` or ``[B, *size]``; ``steps=True`` expects a leading time axis."""
+    """Raise unless ``value`` has shape ``[*size]`` or ``[B, *size]``. With ``steps=True`` a time axis comes first."""
     shape, leading = np.shape(u.get_mantissa(value)), 1 if steps else 0
     if len(size) == 1:
         check_last_axis(value, size[0], call=call, name=name, ndims=(leading + 1, leading + 2))
@@ -392,9 +395,10 @@ def check_axes(value: Any, size: tuple[int, ...], *, call: str, name: str, steps
 
 
 def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = None) -> Any:
-    """Return the plain input of a module with ``n`` channels, or raise.
+    """Return the input of a module with ``n`` channels as a plain array, or raise.
 
-    NaN and infinity raise unless the value is traced. Inside a time loop use ``rollout(check_finite=True)``.
+    NaN and infinity raise an error unless the value is traced. To check values inside a time loop, use
+    ``rollout(check_finite=True)``.
     """
     value = as_array(value, call=call, name="the input")
     check_last_axis(value, n, call=call, name="the input", ndims=ndims)
@@ -403,12 +407,12 @@ def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = N
 
 
 def time_step(*, call: str) -> u.Quantity:
-    """Return dt from ``brainstate.environ``, or raise an error that says how to set it."""
+    """Return ``dt`` from ``brainstate.environ``, or raise an error that explains how to set it."""
     try:
         dt = brainstate.environ.get("dt")
     except KeyError:
         raise RuntimeError(
-            f"{call}: no time step is set; run it inside `with brainstate.environ.context(dt=1. * u.ms):` "
+            f"{call}: no time step is set. Run the call inside `with brainstate.environ.context(dt=1. * u.ms):` "
             "or call `brainstate.environ.set(dt=1. * u.ms)` once."
         ) from None
     if TRACE_CONTEXT.state_stack:
@@ -423,7 +427,7 @@ def check_module(net: Any, *, call: str, name: str = "net") -> None:
 
 
 def some_key(key: Any, call: str) -> jax.Array:
-    """Return a random key from a key or a whole number; raise for ``None``."""
+    """Return a random key for a key or a whole number. Raise for ``None``."""
     found = as_key(key, call)
     if found is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
@@ -431,16 +435,16 @@ def some_key(key: Any, call: str) -> jax.Array:
 
 
 def as_key(key: Any, call: str) -> jax.Array | None:
-    """Return a random key from a key or a whole number; ``None`` stays ``None``."""
+    """Return a random key for a key or a whole number. For ``None``, return ``None``."""
     if key is None:
         return None
     is_typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
     if isinstance(key, jax.Array) and (key.ndim or is_typed):
-        # An old-style key is an array of plain numbers; its shape depends on the implementation.
+        # An old-style key is an array of plain numbers. Its shape depends on JAX's random number generator.
         is_old = key.dtype == "uint32" and key.shape == jax.random.key_data(jax.random.key(0)).shape
         if is_old or (is_typed and not key.ndim):
             return key
-        raise ValueError(f"{call}: key must be one key; got {describe(key)}.")
+        raise ValueError(f"{call}: key must be a single key; got {describe(key)}.")
     try:
         number = operator.index(key)
         if isinstance(key, bool):
@@ -448,6 +452,6 @@ def as_key(key: Any, call: str) -> jax.Array | None:
     except TypeError:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got {describe(key)}.") from None
     if not 0 <= number < 2**32:
-        # JAX would wrap it, so two seeds would give the same chip.
+        # JAX would reduce the number modulo 2**32, so two different seeds could give the same chip.
         raise ValueError(f"{call}: key must be a whole number from 0 to 2**32 - 1; got {number}.")
     return jax.random.key(number)

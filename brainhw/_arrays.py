@@ -1,4 +1,4 @@
-"""Safe reading of NumPy files from untrusted sources: headers first, limited sizes, no pickles."""
+"""Read NumPy files from untrusted sources safely: read headers first, limit sizes, reject pickles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Header(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array in memory."""
+        """Size of the array in memory, in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __str__(self) -> str:
@@ -32,19 +32,19 @@ class Header(NamedTuple):
 
 
 class ArrayFile:
-    """A ``.npy`` or ``.npz`` file open for reading; a damaged file raises errors of several classes.
+    """A ``.npy`` or ``.npz`` file that is open for reading. A damaged file raises errors of several classes.
 
     Parameters
     ----------
     stream : binary stream
-        The file, open for the life of this object.
+        The file. It must stay open as long as this object is used.
     compressed : bool
         Whether members may be compressed. If False, the arrays cannot be larger than the file.
 
     Attributes
     ----------
     is_archive : bool
-        Whether it is an ``.npz`` file. A ``.npy`` file holds one array, named ``""``.
+        Whether it is an ``.npz`` file. A ``.npy`` file contains one array, which gets the name ``""``.
     names : tuple of str
         Names of the arrays.
     """
@@ -60,45 +60,45 @@ class ArrayFile:
         if self.is_archive:
             self._open_archive(compressed)
         elif first != _NPY:
-            raise ValueError("it is empty" if not first else "its first bytes are not those of a NumPy file")
+            raise ValueError("it is empty" if not first else "it does not begin like a NumPy file")
 
     def _open_archive(self, compressed: bool) -> None:
         self._archive = zipfile.ZipFile(self._stream)
         for member in self._archive.infolist():
             name = member.filename.removesuffix(_ENDING)
             if name in self._members:
-                raise ValueError(f"it holds two arrays named {name!r:.60}")
+                raise ValueError(f"it contains two arrays named {name!r:.60}")
             if not compressed and member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"its array {name!r:.60} is compressed")
             self._members[name] = member
-        # Members of a crafted archive may overlap, so that a small file claims any number of large arrays.
+        # In a malicious archive, members may overlap, so that a small file claims to contain many large arrays.
         if not compressed and sum(member.file_size for member in self._members.values()) > self._size:
             raise ValueError("its arrays claim more bytes than the file has")
         self.names = tuple(self._members)
 
     def header(self, name: str) -> Header:
-        """Return shape and dtype of an array from its header."""
+        """Return the shape and dtype of an array, read from its header."""
         with self._opened(name) as (stream, size):
             return self._header(stream, size)
 
     def read(self, name: str, *, largest: int) -> np.ndarray:
-        """Return an array; raise before its numbers are read if it takes more than ``largest`` bytes."""
+        """Return an array. If it needs more than ``largest`` bytes, raise before its values are read."""
         with self._opened(name) as (stream, size):
             header = self._header(stream, size)
             if header.nbytes > largest:
                 raise ValueError(
-                    f"its array of shape {header.shape} takes {header.nbytes} bytes, more than the {largest} allowed"
+                    f"its array of shape {header.shape} has {header.nbytes} bytes, more than the limit of {largest}"
                 )
         with self._opened(name) as (stream, _):
-            # A pickle in an untrusted file could run any code.
+            # Reject pickles, because a pickle in an untrusted file can run arbitrary code.
             array = np.lib.format.read_array(stream, allow_pickle=False)
-            # zipfile compares the checksum only at the end of a member.
+            # Read to the end, because zipfile verifies the checksum only there.
             stream.read(1)
         return array
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[tuple[IO[bytes], int]]:
-        """Yield the stream of one array, at its first byte, and its size; the stream of a ``.npy`` file stays open."""
+        """Yield a stream at the first byte of an array, and its size in bytes. A ``.npy`` file stays open."""
         if self.is_archive:
             with self._archive.open(self._members[name]) as stream:
                 yield stream, self._members[name].file_size
@@ -114,10 +114,10 @@ class ArrayFile:
             (2, 0): np.lib.format.read_array_header_2_0,
         }
         if version not in readers:
-            raise ValueError(f"its array has the unsupported version {version} of the NumPy format")
+            raise ValueError(f"its array has version {version} of the NumPy format, which is unsupported")
         shape, _, dtype = readers[version](stream)
         if dtype.hasobject:
-            raise ValueError("it holds Python objects, which are refused")
+            raise ValueError("it contains Python objects, which are not allowed")
         header = Header(shape, dtype)
         if any(length < 0 for length in shape) or header.nbytes != size - stream.tell():
             raise ValueError(f"its header gives shape {shape} of {dtype}, but {size - stream.tell()} bytes follow")

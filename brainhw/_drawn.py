@@ -1,4 +1,4 @@
-"""Figures of reports: `brainhw.visualize` registers its functions, and the ``plot`` of a report finds its own."""
+"""The method ``plot`` of reports, and the registry in which it finds the drawing functions of `brainhw.visualize`."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ __all__ = ["Drawn", "draws"]
 
 Figure = TypeVar("Figure", bound=Callable[..., Any])
 
-# Reports lie below `brainhw.visualize` and must not import it (the contract on imports in pyproject.toml). So the arrow
-# stays as it is: each figure registers itself for the class that it draws, and a report knows no figure by name.
+# Modules with reports must not import `brainhw.visualize`, which imports them (see the import contract in
+# pyproject.toml). So each drawing function of `brainhw.visualize` is registered here for its class of reports.
 _FIGURES: dict[type, Callable[..., Any]] = {}
 
 
 class Drawn:
-    """A report with a figure."""
+    """Base class of reports that can be drawn as a figure."""
 
     def plot(self, **options: Any) -> Any:
-        """Draw the figure of this report.
+        """Draw this report as a figure.
 
         Parameters
         ----------
         **options
-            Options of the function of :mod:`brainhw.visualize` that draws this class, such as ``ax=``: axes to draw
-            on. Figures of several panels take no ``ax``.
+            Options of the function of :mod:`brainhw.visualize` that draws this class, such as ``ax=`` for the axes to
+            draw on. Functions that draw several panels do not accept ``ax``.
 
         Returns
         -------
         matplotlib.axes.Axes or matplotlib.figure.Figure
-            What that function returns: the axes, or a figure of several panels.
+            The axes, or the figure if it has several panels.
 
         Raises
         ------
         TypeError, ValueError
-            If the function does not take an option or its value.
+            If the drawing function does not accept an option or its value.
 
         Examples
         --------
@@ -45,14 +45,14 @@ class Drawn:
         'loss'
         """
         if type(self) not in _FIGURES:
-            # Loaded when the first figure is wanted, by its name as `brainhw.__getattr__` loads it: matplotlib is slow
-            # to import, and a program without figures never needs it.
+            # Import the module only when the first figure is drawn, because matplotlib is slow to import and programs
+            # without figures do not need it.
             importlib.import_module("brainhw.visualize")
         return _FIGURES[type(self)](self, **options)
 
 
 def draws(kind: type) -> Callable[[Figure], Figure]:
-    """Register a function as the figure of a class of reports; its first argument is the report."""
+    """Register a function that draws reports of the class ``kind``. Its first argument is the report."""
 
     def register(figure: Figure) -> Figure:
         _FIGURES[kind] = figure

@@ -1,4 +1,4 @@
-"""Strict, readable JSON: equal data gives equal text, and ambiguous text is refused."""
+"""Strict, readable JSON. Equal data always gives the same text, and ambiguous text is rejected."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ __all__ = ["parse_json", "text_of"]
 
 
 def text_of(data: Any) -> str:
-    """Return dicts, lists, strings and numbers as JSON text with sorted keys; a list of numbers stays on one line."""
+    """Return dicts, lists, strings and numbers as JSON text with sorted keys. Lists of numbers are on one line."""
     return _text(data, "\n") + "\n"
 
 
 def _text(value: Any, end: str) -> str:
-    # Not json.dumps, which puts each weight on its own line. `end` is a line break with the indent.
+    # Do not use json.dumps with an indent, because it puts each weight on a separate line. `end` is a line break
+    # followed by the indentation.
     inner = end + " "
     if isinstance(value, dict) and value:
         entries = [f"{json.dumps(key)}: {_text(value[key], inner)}" for key in sorted(value)]
@@ -27,12 +28,12 @@ def _text(value: Any, end: str) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Read JSON text; raise a `ValueError` for a field that occurs twice, and for NaN and infinity."""
+    """Parse JSON text. Raise a `ValueError` if a field occurs twice, and for NaN and infinity."""
     return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # JSON readers differ in which of two equal keys they take, so the file would be ambiguous.
+    # If a key occurs twice, some JSON readers use the first value and others the last, so the file is ambiguous.
     table: dict[str, Any] = {}
     for key, value in pairs:
         if key in table:
@@ -42,4 +43,4 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is not a number allowed in this file")
+    raise ValueError(f"{word} is not allowed as a number in this file")

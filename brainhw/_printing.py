@@ -1,4 +1,4 @@
-"""Printing that never fails: text for any encoding, whatever the state of the standard output."""
+"""Print text without errors for any encoding, and also if the standard output is closed or missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 __all__ = ["printable", "say"]
 
-# Substitutes for output that is not Unicode. Greek letters are spelled out.
+# Replacements for encodings other than Unicode. Greek letters are not listed, because their names are printed.
 _PLAIN = {
     "─": "-",
     "→": "->",
@@ -31,10 +31,10 @@ _PLAIN = {
 
 
 def printable(text: str) -> str:
-    """Return ``text`` in characters that the standard output and text files of this machine can encode.
+    """Return ``text`` with only those characters that the standard output and text files of this machine can encode.
 
-    UTF-8 text stays unchanged. In other encodings Greek letters are spelled out, and other unsupported characters are
-    replaced or escaped.
+    If their encoding is UTF-8, the text does not change. In other encodings, Greek letters are replaced by their names,
+    and other unsupported characters are replaced or escaped.
     """
     if text.isascii():
         return text
@@ -45,15 +45,16 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print one line; a closed or missing standard output never raises."""
-    # A windowed program has no standard output; a closed one or a broken pipe raises.
+    """Print one line. If the standard output is closed or missing, do nothing."""
+    # In a windowed program sys.stdout is None. Writing to a closed output or a broken pipe raises an error.
     if sys.stdout is not None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.write(printable(text) + "\n")
 
 
 def _encodings() -> Iterator[str]:
-    # `print(report, file=open(...))` uses the encoding of the machine, not that of the standard output.
+    # `print(report, file=open(...))` uses the default encoding of the machine, which may differ from the one of
+    # sys.stdout.
     for encoding in (getattr(sys.stdout, "encoding", None), locale.getpreferredencoding(False)):
         if isinstance(encoding, str):
             yield encoding if _is_known(encoding) else "ascii"
@@ -68,8 +69,8 @@ def _is_known(encoding: str) -> bool:
 
 
 def _holds(encoding: str, text: str) -> bool:
-    # If the encoding is not Unicode, all symbols become ASCII: a table that mixes both spellings is harder to read, and
-    # the other end of a pipe often decodes as UTF-8.
+    # If the encoding does not support all symbols, replace all of them by ASCII. A table with only some symbols
+    # replaced would be hard to read, and the program that reads from a pipe often expects UTF-8.
     try:
         (text + "ξ─").encode(encoding)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Progress bars: a widget in a notebook, one line of text in a terminal."""
+"""Progress bars: a widget in a notebook, and one line of text in a terminal."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ __all__ = ["progress_bar"]
 
 
 def progress_bar(total: int, *, desc: str, shown: bool = True, only_terminal: bool = False, **options: Any) -> Any:
-    """Return a tqdm bar, a widget in a notebook; ``only_terminal`` hides it where the standard error is a file."""
+    """Return a tqdm progress bar, which is a widget in a notebook.
+
+    With ``only_terminal`` the bar is hidden if the standard error is not a terminal.
+    """
     from tqdm import TqdmWarning
 
     with warnings.catch_warnings():
-        # A notebook without ipywidgets: tqdm warns at its import, and then draws text.
+        # In a notebook without ipywidgets, tqdm warns when it is imported, and then uses text.
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
     if not shown:
         options["disable"] = True
     elif only_terminal:
-        options["disable"] = None  # tqdm then asks the stream
-    # Without `disable` the environment variable TQDM_DISABLE decides.
+        options["disable"] = None  # tqdm then hides the bar if the stream is not a terminal
+    # If `disable` is not set, the environment variable TQDM_DISABLE is used.
     return tqdm(total=total, desc=desc, **options)

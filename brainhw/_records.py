@@ -1,4 +1,4 @@
-"""Checks of the fields of public records (reports, descriptions), which users may construct too."""
+"""Checks of the fields of public records, such as reports and descriptions. Users may also create them by hand."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ Check = Callable[..., Any]
 
 
 def check_fields(record: Any, **checks: Check) -> None:
-    """Call the check of each field with its value, and ``call=`` and ``name=`` for the error; values stay unchanged."""
+    """Check each field of ``record`` with its function in ``checks``. The fields do not change.
+
+    A check is called with the value, and with ``call`` and ``name`` for the error message.
+    """
     call = type(record).__name__
     for name, check in checks.items():
         check(getattr(record, name), call=call, name=name)
 
 
 def optional(check: Check) -> Check:
-    """Return a check that accepts None too."""
+    """Return a check that also accepts None."""
 
     def checked(value: Any, *, call: str, name: str) -> None:
         if value is not None:
@@ -45,7 +48,7 @@ def optional(check: Check) -> Check:
 
 
 def each(check: Check, of: str) -> Check:
-    """Return a check of a tuple or list whose items pass ``check``; ``of`` names the items in errors."""
+    """Return a check of a tuple or list that applies ``check`` to each item. ``of`` names the items in errors."""
 
     def checked(value: Any, *, call: str, name: str) -> None:
         if not isinstance(value, (tuple, list)):
@@ -57,7 +60,7 @@ def each(check: Check, of: str) -> Check:
 
 
 def by_name(check: Check, of: str, key: type = str) -> Check:
-    """Return a check of a mapping from names to values that pass ``check``."""
+    """Return a check of a mapping that applies ``check`` to each value. Keys must be of type ``key``."""
 
     def checked(value: Any, *, call: str, name: str) -> None:
         if not isinstance(value, Mapping) or any(not isinstance(one, key) for one in value):
@@ -76,7 +79,7 @@ def is_a(kind: type) -> Check:
 
 
 def is_in(unit: u.Unit, *, positive: bool = False, nonnegative: bool = False, scalar: bool = True) -> Check:
-    """Return a check of a Quantity: dimension, sign, finite numbers, and one number unless ``scalar`` is False."""
+    """Return a check of a Quantity: its dimension, its sign, finite values, and a scalar unless ``scalar`` is False."""
     shapes = [()] if scalar else None
     return functools.partial(_arguments.quantity, unit=unit, positive=positive, nonnegative=nonnegative, shapes=shapes)
 
@@ -89,7 +92,7 @@ def share(value: Any, *, call: str, name: str) -> None:
 
 def positive_or_infinite(value: Any, *, call: str, name: str) -> None:
     """Raise unless the value is a number above zero, or infinite."""
-    # `not value > 0` refuses NaN too.
+    # `not value > 0` also rejects NaN.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ValueError(f"{call}: {name} must be a number above zero, or infinite; got {_arguments.describe(value)}.")
 
@@ -113,10 +116,12 @@ def numbers(
             wanted = " or ".join(map(str, ndims))
             raise ValueError(f"{call}: {name} must be an array of {wanted} axes; got shape {array.shape}.")
         if some and not array.size:
-            raise ValueError(f"{call}: {name} must hold at least one number; got shape {array.shape}.")
+            raise ValueError(f"{call}: {name} must contain at least one number; got shape {array.shape}.")
         if finite:
             _arguments.check_finite(array, call=call, name=name)
         elif np.any(np.isnan(array)):
-            raise ValueError(f"{call}: {name} must not hold NaN; got {int(np.sum(np.isnan(array)))} of {array.size}.")
+            raise ValueError(
+                f"{call}: {name} must not contain NaN; got {int(np.sum(np.isnan(array)))} NaN in {array.size} value(s)."
+            )
 
     return checked

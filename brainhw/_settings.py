@@ -1,11 +1,12 @@
-"""Cache key of compiled functions: the settings of ``brainstate.environ`` and the chips that they contain as constants.
+"""Compile functions again if ``dt``, another setting of ``brainstate.environ``, or a chip changes.
 
-brainstate compiles a function again if the shape of a state changes, but not if ``dt`` does: a function compiled at
-1 ms would return the numbers of 1 ms at 5 ms. Here the settings become a state of the function that holds no array and
-whose pytree structure is the settings. For brainstate and JAX another ``dt`` is another structure, so they compile
-again; the compiled program has no additional input. The numbers of a chip (charge curve, capacitance) are constants of
-a compiled function as well. Each module on a chip therefore has a mark, which changes with its chip and is part of the
-same structure.
+brainstate compiles a function again if the shape of a state changes, but not if ``dt`` changes. A function that was
+compiled with 1 ms would return the results for 1 ms even if ``dt`` is now 5 ms. This module therefore adds a state to
+each compiled function. The state contains no array, and its pytree structure consists of the settings. If ``dt``
+changes, the structure changes, and brainstate and JAX compile again. The compiled program gets no additional input.
+
+The parameters of a chip, such as charge curve and capacitance, are also constants of a compiled function. Each module
+on a chip therefore has a mark. The mark changes if the module gets another chip, and is part of the same structure.
 """
 
 from __future__ import annotations
@@ -31,54 +32,54 @@ def new_mark() -> int:
 
 
 class StandIn(brainstate.State):  # type: ignore[type-arg]
-    """An entry in a trace's list of states that represents no variable and holds no array outside a trace."""
+    """A state that is added to a trace. It represents no variable, and contains no array outside of the trace."""
 
     def __init__(self, trace: Any, value: Any) -> None:
-        # `super().__init__` would report a new variable to every collector of states.
+        # Do not call `super().__init__`, which would report a new variable to all code that collects states.
         self.__dict__.update(_trace=trace, _value=value, _level=0, _name=None, _been_writen=False, tag=None)
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
         return None
 
     def raise_error_with_source_info(self, error: Exception) -> None:
-        """Raise ``error`` alone; the line that created a stand-in would not help."""
+        """Raise ``error`` without the source line that created this state, because that line would not help users."""
         raise error
 
     def chip_changed(self) -> bool:
-        """Return whether a module has another chip now than when the function was compiled."""
+        """Return whether the chip of a module has changed since the function was compiled."""
         return False
 
     def is_traced(self) -> bool:
-        """Return whether the trace of this entry is still running."""
+        """Return whether the trace of this state is still running."""
         return any(trace is self._trace for trace in TRACE_CONTEXT.state_stack)
 
 
 @jax.tree_util.register_pytree_node_class
 class _Structure:
-    """A pytree without arrays; two of them are equal if their settings are equal."""
+    """A pytree without arrays. Two such pytrees have the same structure if their settings are equal."""
 
     def __init__(self, key: tuple[Any, ...]) -> None:
         self.key = key
 
     def tree_flatten(self) -> tuple[tuple[()], tuple[Any, ...]]:
-        """Return no arrays and the settings."""
+        """Return no arrays, and the settings as static data."""
         return (), self.key
 
     @classmethod
     def tree_unflatten(cls, key: tuple[Any, ...], _: Any) -> _Structure:
-        """Return the structure with these settings."""
+        """Return the pytree with these settings."""
         return cls(key)
 
 
 class _Settings(StandIn):
-    """The settings that one compiled function depends on."""
+    """The settings on which a compiled function depends."""
 
     def __init__(self, trace: Any, first: tuple[Any, ...]) -> None:
         super().__init__(trace, _Structure(first))
         self.__dict__.update(read={first}, outside=None, both=None, owners={})
 
     def marks(self) -> tuple[int, ...]:
-        """Return the marks that changed since the function was traced; usually none."""
+        """Return the marks of modules whose chip has changed since the function was traced; usually none."""
         return tuple(
             now
             for ref, mark in self.owners.values()
@@ -86,20 +87,20 @@ class _Settings(StandIn):
         )
 
     def chip_changed(self) -> bool:
-        """Return whether a module has another chip now than when the function was compiled."""
+        """Return whether the chip of a module has changed since the function was compiled."""
         return bool(self.marks())
 
     def _read_value(self) -> _Structure:
-        """Return the compiled structure, or another one if the present settings would give other numbers."""
+        """Return the structure of the compiled function, or another one if it must be compiled again."""
         if self.is_traced():
             return self._value
         if changed := self.marks():
             return _Structure(("chips", *changed))
         now = _present()
         if self.outside is None:
-            # brainstate reads the states of a function right after tracing, under the settings around the call.
+            # brainstate reads the states of a function right after tracing, with the settings outside of the function.
             self.__dict__["outside"] = now
-        # A function that sets its own settings inside does not depend on those around it.
+        # A function that sets `dt` or `fit` itself does not depend on the settings outside of it.
         if self.outside not in self.read:
             return self._value
         note_settings()
@@ -108,24 +109,25 @@ class _Settings(StandIn):
     @property
     def value(self) -> _Structure:
         """The settings, as a pytree without arrays."""
-        # brainstate compares the settings before it reads the values for a call.
+        # brainstate compares the settings of a call before it reads the values for the call.
         if self.both is None:
             now = self._read_value()
             if self.is_traced() or now is not self._value or self.outside not in self.read:
                 return now
-            # JAX's key for compiled programs: the settings around the call and those that were read first inside.
+            # This is JAX's cache key for the compiled program: the settings outside of the function, the first settings
+            # that were read inside it, and the marks of the chips.
             marks = tuple(mark for _, mark in self.owners.values())
             self.__dict__["both"] = _Structure((self.outside, now.key, marks))
         return self.both
 
     def restore_value(self, v: Any) -> None:
-        """Do nothing: settings are read from ``brainstate.environ``."""
+        """Do nothing, because the settings are read from ``brainstate.environ``."""
 
 
 def note_settings(owner: Any = None) -> None:
-    """Make every function that is being traced depend on the present ``dt`` and ``fit``, and on the chip of ``owner``.
+    """Make every function that is being traced depend on the current ``dt`` and ``fit``, and on the chip of ``owner``.
 
-    ``owner`` is a module with a ``chip_mark``, which changes with its chip.
+    ``owner`` is a module. Its attribute ``chip_mark`` changes if it gets another chip.
     """
     if not TRACE_CONTEXT.state_stack:
         return
@@ -141,18 +143,20 @@ def note_settings(owner: Any = None) -> None:
 
 
 def _present() -> tuple[Any, ...]:
-    """Return the present settings in a comparable and hashable form."""
+    """Return the current settings in a comparable and hashable form."""
     global _last  # noqa: PLW0603
     found = [brainstate.environ.get(name, default=None) for name in _NAMES]
     before, plain = _last
-    # Every call of a compiled function runs this, and formatting a unit takes 20 us.
+    # Use the stored form if the settings have not changed. Every call of a compiled function runs this code, and
+    # formatting a unit takes 20 us.
     if not all(one is other for one, other in zip(found, before, strict=True)):
         plain = tuple(_plain(one) for one in found)
         _last = found, plain
     return plain
 
 
-# The settings that were seen last, and their plain form. One pair, so that threads read both or neither.
+# The last settings, and their comparable form. They are stored as one tuple, so that another thread cannot read the
+# settings of one call with the form of another call.
 _last: tuple[list[Any], tuple[Any, ...]] = ([None] * len(_NAMES), (None,) * len(_NAMES))
 
 

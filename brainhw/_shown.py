@@ -1,4 +1,4 @@
-"""Base class of reports: the same lines and tables as text for ``print`` and as HTML for notebooks."""
+"""Base class of reports, which shows the same lines and tables as text with ``print`` and as HTML in notebooks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ Parts = Iterable[str | Table]
 
 
 class Shown:
-    """A report that ``print`` shows as text and a notebook as HTML; a subclass yields its lines and tables."""
+    """Base class of reports, which ``print`` shows as text and a notebook shows as HTML.
+
+    A subclass defines ``_parts``, which yields the lines and tables.
+    """
 
     def _parts(self) -> Parts:
-        """Yield the content from top to bottom: lines of text, and tables."""
+        """Yield lines of text and tables from top to bottom."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -25,12 +28,12 @@ class Shown:
         return as_text(self._parts())
 
     def _repr_html_(self) -> str:
-        """Return the report as HTML; notebooks call it."""
+        """Return the report as HTML. Notebooks call this method."""
         return as_html(self._parts())
 
 
 def as_text(parts: Parts) -> str:
-    """Return lines and tables as text in characters that the standard output can hold."""
+    """Return lines and tables as text, with only those characters that the standard output can encode."""
     return printable("\n".join(_text(part) for part in parts))
 
 
@@ -44,7 +47,7 @@ def _text(part: str | Table) -> str:
 
 
 def _html(part: str | Table) -> str:
-    # No colour is set, so that a page inherits those of the notebook: dark text on white, or the reverse.
+    # Set no colours, so that the text is readable in notebooks with a light and with a dark theme.
     if isinstance(part, str):
         return f'<div style="white-space:pre-wrap">{html.escape(part)}</div>'
     align = ["left" if heading in part.left else "right" for heading in part.headings]

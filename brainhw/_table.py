@@ -1,4 +1,4 @@
-"""Tables as plain text, independent of window width, terminal and notebook."""
+"""Format tables as plain text that does not depend on window width, terminal or notebook."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Table", "plain_table"]
 
 
 class Table(NamedTuple):
-    """The cells of a table; the columns named in ``left`` are flush left, the others flush right."""
+    """The cells of a table. The columns named in ``left`` are left-aligned, and the others are right-aligned."""
 
     headings: Sequence[str]
     rows: Iterable[Sequence[str]]
@@ -20,7 +20,7 @@ class Table(NamedTuple):
 
 
 def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: Sequence[str] = ()) -> str:
-    """Return an aligned table; the columns named in ``left`` are flush left, the others flush right."""
+    """Return a table as text. The columns named in ``left`` are left-aligned, and the others are right-aligned."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -30,8 +30,10 @@ def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left:
     for heading in headings:
         table.add_column(printable(heading), justify="left" if heading in left else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))  # plain text: a bracket in a cell is not markup
+        table.add_row(
+            *(Text(printable(cell)) for cell in row)
+        )  # `Text` shows brackets in a cell as they are, not as markup
     text = io.StringIO()
     Console(file=text, width=1000, color_system=None, force_terminal=False, force_jupyter=False).print(table)
-    # A second pass for the lines that rich draws; each character becomes one character, so columns stay aligned.
+    # Replace also the lines that rich draws. Each character is replaced by one character, so columns stay aligned.
     return printable("\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip()))

@@ -1,4 +1,4 @@
-"""Initialisers that use the data and the limits of the hardware."""
+"""Weight initialisers. Most of them use data and the weight limits of the chip."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ __all__ = [
 
 _HOME = {"frontend_init": "frontend", "kaiming_init": "baselines"}
 
-if not TYPE_CHECKING:  # type checkers read the imports above; at run time the two are imported on first use
+if not TYPE_CHECKING:  # type checkers use the imports above; at run time both functions are imported on first use
 
     def __getattr__(name: str) -> Any:
         """Import the other initialisers when they are first used."""

@@ -1,4 +1,4 @@
-"""Baseline initialisers: rules of ordinary networks, which use neither threshold nor time constant."""
+"""Baseline initialisers for comparison: rules for non-spiking networks, which ignore threshold and time constant."""
 
 from __future__ import annotations
 
@@ -24,26 +24,28 @@ def kaiming_init(
     *,
     key: jax.Array | int = 0,
 ) -> None:
-    """Draw the weights of every dense pair by an ordinary rule, in place: a baseline for :func:`fluct_init`.
+    """Draw the weights of every dense (synapse, layer) pair with a braintools initializer, in place.
 
-    It draws the same weights as ``fluct_init(net, ..., families="any")``, including recurrent ones. If weights are
-    voltages, the numbers of the rule are multiplied by the mean ``V_th`` of the layer.
+    This is a baseline for :func:`fluct_init`. It replaces the same weight arrays that
+    ``fluct_init(net, ..., families="any")`` replaces, including recurrent ones. If weights are voltages, the drawn
+    numbers are multiplied by the mean ``V_th`` of the layer.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network.
     initializer : callable, optional
-        A braintools initializer, called with ``(n_in, n_out)`` and ``rng``; it returns dimensionless numbers. Default
-        ``braintools.init.KaimingNormal()``: variance 2 over the number of inputs.
+        A braintools initializer. It is called with ``(n_in, n_out)`` and ``rng`` and returns dimensionless numbers.
+        Default ``braintools.init.KaimingNormal()``, which has the variance 2 / (number of inputs).
     key : jax.Array or int, optional
         Source of the random numbers. Default 0; the same key gives the same weights.
 
     Raises
     ------
     ValueError
-        If there is no dense pair, chip families are mixed, the initializer does not return finite numbers of that
-        shape, or the transform of recurrent weights cannot represent the drawn values. The weights are then unchanged.
+        If the network has no dense (synapse, layer) pair or mixes chip families, if the initializer does not return
+        finite numbers of the requested shape, or if the transform of recurrent weights cannot represent the drawn
+        values. The weights are then unchanged.
 
     Examples
     --------
@@ -60,7 +62,9 @@ def kaiming_init(
     random_key = _arguments.some_key(key, call)
     rule = braintools.init.KaimingNormal() if initializer is None else initializer
     if not callable(rule):
-        raise TypeError(f"{call}: initializer must be a braintools initializer; got {_arguments.describe(rule)}.")
+        raise TypeError(
+            f"{call}: initializer must be callable, such as a braintools initializer; got {_arguments.describe(rule)}."
+        )
     drawn = []
     for index, pair in enumerate(stages.pairs, start=1):
         circuit = Circuit(*pair)
@@ -84,11 +88,11 @@ def _draw(rule: Callable[..., Any], shape: tuple[int, int], key: jax.Array, call
         drawn = rule(shape, rng=brainstate.random.RandomState(key))
     except TypeError as error:
         raise TypeError(
-            f"{call}: initializer must take a shape and rng=, as those of braintools do; got "
+            f"{call}: initializer must accept a shape and rng=, as braintools initializers do; got "
             f"{_arguments.describe(rule)} ({error})."
         ) from error
-    weight = _arguments.as_array(drawn, call=call, name="what the initializer gives")
+    weight = _arguments.as_array(drawn, call=call, name="the result of initializer")
     if np.shape(weight) != shape:
-        raise ValueError(f"{call}: the initializer gave shape {np.shape(weight)}; expected {shape}.")
-    _arguments.check_finite(weight, call=call, name="what the initializer gives", fix="use another initializer")
+        raise ValueError(f"{call}: initializer returned shape {np.shape(weight)} (expected {shape}).")
+    _arguments.check_finite(weight, call=call, name="the result of initializer", fix="use another initializer")
     return jax.numpy.asarray(weight, brainstate.environ.dftype())

@@ -1,4 +1,4 @@
-"""Batches of data from any loader, and detection of their padding."""
+"""Read batches of data from any loader and detect padding in them."""
 
 from __future__ import annotations
 
@@ -12,33 +12,37 @@ from brainhw import _arguments
 
 __all__ = ["Data", "take_batches", "take_data"]
 
-_PADDED = 0.1  # ignore padding below this share of all steps
+_PADDED = 0.1  # ignore padding if it makes up less than this share of all steps
 _LONGER = 2  # padding must last longer than this factor times the longest other pause of the recording
-_LEAST_PAUSE = 5  # in steps; a shorter pause is no evidence of padding
-_LEAST_HEARD = 5  # recordings with fewer active steps have long pauses by chance
-_SMOOTH = 0.3  # if recordings correlate more than steps do, by this difference, the first two axes look swapped
+_LEAST_PAUSE = 5  # in steps; a shorter pause is not evidence of padding
+_LEAST_HEARD = 5  # in steps; a recording with fewer active steps can have a long pause by chance
+# If the correlation of neighbouring recordings exceeds that of neighbouring steps by this amount, the first two axes
+# are probably swapped.
+_SMOOTH = 0.3
 
 
 class Data(NamedTuple):
-    """Recordings with a mask of their true steps."""
+    """Recordings, and a mask that is False for padded steps."""
 
     x: np.ndarray  # ``[B, T, ...]``, float32
     valid: np.ndarray | None  # ``[T, B]``, False for padding; ``None`` if all steps count
 
 
 def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None, call: str) -> np.ndarray:
-    """Return the first batches as one float32 array ``[B, T, ...]``, or fewer if the loader ends earlier.
+    """Return the first ``n_batches`` batches, or all if there are fewer, as one float32 array ``[B, T, ...]``.
 
-    ``n_in`` is the number of channels of a step; ``None`` for any shape, such as an image ``[H, W, C]``.
+    If ``n_in`` is given, each step must have this number of channels. If it is ``None``, a step may have any shape,
+    such as an image ``[H, W, C]``.
     """
     return _taken(dataloader, n_batches, n_in, call)[0]
 
 
 def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: str) -> Data:
-    """Return the first batches as :func:`take_batches` does, with a mask of the steps that count.
+    """Return the first batches as :func:`take_batches` does, with a mask that is False for padded steps.
 
-    The first ``lengths`` steps of each recording count. Without ``lengths``, those of the batches are used, as a
-    ``Split`` has them. Otherwise padding is detected and left out, with a warning.
+    The first ``lengths`` steps of each recording count, and later steps are padding. Without ``lengths``, the lengths
+    stored in the batches are used if they are of type ``Split``. Otherwise padding is detected and left out, with a
+    warning.
     """
     x, brought = _taken(dataloader, n_batches, None, call)
     steps = np.arange(x.shape[1])[:, None]
@@ -75,10 +79,10 @@ def _taken(dataloader: Any, n_batches: Any, n_in: int | None, call: str) -> tupl
         if len(taken) == wanted:
             break
     if not taken:
-        raise ValueError(f"{call}: the dataloader gave no batch; give at least one of shape [B, T, N].")
+        raise ValueError(f"{call}: the dataloader gave no batch (expected at least one of shape [B, T, N]).")
     if len({array.shape[1:] for array in taken}) > 1:
         shapes = ", ".join(str(array.shape) for array in taken)
-        raise ValueError(f"{call}: batches must share T and N to be used together; got {shapes}. Use n_batches=1.")
+        raise ValueError(f"{call}: all batches must have the same T and N; got {shapes}. Use n_batches=1.")
     return np.concatenate(taken), np.concatenate(lengths)
 
 
@@ -90,7 +94,7 @@ def _checked_batch(batch: Any, n_in: int | None, call: str) -> np.ndarray:
             f"{call}: a batch must have shape [B, T, N]; got shape {array.shape}. For one array, pass [array]."
         )
     if 0 in array.shape:
-        raise ValueError(f"{call}: a batch must hold at least one sample and one step; got shape {array.shape}.")
+        raise ValueError(f"{call}: a batch must contain at least one sample and one step; got shape {array.shape}.")
     if n_in is not None:
         _arguments.check_last_axis(array, n_in, call=call, name="a batch", ndims=(3,))
     with np.errstate(over="ignore"):  # values beyond float32 become infinite and fail the check below
@@ -104,19 +108,19 @@ def _checked_lengths(lengths: Any, x: np.ndarray, call: str) -> np.ndarray:
     n, most = x.shape[:2]
     if given.dtype.kind not in "iu" or given.shape != (n,):
         raise ValueError(
-            f"{call}: lengths must be whole numbers, one for each of the {n} recordings of the batches that are used; "
+            f"{call}: lengths must be whole numbers, one for each of the {n} recordings in the batches used; "
             f"got {_arguments.describe(given)}."
         )
     if given.min() < 1 or given.max() > most:
         raise ValueError(
-            f"{call}: lengths must lie between 1 and the {most} steps of the batches; got {given.min()} to "
+            f"{call}: lengths must be between 1 and {most}, the number of steps in the batches; got {given.min()} to "
             f"{given.max()}."
         )
     return given
 
 
 def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first true step and the end of each recording; warn if steps are left out as padding."""
+    """Return the first step and the end of each recording without its padding. Warn if there is padding."""
     n, length = x.shape[:2]
     flat = x.reshape(n, length, -1)
     first, last = np.zeros(n, int), np.full(n, length)
@@ -126,10 +130,10 @@ def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
     for padded, where in ((at_the_end, "end"), (at_the_start, "start")):
         if padded.any():
             warnings.warn(
-                f"{call}: {padded.sum() / (n * length):.0%} of the steps are taken for padding, since "
-                f"{np.sum(padded > 0)} of {n} recordings {where} with up to {padded.max()} steps of the same value; "
-                f"they are left out. Pass lengths=, the true number of steps of each recording, or {length} for each "
-                "to count all.",
+                f"{call}: {padded.sum() / (n * length):.0%} of the steps are treated as padding and left out, because "
+                f"{np.sum(padded > 0)} of {n} recordings {where} with up to {padded.max()} steps of the same value. "
+                f"Pass lengths=, the true number of steps of each recording. To keep all steps, pass {length} for "
+                "each recording.",
                 UserWarning,
                 stacklevel=4,
             )
@@ -137,25 +141,25 @@ def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _padding(flat: np.ndarray) -> np.ndarray:
-    """Return the padded steps at the end of each recording ``[B, T, n]``; zeros if there is hardly any padding."""
+    """Return the number of padded steps at the end of each recording ``[B, T, n]``; zeros if padding is rare."""
     n, length = flat.shape[:2]
     none = np.zeros(n, int)
-    # One value pads all recordings: zero, or the result of scaling zero.
+    # All recordings are padded with the same value: zero, or the value that zero has after scaling.
     same_as_last = (flat[:, -1:] == flat).all(axis=2)
     pad = flat[int(np.argmax(_run(same_as_last))), -1]
     quiet = same_as_last & (flat[:, -1:] == pad).all(axis=2)
     tail = _run(quiet)
-    tail[tail == length] = 0  # a constant recording is empty, not padded
+    tail[tail == length] = 0  # a recording that is constant throughout is empty, not padded
     pause = np.array([_longest(row[: length - end]) for row, end in zip(quiet, tail, strict=True)])
     few = np.sum(~quiet, axis=1) < _LEAST_HEARD
     tail[(tail <= _LONGER * pause) | (tail < _LEAST_PAUSE) | few] = 0
     if np.any(pad) and np.unique(tail[tail > 0]).size < 2:
-        return none  # a constant stimulus lasts to the same end in all recordings
+        return none  # nonzero ends of equal length are a constant stimulus, not padding
     return tail if tail.sum() > _PADDED * n * length else none
 
 
 def _run(quiet: np.ndarray) -> np.ndarray:
-    """Return the number of quiet steps at the end of each recording, ``[B]``."""
+    """Return the number of True steps at the end of each row of ``quiet`` ``[B, T]``, as ``[B]``."""
     heard = ~quiet[:, ::-1]
     return np.where(heard.any(axis=1), heard.argmax(axis=1), quiet.shape[1])
 
@@ -166,18 +170,22 @@ def _longest(quiet: np.ndarray) -> int:
 
 
 def _check_axes(x: np.ndarray, call: str) -> None:
-    """Raise if the first axis is padded like time; warn if data are smooth along it and not along the second axis."""
+    """Check whether the first two axes look swapped.
+
+    Raise if padding is found along the first axis. Warn if the data are smooth along the first axis and not along the
+    second.
+    """
     n, length = x.shape[:2]
     if min(n, length) < 3:
         return
     steps_first = x.reshape(n, length, -1).swapaxes(0, 1)
     padded = _padding(steps_first)
-    # Tails of equal length may be the same few empty recordings in every step.
+    # If all padded ends along the first axis have equal length, they may be a few empty recordings.
     if np.unique(padded).size > 2 and not _padding(x.reshape(n, length, -1)).any():
         raise ValueError(
             f"{call}: a batch must have shape [B, T, ...]; got shape {x.shape}, where the first axis looks like time: "
             f"along it {np.sum(padded > 0)} of {length} rows end with up to {padded.max()} equal values, as padded "
-            "recordings do. Swap the first two axes with x.swapaxes(0, 1), or pass lengths= if they are right."
+            "recordings do. Swap the first two axes with x.swapaxes(0, 1). If their order is right, pass lengths=."
         )
     off = (x - x.mean(axis=(0, 1), dtype=np.float64)).reshape(n, length, -1)
     power = float(np.mean(off**2))
@@ -188,9 +196,9 @@ def _check_axes(x: np.ndarray, call: str) -> None:
     )
     if of_recordings > of_steps + _SMOOTH and of_steps < _SMOOTH:
         warnings.warn(
-            f"{call}: recordings next to each other are alike (correlation {of_recordings:.2f}) and steps next to each "
-            f"other are not ({of_steps:.2f}), so a batch of shape {x.shape} looks like [T, B, ...]; [B, T, ...] is "
-            "expected. Swap the first two axes with x.swapaxes(0, 1).",
+            f"{call}: neighbouring recordings are similar (correlation {of_recordings:.2f}) and neighbouring steps are "
+            f"not ({of_steps:.2f}), so a batch of shape {x.shape} looks like [T, B, ...] (expected [B, T, ...]). "
+            "Swap the first two axes with x.swapaxes(0, 1).",
             UserWarning,
             stacklevel=4,
         )

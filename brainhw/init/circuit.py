@@ -1,4 +1,4 @@
-"""A (synapse, layer) pair as a function of its weights, and statistics of its membranes and spikes on data."""
+"""Run a (synapse, layer) pair with trial weights, and measure its membrane potentials and spikes on data."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ from brainhw.transform.trace import StepTrace
 
 __all__ = ["Circuit", "Measured", "Meter", "WiredCircuit", "settled"]
 
-_SAMPLES = 200_000  # number of membrane values that are kept for a histogram
+_SAMPLES = 200_000  # number of membrane potentials that are kept for a histogram
 
 
 class Circuit:
-    """A ``(synapse, layer)`` pair as a function of its weights.
+    """A ``(synapse, layer)`` pair that can be run with trial weights.
 
-    Here the layer's input is the synapse's output; :class:`WiredCircuit` covers all other pairs.
-    Weights are plain numbers in the unit of the synapse's slot, as ``[n_in, n_columns]``: one row per input and one
-    column per target, or per output channel of a convolution. ``weight_step`` is the step of the grid that the
-    weights are rounded to, or ``None``. A neuron with ``S`` synapses has ``S`` neighbouring columns. Each *unit* has
-    its own mean and spread of weights; here a unit is one neuron. Methods that take weights leave them in the network.
+    In this class the layer's input is the synapse's output. :class:`WiredCircuit` covers all other pairs.
+
+    Weights are plain numbers in the unit of the synapse's weight slot. Their shape is ``[n_in, n_columns]``, with one
+    row per input and one column per target neuron, or per output channel of a convolution. A neuron with ``S`` synapses
+    has ``S`` adjacent columns. ``weight_step`` is the step of the grid that the weights are rounded to, or ``None``.
+
+    A *unit* is a group of neurons whose weights have a common mean and standard deviation. In this class each neuron
+    is a unit. Methods that take weights as an argument write them to the network and leave them there.
     """
 
     positions = 1.0  # neurons per unit
     without_input = 0  # units without any input on the data
-    valid: np.ndarray | None = None  # true steps of the data, ``[T, B]``; ``None`` if all count
+    valid: np.ndarray | None = None  # False for padded steps of the data, ``[T, B]``; ``None`` if all steps count
 
     def __init__(self, synapse: Any, layer: Any) -> None:
         self.synapse, self.layer = synapse, layer
@@ -47,9 +50,9 @@ class Circuit:
         assert found.out_axis is not None
         self.slot, self._axis = found, found.out_axis
         slot = layer.recurrent_slot() if fulfils(layer, Recurrent, call="fluct_init") else None
-        # The user froze a weight on purpose, for example a trained body under a new head, so it stays.
+        # Frozen weights must not change: the user froze them on purpose, for example to train only a new last layer.
         self._recurrent = slot if slot is not None and slot.learnt else None
-        # Only the shape is needed. Converting the weights to numpy would copy them off their device.
+        # Only the shape is needed. Converting the weights to numpy would copy them from their device to the host.
         self._shape = np.moveaxis(np.empty(np.shape(self.slot.value), bool), self._axis, -1).shape
         self.n_in, self.n_columns = math.prod(self._shape[:-1]), self._shape[-1]
         self.n_neurons = math.prod(layer.out_size)
@@ -63,17 +66,20 @@ class Circuit:
 
     @property
     def family(self) -> str:
-        """Name of the neuron type, as printed."""
+        """Name of the neuron type in printed text."""
         return self.chip.name if self.chip is not None else type(self.layer).__name__.removesuffix("Layer")
 
     @property
     def weight_limit(self) -> float:
-        """Largest absolute weight of the hardware; infinite without a limit."""
+        """Largest absolute weight that the hardware allows; infinite if there is no limit."""
         return self.slot.limit
 
     @property
     def neutral_weight(self) -> float:
-        """Weight that moves no charge, to first order. It is zero unless a measured curve has charge at weight zero."""
+        """Weight at which a spike moves no charge, to first order.
+
+        It is zero unless a measured charge curve is nonzero at weight zero.
+        """
         charge = getattr(self.chip, "charge", None)
         if not isinstance(charge, TabulatedCharge):
             return 0.0
@@ -82,7 +88,7 @@ class Circuit:
 
     @property
     def has_weight_limit(self) -> bool:
-        """Whether the hardware limits the weights: a chip, or a synapse of another package with a range."""
+        """Whether the weights have a limit, set by a chip or by the weight range of another package's synapse."""
         return bool(np.isfinite(self.weight_limit))
 
     @property
@@ -92,12 +98,12 @@ class Circuit:
 
     @property
     def bends(self) -> bool:
-        """Whether the drive is a nonlinear function of the weight."""
+        """Whether the layer's input is a nonlinear function of the weight."""
         return self.chip is not None and not isinstance(getattr(self.chip, "charge", None), LinearCharge)
 
     @property
     def clamped(self) -> bool:
-        """Whether the membrane is clamped at zero from below."""
+        """Whether the layer clamps the membrane potential so that it cannot fall below zero."""
         return bool(getattr(self.layer, "clamped", False))
 
     @property
@@ -109,7 +115,7 @@ class Circuit:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether there are recurrent weights to draw. Frozen ones do not count."""
+        """Whether the layer has recurrent weights that are not frozen."""
         return self._recurrent is not None
 
     @property
@@ -150,20 +156,23 @@ class Circuit:
         wanted, held = np.asarray(wanted), np.asarray(self.recurrent)
         if not np.allclose(held, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max()):
             raise ValueError(
-                f"{call}: w_rec has the transform {type(transform).__name__}, which cannot give the weights "
+                f"{call}: w_rec has the transform {type(transform).__name__}, which cannot represent the weights "
                 f"drawn for it (from {wanted.min():.3g} to {wanted.max():.3g} mV). Use a transform that covers both "
                 "signs and this range, or freeze the weights with brainstate.nn.Const."
             )
 
     def drive(self, weight: jax.Array, xs: Any) -> u.Quantity:
-        """Return the drive of the layer for inputs ``[T, B, *in]``, ``[T, B, *layer.in_size]`` in volt or charge."""
+        """Return the layer's input, ``[T, B, *layer.in_size]`` in volt or charge, for synapse inputs ``[T, B, *in]``.
+
+        The layer's input is also called its drive.
+        """
         self._write(weight)
         _prepare(self.synapse)
         return self.synapse.update(xs)
 
     def probe(self, weight: float) -> float:
-        """Return the drive of one spike at one input if all weights are equal to ``weight``."""
-        # Build the spike in numpy: jax would compile each of these operations again for every layer size.
+        """Return the layer's input for one spike at one synapse input, if all weights equal ``weight``."""
+        # Create the spike with numpy, because JAX would compile these operations again for every layer size.
         one_spike = jnp.asarray(np.eye(1, self.n_in)[None])
         return float(np.asarray(u.get_mantissa(self.drive(self._full(weight), one_spike)))[0, 0, 0])
 
@@ -172,39 +181,40 @@ class Circuit:
         return u.get_unit(self.drive(self.weight, jnp.asarray(np.zeros((1, 1, self.n_in)))))
 
     def reach(self) -> Any:
-        """Return the gain from the synapse's output to each input of the layer; 1 if nothing lies between."""
+        """Return the gain from the synapse's output to each input of the layer; 1 if no operation lies between."""
         return 1.0
 
     def driven(self, weight: jax.Array, xs: Any) -> tuple[u.Quantity, jax.Array]:
-        """Return the drive and the sub-threshold membranes in mV ``[T, B, n_neurons]``.
+        """Return the drive and the sub-threshold membrane potentials, ``[T, B, n_neurons]`` in mV.
 
-        Spikes, reset and clamp are left out.
+        The potentials are computed without spikes, reset and clamp.
         """
         drive = self.drive(weight, xs)
         _prepare(self.layer)
         return drive, self.membrane(drive)
 
     def membrane(self, drive: u.Quantity, spikes: jax.Array | None = None) -> jax.Array:
-        """Return the membranes in mV, ``[T, B, n_neurons]``, for a drive and optional recurrent spikes."""
+        """Return the membrane potentials, ``[T, B, n_neurons]`` in mV, for a drive and optional recurrent spikes."""
         if spikes is not None:
-            # A spike reaches its layer one step later: the recurrent term of the step is s_{t-1} W_rec.
+            # A recurrent spike reaches the layer one step later: the recurrent input at step t is s_{t-1} W_rec.
             before = jnp.concatenate([jnp.zeros_like(spikes[:1]), spikes[:-1]])
             drive = drive + self.layer.recurrent_drive(before)
         return self._by_neuron(self.layer.subthreshold(drive).mantissa)
 
     def run(self, weight: jax.Array, recurrent: jax.Array | None, xs: Any) -> jax.Array:
-        """Return the spikes ``[T, B, n_neurons]`` of the real layer, starting at rest."""
+        """Run the layer from rest, with spikes and reset, and return the spikes ``[T, B, n_neurons]``."""
         self.store(weight, recurrent)
         drive = self.drive(weight, xs)
         _prepare(self.layer)
         self.layer.reset_state(drive.shape[1])
-        # A search runs the layer about twenty times, so the fast path is worth its own compilation.
+        # Use the faster function for whole sequences. A search runs the layer about twenty times, so this saves more
+        # time than its compilation takes.
         if runs_whole_sequence(self.layer, call="fluct_init") and self.layer.gains_from_sequence():
             return self._by_neuron(self.layer.update_sequence(drive))
         return self._by_neuron(brainstate.transform.for_loop(self.layer.update, drive))
 
     def moved(self, drive: Any, sd: jax.Array) -> jax.Array:
-        """Return ``sd`` ``[n_neurons]``, with zeros where the drive ``[T, B, *in]`` is constant."""
+        """Return ``sd`` ``[n_neurons]`` unchanged. A subclass sets it to zero where ``drive`` is constant."""
         return sd
 
     def total(self, counts: np.ndarray) -> np.ndarray:
@@ -216,18 +226,18 @@ class Circuit:
         return of_neurons
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
-        """Return the value of its unit for each column."""
+        """Return for each weight column the value of its unit."""
         return np.repeat(of_units, self.n_synapses)
 
     def any_of_unit(self, of_columns: np.ndarray) -> np.ndarray:
-        """Return for each unit whether any of its columns is True."""
+        """Return for each unit whether the value of any of its columns is True."""
         return of_columns.reshape(-1, self.n_synapses).any(axis=1)
 
     @contextlib.contextmanager
     def smooth(self) -> Iterator[None]:
-        """Switch off noise, sign annealing and weight rounding while the block runs.
+        """Context manager that switches off noise, sign annealing and weight rounding.
 
-        A search needs the same layer in each run, and rounding would hide the effect of small weights.
+        A search must get the same result from equal weights, and rounding would hide the effect of small weights.
         """
         with contextlib.ExitStack() as stack:
             for module in (self.synapse, self.layer):
@@ -253,9 +263,9 @@ class Circuit:
 class WiredCircuit(Circuit):
     """A pair with other operations between synapse and layer, or with weights shared by several neurons.
 
-    Its input is ``(given, sources)``: the input of the synapse, and all other values that the drive depends on, each
-    ``[T, B, ...]``. A unit is the set of neurons that the same weight columns reach: the positions of an output
-    channel, or one neuron.
+    Its input is ``(given, sources)``. ``given`` is the input of the synapse. ``sources`` are all other values that the
+    drive depends on. Each value has shape ``[T, B, ...]``. A unit is the set of neurons that the same weight columns
+    reach. In a convolution these are all positions of an output channel; in other cases, a single neuron.
     """
 
     def __init__(
@@ -267,7 +277,7 @@ class WiredCircuit(Circuit):
         self.gave, self.target = trace.calls[wiring.synapse].gave, trace.calls[wiring.layer].given
         self._slots = [source.same(self.gave) for source in self.link.sources]
         if len(self.gave.likes) != 1:
-            raise ValueError(f"{call}: the synapse of a pair gives several arrays (expected one).")
+            raise ValueError(f"{call}: the synapse of a pair returns {len(self.gave.likes)} arrays (expected one).")
         self._gain = np.ones(self.n_neurons)
         self._label(call)
 
@@ -285,10 +295,10 @@ class WiredCircuit(Circuit):
         return jax.vmap(self._linked)(gave, sources)
 
     def probe(self, weight: float) -> float:
-        """Return the drive of one spike at one input if all weights are equal to ``weight``."""
+        """Return the synapse's output for one spike at one input, if all weights equal ``weight``."""
         like = self.given.likes[0]
         spike = np.zeros((1, *like.shape[1:]))
-        # Place the spike in the middle, so that the whole kernel of a convolution covers it.
+        # Place the spike in the middle of the input, where no convolution kernel is cut off by the border.
         spike[(0, *(size // 2 for size in like.shape[1:]))] = 1
         given = self.given.holding([jnp.asarray(spike, like.dtype)])
         self._write(self._full(weight))
@@ -305,11 +315,12 @@ class WiredCircuit(Circuit):
         return np.repeat(self._gain, self.layer_synapses)
 
     def rates(self, given: jax.Array) -> np.ndarray:
-        """Return the mean output of the synapse per unit of weight in each row, ``[n_in]``.
+        """Return the mean output of the synapse per unit weight for each row of the weights, ``[n_in]``.
 
-        The inputs ``given`` are ``[T, B, ...]``. The result is the gradient of the mean output, which is exact for
-        every synapse that is linear in its weight, padding included. Divided by the drive of one spike per unit weight
-        it gives the mean input of each row.
+        ``given`` is the input of the synapse, ``[T, B, ...]``. The result is computed as the gradient of the mean
+        output with respect to the weights. This is exact for every synapse that is linear in its weights, also for
+        convolutions with padding. The result divided by the drive of one spike per unit weight is the mean input of
+        each row.
         """
         held = self.slot.value
 
@@ -343,7 +354,7 @@ class WiredCircuit(Circuit):
         ]
 
         def moved(column: jax.Array, size: float) -> jax.Array:
-            # The targets of a column lie along the last axis: brainstate and this package put channels last.
+            # Each weight column gives one channel on the last axis, because brainstate and brainhw put channels last.
             hot = jnp.zeros(like.shape, like.dtype).reshape(*like.shape[:-1], -1)
             hot = hot + size * (jnp.arange(like.shape[-1]) == column)
             drive = u.get_mantissa(self._linked(self.gave.holding([hot]), others))[0]
@@ -356,13 +367,14 @@ class WiredCircuit(Circuit):
         if like.shape[-1] != self.n_columns:
             raise ValueError(
                 f"{call}: the {type(self.synapse).__name__} has {self.n_columns} columns of weights and "
-                f"{like.shape[-1]} channels on the last axis of its output (expected as many). Put channels last."
+                f"{like.shape[-1]} channels on the last axis of its output (expected equal numbers). Put channels last."
             )
         reached = np.asarray(brainstate.transform.jit(all_columns)(0))
         touches = np.abs(reached) > 0
         self._gain = np.where(touches.any(axis=0), np.abs(reached).max(axis=0), 0.0)
-        # Max pooling and grouped channels connect columns and neurons in ways that shapes do not show. The weights of a
-        # connected component of the bipartite graph of columns and neurons can be scaled by one common factor.
+        # With max pooling or grouped channels, array shapes do not show which columns reach which neurons. So build the
+        # bipartite graph of columns and neurons. Each of its connected components is a unit, whose weights can be
+        # scaled by one common factor.
         column, neuron = np.nonzero(touches)
         nodes = self.n_columns + n
         graph = csr_array((np.ones(len(column)), (column, self.n_columns + neuron)), shape=(nodes, nodes))
@@ -375,8 +387,8 @@ class WiredCircuit(Circuit):
         if np.any(sizes != sizes[0]) or np.any(np.diff(self.of_column) < 0):
             raise ValueError(
                 f"{call}: an operation between the {type(self.synapse).__name__} and its layer mixes some weight "
-                "columns but not others, so their spreads cannot be found one by one. Leave the pair out of "
-                "net.layer_pairs."
+                "columns but not others, so the standard deviation of each column's weights cannot be computed "
+                "separately. Leave the pair out of net.layer_pairs."
             )
         self.n_units, self.n_synapses = len(units), int(sizes[0])
         counted = np.bincount(self.of_neuron[self.of_neuron >= 0], minlength=self.n_units)
@@ -384,9 +396,9 @@ class WiredCircuit(Circuit):
         self._fed = self._served
         if not self._served.any():
             raise ValueError(
-                f"{call}: the operations between the {type(self.synapse).__name__} and its layer give the same output "
-                "for all weights if all recordings are equal. A normalisation over the batch does that, such as "
-                "BatchNorm with fit=True. Call it inside brainstate.environ.context(fit=False)."
+                f"{call}: if all recordings are equal, the operations between the {type(self.synapse).__name__} and "
+                "its layer give the same output for all weights. A normalisation over the batch has this effect, for "
+                "example BatchNorm with fit=True. Run this call inside brainstate.environ.context(fit=False)."
             )
         self.positions = float(counted[self._served].mean())
         self._size = np.maximum(counted, 1)
@@ -398,8 +410,8 @@ class WiredCircuit(Circuit):
 
     def moved(self, drive: Any, sd: jax.Array) -> jax.Array:
         """Return ``sd`` ``[n_neurons]``, with zeros where the drive ``[T, B, *in]`` is constant."""
-        # A constant drive, such as a bias at the empty border of an image, only lets the membrane rise. Its standard
-        # deviation would measure the end of that rise, not a fluctuation.
+        # If the drive is constant, such as a bias at the empty border of an image, the membrane potential only rises to
+        # its steady state. The standard deviation would then measure the end of this rise, not a fluctuation.
         numbers = u.get_mantissa(drive)
         if self.valid is not None:
             shown = self.valid.reshape(*self.valid.shape, *(1,) * (numbers.ndim - 2))
@@ -408,20 +420,23 @@ class WiredCircuit(Circuit):
         return jnp.where(changes.reshape(self.n_neurons, -1).any(axis=1), sd, 0.0)
 
     def _filled(self, of_units: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Give unknown units the mean of the others: their weights have no effect but must be finite."""
+        """Replace the values of unknown units by the mean of the other units.
+
+        The weights of these units have no effect but must be finite.
+        """
         return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
 
     def leave_out(self, moves: np.ndarray) -> None:
-        """Exclude units without any input from the count of silent units. ``moves`` is ``[n_neurons]``.
+        """Exclude units without any input from the count of silent units, because no weights can make them fire.
 
-        No weight could wake them.
+        ``moves`` ``[n_neurons]`` is True for neurons whose membrane potential changes with the input.
         """
         ours = self.of_neuron >= 0
         self._fed = np.bincount(self.of_neuron[ours], moves[ours], self.n_units) > 0
         self.without_input = int(np.sum(self._served & ~self._fed))
 
     def total(self, counts: np.ndarray) -> np.ndarray:
-        """Return the spikes of each unit. A unit without neurons or input gets the mean of the others."""
+        """Return the number of spikes of each unit. Units without neurons or input get the mean of the other units."""
         ours = self.of_neuron >= 0
         return self._filled(np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._served & self._fed)
 
@@ -429,7 +444,7 @@ class WiredCircuit(Circuit):
         """Return the median over the neurons of each unit. NaN values are ignored."""
         ours = (self.of_neuron >= 0) & ~np.isnan(of_neurons)
         values, units = of_neurons[ours], self.of_neuron[ours]
-        # Sort by unit and value: the medians then follow by indexing, without a loop over units.
+        # Sort by unit and value. The medians can then be read by indexing, without a loop over units.
         ordered = values[np.lexsort((values, units))]
         size = np.bincount(units, minlength=self.n_units)
         if not len(ordered):
@@ -439,7 +454,7 @@ class WiredCircuit(Circuit):
         return self._filled(0.5 * (low + high), size > 0)
 
     def by_column(self, of_inputs: np.ndarray) -> np.ndarray:
-        """Average values per layer input over the neurons that each column reaches, ``[L, n_columns]``."""
+        """Average ``of_inputs`` ``[L, layer inputs]`` over the neurons that each column reaches: ``[L, n_columns]``."""
         per_neuron = of_inputs.reshape(len(of_inputs), self.n_neurons, -1).mean(axis=2)
         ours = np.zeros((self.n_neurons, self.n_units))
         reached = np.flatnonzero(self.of_neuron >= 0)
@@ -448,37 +463,40 @@ class WiredCircuit(Circuit):
         return (per_neuron @ ours)[:, self.of_column]
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
-        """Return the value of its unit for each column."""
+        """Return for each weight column the value of its unit."""
         return of_units[self.of_column]
 
 
 def _prepare(module: Any) -> None:
-    """Recompute what a module derives from its weights, such as the charges of a chip."""
+    """Recompute the values that a module derives from its weights, such as the charges of a chip."""
     if fulfils(module, Preparable, call="fluct_init"):
         module.prepare()
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Statistics of sub-threshold membranes over time and batch in mV, ``[n_neurons]``."""
+    """Statistics of sub-threshold membrane potentials over time and batch, ``[n_neurons]`` in mV."""
 
     mean: np.ndarray
     sd: np.ndarray
-    sd_FF: np.ndarray  # of the response to the feed-forward input
-    sd_RC: np.ndarray | None  # of the response to the layer's own spikes
-    sample: np.ndarray  # some membrane values, ``[samples, n_neurons]``
+    sd_FF: np.ndarray  # standard deviation of the response to the feed-forward input
+    sd_RC: np.ndarray | None  # standard deviation of the response to recurrent spikes; ``None`` without recurrence
+    sample: np.ndarray  # a sample of the membrane potentials, ``[samples, n_neurons]``
 
     def xi(self, theta: np.ndarray) -> np.ndarray:
-        """Return the distance to ``theta`` ``[n]`` in standard deviations; infinite for constant membranes."""
+        """Return the distance of the mean to the threshold ``theta`` ``[n]`` in standard deviations.
+
+        It is infinite for neurons with a constant membrane potential.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.sd > 0, (theta - self.mean) / self.sd, np.inf)
 
 
 class Meter:
-    """Run and measure one pair on one input ``[T, B, n_in]``. It compiles once for all weights.
+    """Run one pair on one input ``[T, B, n_in]`` and measure it. The functions are compiled once for all weights.
 
-    The first ``rise`` steps, in which the membranes rise from rest, are left out of the statistics, up to half of the
-    data.
+    The statistics leave out the first ``rise`` steps, in which the membrane potentials rise from rest, but at most half
+    of the data.
     """
 
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:
@@ -489,13 +507,13 @@ class Meter:
         self.n_runs = 0
         self._run = brainstate.transform.jit(circuit.run)
         self._alone = brainstate.transform.jit(self._alone_moments)
-        # Compiled on first use, because dense pairs predict this correlation and do not measure it.
+        # Compiled on first use, because for dense pairs this correlation is predicted, not measured.
         self._lag: Any = None
         self._joint = brainstate.transform.jit(self._joint_moments)
 
     @property
     def steps(self) -> int:
-        """Steps of all samples together."""
+        """Total number of steps of all samples."""
         return self.n_steps * self.n_samples if self.valid is None else int(self.valid.sum())
 
     def run(self, weight: jax.Array, recurrent: jax.Array | None) -> jax.Array:
@@ -505,12 +523,12 @@ class Meter:
         return spikes if self.valid is None else spikes * self.valid[..., None]
 
     def alone(self, weight: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation of the response to the feed-forward input, ``[n_neurons]`` in mV."""
+        """Return the mean and standard deviation of the response to feed-forward input, ``[n_neurons]`` in mV."""
         mean, sd, _ = self._alone(weight, self.xs)
         return np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
 
     def measure(self, weight: jax.Array, recurrent: jax.Array | None, spikes: jax.Array) -> Measured:
-        """Return the statistics of the membranes for the spikes that :meth:`run` returned."""
+        """Return the statistics of the membrane potentials for the spikes that :meth:`run` returned."""
         mean, sd_FF, sample = (np.asarray(a, dtype=float) for a in self._alone(weight, self.xs))
         if recurrent is None:
             return Measured(mean, sd_FF, sd_FF, None, sample)
@@ -519,18 +537,18 @@ class Meter:
         return Measured(mean, sd, sd_FF, sd_RC, sample)
 
     def lag_one(self, weight: jax.Array) -> tuple[np.ndarray, float]:
-        """Return the membranes' standard deviations, ``[n_neurons]`` in mV, and their lag-1 correlation."""
+        """Return the standard deviations of the membrane potentials, ``[n_neurons]`` in mV, and a lag-1 correlation."""
         if self._lag is None:
             self._lag = brainstate.transform.jit(self._lagged)
         sd, later = self._lag(weight, self.xs)
         return np.asarray(sd, dtype=float), float(later)
 
     def peak(self, weight: jax.Array) -> float:
-        """Return the highest membrane of any neuron in mV, for the feed-forward input."""
+        """Return the highest membrane potential of any neuron in mV, for the feed-forward input."""
         held = self.circuit.weight
         highest = brainstate.transform.jit(lambda weight, xs: self.circuit.driven(weight, xs)[1].max())
         peak = float(highest(weight, self.xs))
-        self.circuit.store(held, None)  # the run has left its trial weights in the network
+        self.circuit.store(held, None)  # the run above left its trial weights in the network
         return peak
 
     def _lagged(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
@@ -539,12 +557,13 @@ class Meter:
         off = trace[self.first :] - flat.mean(axis=0)
         if self.valid is not None:
             off = off * self.valid[self.first :, :, None]
-        # One number for all neurons suffices: it only sets how often a membrane crosses the threshold by chance.
+        # One correlation for all neurons suffices, because it only determines how often a membrane potential crosses
+        # the threshold by chance.
         later = jnp.mean(off[1:] * off[:-1]) / jnp.maximum(jnp.mean(off**2), 1e-30)
         return self.circuit.moved(drive, flat.std(axis=0)), later
 
     def spread_RC(self, weight: jax.Array, recurrent: jax.Array, spikes: jax.Array) -> np.ndarray:
-        """Return the standard deviation of the response to the layer's own spikes, ``[n_neurons]`` in mV."""
+        """Return the standard deviation of the response to recurrent spikes, ``[n_neurons]`` in mV."""
         return np.asarray(self._joint(weight, recurrent, self.xs, spikes)[2], dtype=float)
 
     def _alone_moments(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -553,7 +572,8 @@ class Meter:
         return mean, self.circuit.moved(drive, sd), sample
 
     def _joint_moments(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> tuple:
-        # Sub-threshold membranes are linear and both runs get the same spikes, so the difference is their response.
+        # Sub-threshold membrane potentials are linear in the input. So the difference between the potentials with and
+        # without recurrent spikes is the response to these spikes.
         self.circuit.store(weight, recurrent)
         drive, alone = self.circuit.driven(weight, xs)
         both = self.circuit.membrane(drive, spikes)
@@ -561,7 +581,7 @@ class Meter:
         return mean, sd, self._moments(both - alone)[1], sample
 
     def _moments(self, trace: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return mean and standard deviation of each neuron, and a sample of the values, of membranes ``[T, B, n]``."""
+        """Return the mean and standard deviation of each neuron and a sample, for potentials ``[T, B, n]``."""
         flat, sample = settled(trace, self.first, self.valid)
         return jnp.mean(flat, axis=0), jnp.std(flat, axis=0), sample
 
@@ -569,15 +589,15 @@ class Meter:
 def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
     """Return the first step of the statistics: ``rise`` steps are left out, up to half of a typical recording.
 
-    A membrane that still rises from rest would count its rise as fluctuation. Padded steps, False in ``valid``
-    ``[T, B]``, do not count towards the length, because they hold no membranes to measure.
+    Otherwise the rise of the membrane potential from rest would count as fluctuation. Padded steps, which are False in
+    ``valid`` ``[T, B]``, do not count towards the length of a recording, because they are not measured.
     """
     typical = n_steps if valid is None else int(np.median(valid.sum(axis=0)))
     return min(rise, typical // 2)
 
 
 def settled(trace: jax.Array, first: int, valid: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:
-    """Return the values of membranes ``[T, B, n]`` after their rise as ``[T * B, n]``, and a sample of them.
+    """Return membrane potentials ``[T, B, n]`` from step ``first`` on as ``[T * B, n]``, and a sample of them.
 
     If ``valid`` ``[T, B]`` is given, padded steps are left out.
     """

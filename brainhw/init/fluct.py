@@ -39,7 +39,7 @@ from brainhw.transform.reasons import reason_in_words
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 
 _FEEDBACK_ROUNDS = 6
-_SETTLED = 0.05  # a feedback loop has settled when the spreads change by less than this share from round to round
+_SETTLED = 0.05  # iteration stops when means and spreads of the weights change by less than this share per round
 
 
 def fluct_init(
@@ -60,33 +60,39 @@ def fluct_init(
 ) -> FluctReport | None:
     r"""Initialise a network in the fluctuation-driven regime, in place, before training.
 
-    The sub-threshold membrane of each neuron then fluctuates below threshold with
+    The sub-threshold membrane potential :math:`U` of each neuron then fluctuates below threshold with
 
     .. math:: \xi = (V_{th} - \mu_U)/\sigma_U, \quad \mu_U = n_F\, \mu_W\, \nu\, \bar\epsilon, \quad
               \sigma_U^2 = n_F (\mu_W^2 + \sigma_W^2)\, \nu\, \hat\epsilon
 
     (Rossbroich, Gygax & Zenke 2022, doi 10.48550/arXiv.2206.10226) where :math:`\bar\epsilon, \hat\epsilon` are the
-    integrals of the response to one spike and of its square, measured on the real layer. Layers are initialised in the
-    order of the network's own step, each on the input that the network gives it. First, the spread of the weights is
-    set to meet the target. Then neurons that stay silent on the data, more often than chance explains, get the smallest
-    mean weight that wakes them, plus 10 %, and the spread that is left. Measured membranes replace the predicted ones
-    where other operations lie between a synapse and its layer, or where a convolution shares weights between neurons.
+    integrals of the response to one spike and of its square, measured on the layer itself. Layers are initialised in
+    the order in which the network calls them, each on the input that the network gives it.
+
+    First, the spread (standard deviation) of the weights is set to meet the target. Some neurons may then stay silent
+    on the data. If there are more of them than chance explains, they get the smallest mean weight that makes them
+    fire, plus 10 %. Their spread is what the variance target then allows. The formula predicts the membrane potential.
+    If other operations lie between a synapse and its layer, or if a convolution shares weights between neurons, the
+    membrane potential is measured instead.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Its dense ``(synapse, layer)`` pairs are ``net.layer_pairs``, or are found in registration order.
-        Its frontend is ``net.frontend_stage``, or is found in the same way. A class that sets ``layer_pairs`` should
-        list it in ``graph_invisible_attrs``; otherwise the paths of its states change.
+        The network. Its dense ``(synapse, layer)`` pairs are read from ``net.layer_pairs`` if that is set. Otherwise
+        each synapse is paired with the layer registered after it. The frontend is read from ``net.frontend_stage`` or
+        found in the same way. A class that sets ``layer_pairs`` should list this name in ``graph_invisible_attrs``;
+        otherwise the paths of its states change.
     dataloader : iterable
-        Batches ``[B, T, ...]`` as the network takes them, such as ``[B, T, N]`` or images ``[B, T, H, W, C]``, or
-        tuples whose first element is such a batch; torch, numpy or jax arrays.
+        Batches ``[B, T, ...]`` of the network's input, such as ``[B, T, N]`` or images ``[B, T, H, W, C]``, or tuples
+        whose first element is such a batch. Each batch is a torch, numpy or jax array.
     xi_target : float, optional
-        Distance from the mean membrane to threshold, in standard deviations. Default 2; 1 to 3 is recommended.
+        Distance from the mean membrane potential to threshold, in standard deviations. Default 2; 1 to 3 is
+        recommended.
     alpha : float, optional
-        Share of the variance that the feed-forward weights carry; recurrent weights take the rest. Default 1.
+        Share of the membrane variance that comes from feed-forward input. The rest comes from recurrent input.
+        Default 1.
     n_batches : int, optional
-        Batches to use. Default 1.
+        Number of batches to use. Default 1.
     verbose : bool, optional
         Print a summary. Default True.
     families : {'H1', 'any'}, optional
@@ -94,59 +100,62 @@ def fluct_init(
         synapse and neuron: LIF, current-based, adaptive and fractional layers, ``Linear`` and ``Conv`` of brainstate,
         and modules of other packages with a ``weight_slot`` or ``subthreshold``.
     center : bool or 'auto', optional
-        Remove the direction of the mean input from the weights of each neuron, so that random draws do not shift its
-        mean membrane. ``'auto'`` (default) centres if there are enough active inputs.
+        Whether to make the weights of each neuron orthogonal to the vector of mean inputs. Random weights then do not
+        shift the mean membrane potential. ``'auto'`` (default) does this if there are enough active inputs.
     moments : {'exact', 'second'}, optional
-        Prediction of the variance. ``'exact'`` (default) uses the filtered input and corrects the result with measured
-        membranes. ``'second'`` uses only the second moment of the input, as in the paper. For the vendor's procedure
-        pass ``**nwave_preset()``.
+        How to predict the variance of the membrane potential. ``'exact'`` (default) uses the filtered input and
+        corrects the result with measured membrane potentials. ``'second'`` uses only the second moment of the input,
+        as in the paper. For the chip vendor's procedure pass ``**nwave_preset()``.
     in_range : bool or 'auto', optional
-        ``True`` keeps every weight within the range of the chip: the spread is at most a third of the distance from
-        the mean to the limit, and the mean is raised until the neurons fire. The target is then met only as far as the
-        range allows. ``False`` meets the target, and a warning counts the weights that are out of range. ``'auto'``
-        (default) keeps a layer in range if it then meets its target, or has up to 8 inputs and no silent neurons, or
-        misses its target either way; other layers are drawn as with ``False``. No effect without a chip.
+        ``True`` keeps every weight within the range of the chip. The spread is then at most a third of the distance
+        from the mean to the limit, and the mean is raised until the neurons fire. The target is met only as far as
+        the range allows. ``False`` meets the target, and a warning counts the weights that are out of range.
+        ``'auto'`` (default) decides for each layer. It keeps a layer in range if the layer then meets its target, if
+        it has up to 8 inputs and no silent neurons, or if it misses its target in both cases. Otherwise the layer is
+        drawn as with ``False``. The option has no effect without a chip.
     key : jax.Array or int, optional
         Source of the random numbers. Default 0; the same key gives the same weights.
     return_report : bool, optional
         Return a :class:`FluctReport`. Default False.
     lengths : array, optional
-        True number of steps of each recording in the batches used, ``[B]``; later steps are padding and are ignored.
-        Batches that are a :class:`brainhw.data.Split` carry their lengths. By default padding is detected: long
-        constant ends of recordings are left out, with a warning.
+        Number of steps of each recording in the batches used, without padding, ``[B]``. Later steps are ignored. For
+        batches of type :class:`brainhw.data.Split` the default is their own ``lengths``. For other batches padding is
+        detected by default: long constant ends of recordings are left out, with a warning.
 
     Returns
     -------
     None or FluctReport
-        ``None``, or with ``return_report`` the measured numbers of every layer.
+        ``None``, or the measured values of every layer if ``return_report`` is True.
 
     Raises
     ------
     ValueError
-        If chip families are mixed, there is no dense pair, an argument or the data are out of range, a layer gives no
-        spikes for the next one, the bias alone drives neurons to threshold, a module of a pair is not called exactly
-        once in a step, two synapses share a weight, a synapse's output does not reach its layer in the step, or the
-        step keeps values in plain attributes of modules. The weights are then unchanged.
+        If the network mixes chip families or has no dense pair; if an argument or the data are out of range; if a layer
+        gives no spikes to the next one; if the bias alone drives neurons to threshold; if a module of a pair is not
+        called exactly once per step; if two synapses share a weight; if a synapse's output does not reach its layer in
+        the same step; or if a module stores values of a step in plain attributes instead of states. The weights are
+        then unchanged.
     TypeError
         If ``net`` is not a module, ``dataloader`` is not an iterable of arrays, ``key`` is not a key, or
-        ``net.layer_pairs`` or ``net.frontend_stage`` do not hold pairs of modules.
+        ``net.layer_pairs`` or ``net.frontend_stage`` do not contain pairs of modules.
     RuntimeError
-        If no time step is set, if it is called inside ``jit``, or if the drive is zero or not smooth in weights near
-        zero.
+        If no time step is set, if ``fluct_init`` is called inside ``jit``, or if the layer's input, as a function of
+        the weights, is zero or not smooth near zero weight.
 
     Warns
     -----
     UserWarning
-        If ``xi_target`` is below 1 or above 3, weights are out of range, the variance budget is exhausted, neurons
-        stay silent or fire in most steps, the data are too short to judge, or spikes pass a layer only as volleys.
+        If ``xi_target`` is below 1 or above 3, if weights are out of range, if the mean weight uses up the variance of
+        the target, if neurons stay silent or fire in most steps, if the data are too short to tell silent neurons from
+        dead ones, or if only simultaneous spikes of many neurons can make a layer fire.
 
     Notes
     -----
-    Everything is measured on the nominal chip and without the neurons' noise. The sub-threshold membrane is the
-    response to the inputs alone: without spikes, reset, after-hyperpolarisation, and the chip's clamp at zero.
-    Recurrent weights have zero mean; their spread follows from the layer's own firing rate. Frozen weights do not
-    change: recurrent weights in a ``brainstate.nn.Const``, and synapse weights in a state that is not a
-    ``ParamState``. All other states are restored, also after an error.
+    Everything is measured on the nominal chip and without the neurons' noise. The sub-threshold membrane potential is
+    the response to the inputs alone, without spikes, reset, after-hyperpolarisation and the chip's clamp at zero.
+    Recurrent weights have zero mean. Their spread follows from the firing rate of the layer. Frozen weights do not
+    change. These are recurrent weights in a ``brainstate.nn.Const``, and synapse weights in a state that is not a
+    ``ParamState``. All states other than weights are restored, also after an error.
 
     Examples
     --------
@@ -159,7 +168,7 @@ def fluct_init(
     >>> bool((spikes.sum(axis=(0, 1)) > 0).all())
     True
 
-    A network without a chip, and its report:
+    Initialise a network without a chip and get a report:
 
     >>> net = brainstate.nn.Sequential(bh.nn.LIFSynapse(64, 100), bh.nn.LIFLayer(100, tau=20 * u.ms))
     >>> with brainstate.environ.context(dt=1.0 * u.ms):
@@ -186,7 +195,7 @@ def fluct_init(
     say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{names}]")
     outcomes: dict[int, InitOutcome] = {}
     with _undisturbed(net, keep_weights=True, call=call):
-        # `prepare_net` refuses weights that are not finite, but these weights are replaced below in any case.
+        # `prepare_net` raises an error for weights that are not finite, but these weights are replaced below anyway.
         for number in drawn:
             _make_finite(Circuit(*stages.pairs[number]))
         step = _own_step(net, stages, data, call)
@@ -199,7 +208,7 @@ def fluct_init(
             found = _settle(loop, step, stages, wired, dt, settings, random_key, call)
             for number, (solver, draw, report) in found.items():
                 if report.nu_in.to(u.Hz).mantissa * _seconds(dt) > 0.5 and report.nu_in == report.nu_var:
-                    say("  ν·dt > 0.5: inputs spike in more than half of all steps, so silence is rarer than a spike")
+                    say("  ν·dt > 0.5: inputs spike in more than half of all steps, so they are rarely silent")
                 say(report.line())
                 if (after := next(following, None)) is not None:
                     say(f"  → ν_{after + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
@@ -223,34 +232,35 @@ def fluct_report(
     families: Families = "any",
     lengths: Any = None,
 ) -> FluctReport:
-    r"""Measure how far below threshold the membranes of a network fluctuate on data. The network does not change.
+    r"""Measure how far below threshold the membrane potentials of a network fluctuate on data.
 
-    It works for any network, initialised or trained. The network runs once on the nominal chip, with its weight
-    rounding and without noise. Rates are those of :func:`brainhw.rollout`. Membranes are computed from the recorded
-    drives and spikes. See :func:`fluct_init` for the quantities.
+    The network does not change, and it may be untrained or trained. It runs once on the nominal chip, with weight
+    rounding and without noise. The firing rates equal those of :func:`brainhw.rollout`. The sub-threshold membrane
+    potentials are computed from the recorded inputs and spikes of each layer. See :func:`fluct_init` for the
+    definitions.
 
     Parameters
     ----------
     net, dataloader, n_batches
-        As for :func:`fluct_init`.
+        The same as for :func:`fluct_init`.
     families : {'any', 'H1'}, optional
-        As for :func:`fluct_init`; default ``'any'``.
+        The same as for :func:`fluct_init`, but the default is ``'any'``.
     lengths : array, optional
-        As for :func:`fluct_init`.
+        The same as for :func:`fluct_init`.
 
     Returns
     -------
     FluctReport
-        The numbers of every layer; ``init`` is ``None``.
+        The measured values of every layer. The attribute ``init`` of each layer is ``None``.
 
     Raises
     ------
     ValueError, RuntimeError
-        As for :func:`fluct_init`.
+        For the same reasons as in :func:`fluct_init`.
 
     Examples
     --------
-    With Kaiming weights the membranes of a chip stay far from threshold:
+    With Kaiming weights the membrane potentials on a chip stay far below threshold:
 
     >>> import brainhw as bh, brainstate, brainunit as u, numpy as np
     >>> net = brainstate.nn.Sequential(bh.nn.H1v2Synapse(64, 32), bh.nn.H1v2Layer(32, tau=20 * u.ms))
@@ -279,9 +289,10 @@ def fluct_report(
 def nwave_preset() -> dict[str, Any]:
     """Return the options that make :func:`fluct_init` follow the chip vendor's documented ``fluct_init``.
 
-    The weights are not centred, the variance comes from the second moment of the input, and the mean weight is searched
-    for. This search nearly always ends where the variance budget is exhausted: neurons are then driven by their mean,
-    and the spread is a tenth of it. The preset is kept for comparison; the defaults meet the target.
+    The weights are not centred, the variance is predicted from the second moment of the input, and a search finds the
+    mean weight. This search nearly always ends where the mean weight uses up the variance of the target. Then the mean
+    input drives the neurons, and the spread of the weights is a tenth of their mean. The preset is meant for
+    comparison. Only the defaults of :func:`fluct_init` meet the target.
 
     Returns
     -------
@@ -325,7 +336,7 @@ def _make_finite(circuit: Circuit) -> None:
 
 
 def _own_step(net: Any, stages: Stages, data: Data, call: str) -> OwnStep:
-    """Trace the network's step on the data. If the data do not fit, raise an error that names the first stage."""
+    """Trace the network's step on the data. If the data do not fit, raise an error that shows the expected shape."""
     first, x = (stages.frontend or stages.pairs[0])[0].in_size, data.x
     try:
         return OwnStep(net, x, data.valid, call=call)
@@ -341,8 +352,8 @@ def _own_step(net: Any, stages: Stages, data: Data, call: str) -> OwnStep:
 def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
     """Return groups of pairs in the order of initialisation.
 
-    Each group comes after the groups that it depends on. Pairs that depend on each other form one group. Otherwise the
-    order is that of the step.
+    Pairs that depend on each other form one group. Each group comes after the groups that it depends on. Apart from
+    this, the groups are in the order in which the step calls them.
     """
     waiting = sorted(drawn, key=lambda number: wired[number].layer)
     loops: list[list[int]] = []
@@ -370,7 +381,7 @@ def _settle(
     key: jax.Array,
     call: str,
 ) -> dict[int, tuple[PairInitializer, Draw, LayerReport]]:
-    """Draw a pair without feedback once; draw a feedback loop until its spreads settle."""
+    """Draw the weights of a group: once without feedback, and with feedback until mean and spread converge."""
     circuits = {number: _circuit(step, stages, wired, number) for number in loop}
     responses: dict[int, Response] = {}
     feeds_back = wired[loop[0]].feeds_back
@@ -388,7 +399,8 @@ def _settle(
                     number + 1, stages, circuit, responses[number], given, xs, settings, pair_key, call
                 )
             _pass_on(step, wired[number], circuit, found[number][1])
-        # The input of a loop depends on its own spikes, so draw again on the input that the new weights give.
+        # The input of a feedback loop depends on its output spikes, so draw again with the input that the new weights
+        # give.
         before = sizes
         sizes = np.concatenate([s for _, d, _ in found.values() for s in (d.sizes.mu_W, d.sizes.sigma_FF)])
         if turn and np.allclose(sizes, before, rtol=_SETTLED, atol=1e-6):
@@ -397,16 +409,16 @@ def _settle(
         change = float(np.max(np.abs(sizes - before)) / max(float(np.max(np.abs(before))), 1e-30))
         names = ", ".join(stages.paths[number] for number in loop)
         warn(
-            f"{call}: the feedback of {names} does not settle: the weights still change by {change:.0%} after "
+            f"{call}: the weights of the feedback loop {names} do not converge and still change by {change:.0%} after "
             f"{_FEEDBACK_ROUNDS} rounds. Weaken the feedback or use a larger xi_target."
         )
     return found
 
 
 def _circuit(step: OwnStep, stages: Stages, wired: list[Wiring], number: int) -> Circuit:
-    """Return a pair as a function of its weights: a plain ``Circuit`` if the layer's input is the synapse's output."""
+    """Return a ``Circuit`` if the layer's input is the synapse's output, otherwise a ``WiredCircuit``."""
     circuit = Circuit(*stages.pairs[number])
-    in_a_dict = circuit.slot.key is not None  # a weighted brainstate module, which may also have a bias
+    in_a_dict = circuit.slot.key is not None  # a brainstate module with weights, which may also have a bias
     if (
         wired[number].is_direct
         and not in_a_dict
@@ -427,7 +439,11 @@ def _inputs(step: OwnStep, wiring: Wiring, circuit: Circuit) -> tuple[np.ndarray
 
 
 def _pass_on(step: OwnStep, wiring: Wiring, circuit: Circuit, draw: Draw) -> None:
-    """Store the drawn spikes as input of the next pairs, unless the network rounds its weights or feeds back."""
+    """Store the spikes of the drawn weights as input of the next pairs.
+
+    If the network rounds its weights or has feedback, these spikes differ from those of the network. Then drop all
+    stored values instead.
+    """
     gave = step.trace.calls[wiring.layer].gave
     if circuit.is_rounded or wiring.feeds_back:
         step.forget()
@@ -449,7 +465,7 @@ def _initialise(
     driven = int(np.sum(response.offset >= circuit.threshold()))
     if driven:
         raise ValueError(
-            f"{call}: the bias, added at every step, alone takes {driven} neuron(s) of layer {index} to "
+            f"{call}: the bias alone, added at every step, drives {driven} neuron(s) of layer {index} to "
             f"{response.offset.max():.3g} mV (V_th is {circuit.threshold().min():.3g} mV), so no weights keep them "
             "below threshold. Lower the bias or raise V_th."
         )
@@ -458,7 +474,7 @@ def _initialise(
     if settings.in_range == "auto" and solver.settings.in_range and not _is_enough(solver, draw):
         beyond = dataclasses.replace(settings, in_range=False)
         other, farther = _solve(index, circuit, response, moments, given, xs, beyond, key, call)
-        # If the target is missed either way, weights in range are better: the chip can hold them.
+        # If the target is missed in both cases, prefer weights in range, because the chip can store them.
         if farther.dead < draw.dead or (not solver.has_few_inputs and other.meets_target(farther)):
             other.silent_in_range = draw.dead
             solver, draw = other, farther
@@ -492,7 +508,10 @@ def _initialise(
 
 
 def _is_enough(solver: PairInitializer, draw: Draw) -> bool:
-    """Return whether weights in range suffice: all neurons awake, and with more than a few inputs the target met."""
+    """Return whether weights in range suffice.
+
+    All neurons must fire. With more than a few inputs, the target must also be met.
+    """
     return solver.is_awake(draw) and (solver.has_few_inputs or solver.meets_target(draw))
 
 
@@ -518,18 +537,18 @@ def _solve(
         driven = int(np.sum(solver.theta <= 0))
         if driven:
             raise ValueError(
-                f"{call}: without its weights {driven} unit(s) of layer {index} are at "
-                f"{solver.response.offset.max():.3g} mV on average (V_th is {circuit.threshold().min():.3g} mV): "
-                "a bias, other synapses or skip connections drive them. Make those weaker or raise V_th."
+                f"{call}: with all weights at zero, {driven} unit(s) of layer {index} are already at "
+                f"{solver.response.offset.max():.3g} mV on average (V_th is {circuit.threshold().min():.3g} mV). "
+                "A bias, other synapses or skip connections drive them. Make those weaker or raise V_th."
             )
     else:
         kind = PairInitializer if circuit.valid is None else PaddedInitializer
         solver = kind(circuit, given, response, moments, settings, key)
     if not solver.can_fluctuate:
         raise ValueError(
-            f"{call}: the input of layer {index} never changes, or with center=True all of its channels move as one, "
-            "so no membrane can fluctuate about its mean. Give varied input, or pass moments='second', center=False to "
-            "start from the mean."
+            f"{call}: the input of layer {index} is constant, or center=True is set and all of its channels are "
+            "proportional to each other, so no membrane potential can fluctuate. Give varied input. To draw weights "
+            "from the mean input instead, pass moments='second', center=False."
         )
     return solver, solver.solve()
 
@@ -539,8 +558,8 @@ def _report(
 ) -> FluctReport:
     """Run the network once more and report on each pair."""
     calls = step.trace.calls
-    # Record everything in one new run. Values from the initialisation were computed without weight rounding, which is
-    # part of the network.
+    # Record everything in one new run. The values from the initialisation do not include weight rounding, but the
+    # network applies it.
     wanted = [value for w in wired for value in (calls[w.synapse].given, calls[w.layer].given, calls[w.layer].gave)]
     found = step.record(wanted)
     reports = []
@@ -571,7 +590,10 @@ def _seconds(dt: u.Quantity) -> float:
 
 @contextlib.contextmanager
 def _undisturbed(net: brainstate.nn.Module, *, keep_weights: bool, call: str) -> Iterator[None]:
-    """Use the nominal chip without noise in the block, then restore the states; ``keep_weights`` keeps new weights."""
+    """Use the nominal chip without noise in the block, then restore the states.
+
+    With ``keep_weights``, the weights that the block sets are kept.
+    """
     with states_restored(net, keep_weights=keep_weights), without_noise(net, call=call):
         if net_chip(net, call=call) is not None:
             nominal_chip(net)
@@ -585,14 +607,14 @@ def _check_active(given: np.ndarray, index: int, step: OwnStep, wired: list[Wiri
     for number, other in enumerate(wired):
         if step.trace.calls[other.layer].gave.ids == value.ids:
             raise ValueError(
-                f"{call}: layer {number + 1} gives no spike, so layer {index} has no input to start from. Use a "
-                "smaller xi_target, a longer tau, or more active inputs."
+                f"{call}: layer {number + 1} gives no spikes, so layer {index} has no input to draw its weights for. "
+                "Use a smaller xi_target, a longer tau, or more active inputs."
             )
     if stages.frontend is None and value.ids != step.trace.given.ids and np.any(np.asarray(step.xs)):
         raise ValueError(
-            f"{call}: the input of layer {index} is zero at every step, so it has no input to start "
-            "from. Check the modules before it, or use more active inputs."
+            f"{call}: the input of layer {index} is zero at every step, so its weights cannot be drawn. "
+            "Check the modules before it, or use more active inputs."
         )
-    source = "the frontend gives no spike on the data" if stages.frontend else "the data hold only zeros"
-    fix = "call brainhw.init.frontend_init first, or scale the input up" if stages.frontend else "scale the input up"
-    raise ValueError(f"{call}: {source}; {fix}, or check the loader.")
+    source = "the frontend gives no spikes on the data" if stages.frontend else "the data contain only zeros"
+    fix = "Call brainhw.init.frontend_init first, scale the input up" if stages.frontend else "Scale the input up"
+    raise ValueError(f"{call}: {source}. {fix}, or check the loader.")

@@ -1,4 +1,4 @@
-"""Initialise chip frontends from data: bring every channel to a target firing rate."""
+"""Initialise chip frontends so that every channel fires at a target rate on given data."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from brainhw.transform.prepare import states_restored
 
 __all__ = ["frontend_init"]
 
-_MOST_HALVINGS = 40  # weights need about 15 halvings, unless they are thousands of times below the limit
+_MOST_HALVINGS = 40  # about 15 halvings are enough, unless a weight is thousands of times below the limit
 _PRECISION = 1e-4  # relative; chip weights have about five bits, and a finer search would depend on float rounding
-_ROUNDS_RC = 6  # in an RC layer neurons drive each other, so each round moves the rates that were found before
+_ROUNDS_RC = 6  # in an RC layer neurons drive each other, so each round changes the rates of the round before
 _REOPENED = 1.5  # a later round searches up to this factor above and below the last weights
 _TOLERANCE = 0.1  # relative; a channel misses its target if it is off by more than this and by more than one spike
-_MOST_GAIN = 1024.0  # largest factor on the input that is tried
+_MOST_GAIN = 1024.0  # the largest factor on the input that is tried
 _GAIN_PRECISION = 1.01
 
 
@@ -39,59 +39,62 @@ def frontend_init(
 ) -> u.Quantity:
     r"""Set the weights of a chip frontend so that every channel fires at a target rate on data, in place.
 
-    The rate of channel :math:`i` is that of its neuron on the given data,
+    The rate of channel :math:`i` is the firing rate of its neuron on the given data,
 
     .. math:: \nu_i(w_i) = \frac{1}{B\,T\,\Delta t} \sum_{b,t} s_{bti}(w_i), \qquad
               w_i = \pm \operatorname{arg\,min}_{0 < |w| \le w_{max}} |\nu_i(w) - \nu_i^*|
 
-    with :math:`w_{max}` the weight limit of the chip. A larger weight gives more spikes, so all channels are bisected
-    at once on the real frontend and layer. Spike counts are whole numbers, so the target is met up to half a spike in
-    the data, or up to a jump of the count. If several weights come equally near, the smallest one tried is kept. The
-    sign is that of the channel's mean input. If the rate is too low even at the limit, the sign that gives more spikes
-    is used.
+    where :math:`w_{max}` is the weight limit of the chip. A larger weight gives more spikes, so the weights of all
+    channels are found by bisection at the same time, with runs of the frontend and its layer. Spike counts are
+    integers, so the target is met up to half a spike in the data, or up to a jump of the count. If several weights come
+    equally close to the target, the smallest one tried is used. The weight has the sign of the channel's mean input.
+    If the rate is too low even at the limit, the weight gets the sign that gives more spikes.
 
     Call it before training and before :func:`fluct_init`, which does not change the frontend.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Its ``(frontend, layer)`` is ``net.frontend_stage`` or is found in registration order.
+        The network. Its ``(frontend, layer)`` is read from ``net.frontend_stage`` if that is set. Otherwise the
+        frontend is paired with the layer registered after it.
     dataloader : iterable
-        Batches ``[B, T, channels]`` of the frontend's input, or tuples whose first element is such a batch; torch,
-        numpy or jax arrays.
+        Batches ``[B, T, channels]`` of the frontend's input, or tuples whose first element is such a batch. Each batch
+        is a torch, numpy or jax array.
     target_rate : Quantity, optional
-        Target rate, scalar or ``[channels]``. Default 50 Hz. It must be at most ``0.5 / dt``: a neuron that spikes in
-        more than half of all steps carries little information about its input, and its rate moves in coarse steps. It
-        must give at least one spike in the data.
+        Target rate, scalar or ``[channels]``. Default 50 Hz. It must be at most ``0.5 / dt``, because a neuron that
+        spikes in more than half of all steps carries little information about its input, and its rate changes in
+        coarse steps. It must be high enough for at least one spike in the data.
     n_batches : int, optional
-        Batches to use. Default 1. If the data hold few spikes, one spike is a large part of the rate; use more batches.
+        Number of batches to use. Default 1. If a channel has few spikes in the data, one spike is a large part of its
+        rate. Then use more batches.
     verbose : bool, optional
         Print a summary. Default True.
 
     Returns
     -------
     Quantity
-        Rate of each channel on the data with the final weights, ``[channels]`` in Hz.
+        Firing rate of each channel on the data with the final weights, ``[channels]`` in Hz.
 
     Raises
     ------
     TypeError, ValueError
-        If there is no frontend, or an argument or the data do not fit. The weights are then unchanged.
+        If the network has no frontend, or if an argument or the data are invalid. The weights are then unchanged.
     RuntimeError
         If no time step is set.
 
     Warns
     -----
     UserWarning
-        If channels have no input (their weights stay), if channels are too weak to reach the target at the weight
-        limit (the warning names the necessary factor on the input), or if other channels miss the target by more than
+        If channels have no input; their weights do not change. If channels do not reach the target even at the weight
+        limit; the warning says by which factor to scale the input. If other channels miss the target by more than
         10 % and more than one spike.
 
     Notes
     -----
-    The nominal chip is used. Neurons of an ``'RC'`` layer drive each other. For them the bisection is repeated around
-    the last weights until every channel is within the tolerance of the warning, and the best weights of all rounds are
-    kept. All states except the frontend weights are restored. The result is not random.
+    The nominal chip is used. Neurons of an ``'RC'`` layer drive each other. For such a layer the bisection is repeated
+    around the last weights until every channel is within 10 % or one spike of the target, at most six times. The best
+    weights of all rounds are used. All states except the frontend weights are restored. The result does not depend on
+    random numbers.
 
     Examples
     --------
@@ -114,7 +117,7 @@ def frontend_init(
     _check_data(frontend, layer, x, target, duration, call)
     say: Callable[[str], None] = _printing.say if verbose else lambda _: None
     say(f"[{call}] target={_span(target)}Hz dt={dt.to(u.ms).mantissa}ms [{frontend.chip.name}]")
-    # A filter may turn a warning into an error. Then the weights must be restored too.
+    # Python's warning filter may turn a warning into an error. The weights must be restored also in this case.
     with states_restored(net, keep_weights=True):
         search = _ChannelSearch(frontend, layer, x, target * duration)
         before = search.counts(search.left) / duration
@@ -129,14 +132,14 @@ def frontend_init(
 
 
 class _Found(NamedTuple):
-    """Weights ``[channels]`` and the spike count of each channel with them."""
+    """Weights ``[channels]``, and the spike count of each channel that they give."""
 
     weights: np.ndarray
     counts: np.ndarray
 
 
 class _ChannelSearch:
-    """Bisect the weights of all channels at once, with one compiled run of the frontend and its layer."""
+    """Find the weights of all channels by bisection at the same time, with one compiled run of frontend and layer."""
 
     def __init__(self, frontend: H1Frontend, layer: H1Layer, x: np.ndarray, wanted: np.ndarray) -> None:
         self.frontend, self.layer = frontend, layer
@@ -148,7 +151,8 @@ class _ChannelSearch:
         self.two_sided = np.any(x > 0, axis=(0, 1)) & np.any(x < 0, axis=(0, 1))
         self.xs = jnp.asarray(np.swapaxes(x, 0, 1))
         self._run = brainstate.transform.jit(self._spikes_per_step)
-        # The compiled run depends on the shapes of the states. Set them now; otherwise it would compile twice.
+        # Set the shapes of the states before the first run. If the first run changed them, the second would compile
+        # again.
         frontend.prepare()
         layer.prepare()
         layer.reset_state(x.shape[0])
@@ -189,17 +193,17 @@ class _ChannelSearch:
         return best
 
     def off(self, counts: np.ndarray) -> np.ndarray:
-        """Return which channels have input and are silent, or miss the target by more than 10 % and one spike."""
+        """Return a mask of the channels with input that are silent or miss the target by over 10 % and one spike."""
         return self.active & ((self._miss_in_tolerances(counts) > 1 + 1e-6) | (counts == 0))
 
     def at_limit(self, weights: np.ndarray) -> np.ndarray:
-        """Return which weights are at the limit of the chip, up to the precision of the search."""
+        """Return a mask of the weights that are at the limit of the chip, within the precision of the search."""
         return np.abs(weights) >= self.limit * (1 - 2 * _PRECISION)
 
     def gain_wanted(self, weights: np.ndarray, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the factor on the input that each weak channel needs, and its spike count with that factor.
 
-        The factor is infinite if none suffices; the count is then that of the largest factor tried.
+        If no factor suffices, the returned factor is infinite and the count is the one for the largest factor tried.
         """
         need = np.ceil(self.wanted - 0.5)
         low, high = np.ones_like(weights), np.where(weak, 2.0, 1.0)
@@ -230,7 +234,7 @@ class _ChannelSearch:
         return np.where(self.active, self._miss(counts) / np.maximum(_TOLERANCE * self.wanted, 1.0), 0.0)
 
     def _bisect(self, lower: np.ndarray, upper: np.ndarray, at_upper: np.ndarray | None) -> np.ndarray:
-        """Return the magnitudes between the bounds whose counts are nearest to the target counts."""
+        """Return the weight magnitudes between the bounds that give the counts closest to the target counts."""
         best = upper
         miss = np.full_like(upper, np.inf) if at_upper is None else self._miss(at_upper)
         moving = self.active & (miss >= 0.5)
@@ -248,7 +252,8 @@ class _ChannelSearch:
             enough = counts >= self.wanted
             lower = np.where(moving & ~enough, middle, lower)
             upper = np.where(moving & enough, middle, upper)
-            # No count can be nearer. Stop here, inside the plateau of equal counts and not at its edge.
+            # No count can be closer to the target. Stop here. Further steps would move the weight to the lower edge of
+            # the interval of weights that give this count.
             moving &= miss >= 0.5
         return best
 
@@ -261,7 +266,7 @@ def _checked_target(target_rate: Any, channels: int, dt: u.Quantity, call: str) 
     most = 0.5 / float(dt.to(u.second).mantissa)
     if target.max() > most * (1 + 1e-6):
         raise ValueError(
-            f"{call}: target_rate must be at most 0.5 / dt = {most:g} Hz, a spike in every second step; got "
+            f"{call}: target_rate must be at most 0.5 / dt = {most:g} Hz, one spike in two steps; got "
             f"{target.max():g} Hz. Use a lower target or a shorter dt."
         )
     return target
@@ -275,7 +280,7 @@ def _check_data(
             name = f"a weight of {type(module).__name__}"
             _arguments.check_finite_tree(state.value, call=call, name=name, fix="load or initialise it again")
     if not np.any(x):
-        raise ValueError(f"{call}: the data hold only zeros. Scale the input up or check the loader.")
+        raise ValueError(f"{call}: the data contain only zeros. Scale the input up or check the loader.")
     if target.min() * duration < 1 - 1e-6:
         raise ValueError(
             f"{call}: target_rate {target.min():g} Hz is less than one spike in the {duration:g} s of data. Use more "
@@ -284,10 +289,10 @@ def _check_data(
 
 
 def _findings(search: _ChannelSearch, found: _Found, target: np.ndarray, duration: float) -> Iterator[str]:
-    """Yield a warning for channels without input, for weak ones, and for others that miss the target."""
+    """Yield one warning each for channels without input, for weak channels, and for others that miss the target."""
     if not search.active.all():
         yield (
-            f"{_channels(~search.active)} with only zeros as input keep their weights. Check the filter "
+            f"{_channels(~search.active)} have only zeros as input and keep their weights. Check the filter "
             "bank, or use data in which every channel is active."
         )
     rates, off = found.counts / duration, search.off(found.counts)
@@ -305,22 +310,22 @@ def _findings(search: _ChannelSearch, found: _Found, target: np.ndarray, duratio
             )
         if never.any():
             yield (
-                f"{_reach(never, rates, target)} even at the weight limit {search.limit:g}, and an input "
-                f"{_MOST_GAIN:g} times as strong gives {_listed(strongest[never] / duration)} Hz, because it is active "
-                "in too few steps. Use a lower target or data in which it is active more often."
+                f"{_reach(never, rates, target)} even at the weight limit {search.limit:g}, and only "
+                f"{_listed(strongest[never] / duration)} Hz if the input is {_MOST_GAIN:g} times as strong, because "
+                "the input is nonzero in too few steps. Use a lower target or data with more active steps."
             )
     rest = off & ~weak
     if rest.any():
         why = (
-            "neurons of an 'RC' layer drive each other; use smaller recurrent weights or another target"
+            "the neurons of an 'RC' layer drive each other; use smaller recurrent weights or another target"
             if search.layer.topology == "RC"
-            else "with input this regular the rate jumps as the weight grows; use more varied data or another target"
+            else "the input is so regular that the rate jumps with the weight; use more varied data or another target"
         )
-        yield f"{_reach(rest, rates, target)}, the nearest found: {why}."
+        yield f"{_reach(rest, rates, target)}. No closer rate was found, because {why}."
 
 
 def _reach(mask: np.ndarray, rates: np.ndarray, target: np.ndarray) -> str:
-    return f"{_channels(mask)} end at {_listed(rates[mask])} Hz (target {_span(target[mask])} Hz)"
+    return f"{_channels(mask)} fire at {_listed(rates[mask])} Hz (target {_span(target[mask])} Hz)"
 
 
 def _channels(mask: np.ndarray) -> str:

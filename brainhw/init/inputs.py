@@ -1,4 +1,4 @@
-"""Summary line of the input, and warnings for rates that are too low and values that a chip cannot take."""
+"""Print a summary of the input, and warn of rates that are too low and of values that a chip cannot process."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
 
 
 def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -> None:
-    """Warn if a chip layer gets values other than spikes: negative, or above the largest number of events per step."""
+    """Warn if the input of a chip layer has negative values, or values above the largest number of events per step."""
     if circuit.chip is None or (given.min() >= 0 and given.max() <= MOST_EVENTS):
         return
     negative, most = float(np.mean(given < 0)), float(given.max())
     share = f" ({negative:.0%} negative)" if negative else ""
     warnings.warn(
-        f"{call}: layer {index} is driven by values from {given.min():.3g} to {most:.3g}{share}, but "
-        f"{circuit.chip.name} takes spikes, 0 or 1 in a step. Split values by sign with "
+        f"{call}: the input of layer {index} has values from {given.min():.3g} to {most:.3g}{share}, but "
+        f"{circuit.chip.name} expects spikes, 0 or 1 in each step. Split values by sign with "
         "brainhw.data.split_on_off, scale them to about 0 to 1, or encode them as spikes.",
         UserWarning,
         stacklevel=3,
@@ -50,24 +50,24 @@ def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -
 
 
 def warn_of_volleys(report: LayerReport, circuit: Circuit, call: str) -> None:
-    """Warn if the layer before fires too rarely for weights in range to bring a mean membrane to threshold."""
+    """Warn if the inputs fire too rarely for weights in range to raise a mean membrane potential to threshold."""
     charge = getattr(circuit.chip, "charge", None)
     if charge is None or not circuit.has_weight_limit or circuit.is_recurrent or report.out_of_range:
         return
     slope = float(charge.slope_at_zero.mantissa)
     if slope <= 0:
         return
-    # The response is measured with a small weight; near the weight limit the charge curve bends.
+    # The response was measured with a small weight. Correct for the nonlinear charge curve near the weight limit.
     most = float(charge(circuit.weight_limit).mantissa) / slope
     one_spike = report.eps_bar.to(u.mV * u.second).mantissa * most
     least = float(np.min(report.threshold.to(u.mV).mantissa / (circuit.n_in * circuit.layer_synapses * one_spike)))
     rate = float(report.nu_in.to(u.Hz).mantissa)
     if rate < least:
         warnings.warn(
-            f"{call}: layer {report.index}: the {circuit.n_in} neurons before it fire at {rate:.3g} Hz, and below "
-            f"{least:.3g} Hz no weights in range bring a mean membrane to threshold; spikes then pass only as volleys, "
-            "and the neurons of deeper layers become alike. Use stronger input, or keep rates up in training with "
-            "brainhw.train.firing_rate_bounds_loss.",
+            f"{call}: layer {report.index}: its {circuit.n_in} inputs fire at {rate:.3g} Hz, but weights in range need "
+            f"{least:.3g} Hz to raise the mean membrane potential to threshold. The layer then fires only after "
+            "simultaneous spikes of many inputs, and the neurons of deeper layers become alike. Use stronger input, "
+            "or keep rates high in training with brainhw.train.firing_rate_bounds_loss.",
             UserWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""Detect targets that are met only because the epsilon of a normalisation hides the size of the weights."""
+"""Detect layers that meet their target only because the weights are so small that a normalisation's epsilon matters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from brainhw.init.pair import Draw, PairInitializer
 
 __all__ = ["what_is_hidden"]
 
-_USUAL = 0.1  # typical weights without a normalisation, as a share of the weight limit or the threshold
-_TINY = 10.0  # check only weights that are more than this factor below typical ones
-_LEAST_SHARE = 0.5  # a path that answers typical weights with less than this share of a linear answer is normalised
+_USUAL = 0.1  # size of typical weights without a normalisation, as a share of the weight limit or the threshold
+_TINY = 10.0  # check only weights that are smaller than typical ones by more than this factor
+_LEAST_SHARE = 0.5  # if typical weights give less than this share of a linear response, the path is normalised
 
 
 def what_is_hidden(solver: PairInitializer, draw: Draw) -> str:
-    """Return a warning if the target is met only by weights below the epsilon of a normalisation; otherwise empty."""
+    """Return a warning if the target is met only with weights that a normalisation's epsilon dominates.
+
+    Otherwise return an empty string.
+    """
     circuit = solver.circuit
-    # A bent charge curve also answers large weights less, and other drives would mask the effect of the weights.
+    # A nonlinear charge curve also responds less to large weights, and other inputs would mask the effect of the
+    # weights. So check neither case.
     if not isinstance(circuit, WiredCircuit) or circuit.bends or np.any(solver.rest_variance):
         return ""
     drawn = float(np.std(draw.weight))
@@ -34,8 +38,8 @@ def what_is_hidden(solver: PairInitializer, draw: Draw) -> str:
     if ratio > _LEAST_SHARE * times:
         return ""
     return (
-        f"the target is met by weights of {drawn:.2g} alone: {times:.3g} times as large they move the membranes "
-        f"{ratio:.2g} times as much. An operation between synapse and layer, such as a normalisation whose epsilon "
-        "covers such small values, sets the size of the drive once the weights are trained. Scale its output, or "
-        "remove it."
+        f"only very small weights (standard deviation {drawn:.2g}) meet the target. Weights {times:.3g} times as large "
+        f"change the membrane potentials only {ratio:.2g} times as much. The cause is an operation between synapse and "
+        "layer, such as a normalisation whose epsilon is larger than these values. After training, this operation and "
+        "not the weights determines the size of the layer's input. Scale its output, or remove it."
     )

@@ -1,4 +1,4 @@
-"""Draw the weights of one (synapse, layer) pair: membranes fluctuate below threshold, and all neurons fire."""
+"""Draw weights of a (synapse, layer) pair with which membrane potentials fluctuate below threshold and neurons fire."""
 
 from __future__ import annotations
 
@@ -23,25 +23,27 @@ from brainhw.init.response import (
 
 __all__ = ["MISSED", "Draw", "FluctSettings", "MeasuredInitializer", "PairInitializer", "rise_of"]
 
-_LEVELS = 8  # mean membranes tried to meet the target within the weight range
-_FLOOR = 0.1  # smallest spread, as a share of the mean weight, once the variance budget is exhausted (vendor's rule)
-_MARGIN = 1.1  # factor on the smallest mean that wakes every neuron (vendor's rule)
+_LEVELS = 8  # number of mean membrane potentials tried to meet the target within the weight range
+_FLOOR = 0.1  # smallest spread, as a share of the mean weight, if the mean uses up the variance (vendor's rule)
+_MARGIN = 1.1  # factor on the smallest mean weight with which every neuron fires (vendor's rule)
 _RESOLUTION = 0.01  # relative resolution of the search for the mean
 _MIN_REC_RATE = 0.5  # Hz; at lower rates the recurrent weights would grow without bound
-_REC_ROUNDS = 4  # damped fixed-point iterations; 3 to 4 bring the recurrent share to 0.11-0.22 for alpha 0.85-0.9
+_REC_ROUNDS = 4  # damped fixed-point iterations; 3 to 4 give a recurrent share of 0.11-0.22 for alpha 0.85-0.9
 _REC_CHANGE = 4.0  # largest total factor by which measurements may correct the recurrent spread
 _CALIBRATION_ROUNDS = 5
 _CALIBRATION_STOP = 0.03
 _MEASURED_ROUNDS = 12
 _MEASURED_STOP = 0.01
-_LEAST_ANSWER = 1.2  # ratio of fluctuations if the spread doubles: 2 for a linear path, 1 behind a normalisation
-_MOST_GAIN = 1.3  # correction allowed beyond the weight range: one random draw deviates from the mean of many
-_ENOUGH_SPIKES = 4.0  # mean spikes per neuron from which spike counts may explain a silent neuron by chance
-MISSED = 0.1  # the target counts as missed at this relative distance
-_LEAST_KEPT = 0.01  # centring must leave this share of the variance
-_SPREADS_IN_RANGE = 3.0  # the weight range must hold this number of standard deviations
-_LEAST_ROOM = 0.01  # smallest spread, as a share of the mean, if only weights at the edge of the range wake a neuron
-_FEW_INPUTS = 8  # with so few inputs a silent neuron is dead, however short the data: its weights decide, not chance
+# Least growth of the fluctuations if the spread of the weights doubles. They double in a linear path, and stay equal
+# behind a normalisation.
+_LEAST_ANSWER = 1.2
+_MOST_GAIN = 1.3  # always allow this correction of the spread, because a single random draw deviates from the mean
+_ENOUGH_SPIKES = 4.0  # with at least this mean spike count, a silent neuron may be explained by Poisson statistics
+MISSED = 0.1  # the target is missed if the relative deviation exceeds this value
+_LEAST_KEPT = 0.01  # centring must leave at least this share of the variance
+_SPREADS_IN_RANGE = 3.0  # least distance of the mean weight from the limit, in standard deviations
+_LEAST_ROOM = 0.01  # smallest spread, as a share of the mean, if only weights near the limit make a neuron fire
+_FEW_INPUTS = 8  # with at most this many inputs, the weights and not chance decide whether a neuron is silent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +54,15 @@ class FluctSettings:
     alpha: float
     center: bool | str
     exact: bool  # True: variance from the filtered input, corrected by measurement. False: from the second moment
-    in_range: bool | str  # 'auto': keep weights in range where every neuron wakes with them
+    in_range: bool | str  # 'auto': keep weights in range if every neuron then fires
 
 
 @dataclasses.dataclass(frozen=True)
 class _Sizes:
-    """Mean and spread of the weights for one mean membrane: plain numbers, in mV where weights are voltages."""
+    """Mean and spread of the weights for one mean membrane potential.
+
+    The values are plain numbers. If weights are voltages, they are in mV.
+    """
 
     mu_W: np.ndarray
     sigma_FF: np.ndarray
@@ -67,10 +72,10 @@ class _Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """Weights drawn for one mean membrane, and the spikes that they give."""
+    """Weights drawn for one mean membrane potential, and the spikes that they give."""
 
-    level: float  # mean membrane of the lifted units, in thresholds
-    mu_U: np.ndarray  # target mean membrane, per unit in mV
+    level: float  # mean membrane potential of the lifted units, as a multiple of the threshold
+    mu_U: np.ndarray  # target of the mean membrane potential, per unit in mV
     sizes: _Sizes
     weight: jax.Array
     recurrent: jax.Array | None
@@ -79,15 +84,17 @@ class Draw:
 
     @property
     def dead(self) -> int:
-        """Number of units that never fired."""
+        """Number of units that never fire on the data."""
         return int(np.sum(self.counts == 0))
 
 
 class PairInitializer:
     """Find the weights of one pair.
 
-    Every trial mean uses the same random numbers, so the search sees a smooth function. Every trial is one call of one
-    compiled function. ``x`` is the input ``[B, T, N]``. The search writes to the circuit.
+    ``x`` is the input ``[B, T, N]``. The search tries several mean membrane potentials, called levels. To *lift* a
+    neuron means to raise its mean membrane potential with a mean weight. All trials use the same random numbers, so the
+    result is a smooth function of the level. Each trial calls one compiled function, and leaves its weights in the
+    network.
     """
 
     def __init__(
@@ -101,13 +108,13 @@ class PairInitializer:
     ) -> None:
         self.circuit, self.response, self.moments = circuit, response, moments
         self.settings = dataclasses.replace(settings, in_range=bool(settings.in_range) and circuit.has_weight_limit)
-        # Variance from other sources than the drawn weights: other synapses and skip connections.
+        # Membrane variance that does not come from the drawn weights, but from other synapses and skip connections.
         self.rest_variance: np.ndarray | float = 0.0
         self.theta = circuit.per_unit(circuit.threshold()) - response.offset
         self.direction = self._direction(moments.rates)
         self.basis = self._basis(x, self.direction)
         if settings.center == "auto" and self.basis.kept < _LEAST_KEPT:
-            # The inputs move as one, so centring would remove nearly all of their variance.
+            # The inputs are nearly proportional to each other, so centring would remove nearly all of their variance.
             self.direction = None
             self.basis = self._basis(x, None)
         key_ff, key_rc = jax.random.split(key)
@@ -118,29 +125,29 @@ class PairInitializer:
         self._start_search(n)
 
     def _start_search(self, n: int) -> None:
-        """Reset what the search changes. ``n`` is the number of units."""
-        # Correction of each neuron's spread for effects that the prediction leaves out: a bent charge curve, one random
-        # draw with few inputs, data that are not stationary.
+        """Reset the attributes that the search changes. ``n`` is the number of units."""
+        # Factor on the spread of each unit. It corrects for effects that the prediction leaves out: a nonlinear charge
+        # curve, a random draw with few inputs, and data that are not stationary.
         self.gain = np.ones(n)
         self.gain_rc = 1.0
         self.lifted = np.ones(n, dtype=bool)
-        self.base = 0.0  # mean membrane of neurons that are not lifted, in thresholds
-        self.silent_in_range = 0  # neurons that stayed silent with weights in range, if that was tried
+        self.base = 0.0  # mean membrane potential of neurons that are not lifted, as a multiple of the threshold
+        self.silent_in_range = 0  # neurons that were silent with weights in range, if such weights were tried
         self.nu_rec = 0.0
 
     @property
     def can_fluctuate(self) -> bool:
-        """Whether the input moves a membrane at all, also after centring."""
+        """Whether the input makes the membrane potentials fluctuate, also after centring."""
         return bool(np.all(self.basis.of_spread > 0)) and self.basis.kept >= _LEAST_KEPT
 
     def solve(self) -> Draw:
-        """Search for weights, leave them in the network, and return them with their spikes."""
+        """Search for weights, write them to the network, and return them with their spikes."""
         self._calibrate()
         self.base = self._level_in_range()
         best = self._settled(self.base)
         if not self.is_awake(best) and self.moments.mean_is_a_lever:
             if self.direction is not None:
-                # Lift only silent neurons. The vendor's rule lifts all neurons even for a single silent one.
+                # Lift only silent neurons. The vendor's rule lifts all neurons if any neuron is silent.
                 self.lifted = best.counts == 0
             best = self._search(best)
             if self.settings.in_range and best.dead:
@@ -150,11 +157,11 @@ class PairInitializer:
 
     @property
     def has_few_inputs(self) -> bool:
-        """Whether the fan-in is small. The mean input then makes neurons fire, not its fluctuations."""
+        """Whether the fan-in is so small that the mean input, and not its fluctuations, makes neurons fire."""
         return self.circuit.n_in <= _FEW_INPUTS
 
     def meets_target(self, draw: Draw) -> bool:
-        """Return whether a draw meets the target distance to threshold and the variance share of recurrent weights."""
+        """Return whether a draw meets the target ``xi`` and the variance share ``1 - alpha`` of recurrent input."""
         measured = self.meter.measure(draw.weight, draw.recurrent, draw.spikes)
         if abs(float(np.median(measured.xi(self.circuit.threshold()))) / self.settings.xi - 1) > MISSED:
             return False
@@ -164,7 +171,7 @@ class PairInitializer:
         return 0.5 * share <= float(np.mean(measured.sd_RC**2) / np.mean(measured.sd**2)) <= 2 * share
 
     def what_limits(self, xi: float) -> str:
-        """Return why neurons at a median distance ``xi`` miss the target; empty if there is no special reason."""
+        """Return why neurons with the median ``xi`` miss the target, or an empty string if the reason is unknown."""
         return ""
 
     def _basis(self, x: np.ndarray, direction: np.ndarray | None) -> MembraneBasis:
@@ -172,14 +179,15 @@ class PairInitializer:
         return membrane_basis(x, self.response, self.moments, n_synapses, exact=exact, direction=direction)
 
     def is_awake(self, draw: Draw) -> bool:
-        """Return whether chance on short data explains the number of silent neurons.
+        """Return whether all neurons count as firing: silent neurons may be explained by chance on short data.
 
-        Without centring, or with few inputs, every silent neuron counts as dead.
+        Without centring, or with few inputs, chance is not considered, and no neuron may be silent.
         """
         if self.direction is None or self.has_few_inputs or draw.dead == 0:
             return draw.dead == 0
-        # The expected silent share is that of neurons at the target, or that of Poisson neurons at the measured rate if
-        # they fire. Real spike counts scatter more than Poisson counts, hence the factor 0.5 in the exponent.
+        # The expected share of silent neurons is computed for neurons at the target. If neurons fire enough, a second
+        # estimate is the share of Poisson neurons without a spike, and the larger one is used. Real spike counts vary
+        # more than Poisson counts, hence the factor 0.5 in the exponent.
         seconds = self.meter.steps * self.moments.dt * self.circuit.positions
         floor = 0.0 if self.circuit.clamped else None
         share = silent_fraction(
@@ -189,23 +197,24 @@ class PairInitializer:
         if per_neuron >= _ENOUGH_SPIKES:
             share = max(share, math.exp(-0.5 * per_neuron))
         n = len(draw.counts)
-        # The expected number plus two binomial standard deviations.
+        # Allow the expected number plus two binomial standard deviations.
         return draw.dead <= n * share + 2 * math.sqrt(n * share * (1 - share))
 
     def _direction(self, rates: np.ndarray) -> np.ndarray | None:
         """Return the unit vector of mean rates for centring, or ``None`` if weights are not centred."""
-        # The paper's variance is that of one neuron over time. Drawn columns also differ in their mean, and that
-        # variance is 2 nu (tau_m + tau_s) times as large for a double exponential: 6 times at 100 Hz. It is the cause
-        # of dead neurons, and centring removes it.
+        # The paper's formula gives the variance of one neuron over time. But neurons also differ in their mean, because
+        # each has its own random weights. For a double-exponential response, the variance of the means over neurons is
+        # 2 nu (tau_m + tau_s) times as large, which is 6 times at 100 Hz. It makes the neurons with a low mean silent.
+        # Centring removes it.
         norm = float(np.linalg.norm(rates))
         if self.settings.center is False or len(rates) < 2 or norm == 0:
             return None
-        # With few effective inputs, hardly anything of a weight column is left after its mean response is removed.
+        # With few effective inputs, centring would remove nearly all of a weight column.
         few = len(rates) < 8 or participation(rates) < 4
         return None if self.settings.center == "auto" and few else rates / norm
 
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
-        """Return the mean membranes at a level, and the mean and spread of the weights for them."""
+        """Return the mean membrane potentials at a level, and the mean and spread of the weights that give them."""
         # Rossbroich et al. (2022), solved for the weights. The measured basis replaces n nu eps_bar and
         # n nu eps_hat:  mu_W = mu_U / (n nu eps_bar),
         #                sigma_W^2 = alpha ((V_th - mu_U) / xi)^2 / (n nu eps_hat) - mu_W^2.
@@ -220,25 +229,28 @@ class PairInitializer:
         left = left / (n_synapses * self.basis.of_spread)
         floor = (_FLOOR * mu_W) ** 2
         if np.any(self.rest_variance):
-            # Other sources use up the variance budget of a unit: it keeps a tenth of the spread it would have alone.
+            # Other inputs may already exceed the variance of the target. The unit then keeps a tenth of the spread that
+            # it would have without these inputs.
             floor = np.maximum(
                 floor, _FLOOR**2 * self.circuit.per_column(alpha * budget) / (n_synapses * self.basis.of_spread)
             )
         sigma_FF = np.sqrt(np.maximum(left, floor))
         sigma_RC = None
         if self.z_rc is not None:
-            # The same equation for the share 1 - alpha, with the firing rate of the layer itself. With the input rate
-            # the recurrent weights would carry 0.001 to 0.13 of the variance instead of 0.10 to 0.15 (measured).
+            # The same equation for the share 1 - alpha, with the firing rate of the layer instead of its input rate.
+            # With the input rate, the measured recurrent share was 0.001 to 0.13 instead of the target of 0.10 to 0.15.
             rate = max(self.nu_rec, _MIN_REC_RATE)
             per_weight = self.circuit.n_neurons * rate * n_synapses * self.response.square_integral
             sigma_RC = self.gain_rc * np.sqrt(self.circuit.per_column((1 - alpha) * budget) / per_weight)
         exhausted = self.circuit.any_of_unit(left <= floor) & ((mu_U > 0) | (self.rest_variance > 0))
         if self.settings.in_range:
-            # Use as much spread as fits, because neurons that differ can learn. `_level_in_range` then sets the mean.
+            # Use as much spread as the range allows, because learning needs neurons that differ. `_level_in_range` then
+            # sets the mean.
             limit = self.circuit.weight_limit
             wanted = self.circuit.per_column(math.sqrt(alpha) * self.theta / xi * self.gain)
             wanted = wanted / np.sqrt(n_synapses * self.basis.of_spread)
-            # Neurons whose mean was raised to wake them are mean-driven: their spread only makes them differ.
+            # Neurons whose mean was raised to make them fire are driven by their mean input. They only need a spread so
+            # that their weights differ.
             exhausted &= mu_U > self.base * self.theta
             driven = self.circuit.per_column(exhausted.astype(float)) > 0
             wanted = np.where(driven, np.minimum(wanted, _FLOOR * np.abs(mu_W)), wanted)
@@ -262,23 +274,23 @@ class PairInitializer:
         return Draw(level, mu_U, sizes, weight, recurrent, spikes, counts)
 
     def _kept(self, weight: np.ndarray) -> jax.Array:
-        # The theory assumes zero charge at zero weight. The neutral weight cancels an offset of the charge curve.
+        # The theory assumes zero charge at zero weight. Add the neutral weight to cancel an offset of the charge curve.
         return self._within(weight + self.circuit.neutral_weight)
 
     def _within(self, weight: np.ndarray) -> jax.Array:
         if self.settings.in_range:
             limit = self.circuit.weight_limit
-            # Reflect instead of clipping: clipped weights would all be equal.
+            # Reflect weights at the limit instead of clipping them, because clipped weights would all be equal.
             weight = np.clip(
                 np.where(np.abs(weight) > limit, np.sign(weight) * 2 * limit - weight, weight), -limit, limit
             )
         return jnp.asarray(weight, self.circuit.weight.dtype)
 
     def _settled(self, level: float) -> Draw:
-        """Draw at a level. For a recurrent layer, iterate until its own rate, which its weights affect, has settled.
+        """Draw weights at a level. For a recurrent layer, repeat this so that its firing rate can converge.
 
-        At first the rate sets the recurrent spread. With ``exact``, later rounds use the measured share of the variance
-        that the layer's own spikes contribute.
+        The recurrent weights affect the firing rate, and the spread of these weights is computed from the rate. With
+        ``exact``, later rounds correct the spread with the measured variance that recurrent spikes contribute.
         """
         if self.z_rc is None or self.settings.alpha == 1:
             return self._draw(level)
@@ -297,16 +309,17 @@ class PairInitializer:
                 budget = ((self.theta - draw.mu_U) / self.settings.xi) ** 2
                 want = (1 - self.settings.alpha) * float(np.mean(budget))
                 step = math.sqrt(want / max(float(have), 1e-6 * want))
-                # Apply half of the correction in logarithms: the rate reacts to it, and a full step oscillates.
+                # Apply the square root of the correction, because the rate reacts to it and a full step oscillates.
                 self.gain_rc = float(np.clip(self.gain_rc * math.sqrt(step), 1 / _REC_CHANGE, _REC_CHANGE))
             draw = self._draw(level)
         return draw
 
     def _calibrate(self) -> None:
-        """Scale the spread of each neuron until its real membrane has the target standard deviation."""
+        """Scale the spread of each neuron until its measured membrane potential has the target standard deviation."""
         if not self.settings.exact:
             return
-        # A saturating charge curve may never reach the target, and weights beyond the range gain little there.
+        # With a saturating charge curve the target may be out of reach. Limit the correction, because weights beyond
+        # the range increase the charge only a little.
         predicted = self._sizes(0.0)[1].sigma_FF.reshape(self.circuit.n_units, -1).max(axis=1)
         most = np.maximum(self.circuit.weight_limit / np.maximum(predicted, 1e-30), _MOST_GAIN)
         wanted = math.sqrt(self.settings.alpha) * self.theta / self.settings.xi
@@ -315,10 +328,10 @@ class PairInitializer:
             sigma = self._sizes(0.0)[1].sigma_FF
             mean, measured = self.meter.alone(self._kept(sigma * self.z_ff))
             off = mean - self.response.offset if bends else np.zeros_like(mean)
-            # The standard deviation is proportional to the spread, so one division is exact if the curve is straight.
+            # With a linear charge curve the standard deviation is proportional to the spread, so one step is exact.
             miss = wanted / np.maximum(measured, 1e-3 * wanted)
             if self.circuit.n_in == 1:
-                # With one weight per neuron, a factor for each neuron would make all weights equal in size.
+                # With one weight per neuron, a factor for each neuron would give all weights the same magnitude.
                 miss = np.full_like(miss, np.median(miss))
             if np.all(np.abs(miss - 1) < _CALIBRATION_STOP) and np.all(np.abs(off) < _CALIBRATION_STOP * self.theta):
                 return
@@ -326,7 +339,7 @@ class PairInitializer:
             self.gain = np.minimum(self.gain * miss, most)
 
     def _recentre(self, off: np.ndarray, sigma: np.ndarray) -> None:
-        """Remove the mean membranes that a bent charge curve causes even though the weights are centred."""
+        """Remove the mean membrane potentials that a nonlinear charge curve causes although the weights are centred."""
         if self.direction is None or not np.any(off):
             return
         norm = float(np.linalg.norm(self.moments.rates))
@@ -334,14 +347,14 @@ class PairInitializer:
         self.z_ff = self.z_ff - np.outer(self.direction, self.circuit.per_column(off) / response)
 
     def _level_in_range(self) -> float:
-        """Return the mean membrane, in thresholds, that meets the target if the range limits the spread too much.
+        """Return the smallest mean membrane potential, as a multiple of the threshold, that meets the target in range.
 
-        The target is a distance in standard deviations, so a higher mean can make up for a smaller spread. Returns the
-        smallest such mean, or the mean that comes nearest to the target.
+        The weight range may limit the spread too much. A higher mean can compensate for it, because the target is a
+        distance in standard deviations. If no mean meets the target, return the one that comes closest.
         """
         if not self.settings.in_range or not self.moments.mean_is_a_lever or self._xi(0.0) <= self.settings.xi:
             return 0.0
-        # A mean above threshold would drive the neurons; they would not fire by fluctuations.
+        # With a mean above threshold, the neurons would be driven by their mean and not by fluctuations.
         ceiling = min(self._highest_in_range(_FLOOR), 1.0)
         levels = np.linspace(0.0, ceiling, _LEVELS + 1)[1:]
         reached = [self._xi(level) for level in levels]
@@ -355,23 +368,24 @@ class PairInitializer:
         return high
 
     def _xi(self, level: float) -> float:
-        """Return the distance to threshold for the feed-forward weights of a level, the median over neurons."""
+        """Return the median ``xi`` over neurons for the feed-forward weights of a level."""
         sizes = self._sizes(level)[1]
         mean, sd = self.meter.alone(self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff))
-        share = math.sqrt(self.settings.alpha)  # the layer's own spikes contribute the rest of the variance
+        share = math.sqrt(self.settings.alpha)  # recurrent spikes contribute the rest of the variance
         return float(np.median((self.circuit.threshold() - mean) * share / np.maximum(sd, 1e-30)))
 
     def _highest_in_range(self, spread: float) -> float:
-        """Return the mean membrane, in thresholds, of the largest mean weight that fits the range with its spread.
+        """Return the mean membrane potential for the largest mean weight in range, as a multiple of the threshold.
 
-        ``spread`` is a share of the mean. Without any spread, all neurons would be equal.
+        ``spread`` is the standard deviation of the weights as a share of the mean. The range must have room for it,
+        because without any spread all neurons would be equal.
         """
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
         limit = self.circuit.weight_limit / (1 + _SPREADS_IN_RANGE * spread)
         return float(np.min(response / self.circuit.per_column(self.theta))) * limit
 
     def _at_the_edge(self, best: Draw) -> Draw:
-        """Move the weights of silent neurons towards the limit of the range, step by step, and keep them different."""
+        """Move the weights of silent neurons step by step towards the weight limit, but keep the weights different."""
         sign, share = np.sign(self.basis.mean_response), norm.cdf(self.z_ff)
         for room in (0.1, 0.01, 0.001):
             silent = self.circuit.per_column((best.counts == 0).astype(float)) > 0
@@ -390,9 +404,9 @@ class PairInitializer:
         return best
 
     def _search(self, silent: Draw) -> Draw:
-        """Return the best draw for the smallest mean membrane at which no neuron is dead, plus the margin."""
-        # A single input must be able to reach threshold, so the ceiling allows for that. A mean beyond the range of the
-        # hardware is useless, so with in_range the ceiling stays below it.
+        """Find the smallest mean membrane potential with which all neurons fire, and return a draw 10 % above it."""
+        # The ceiling must let a single input reach threshold. With in_range, the ceiling must also keep the mean weight
+        # in the range of the chip.
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
         reach = 2 * float(np.max(response / self.response.peak))
         ceiling = max(4.0, reach)
@@ -402,15 +416,16 @@ class PairInitializer:
         best, low, high = silent, self.base, min(max(0.05, 2 * self.base), ceiling)
         while True:
             draw = self._draw(high)
-            # If no level wakes all neurons, the draw with the fewest dead ones is returned.
+            # If no level makes all neurons fire, return the draw with the fewest silent neurons.
             best = min(best, draw, key=lambda d: d.dead)
             if self.is_awake(draw):
                 break
             if high >= ceiling:
                 return best
-            # Double first, because the level differs by two orders of magnitude between neuron families.
+            # Double the level first, because it differs by two orders of magnitude between neuron families.
             low, high = high, min(2 * high, ceiling)
-        # The number of silent neurons is not monotone in the mean, since the spread shrinks: keep the last awake draw.
+        # Then bisect. The number of silent neurons is not a monotone function of the mean, because the spread decreases
+        # as the mean grows. So keep the last draw in which all neurons fire.
         while high - low > _RESOLUTION * high:
             middle = 0.5 * (low + high)
             draw = self._draw(middle)
@@ -418,7 +433,7 @@ class PairInitializer:
                 best, high = draw, middle
             else:
                 low = middle
-        # The vendor's rule adds 10 %. If that silences a neuron again, the result of the search is better.
+        # Add 10 %, as in the vendor's rule. If a neuron becomes silent again, return the result of the search instead.
         draw = self._settled(min(_MARGIN * high, max(high, ceiling)))
         return draw if draw.dead <= best.dead else best
 
@@ -426,16 +441,17 @@ class PairInitializer:
 class MeasuredInitializer(PairInitializer):
     r"""Find the weights of a pair with operations between synapse and layer, or with weights that neurons share.
 
-    No formula predicts these membranes, so the search uses measured ones. With all weights at zero a membrane rests at
-    :math:`m_0` with variance :math:`v_0`, from a bias, other synapses and skip connections. One random draw measures
-    the response to a spread of the weights, and one set of equal weights the response to their mean. The spread of each
-    unit is then corrected until the real membrane of its median neuron satisfies
+    No formula predicts these membrane potentials, so the search measures them. With all weights at zero, a membrane
+    potential has the mean :math:`m_0` and the variance :math:`v_0` because of a bias, other synapses and skip
+    connections. A run with one random draw measures the response to the spread of the weights. A run with equal weights
+    measures the response to their mean. The spread of each unit is then corrected until the mean :math:`m` and the
+    standard deviation :math:`s` of its median neuron satisfy
 
     .. math:: V_{th} - m = \xi \, s
 
-    This also holds for bent charge curves, for max pooling, whose mean grows with the spread, and for padding, where
-    neurons at the border have fewer inputs. Neurons with a constant drive do not count. ``xs`` is the recorded input of
-    the circuit. The rates of ``moments`` are per row of the weights.
+    This method also works for nonlinear charge curves, for max pooling, where the mean grows with the spread, and for
+    padding, where neurons at the border have fewer inputs. Neurons with a constant drive are ignored. ``xs`` is the
+    recorded input of the circuit. ``moments.rates`` has one value for each row of the weights.
     """
 
     def __init__(
@@ -456,21 +472,22 @@ class MeasuredInitializer(PairInitializer):
         self.z_rc = _normal_like(key_rc, circuit.recurrent)
         self.meter = Meter(circuit, xs, rise_of(response))
         self.rest, rest_sd = self.meter.alone(self._kept(np.zeros(shape)))
-        # The probe must exceed rounding errors, yet be small enough for a charge curve to be straight. A larger one is
-        # used if another synapse moves the membranes so much that the response to the first probe is lost.
+        # The probe must exceed rounding errors, but be small enough for the charge curve to be linear. Use a larger
+        # probe if another synapse changes the membrane potentials so much that the response to the first one is lost.
         for share in (0.1, 1.0):
             probe = share * min(circuit.weight_limit, float(circuit.threshold().min()))
-            # Probe with the draw itself: with few inputs one draw differs much from the mean of many draws.
+            # Probe with the random numbers of the draw itself, because with few inputs other ones could differ much.
             probe_sd, later = self.meter.lag_one(self._kept(probe * self.z_ff))
             self.moves = probe_sd > 0
-            # Resting fluctuations and draw are uncorrelated over many draws, so their variances add.
+            # Over many draws, the response to the drawn weights is uncorrelated with the fluctuations at zero weights.
+            # So their variances add.
             own = self._typical(np.maximum(probe_sd**2 - rest_sd**2, 0.0))
             if np.all(own[self._typical(probe_sd) > 0] > 0):
                 break
         self.response = dataclasses.replace(response, offset=self._typical(self.rest))
         self.rest_variance = self._typical(rest_sd**2)
         self.theta = self._typical(circuit.threshold() - self.rest)
-        # Equal weights on all inputs measure the response to the mean that lifts silent neurons.
+        # Measure the response to the mean weight, which is used to lift silent neurons, with equal weights.
         of_flat, flat_sd = self.meter.alone(self._kept(np.full(shape, probe)))
         rise = self._typical(of_flat - self.rest)
         of_rise = self._typical(np.maximum(flat_sd**2 - rest_sd**2, 0.0))
@@ -484,10 +501,13 @@ class MeasuredInitializer(PairInitializer):
         self._start_search(circuit.n_units)
 
     def what_limits(self, xi: float) -> str:
-        """Name a bias or an operation between synapse and layer that prevents the target; empty if there is none."""
+        """Return whether a bias or an operation between synapse and layer prevents the target, as a text.
+
+        If neither does, return an empty string.
+        """
         spread, held = self._sizes(self.base)[1].sigma_FF * self.z_ff, self.circuit.weight
-        # Use tiny weights instead of zero weights, because neurons with a constant drive do not count. Do not clip to
-        # the range of the chip: clipped weights would look like a path that does not respond.
+        # Use tiny weights instead of zero weights, because neurons with a constant drive are ignored. Do not clip the
+        # weights to the range of the chip, because clipped weights would look like a path that does not respond.
         tried = [jnp.asarray(times * spread, held.dtype) for times in (1e-3, 1, 2)]
         (mean, sd), (_, once), (_, twice) = (self.meter.alone(weight) for weight in tried)
         self.circuit.store(held, None)
@@ -495,25 +515,26 @@ class MeasuredInitializer(PairInitializer):
         without = float(np.median(((theta - mean) / np.maximum(sd, 1e-30))[self.moves]))
         if max(xi, without) < self.settings.xi:
             return (
-                f"with hardly any weights the membranes are at xi={without:.2g} already, at {np.median(mean):.3g} mV "
-                f"where V_th is {np.median(theta):.3g} mV, by a bias, other synapses or skips. Make those weaker or "
-                "raise V_th."
+                f"even with weights near zero, xi is {without:.2g} and the mean membrane potential is "
+                f"{np.median(mean):.3g} mV (V_th is {np.median(theta):.3g} mV). The cause is a bias, other synapses or "
+                "skip connections. Make those weaker or raise V_th."
             )
         ratio = float(np.median(twice[self.moves] / np.maximum(once[self.moves], 1e-30)))
-        if self.circuit.bends or ratio > _LEAST_ANSWER:  # a bent charge curve alone also lowers the ratio
+        if self.circuit.bends or ratio > _LEAST_ANSWER:  # a nonlinear charge curve also lowers the ratio
             return ""
         return (
-            f"twice the spread of the weights makes the membranes fluctuate {ratio:.2g} times as much. An operation "
-            "between synapse and layer, such as a normalisation, sets their size. Scale its output, or remove it."
+            f"if the spread of the weights doubles, the membrane potentials fluctuate only {ratio:.2g} times as much. "
+            "An operation between synapse and layer, such as a normalisation, determines the size of the layer's "
+            "input. Scale its output, or remove it."
         )
 
     def _typical(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the median of each unit over those neurons that get input."""
+        """Return the median over the neurons of each unit, without neurons that get no input."""
         return self.circuit.per_unit(np.where(self.moves, of_neurons, np.nan))
 
     def _calibrate(self) -> None:
         """Scale the spread of each unit until its median neuron has the target distance to threshold."""
-        share = math.sqrt(self.settings.alpha)  # the layer's own spikes contribute the rest of the variance
+        share = math.sqrt(self.settings.alpha)  # recurrent spikes contribute the rest of the variance
         predicted = self._sizes(0.0)[1].sigma_FF
         most = np.maximum(self.circuit.weight_limit / max(float(predicted.max()), 1e-30), _MOST_GAIN)
         for _ in range(_MEASURED_ROUNDS):
@@ -521,10 +542,12 @@ class MeasuredInitializer(PairInitializer):
             mean, sd = self.meter.alone(self._kept(sigma * self.z_ff))
             rise = mean - self.rest
             if self.direction is None and self.moves.any():
-                # The mean of one unit depends on its random draw. Count only the mean of all, for example from pooling.
+                # The mean of one unit depends on its random draw. So use the mean over all neurons, which can be
+                # nonzero, for example after max pooling.
                 rise = np.full_like(rise, rise[self.moves].mean())
-            # The spread scales both terms, so one step reaches the target if nothing is nonlinear. The factor of a
-            # neuron is above 1 exactly if its xi is too large, so the median factor belongs to the median neuron.
+            # Mean and standard deviation are both proportional to the spread if the path is linear. So one step then
+            # reaches the target. The factor of a neuron exceeds 1 exactly if its xi is too large. So the median factor
+            # brings the median neuron to the target.
             theta = self.circuit.threshold() - self.rest
             used = rise + self.settings.xi / share * sd
             miss = self._typical(theta / np.maximum(used, 1e-3 * theta))
@@ -538,15 +561,15 @@ def _normal_like(key: jax.Array, weight: jax.Array | None) -> np.ndarray | None:
 
 
 def rise_of(response: Response) -> int:
-    """Return the number of steps in which the slowest membrane rises to within 1 % of its mean."""
+    """Return the number of steps in which the slowest membrane potential rises to within 1 % of its steady state."""
     total = np.cumsum(response.response, axis=0)
     return int(np.max(np.argmax(np.abs(total) >= 0.99 * np.abs(total[-1]), axis=0)))
 
 
 def _centred(z: Any, direction: np.ndarray | None) -> np.ndarray:
-    """Project the mean-rate direction out of every column of ``z`` and rescale the columns to unit spread."""
+    """Remove the component along ``direction`` from every column of ``z`` and rescale the columns to unit variance."""
     z = np.asarray(z, dtype=float)
     if direction is None:
         return z
-    # Projecting one of n directions out leaves 1 - 1/n of the variance.
+    # Removing one of n directions leaves 1 - 1/n of the variance.
     return (z - np.outer(direction, direction @ z)) / math.sqrt(1 - 1 / len(direction))

@@ -1,4 +1,4 @@
-"""Report of an initialisation: measured numbers of each layer, a table, and warnings."""
+"""Report of an initialisation: measured values of each layer, a table, and warnings."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ __all__ = [
 
 
 _XI_LEAST, _XI_MOST = 1.0, 3.0  # recommended range of xi_target
-_LUCK = 1.2  # safety factor: another draw or other data may give a larger largest weight
+_LUCK = 1.2  # safety factor, because the largest weight may be larger with another draw or other data
 _ROUNDS = 5
-_MOST_LOST = 0.4  # largest tolerated share of weights that round to zero
-_STEPS = 4  # weights with a spread of this number of grid steps lose a tenth of their number to rounding to zero
+_MOST_LOST = 0.4  # largest share of weights that may round to zero without a warning
+_STEPS = 4  # recommended spread of the weights in grid steps; a tenth of such weights round to zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +55,14 @@ class InitOutcome:
     xi_target, alpha : float
         The requested values.
     mu_W, sigma_FF, sigma_RC : float
-        Mean and spread of the distribution of the weights, and spread of the recurrent ones (``None`` without).
+        Mean and standard deviation (spread) of the distribution from which the weights are drawn, and standard
+        deviation for the recurrent weights. ``sigma_RC`` is ``None`` without recurrent weights.
     mu_U : Quantity
-        Target mean membrane, averaged over neurons, mV.
+        Target of the mean membrane potential, averaged over neurons, mV.
     exhausted : int
-        Neurons whose spread is held at the floor of a tenth of the mean weight.
+        Number of neurons whose mean weight uses up the variance of the target. Their spread is a tenth of the mean.
     evaluations : int
-        Number of runs of the layer.
+        Number of times that the layer was run.
     """
 
     xi_target: float
@@ -79,9 +80,10 @@ class InitOutcome:
 
 @dataclasses.dataclass(frozen=True)
 class LayerReport:
-    """Numbers of one layer on the data. Weights are plain numbers; if a family's weights are voltages, in mV.
+    """Measured values of one layer on the data.
 
-    Neurons of a layer with several axes are flattened, the last axis fastest.
+    Weights are plain numbers. If the weights of the layer are voltages, they are in mV. The neurons of a layer with
+    several axes are flattened in C order, with the last axis changing fastest.
 
     Attributes
     ----------
@@ -90,44 +92,45 @@ class LayerReport:
     name, family : str
         Path of the layer in the network, and its neuron type.
     nu_in, nu_var, nu_out : Quantity
-        Mean input rate, second moment of the input as a rate, mean output rate, Hz.
+        Mean input rate, second moment of the input as a rate, and mean output rate, all in Hz.
     eps_bar, eps_hat : Quantity
-        Integrals of the membrane response to one spike per unit of weight, and of its square, ``[n]`` in V s and
-        V^2 s, averaged over the synapses of a neuron.
+        Integral of the response of the membrane potential to one spike, per unit weight, and integral of the squared
+        response. ``[n]`` in V s and V^2 s, averaged over the synapses of a neuron.
     mean_weight, weight_spread, recurrent_spread : float
-        Mean and standard deviation of the weights, and standard deviation of the recurrent ones (``None`` without).
+        Mean and standard deviation of the weights, and standard deviation of the recurrent weights.
+        ``recurrent_spread`` is ``None`` without recurrent weights.
     threshold, mean_membrane, membrane_sd : Quantity
-        Threshold, and mean and standard deviation of the sub-threshold membrane over the data, ``[n]`` in mV.
+        Threshold, and mean and standard deviation of the sub-threshold membrane potential over the data, ``[n]`` in mV.
     xi : numpy.ndarray
-        Distance from the mean membrane to threshold in standard deviations, measured over time and batch, ``[n]``;
-        infinite for a neuron without input. The neurons of a convolution channel share their weights, and
-        ``fluct_init`` brings the median neuron of each channel to the target.
+        Distance from the mean membrane potential to threshold in standard deviations, measured over time and batch,
+        ``[n]``. It is infinite for a neuron without input. The neurons of a convolution channel share their weights, so
+        ``fluct_init`` sets them such that the median neuron of each channel meets the target.
     share_RC : float or None
-        Share of the membranes' variance that comes from the layer's own spikes.
+        Share of the membrane variance that comes from recurrent spikes; ``None`` without recurrent weights.
     rates : Quantity
-        Output rate of each neuron, ``[n]`` in Hz.
+        Firing rate of each neuron, ``[n]`` in Hz.
     dead, saturated : int
-        Neurons that never spike on the data; neurons that spike in more than half of all steps.
+        Number of neurons that never spike on the data, and number of neurons that spike in more than half of all steps.
     expected_dead : float
-        Neurons expected to stay silent by chance on data of this length, given the measured distances to threshold.
+        Number of neurons expected to be silent by chance on data of this length, given the measured ``xi``.
     out_of_range : int
-        Weights beyond the chip's limit (0 without a chip).
+        Number of weights beyond the limit of the chip; 0 without a chip.
     largest : float
         Largest absolute weight.
     weight_limit : float
-        Largest absolute weight of the chip; infinite without a chip.
+        Largest absolute weight that the chip allows; infinite without a chip.
     response : Quantity
-        Membrane after one spike per unit of weight, ``[L, n]`` in mV.
+        Membrane potential after one input spike, per unit weight, ``[L, n]`` in mV.
     dt : Quantity
         Time step, ms.
     steps : int
         Number of steps, summed over all samples.
     membrane_sample : Quantity
-        Some values of the sub-threshold membrane, ``[samples, n]`` in mV.
+        A sample of the sub-threshold membrane potentials, ``[samples, n]`` in mV.
     init : InitOutcome or None
-        Target of the initialisation; ``None`` for a network that was only measured.
+        Target and result of the initialisation; ``None`` for a network that was only measured.
     signed_input : bool
-        Whether the input has negative values, so that ``nu_in`` is a mean and not a rate.
+        Whether the input has negative values. ``nu_in`` is then a mean and not a rate.
     """
 
     index: int
@@ -165,25 +168,26 @@ class LayerReport:
 
     @property
     def xi_median(self) -> float:
-        """Median distance to threshold over the neurons that have input; infinite if none has."""
+        """Median of ``xi`` over the neurons that have input; infinite if no neuron has input."""
         return float(np.median(self._finite_xi))
 
     @property
     def xi_quartiles(self) -> tuple[float, float]:
-        """Quartiles of the distance to threshold over the neurons that have input."""
+        """Quartiles of ``xi`` over the neurons that have input."""
         low, high = np.quantile(self._finite_xi, [0.25, 0.75], method="nearest")
         return float(low), float(high)
 
     @property
     def _finite_xi(self) -> np.ndarray:
-        # Neurons at the empty border of an image get no input, and no weight can change that, so leave them out.
+        # Leave out neurons without input, such as those at the empty border of an image. Weights cannot change their
+        # membrane potential.
         moving = self.xi[np.isfinite(self.xi)]
         return moving if len(moving) else np.array([np.inf])
 
     @property
     def xi_words(self) -> str:
-        """Median and quartiles of the distance to threshold, such as ``2.00 (1.91 to 2.12)``."""
-        # A layer with hardly any input is thousands of standard deviations away; the exact number is meaningless.
+        """Median and quartiles of ``xi`` as a text, such as ``2.00 (1.91 to 2.12)``."""
+        # With hardly any input, the distance is thousands of standard deviations, and its exact value is meaningless.
         low, high = self.xi_quartiles
         shown = [f"{xi:.2f}" if xi < 1000 else "over 1000" for xi in (self.xi_median, low, high)]
         return f"{shown[0]} ({shown[1]} to {shown[2]})"
@@ -200,15 +204,15 @@ class LayerReport:
 
     @property
     def mean_input(self) -> float:
-        """Mean of the input per step and channel."""
+        """Mean input per step and channel."""
         return float(self.nu_in.to(u.Hz).mantissa * self.dt.to(u.second).mantissa)
 
     def line(self) -> str:
-        """Return the line that ``fluct_init(verbose=True)`` prints for the layer."""
+        """Return the line that ``fluct_init(verbose=True)`` prints for this layer."""
         assert self.init is not None
         unit = "" if np.isfinite(self.weight_limit) else "mV"
         recurrent = "" if self.init.sigma_RC is None else f" σ_RC={self.init.sigma_RC:.4f}{unit}"
-        # The chip vendor prints membranes in volt, so do the same for a chip.
+        # For a chip, print the membrane potential in volt, as the vendor's own function does.
         mean = self.init.mu_U.to(u.mV).mantissa
         mean_U = f"{mean:.3f}mV" if unit else f"{mean / 1000:.3f}"
         return (
@@ -219,14 +223,15 @@ class LayerReport:
 
 @dataclasses.dataclass(frozen=True)
 class FluctReport(Shown, Drawn):
-    """Report of a network on given data, layer by layer: targets of ``fluct_init`` and measured numbers.
+    """Measured values of each layer of a network on given data, and the targets of ``fluct_init``.
 
-    ``print`` shows it as a table; ``report.plot()`` plots it (:func:`brainhw.visualize.plot_fluct_report`).
+    ``print(report)`` shows a table. ``report.plot()`` draws a figure with
+    :func:`brainhw.visualize.plot_fluct_report`.
 
     Attributes
     ----------
     layers : tuple of LayerReport
-        One report per dense pair, in order.
+        One report for each dense (synapse, layer) pair, in the order of the pairs.
     """
 
     layers: tuple[LayerReport, ...]
@@ -258,10 +263,10 @@ _COLUMNS: dict[str, Any] = {
 
 
 def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple[Measured, float]:
-    """Return statistics of the membranes for recorded drives and spikes, and their lag-1 autocorrelation.
+    """Return statistics of the membrane potentials for recorded drives and spikes, and their lag-1 autocorrelation.
 
-    ``drive`` is ``[T, B, *layer.in_size]``, ``spikes`` is ``[T, B, *layer.out_size]``. The first ``rise`` steps are
-    left out, up to half of the data.
+    ``drive`` is ``[T, B, *layer.in_size]``, and ``spikes`` is ``[T, B, *layer.out_size]``. The first ``rise`` steps are
+    left out, but at most half of the data.
     """
     slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
     valid = circuit.valid
@@ -297,9 +302,9 @@ def report_layer(
     steps: int,
     init: InitOutcome | None,
 ) -> LayerReport:
-    """Return the report of one layer. All numbers are per neuron."""
+    """Return the report of one layer. Measured values are given for each neuron."""
     dt, n = moments.dt, circuit.n_neurons
-    # Statistics use the rounded weights; the out-of-range count uses the stored ones, since rounding clips them.
+    # Statistics use the rounded weights. The out-of-range count uses the stored weights, because rounding clips them.
     weight, recurrent = (None if w is None else np.asarray(w, dtype=float) for w in circuit.applied())
     assert weight is not None
     weights = [np.asarray(w, dtype=float) for w in (circuit.weight, circuit.recurrent) if w is not None]
@@ -348,7 +353,7 @@ def is_signed(moments: InputMoments) -> bool:
 
 
 def warn(message: str) -> None:
-    """Warn at the line that called the public function, which is two calls up."""
+    """Warn at the line that called the public function, two levels up the call stack."""
     warnings.warn(message, UserWarning, stacklevel=4)
 
 
@@ -356,21 +361,24 @@ def warn_of_settings(settings: FluctSettings, *, recurrent: bool, call: str) -> 
     """Warn if the target is outside of the recommended range, or if ``alpha`` does not fit the layers."""
     if settings.xi < _XI_LEAST:
         warn(
-            f"{call}: xi_target={settings.xi:g} is below 1: the mean membrane lies so close to threshold that rates "
-            "can become very high and training unstable. A value from 1 to 3 is recommended."
+            f"{call}: xi_target={settings.xi:g} is below 1. The mean membrane potential is then so close to threshold "
+            "that rates can become very high and training unstable. A value from 1 to 3 is recommended."
         )
     if settings.xi > _XI_MOST:
         warn(
-            f"{call}: xi_target={settings.xi:g} is above 3: membranes hardly ever reach threshold by fluctuating, so "
-            "neurons stay silent or are driven by their mean. A value from 1 to 3 is recommended."
+            f"{call}: xi_target={settings.xi:g} is above 3. Fluctuations then hardly ever reach threshold, so neurons "
+            "are silent or driven by their mean input. A value from 1 to 3 is recommended."
         )
     if recurrent and settings.alpha == 1:
         warn(
-            f"{call}: alpha=1 leaves nothing of the variance to the recurrent weights, which become zero. "
+            f"{call}: alpha=1 leaves no variance for recurrent input, so the recurrent weights become zero. "
             "Pass for example alpha=0.9."
         )
     if not recurrent and settings.alpha < 1:
-        warn(f"{call}: alpha={settings.alpha:g} but no layer is recurrent; the rest of the variance stays unused.")
+        warn(
+            f"{call}: alpha={settings.alpha:g}, but no layer is recurrent, so the variance is smaller than the target. "
+            "Use alpha=1."
+        )
 
 
 def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, call: str) -> None:
@@ -380,52 +388,52 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
     missed = solver.settings.exact and _is_missed(report) and not report.init.exhausted
     nearer = bool(draw.dead or report.init.exhausted)
     farther = bool(report.out_of_range or report.saturated or (missed and report.xi_median > report.init.xi_target))
-    # Neurons that are hard to wake need a smaller target, weights that are too large a larger one. If both occur, no
-    # target helps, and the warnings advise to change the input.
+    # A smaller target helps silent neurons, and a larger target helps against weights that are too large. If both
+    # occur, no target helps, and the warnings advise to change the input.
     target = not (nearer and farther)
     smaller = "a smaller xi_target or " if target else ""
     if report.init.exhausted:
         mean, spread = report.init.mu_W, report.init.sigma_FF
         warn(
-            f"{where}: {report.init.exhausted} neuron(s) need so large a mean weight that no variance is left; their "
-            f"spread is held at {abs(spread / mean) if mean else 0:.1g} of the mean and the init is mean-driven. "
-            f"Try {smaller}more inputs."
+            f"{where}: {report.init.exhausted} neuron(s) need such a large mean weight that it uses up the variance of "
+            f"the target. Their spread is set to {abs(spread / mean) if mean else 0:.1g} of the mean, and their mean "
+            f"input drives them. Try {smaller}more inputs."
         )
     if report.out_of_range:
         warn(f"{where}: {_out_of_range(report, solver, draw, target=target)}")
     if (step := solver.circuit.weight_step) and (lost := _lost(draw, step)) > _MOST_LOST:
         factor = float(np.sqrt(np.mean(np.square(np.asarray(draw.weight, float))))) / (_STEPS * step)
         warn(
-            f"{where}: {lost:.0%} of the weights are smaller than half a step of their grid ({step:.3g}) and round to "
-            f"zero, because the input is strong. Scale the input to about {factor:.2g} times its size, so that larger "
-            "weights are drawn."
+            f"{where}: the input is so strong that {lost:.0%} of the weights are smaller than half a grid step "
+            f"(step {step:.3g}) and round to zero. Multiply the input by about {factor:.2g}, so that larger weights "
+            "are drawn."
         )
-    # The positions of a channel share its weights, so weights can only help a channel that is silent everywhere.
+    # All positions of a channel share its weights. So weights can only be the cause if the whole channel is silent.
     if draw.dead:
         warn(f"{where}: {_dead(report, solver, draw, smaller)}")
     if missed:
         warn(
-            f"{where}: membranes fluctuate at xi={report.xi_median:.3g} where {report.init.xi_target:g} was asked for"
+            f"{where}: the target is missed, with xi={report.xi_median:.3g} instead of {report.init.xi_target:g}"
             f"{_why_missed(report, solver, target=target)}"
         )
     share = 1 - solver.settings.alpha
     if report.share_RC is not None and share and not 0.5 * share <= report.share_RC <= min(2 * share, 1.0):
         smaller_too = " or a smaller xi_target" if target else ""
         warn(
-            f"{where}: recurrent input makes {report.share_RC:.2g} of the variance where "
-            f"alpha={solver.settings.alpha:g} asks for {share:.2g}; the layer fires at "
-            f"{report.nu_out.to(u.Hz).mantissa:.2g} Hz. Use an alpha nearer to 1{smaller_too}."
+            f"{where}: recurrent input contributes {report.share_RC:.2g} of the variance instead of the {share:.2g} "
+            f"set by alpha={solver.settings.alpha:g}, at a firing rate of "
+            f"{report.nu_out.to(u.Hz).mantissa:.2g} Hz. Use an alpha closer to 1{smaller_too}."
         )
     if no_input := solver.circuit.without_input:
         warn(
-            f"{where}: {no_input} channel(s) get no input on the data, so no weight can wake them. Check the data or "
-            "the connections before them."
+            f"{where}: {no_input} channel(s) get no input on the data, so no weights can make them fire. Check the "
+            "data or the connections before them."
         )
     if hidden := what_is_hidden(solver, draw):
         warn(f"{where}: {hidden}")
     if report.saturated:
-        remedy = "try a larger xi_target or weaker input" if target else "more and weaker inputs would even them out"
-        warn(f"{where}: {report.saturated} neuron(s) spike in more than half of all steps; {remedy}.")
+        remedy = "Try a larger xi_target or weaker input" if target else "Try more and weaker inputs"
+        warn(f"{where}: {report.saturated} neuron(s) spike in more than half of all steps. {remedy}.")
 
 
 def _dead(report: LayerReport, solver: PairInitializer, draw: Draw, smaller: str) -> str:
@@ -435,15 +443,15 @@ def _dead(report: LayerReport, solver: PairInitializer, draw: Draw, smaller: str
     if np.isfinite(limit) and solver.moments.mean_is_a_lever and not solver.rest_variance:
         peak = solver.meter.peak(jnp.full_like(draw.weight, limit))
         if peak < theta:
-            # Even equal weights at the limit do not reach threshold, so the layer needs more input.
+            # Even with all weights at the limit, no neuron reaches threshold. So the layer needs more input.
             return (
-                f"{text}: with every weight at the limit of {limit:g} a membrane reaches {peak:.3g} mV at most where "
-                f"V_th is {theta:.3g} mV; about {theta / max(peak, 1e-30):.2g} times the inputs or their rate, or a "
-                "longer tau, would wake them."
+                f"{text}. Even with every weight at the limit of {limit:g}, the membrane potential reaches only "
+                f"{peak:.3g} mV (V_th is {theta:.3g} mV). Use about {theta / max(peak, 1e-30):.2g} times as many "
+                "inputs, a rate higher by this factor, or a longer tau."
             )
     lower = "" if draw.recurrent is None else "a lower alpha, "
     remedy = f"{smaller.removesuffix(' or ')}, {lower}more inputs, or more data".removeprefix(", ")
-    return f"{text}; try {remedy}.{_why_dead(report)}"
+    return f"{text}. Try {remedy}.{_why_dead(report)}"
 
 
 def _lost(draw: Draw, step: float) -> float:
@@ -460,31 +468,32 @@ def _why_dead(report: LayerReport) -> str:
         return ""
     seconds = float((report.dt * report.steps).to(u.second).mantissa)
     return (
-        f" At xi={report.xi_median:.2f} about {report.expected_dead:.2g} would be silent by chance on {seconds:.3g} s "
-        "of data, too little to tell silent from dead: raise n_batches."
+        f" With xi={report.xi_median:.2f}, about {report.expected_dead:.2g} neuron(s) are expected to be silent by "
+        f"chance on {seconds:.3g} s of data. Use more data (n_batches) to find those that never fire."
     )
 
 
 def _why_missed(report: LayerReport, solver: PairInitializer, *, target: bool) -> str:
-    """Return the reason for the missed target, and for a chip the amount of input that would reach it."""
+    """Return the reason for the missed target, and for a chip how much more input would reach the target."""
     assert report.init is not None
     if reason := solver.what_limits(report.xi_median):
         return f": {reason}"
     if solver.circuit.chip is None or report.xi_median < report.init.xi_target:
-        return ", with so few inputs, so little data or so much recurrence; more inputs or more data bring it nearer."
+        return ". The layer has too few inputs, too little data or strong recurrence. Use more inputs or more data."
     theta, mean, sd = (
         float(np.median(q.to(u.mV).mantissa)) for q in (report.threshold, report.mean_membrane, report.membrane_sd)
     )
-    reason = ": the charge curve or the weight range allows no more"
+    reason = ". The charge curve or the weight range prevents larger fluctuations"
     if sd <= 0:
-        return f"{reason}; use more or stronger inputs."
-    # The mean grows with the input, the standard deviation with its square root: theta - f mean = xi sqrt(f) sd.
+        return f"{reason}. Use more or stronger inputs."
+    # With f times the input, the mean grows by f and the standard deviation by sqrt(f). So solve
+    # theta - f mean = xi sqrt(f) sd for f.
     half = 0.5 * report.init.xi_target * sd
     root = theta / (half + math.sqrt(half**2 + max(mean, 0.0) * theta))
-    factor = f"about {root**2:.2g} times the inputs or their rate would reach it"
-    larger = ", or use a larger xi_target" if target else ""
-    beyond = ", or pass in_range=False, which draws weights beyond it" if solver.settings.in_range else ""
-    return f"{reason}; {factor}{larger}{beyond}."
+    factor = f"Use about {root**2:.2g} times as many inputs or a rate higher by this factor"
+    larger = ", use a larger xi_target" if target else ""
+    beyond = ", or pass in_range=False to draw weights out of range" if solver.settings.in_range else ""
+    return f"{reason}. {factor}{larger}{beyond}."
 
 
 def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw, *, target: bool) -> str:
@@ -495,37 +504,40 @@ def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw, *, t
     if np.abs(draw.weight).max() > limit:
         remedies.append(_remedy(report, solver, draw, target=target))
     if draw.recurrent is not None and np.abs(draw.recurrent).max() > limit:
-        # Recurrent weights carry the share 1 - alpha of the variance. A layer that hardly fires needs large ones.
+        # The recurrent weights give the share 1 - alpha of the variance. If the layer hardly fires, they must be large.
         share = (1 - solver.settings.alpha) * (limit / float(np.abs(draw.recurrent).max())) ** 2
-        remedies.append(f"alpha={math.ceil(1000 * (1 - share)) / 1000:g} would keep the recurrent ones in range")
+        remedies.append(f"alpha={math.ceil(1000 * (1 - share)) / 1000:g} would keep the recurrent weights in range")
     silent = solver.silent_in_range
-    cost = f", where {silent} of {report.n_neurons} neuron(s) stay silent" if silent else ""
+    cost = f", but then {silent} of {report.n_neurons} neuron(s) are silent" if silent else ""
     return (
-        f"{report.out_of_range} weight(s) lie outside [-{limit:g}, {limit:g}]{of_chip}, the largest at "
-        f"{report.largest:.3g}; {'; '.join(remedies)}; in_range=True draws none outside{cost}, and "
-        "brainhw.train.weight_magnitude_loss(net) in the loss brings them back during training."
+        f"{report.out_of_range} weight(s) are outside [-{limit:g}, {limit:g}]{of_chip}, the largest is "
+        f"{report.largest:.3g}; {'; '.join(remedies)}. in_range=True draws no weights out of range{cost}. Adding "
+        "brainhw.train.weight_magnitude_loss(net) to the loss brings the weights into range during training."
     )
 
 
 def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw, *, target: bool) -> str:
-    r"""Return the target, or the factor on the input, that brings the largest weight into range.
+    r"""Return the ``xi_target`` or the factor on the input that brings the largest weight into range, as a text.
 
-    For fixed random numbers :math:`z` a weight is its mean plus :math:`z\sigma`. :math:`\sigma` is inversely
-    proportional to ``xi`` and to the spread of the input.
+    For fixed random numbers :math:`z`, a weight is its mean plus :math:`z\sigma`. Here :math:`\sigma` is inversely
+    proportional to ``xi`` and to the standard deviation of the input.
     """
     mu_W = draw.sizes.mu_W
     room = report.weight_limit - np.abs(mu_W)
     if np.any(room <= 0):
-        return "the mean alone is too large for any xi_target, so more or stronger inputs are needed"
+        return "the mean weight alone is out of range for any xi_target, so more or stronger inputs are needed"
     excess = float(np.max(np.abs(np.asarray(draw.weight, float) - mu_W) / room))
     xi = math.ceil(10 * solver.settings.xi * excess) / 10
-    wider = f"xi_target={xi:g}" + (" (above 3, where neurons fall silent)" if xi > _XI_MOST else "") + ", "
-    inputs = f"about {_times_the_inputs(excess, draw.weight.size):.3g} times the inputs"
+    wider = f"xi_target={xi:g}" + (" (above 3, where neurons become silent)" if xi > _XI_MOST else "") + ", "
+    inputs = f"about {_times_the_inputs(excess, draw.weight.size):.3g} times as many inputs"
     return f"{wider if target else ''}{inputs}{_stronger(report, solver, excess)} would keep them in range"
 
 
 def _times_the_inputs(excess: float, n_weights: int) -> float:
-    """Return the necessary factor on the number of inputs. The largest of more random weights is itself larger."""
+    """Return the necessary factor on the number of inputs.
+
+    More inputs have more random weights, so the largest weight is farther from the mean. The factor includes this.
+    """
     times = excess**2
     for _ in range(_ROUNDS):
         grown = norm.isf(0.5 / (n_weights * times)) / norm.isf(0.5 / n_weights)
@@ -534,13 +546,13 @@ def _times_the_inputs(excess: float, n_weights: int) -> float:
 
 
 def _stronger(report: LayerReport, solver: PairInitializer, excess: float) -> str:
-    r"""Return the necessary factor on spike rates or analog values; empty if no rate suffices.
+    r"""Return the necessary factor on spike rates or analog values as a text; empty if no rate suffices.
 
     Spikes with probability :math:`p_i` per step, scaled by :math:`f`, have the variance
-    :math:`\sum_i f p_i (1 - f p_i)`, which decreases beyond :math:`f p_i = 1/2`.
+    :math:`\sum_i f p_i (1 - f p_i)`. Each term decreases for :math:`f p_i` above 1/2.
     """
     if not math.isclose(solver.moments.nu_var, solver.moments.nu_mean, rel_tol=1e-6):
-        return f" or values {math.ceil(100 * excess) / 100:g} times as large"
+        return f" or input values {math.ceil(100 * excess) / 100:g} times as large"
     p = solver.moments.rates
     first, second = float(np.sum(p)), float(np.sum(p**2)) if solver.settings.exact else 0.0
     wanted = (_LUCK * excess) ** 2 * (first - second)

@@ -1,4 +1,4 @@
-"""Checks of the fields of a report, which users may also build by hand or read from a file."""
+"""Checks of the fields of a report. Users may also create a report by hand or read it from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the (synapse, layer) pairs of a network and their place in its own step on the data."""
+"""Find the (synapse, layer) pairs of a network and how its step connects them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ __all__ = [
 Families = Literal["H1", "any"]
 FAMILIES: tuple[Families, ...] = get_args(Families)
 
-# These attributes only refer to modules that are registered under another name.
+# These attributes only refer to modules that are also registered under another name.
 _POINTERS = ("layer_pairs", "frontend_stage")
 
 
 class Stages(NamedTuple):
-    """Stages of a network: an optional frontend with its layer, the dense pairs in order, and the paths of layers."""
+    """Stages of a network: an optional frontend with its layer, the dense pairs in order, and their layers' paths."""
 
     frontend: tuple[Any, Any] | None
     pairs: list[tuple[Any, Any]]
@@ -49,8 +49,8 @@ class Stages(NamedTuple):
 def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: str) -> Stages:
     """Find the dense pairs and the frontend stage of ``net``.
 
-    ``net.layer_pairs`` and ``net.frontend_stage`` take precedence. Otherwise the registration order decides: a synapse
-    or a frontend is paired with the next registered layer.
+    They are read from ``net.layer_pairs`` and ``net.frontend_stage`` if those are set. Otherwise each synapse or
+    frontend is paired with the layer that is registered next.
     """
     registered = registered_modules(net, skip=_POINTERS)
     modules = [module for _, module in registered]
@@ -73,7 +73,7 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
     _warn_of_unpaired(modules, pairs, call)
     if pairs and (unknown := _unknown(_before_unpaired(registered, pairs, call), call)):
         warnings.warn(
-            f"{call}: {unknown}, so it keeps its weights. Add one, or set its weights yourself.",
+            f"{call}: {unknown}, so the weights do not change. Add a weight_slot, or set the weights yourself.",
             UserWarning,
             stacklevel=3,
         )
@@ -83,7 +83,7 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
             "a frontend but no dense (synapse, layer) pair after it" if frontend else "no dense (synapse, layer) pair"
         )
         raise ValueError(
-            f"{call}: the network has {what}{unknown and f' ({unknown})'}; register a synapse right before its layer, "
+            f"{call}: the network has {what}{unknown and f' ({unknown})'}. Register a synapse right before its layer, "
             "or set net.layer_pairs = [(synapse, layer), ...]."
         )
     every = [frontend, *pairs] if frontend else pairs
@@ -94,13 +94,13 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
 
 
 def discover_frontend(net: brainstate.nn.Module, *, call: str) -> tuple[Any, Any]:
-    """Return the frontend of ``net`` and the layer that it feeds. Dense pairs are not required."""
+    """Return the frontend of ``net`` and its layer. The network need not have dense pairs."""
     modules = [module for _, module in registered_modules(net, skip=_POINTERS)]
     net_chip(net, call=call)
     frontend = _given_frontend(net, modules, call) or _in_registration_order(modules, "H1", call)[0]
     if frontend is None:
         raise ValueError(
-            f"{call}: the network has no frontend; register an H1 frontend right before its H1 layer, or set "
+            f"{call}: the network has no frontend. Register an H1 frontend right before its H1 layer, or set "
             "net.frontend_stage = (frontend, layer)."
         )
     _check_sizes([frontend], call)
@@ -137,7 +137,7 @@ def _is_dense(module: Any, call: str) -> bool:
 
 
 def _is_frontend(module: Any, call: str) -> bool:
-    """Return whether a module is a one-to-one synapse."""
+    """Return whether a module is a one-to-one synapse, which has no output axis."""
     return _has_weight(module, call) and module.weight_slot().out_axis is None
 
 
@@ -148,7 +148,7 @@ def _in_registration_order(
     pairs: list[tuple[Any, Any]] = []
     waiting: Any = None
     for module in modules:
-        # A brainstate Linear has no family. In a chip network it is ordinary software, not a synapse of the chip.
+        # A brainstate Linear has no family. In a chip network it is not a synapse of the chip.
         if _is_frontend(module, call) or (_is_dense(module, call) and (families == "any" or _family(module))):
             waiting = module
         elif _is_neuron(module, call) and waiting is not None and _family(waiting) == _family(module):
@@ -165,14 +165,14 @@ def _check_sizes(pairs: list[tuple[Any, Any]], call: str) -> None:
         if _family(synapse) != _family(layer):
             raise ValueError(
                 f"{call}: the output of {type(synapse).__name__} cannot drive {type(layer).__name__}. Pair modules of "
-                "one family."
+                "the same family."
             )
-        # With several axes the network may pool or flatten in between, so the sizes need not agree.
+        # With several axes, the network may pool or flatten between synapse and layer, so the sizes may differ.
         plain = len(synapse.out_size) == len(layer.in_size) == 1 and _has_weight(synapse, call)
         if plain and synapse.out_size != layer.in_size:
             raise ValueError(
                 f"{call}: a synapse with {synapse.out_size[-1]} outputs is paired with a layer of "
-                f"{layer.out_size[-1]} neurons that takes {layer.in_size[-1]} inputs. Set net.layer_pairs to pair "
+                f"{layer.out_size[-1]} neurons that has {layer.in_size[-1]} inputs. Set net.layer_pairs to pair "
                 "modules of the same size."
             )
 
@@ -182,13 +182,13 @@ def _check_once(stages: list[tuple[Any, Any]], call: str) -> None:
     repeated = next((part for i, part in enumerate(parts) if any(part is other for other in parts[:i])), None)
     if repeated is not None:
         raise ValueError(
-            f"{call}: one {type(repeated).__name__} is part of two pairs, but its weights can be drawn for one input "
-            "only. Give each pair its own modules."
+            f"{call}: a {type(repeated).__name__} is part of two pairs, but weights can be drawn for only one input. "
+            "Use different modules for each pair."
         )
 
 
 def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
-    """Name the modules that have weights but no ``weight_slot``; an empty string if there are none."""
+    """Return a text that names the modules with weights but no ``weight_slot``; empty if there are none."""
     names = [
         f"{path} ({type(module).__name__})"
         for path, module in registered
@@ -196,11 +196,11 @@ def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
         and not _is_neuron(module, call)
         and any(isinstance(s, brainstate.ParamState) and _is_matrix(s) for s in vars(module).values())
     ]
-    return f"{', '.join(names)} gives no weight_slot, see brainhw.nn.protocols.HasWeight" if names else ""
+    return f"{', '.join(names)} has no weight_slot (see brainhw.nn.protocols.HasWeight)" if names else ""
 
 
 def _before_unpaired(registered: list[tuple[str, Any]], pairs: list[Any], call: str) -> list[tuple[str, Any]]:
-    """Return the modules registered right before a layer that belongs to no pair."""
+    """Return each module that is registered right before a layer without a pair."""
     paired = {id(layer) for _, layer in pairs}
     following = itertools.pairwise(registered)
     return [one for one, (_, after) in following if _is_neuron(after, call) and id(after) not in paired]
@@ -218,8 +218,8 @@ def _warn_of_unpaired(modules: list[Any], pairs: list[tuple[Any, Any]], call: st
     )
     if alone:
         warnings.warn(
-            f"{call}: {alone} synapse(s) belong to no pair and keep their weights. Register each right before its "
-            "layer or set net.layer_pairs to choose the layers that they feed.",
+            f"{call}: {alone} synapse(s) belong to no pair, so their weights do not change. Register each right before "
+            "its layer, or set net.layer_pairs.",
             UserWarning,
             stacklevel=4,
         )
@@ -229,57 +229,57 @@ def _checked(modules: list[Any], pair: Any, is_synapse: Any, wanted: str, name: 
     fits = isinstance(pair, (tuple, list)) and len(pair) == 2
     if not (fits and is_synapse(pair[0], call) and _is_neuron(pair[1], call)):
         got = ", ".join(type(part).__name__ for part in pair) if isinstance(pair, (tuple, list)) else pair
-        raise TypeError(f"{call}: {name} must hold {wanted}; got {_arguments.describe(got)}.")
+        raise TypeError(f"{call}: {name} must contain {wanted}; got {_arguments.describe(got)}.")
     if not all(_is_in(part, modules) for part in pair):
-        raise ValueError(f"{call}: {name} names a module that is not in the network. Use modules of the network.")
+        raise ValueError(f"{call}: {name} contains a module that is not in the network. Use modules of the network.")
     return pair[0], pair[1]
 
 
 class Wiring(NamedTuple):
     """Position of a pair in the traced step."""
 
-    synapse: int  # index of its call in the trace
-    layer: int  # index of its call in the trace
-    link: Link  # maps the synapse's output and ``sources`` to the layer's input
-    sources: tuple[Value, ...]  # the other values that the drive depends on: outputs of calls, input of the step
+    synapse: int  # index of the synapse's call in the trace
+    layer: int  # index of the layer's call in the trace
+    link: Link  # function from the synapse's output and ``sources`` to the layer's input
+    sources: tuple[Value, ...]  # other values that the layer's input depends on: outputs of calls, input of the step
     depends_on: set[int]  # calls whose states from earlier steps affect the input of the pair
 
     @property
     def feeds_back(self) -> bool:
-        """Whether the layer's output affects its own input in later steps."""
+        """Whether the layer's output affects its input in later steps."""
         return self.layer in self.depends_on
 
     @property
     def is_direct(self) -> bool:
-        """Whether the layer's input is the synapse's output, unchanged."""
+        """Whether the layer's input is the unchanged output of the synapse."""
         return self.link.identity and not self.sources
 
 
 class OwnStep:
-    """Traced step of a network on data ``[B, T, ...]``, with runs that record values of the step.
+    """Traced step of a network on data ``[B, T, ...]``, which can record intermediate values at every step.
 
-    Values that follow from known values, such as the spikes of a layer that was just initialised, are computed
-    directly. The whole network runs only for the remaining ones.
+    Values that depend only on known values, such as the spikes of a layer that was just initialised, are computed
+    directly. The whole network is run only for other values.
     """
 
     def __init__(self, net: Any, x: np.ndarray, valid: np.ndarray | None = None, *, call: str) -> None:
         self.net, self.call = net, call
-        self.valid = valid  # steps that are not padding, ``[T, B]``; ``None`` if all count
+        self.valid = valid  # False for padded steps, ``[T, B]``; ``None`` if all steps count
         self.xs = jnp.asarray(np.swapaxes(x, 0, 1))
         self.known: dict[tuple[int, ...], Any] = {}
-        # Trace with the real batch size: a step may depend on it, for example if it flattens.
+        # Trace with the batch size of the data, because the step may depend on it, for example if it flattens arrays.
         prepare_net(net, x.shape[0])
         try:
             self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
         except jax.errors.UnexpectedTracerError as error:
             raise ValueError(
-                f"{call}: a module is called inside a loop or a compiled function within the step, so its input "
-                "cannot be recorded. Call it directly in update."
+                f"{call}: the step calls a module inside a loop or a compiled function, so its input cannot be "
+                "recorded. Call the module directly in update."
             ) from error
         self.forget()
 
     def forget(self) -> None:
-        """Drop all known values except the data. Call it after weights have changed."""
+        """Drop all known values except the data. Call this method after the weights have changed."""
         self.known = {self.trace.given.ids: self.xs}
 
     def learn(self, value: Value, array: Any) -> None:
@@ -287,9 +287,9 @@ class OwnStep:
         self.known[value.ids] = array
 
     def values(self, wanted: list[Value]) -> list[Any]:
-        """Return values of the step on the data, each ``[T, B, ...]``."""
+        """Return the requested values of the step on the data, each ``[T, B, ...]``."""
         missing = [value for value in wanted if value.ids not in self.known]
-        # Running the whole network needs a compilation of the whole network; a link between known values does not.
+        # Compute from known values if possible, because a run of the whole network must be compiled first.
         still = [value for value in missing if not self._computed(value)]
         if still:
             for value, array in zip(still, self._run(still), strict=True):
@@ -297,7 +297,7 @@ class OwnStep:
         return [_in_unit(self.known[value.ids], value) for value in wanted]
 
     def record(self, wanted: list[Value]) -> list[Any]:
-        """Run the network and return values of its step, each ``[T, B, ...]``. Known values are not used."""
+        """Run the network and return the requested values, each ``[T, B, ...]``, without using known values."""
         return [_in_unit(array, value) for value, array in zip(wanted, self._run(wanted), strict=True)]
 
     def without_padding(self, values: Any) -> Any:
@@ -308,14 +308,14 @@ class OwnStep:
         return jax.tree.map(lambda a: a * valid.reshape(*valid.shape, *(1,) * (a.ndim - 2)).astype(a.dtype), values)
 
     def prepare(self) -> None:
-        """Reset the states and recompute what modules derive from their weights."""
+        """Reset the states and recompute the values that modules derive from their weights."""
         prepare_net(self.net, self.xs.shape[1])
 
     def _computed(self, value: Value) -> bool:
         """Compute a value from known values and weights. Return False if it depends on anything else."""
         of_step = [self.trace.given, *(value for call in self.trace.calls for value in (call.given, call.gave))]
         known = [other for other in of_step if other.ids in self.known]
-        # Weights may have changed since the value was recorded; a link reads the current ones.
+        # Weights may have changed since the value was recorded. A link uses the current weights.
         link = self.trace.link(value, known)
         if link is None or any(_is_in(state, self.trace.written) for state in link.states):
             return False
@@ -326,7 +326,7 @@ class OwnStep:
         return True
 
     def _run(self, wanted: list[Value]) -> list[Any]:
-        """Run the network on the data and return values of its step."""
+        """Run the network on the data and return the requested values of its step."""
         places = [self._place(value) for value in wanted]
         modules = list({id(call.module): call.module for call in self.trace.calls}.values())
 
@@ -344,12 +344,14 @@ class OwnStep:
             for side, other in enumerate((call.given, call.gave)):
                 if other.ids == value.ids:
                     return number, side
-        raise ValueError(f"{self.call}: a value of the step belongs to no module and cannot be recorded.")
+        raise ValueError(
+            f"{self.call}: a value of the step is neither input nor output of a module, so it cannot be recorded."
+        )
 
 
 @contextlib.contextmanager
 def without_noise(net: Any, *, call: str) -> Iterator[None]:
-    """Switch noise off while the block runs. Weight rounding of a chip stays on: it is part of the network."""
+    """Switch noise off in the block. Weight rounding of a chip stays on, because it is part of the network."""
     with contextlib.ExitStack() as stack:
         for _, module in registered_modules(net):
             if fulfils(module, Quietable, call=call) and not fulfils(module, Sampled, call=call):
@@ -358,7 +360,7 @@ def without_noise(net: Any, *, call: str) -> Iterator[None]:
 
 
 def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initialise: bool) -> list[Wiring]:
-    """Find every pair in the step. Raise an error with the name of the layer if a pair cannot be initialised."""
+    """Return the position of every pair in the step. Raise an error that names the layer if a pair is unsupported."""
     trace, call = step.trace, step.call
     if initialise:
         _check_shared(step.net, pairs, call)
@@ -369,20 +371,20 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
             calls = [number for number, made in enumerate(trace.calls) if made.module is module]
             if len(calls) != 1:
                 raise ValueError(
-                    f"{call}: the {type(module).__name__} of the pair of {name} is called {len(calls)} times in a step "
-                    "(expected once), so there is no single input to draw its weights for. Leave the pair out of "
+                    f"{call}: the {type(module).__name__} in the pair of {name} is called {len(calls)} times in a step "
+                    "(expected once), so weights cannot be drawn for a single input. Leave the pair out of "
                     "net.layer_pairs."
                 )
             made = trace.calls[calls[0]]
             if not made.takes_one:
                 raise ValueError(
-                    f"{call}: the {type(module).__name__} of the pair of {name} is called with several or with named "
+                    f"{call}: the {type(module).__name__} in the pair of {name} is called with several or with keyword "
                     "arguments (expected one positional argument). Call it as module(x)."
                 )
             if not made.owns_states:
                 raise ValueError(
-                    f"{call}: the states of the {type(module).__name__} of the pair of {name} are written by other "
-                    "code in the step, so its membrane does not follow from its input. Leave the pair out of "
+                    f"{call}: other code in the step writes the states of the {type(module).__name__} in the pair of "
+                    f"{name}, so its membrane potential does not depend on its input alone. Leave the pair out of "
                     "net.layer_pairs."
                 )
             numbers += calls
@@ -392,7 +394,8 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
 
 def _wiring(trace: StepTrace, synapse: int, layer: int, name: str, call: str) -> Wiring:
     gave, target = trace.calls[synapse].gave, trace.calls[layer].given
-    # Calls that process the synapse's output, such as pooling, are part of the link. All other calls are sources.
+    # Calls that process the synapse's output, such as pooling, are part of the link. The outputs of other calls are
+    # sources.
     others = [trace.given, *(made.gave for made in trace.calls[:synapse])]
     for made in trace.calls[synapse + 1 : layer]:
         behind = trace.link(made.given, [gave, *others])
@@ -402,15 +405,15 @@ def _wiring(trace: StepTrace, synapse: int, layer: int, name: str, call: str) ->
     link = trace.link(target, [gave, *others])
     if link is None or not any(source.same(gave) for source in link.sources):
         raise ValueError(
-            f"{call}: the output of the {type(trace.calls[synapse].module).__name__} paired with {name} does not reach "
-            "it in a step of the network. Set net.layer_pairs to the pairs that are connected."
+            f"{call}: the {type(trace.calls[synapse].module).__name__} paired with {name} is not connected to this "
+            "layer within a step of the network. Set net.layer_pairs to the pairs that are connected."
         )
     held = [state for state in link.states if _is_in(state, trace.written)]
     if held:
         raise ValueError(
             f"{call}: the step writes a state ({type(held[0]).__name__}) between the "
-            f"{type(trace.calls[synapse].module).__name__} and {name}, so the drive depends on earlier steps and not "
-            "only on the weights. Leave the pair out of net.layer_pairs."
+            f"{type(trace.calls[synapse].module).__name__} and {name}, so the layer's input also depends on earlier "
+            "steps. Leave the pair out of net.layer_pairs."
         )
     sources = tuple(source for source in link.sources if not source.same(gave))
     return Wiring(synapse, layer, link, sources, _depends_on(trace, [trace.calls[synapse].given, *sources]))
@@ -427,13 +430,14 @@ def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
     met: set[int] = set()
     waiting = list(values)
     while waiting:
-        # Trace back to the input of the step. Every written state on the way carries information from earlier steps.
+        # Trace the value back to the input of the step. Every state in between that the step writes carries information
+        # from earlier steps.
         link = trace.link(waiting.pop(), [trace.given])
         written = [] if link is None else [state for state in link.states if _is_in(state, trace.written)]
-        # A Dropout writes the random state at every draw, but that state carries nothing that the network computed.
+        # A Dropout writes the random state at every draw, but this state does not depend on values of the network.
         written = [state for state in written if not isinstance(state, brainstate.random.RandomState)]
         for state in written:
-            # The state belongs to no module, so any call may have written it: count all of them.
+            # If the state belongs to no called module, any call may have written it, so include all calls.
             numbers = [owners[id(state)]] if id(state) in owners else range(len(trace.calls))
             for number in numbers:
                 if number not in met:
@@ -443,14 +447,14 @@ def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
 
 
 def _check_shared(net: Any, pairs: list[tuple[Any, Any]], call: str) -> None:
-    # Compare parameters, not modules: two synapses may hold the same ParamState.
+    # Compare parameters, not modules, because two synapses may share one ParamState.
     drawn = {id(weight_slot_of(synapse).parameter): synapse for synapse, _ in pairs}  # type: ignore[union-attr]
     for path, module in registered_modules(net, skip=_POINTERS):
         slot = weight_slot_of(module, call=call)
         if slot is not None and drawn.get(id(slot.parameter), module) is not module:
             raise ValueError(
-                f"{call}: {path} shares its weight with another synapse, but a weight can be drawn for one input only. "
-                "Give each synapse its own weight, or leave the pair out of net.layer_pairs."
+                f"{call}: {path} shares its weight with another synapse, but a weight can be drawn for only one input. "
+                "Use a separate weight for each synapse, or leave the pair out of net.layer_pairs."
             )
 
 
@@ -459,7 +463,7 @@ def _is_in(one: Any, many: Any) -> bool:
 
 
 def _in_unit(array: Any, value: Value) -> Any:
-    """Return an array in the unit of ``value``. The same numbers may be stored with another unit."""
+    """Return ``array`` with the unit of ``value``. The numbers are not converted."""
     if len(value.units) != 1 or u.get_unit(array) == value.unit:
         return array
     return value.holding([u.get_mantissa(array)])

@@ -1,4 +1,4 @@
-"""Numerics on plain arrays, without state and without units."""
+"""Numerical functions of the neurons and synapses, on plain arrays without states and units."""
 
 from brainhw.kernel.exponentials import n_exponentials, weight_error
 from brainhw.kernel.fractional_weights import METHODS, FractionalMethod

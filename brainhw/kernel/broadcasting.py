@@ -1,4 +1,4 @@
-"""Broadcasting that also works if the user forbids implicit rank promotion in JAX."""
+"""Allow NumPy broadcasting in a function even if the user forbids implicit rank promotion in JAX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 def broadcasting(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function broadcast as NumPy does, even if ``jax_numpy_rank_promotion`` is ``'raise'`` or ``'warn'``.
 
-    Users set that flag to check their own code. In this package, arrays ``[N]`` meet arrays ``[..., N]`` on purpose.
+    Users set this option to check their own code. brainhw combines arrays ``[N]`` and ``[..., N]`` on purpose.
     """
 
     @functools.wraps(function)

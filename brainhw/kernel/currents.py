@@ -1,8 +1,8 @@
-"""Current-based neurons over a whole sequence, with a backward pass that keeps one array.
+"""Time loop of current-based neurons, with a backward pass that needs only one stored array.
 
-The backward pass stores the membranes before the reset. Spikes and membranes after the reset are recomputed from them.
-It stores the inputs of the synapses and of the after-hyperpolarisation only if their decay is learnt. The gradient of
-recurrent weights is one matrix product after the loop.
+The forward pass stores the membrane potentials before the reset. The backward pass recomputes spikes and membrane
+potentials after the reset from them. The inputs of the synapses and of the after-hyperpolarisation current are stored
+only if their decay is learnt. The gradient of recurrent weights is one matrix product after the loop over time.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ __all__ = ["CurrentParameters", "CurrentRules", "CurrentState", "CurrentTrace", 
 
 
 class CurrentRules(NamedTuple):
-    """Firing rules: the spike function of ``(V_pre, V_th)``, and whether the reset is detached from the gradient.
+    """The spike function ``spikes(V_pre, V_th)``, and whether the reset is detached from the gradient.
 
-    ``forward`` names a known spike function: ``'step'`` gives one spike where ``V_pre >= V_th``; ``'count'`` gives one
-    spike per threshold that the membrane holds, at most ``most``. It is ``None`` for any other function.
+    ``forward`` names the spike function if the compiled loop supports it. ``'step'`` gives one spike where
+    ``V_pre >= V_th``. ``'count'`` gives ``floor(V_pre / V_th)`` spikes, but at most ``most``. For any other function,
+    ``forward`` is ``None``.
     """
 
     spikes: Callable[[jax.Array, jax.Array], jax.Array]
@@ -43,11 +44,12 @@ class CurrentRules(NamedTuple):
 
 
 class CurrentParameters(NamedTuple):
-    """Parameters of the neurons, in mV where they are voltages.
+    """Parameters of the neurons. Voltages are in mV.
 
-    ``alpha``, ``V_th`` and ``bias`` are scalar or ``[*size]``; so are ``gamma`` and ``w_own``, for neurons with an
-    after-hyperpolarisation current. ``beta`` broadcasts to ``[*size, S]``. ``recurrent`` is ``[N, N * S]`` or ``None``.
-    ``read`` holds the states that ``spikes`` reads; :func:`run` fills it in.
+    ``alpha``, ``V_th`` and ``bias`` are scalars or have shape ``[*size]``. ``beta`` broadcasts to ``[*size, S]``.
+    ``recurrent`` has shape ``[N, N * S]`` or is ``None``. ``gamma`` and ``w_own`` are the decay and the weight of the
+    after-hyperpolarisation current, as scalars or with shape ``[*size]``; ``None`` for neurons without this current.
+    ``read`` contains the states that the function ``spikes`` reads; :func:`run` sets it.
     """
 
     alpha: jax.Array
@@ -61,7 +63,11 @@ class CurrentParameters(NamedTuple):
 
 
 class CurrentState(NamedTuple):
-    """Membrane after the reset and spikes ``[..., *size]``, currents ``[..., *size, S]``, own current or ``None``."""
+    """Membrane potential ``V`` after the reset, synaptic currents, spikes, and after-hyperpolarisation current.
+
+    ``current`` has shape ``[..., *size, S]``, the other arrays have shape ``[..., *size]``. ``own`` is ``None`` for
+    neurons without an after-hyperpolarisation current.
+    """
 
     V: jax.Array
     current: jax.Array
@@ -70,29 +76,30 @@ class CurrentState(NamedTuple):
 
 
 class CurrentTrace(NamedTuple):
-    """Spikes and membranes before the reset, ``[T, ..., *size]``."""
+    """Spikes and membrane potentials before the reset, ``[T, ..., *size]``."""
 
     spk: jax.Array
     V_pre: jax.Array
 
 
 class _Inputs(NamedTuple):
-    """Values that decay in a step: the sums at the synapses, and at the own current or ``None``."""
+    """Values before their decay in a step, for the synaptic currents and for the after-hyperpolarisation current."""
 
     synapses: Any
     own: Any
 
 
-# (membrane before the reset, threshold, *recorded, *states that the rules read) -> (membrane after the reset, spikes)
+# (potential before the reset, threshold, *recorded, *states that the rules read) -> (potential after the reset, spikes)
 _Fire = Callable[..., tuple[jax.Array, jax.Array]]
 
 
 def run(
     rules: CurrentRules, parameters: CurrentParameters, state: CurrentState, drives: jax.Array, recorded: Recorded = ()
 ) -> tuple[CurrentState, CurrentTrace]:
-    """Return the state after ``drives [T, ..., *size, S]``, and the trace of every step.
+    """Run all steps with inputs ``drives [T, ..., *size, S]``. Return the final state and the trace.
 
-    ``recorded`` holds spikes, and optionally membranes after the reset, of every step. They replace the computed ones.
+    ``recorded`` contains spikes of every step, and optionally membrane potentials after the reset. They replace the
+    computed values.
     """
 
     def by_rules(V_pre: jax.Array, V_th: jax.Array, *recorded: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -106,7 +113,7 @@ def run(
     first = tuple(one[0] for one in recorded)
     by_rules(
         state.V, V_th, *first
-    )  # brainstate binds a state at its first read, which must not happen inside the conversion below
+    )  # brainstate binds a state to the trace of its first read, which must not be the conversion below
     fire: _Fire = by_rules
     of_rules, read = converted(by_rules, state.V, V_th, *first)
     if read:
@@ -119,7 +126,11 @@ def run(
 def _charged(
     parameters: CurrentParameters, state: CurrentState, drive: jax.Array
 ) -> tuple[_Inputs, jax.Array, jax.Array | None, jax.Array]:
-    """Return the decaying inputs of this step, the new currents, the own current, and the membrane before the reset."""
+    """Compute one step up to the reset.
+
+    Return the values before their decay, the new synaptic currents, the new after-hyperpolarisation current, and the
+    membrane potential before the reset.
+    """
     inputs, V = state.current + drive, state.V
     if parameters.recurrent is not None:
         inputs = inputs + (state.spk @ parameters.recurrent).reshape(inputs.shape)
@@ -128,7 +139,7 @@ def _charged(
     if parameters.gamma is not None and state.own is not None:
         arrived = state.own + state.spk * per_sample(parameters.w_own, V)
         own = per_sample(parameters.gamma, V) * arrived
-    # Add in the order that Rockpool uses: another order rounds differently in float32, and spikes then differ.
+    # Add in the same order as Rockpool. Another order rounds differently in float32, and spikes could then differ.
     terms = [current[..., k] for k in range(current.shape[-1])]
     total = functools.reduce(operator.add, terms if own is None else [*terms, own])
     V_pre = per_sample(parameters.alpha, V) * V + total + per_sample(parameters.bias, V)
@@ -137,7 +148,7 @@ def _charged(
 
 @dataclass(frozen=True)
 class _Kept:
-    """Inputs that the backward pass needs: those of the synapses, and that of the own current."""
+    """Whether the backward pass needs the inputs of the synapses and of the after-hyperpolarisation current."""
 
     synapses: bool
     own: bool
@@ -152,7 +163,7 @@ def _scan(
     drives: jax.Array,
     recorded: Recorded,
 ) -> tuple[CurrentState, CurrentTrace, _Inputs]:
-    """Run the loop. Inputs that are not kept are ``None``."""
+    """Run the loop over time. In the returned ``_Inputs``, values that ``kept`` does not request are ``None``."""
     known = rules.forward and not recorded and not parameters.read and kept == _Kept(False, False)
     if known and fused.pays(drives, state.V, parameters.recurrent):
         return *_in_one_loop(rules, fire, parameters, state, drives), _Inputs(None, None)
@@ -162,7 +173,7 @@ def _scan(
 def _in_one_loop(
     rules: CurrentRules, fire: _Fire, parameters: CurrentParameters, state: CurrentState, drives: jax.Array
 ) -> tuple[CurrentState, CurrentTrace]:
-    """Run a compiled loop over the samples. Each sample goes through all steps."""
+    """Run a compiled loop over the samples, which runs all steps of one sample before the next sample."""
     V, dtype = state.V, state.V.dtype
     n, m = jnp.shape(parameters.recurrent)
     has_own = parameters.gamma is not None
@@ -231,7 +242,7 @@ def _by_steps(
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class _Wanted:
-    """Names of the parameters whose gradients are requested, and the precision of the drives."""
+    """Names of the parameters whose gradients are requested, and the dtype of the drives."""
 
     names: frozenset[str]
     drive_dtype: Any
@@ -245,7 +256,7 @@ def _forward(rules: CurrentRules, fire: _Fire, *arguments: Any) -> tuple[Any, An
     needed = _Kept("beta" in names, "gamma" in names)
     final, trace, held = _scan(rules, fire, needed, parameters, state, drives, recorded)
     V_pre, held = jax.tree.map(lambda array: checkpoint_name(array, KEPT), (trace.V_pre, held))
-    # Recompute the spikes from the membranes instead of storing those of the loop, to save memory.
+    # To save memory, recompute the spikes from the membrane potentials instead of storing them.
     spk = _spikes(fire, parameters, V_pre, recorded)
     kept = (parameters, _Wanted(frozenset(names), drives.dtype), state, V_pre, held, recorded)
     return (final, CurrentTrace(spk, V_pre)), kept
@@ -256,20 +267,20 @@ def _is_perturbed(leaf: Any) -> bool:
 
 
 def _spikes(fire: _Fire, parameters: CurrentParameters, V_pre: jax.Array, recorded: Recorded) -> jax.Array:
-    """Return the spikes of membranes ``[T, ..., *size]``. The rules see one step at a time."""
+    """Return the spikes for membrane potentials ``[T, ..., *size]``. ``fire`` is called for single steps."""
     V_th = jnp.broadcast_to(parameters.V_th, V_pre.shape[1:])
     return jax.vmap(lambda V, *of_step: fire(V, V_th, *of_step, *parameters.read)[1])(V_pre, *recorded)
 
 
 class _Later(NamedTuple):
-    """Gradients that a step passes to the step before it, and sums over steps; ``None`` if they are not requested."""
+    """Gradients that a step passes to the step before it, and sums over steps; ``None`` where not requested."""
 
     V: jax.Array
     current: jax.Array
     own: Any
     spk: jax.Array | None
-    charged: Any  # of the membrane before the reset in the later step; needed for the gradient of alpha
-    arrived: Any  # of the sum at the own current in the later step; needed for the gradient of w_own
+    charged: Any  # gradient of the potential before the reset in the later step; needed for the gradient of alpha
+    arrived: Any  # gradient of the input to the after-hyperpolarisation current, likewise; needed for that of w_own
     sums: dict[str, Any]
 
 
@@ -278,7 +289,7 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
     of_final, of_trace = cotangents
     names, nothing = wanted.names, jnp.zeros_like(state.V)
     alpha, beta = per_sample(parameters.alpha, nothing), per_sample(parameters.beta, state.current)
-    # Use one threshold per neuron and sample, so that its gradient is summed over the batch after the loop, not in it.
+    # Use one threshold per neuron and sample, so that its gradient is summed over the batch only once, after the loop.
     V_th = per_sample(parameters.V_th, nothing)
     every = {"V_th": V_th, "read": parameters.read}
     extra = {name: value for name, value in every.items() if name in names}
@@ -301,7 +312,7 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
             of_own = summed(later.own, of_charged)
             of_arrived = per_sample(parameters.gamma, nothing) * of_own
             of_earlier = summed(of_arrived * per_sample(parameters.w_own, nothing), of_earlier)
-        # The later step started from the membrane and the spikes of this one.
+        # The later step started from the membrane potential and the spikes of this step.
         of_step = {
             "alpha": lambda: later.charged * V,
             "w_own": lambda: later.arrived * spk,
@@ -318,7 +329,7 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
 
     of_spk, of_V_pre = (None if isinstance(g, SymbolicZero) else g for g in of_trace)
     if not isinstance(of_final.spk, SymbolicZero):
-        # The final state contains the last spikes too, so add its gradient to theirs.
+        # The final state also contains the last spikes, so add its gradient to the gradient of the last spikes.
         of_spk = summed(jnp.zeros_like(V_pre).at[-1].set(of_final.spk), of_spk)
     start = _start(names, parameters, state, of_final)
     first, of_drives = jax.lax.scan(step, start, (V_pre, of_spk, of_V_pre, held, recorded), reverse=True)
@@ -343,7 +354,7 @@ def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
 
 
 def _start(names: frozenset[str], parameters: CurrentParameters, state: CurrentState, of_final: Any) -> _Later:
-    """Return the gradients at the end of the last step, from which the backward pass starts."""
+    """Return the gradients after the last step, with which the backward pass starts."""
     nothing = jnp.zeros_like(state.V)
     sums: dict[str, Any] = {name: nothing for name in ("alpha", "w_own", "gamma", "bias", "V_th") if name in names}
     if "beta" in names:

@@ -1,4 +1,4 @@
-"""Compiled loops over the spikes of a matrix. Importing this module imports numba."""
+"""Matrix products with spikes as compiled loops over nonzero elements. Importing this module imports numba."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 
 __all__ = ["PARTS", "compiled", "compiled_part", "outer", "product", "received"]
 
-# Parts of the rows with a sum of their own. The number is fixed, so that results do not depend on the thread count.
+# Number of blocks of rows for which `outer` computes partial sums. It is fixed, so that results do not depend on the
+# number of threads.
 PARTS = 8
-# Work items for the threads. Each row is computed by one item, so results do not depend on this number.
+# Number of work items for the threads. Each row is computed by one item, so results do not depend on this number.
 _CHUNKS = 64
 
 
 def _has_safe_threads() -> bool:
-    """Return whether numba has a threading layer that several threads of a process may enter at once."""
+    """Return whether numba has a threading layer that several threads of a process may use at the same time."""
     if getattr(numba.config, "THREADING_LAYER", "default") == "workqueue":
         return False
     for layer in ("tbbpool", "omppool"):
@@ -29,9 +30,9 @@ def _has_safe_threads() -> bool:
 
 
 def compiled(function: Any, *, parallel: bool = True) -> Any:
-    """Compile a function with numba. Cache the result on disk if there is a folder for it."""
-    # "contract" allows fused multiply-add, which XLA also uses; with inputs 0 and 1 both give the same bits. With the
-    # numpy error model a division by zero is infinite, as in XLA.
+    """Compile a function with numba. Cache the result on disk if a writable cache folder exists."""
+    # "contract" allows fused multiply-add, which XLA also uses. For inputs 0 and 1 both give bitwise equal results.
+    # With numpy's error model the result of a division by zero is infinite, as in XLA.
     options: dict[str, Any] = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy"}
     options["parallel"] = parallel and _has_safe_threads()
     try:
@@ -41,7 +42,7 @@ def compiled(function: Any, *, parallel: bool = True) -> Any:
 
 
 def compiled_part(function: Any) -> Any:
-    """Compile a serial function that other compiled functions call in each of their threads."""
+    """Compile a serial function, which compiled parallel functions call in each thread."""
     return compiled(function, parallel=False)
 
 
@@ -57,7 +58,8 @@ def received(x, found, weights, total):  # type: ignore[no-untyped-def]
         n += x[k] != 0
     for j in range(total.shape[0]):
         total[j] = 0
-    # Add four inputs at a time, so that `total` is read and written once for them. The order of the sums is unchanged.
+    # Add four inputs per pass, so that `total` is read and written only once for them. The order of summation does not
+    # change.
     i = 0
     while i + 4 <= n:
         a, b, c, d = found[i], found[i + 1], found[i + 2], found[i + 3]
@@ -81,7 +83,7 @@ def received(x, found, weights, total):  # type: ignore[no-untyped-def]
 
 @compiled
 def product(x, weights, out):  # type: ignore[no-untyped-def]
-    """Write ``x [M, K] @ weights [K, N]`` into ``out``, adding only the weights of nonzero inputs."""
+    """Write ``x [M, K] @ weights [K, N]`` into ``out``. Only the weights of nonzero inputs are added."""
     n_rows, n_in = x.shape
     for part in numba.prange(_CHUNKS):
         found = np.empty(n_in + 1, np.int64)

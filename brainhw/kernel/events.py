@@ -1,8 +1,8 @@
-"""Products with sparse matrices, such as spikes.
+"""Matrix products with sparse matrices, such as spikes.
 
-With the extra ``fast`` (numba) and on a CPU, the products add only the weights of nonzero inputs. If one input in
-twenty spikes, they take a third of the time of a dense product. The loops are called through
-``brainevent.numba_kernel``. The dense product is the reference, and is used everywhere else.
+On a CPU and with the extra ``fast`` (numba), compiled loops add only the weights of nonzero inputs. If 5 % of the
+inputs spike, they take a third of the time of a dense matrix product. The loops are called through
+``brainevent.numba_kernel``. In all other cases the dense product is used, which is also the reference for tests.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from brainhw.kernel.numba_calls import call_loop
 
 __all__ = ["dense_products", "event_outer", "event_product", "has_event_loops"]
 
-# Above this share of nonzero inputs a dense product is faster (measured at 128 to 512 inputs, two cores).
+# Above this share of nonzero inputs a dense product is faster (measured with 128 to 512 inputs on two cores).
 _DENSEST = 0.12
-# With fewer multiplications, a call of the loops costs more time than it saves.
+# With fewer multiplications, calling the compiled loops takes more time than they save.
 _LEAST = 2**23
-# Up to this size a dense product of XLA adds in the order of the inputs, so both sums have the same bits.
+# Up to this number of inputs, XLA's dense product adds in the order of the inputs, so both results are bitwise equal.
 _MOST_INPUTS = 512
-# With fewer outputs the inner loops are too short to pay.
+# With fewer outputs the inner loops are too short to save time.
 _LEAST_OUTPUTS = 32
 # Number of rows sampled to estimate the share of nonzero inputs.
 _LOOKED_AT = 256
@@ -45,8 +45,8 @@ def _is_usable() -> bool:
         from brainhw.kernel import event_loops  # noqa: F401
     except Exception as error:  # numba raises various errors for unsupported versions of Python and numpy
         warnings.warn(
-            f"rollout: numba is installed but cannot be used ({type(error).__name__}: {error}), so products of spikes "
-            "are dense. Set BRAINHW_EVENTS=0 to silence this warning.",
+            f"rollout: numba is installed but cannot be used ({type(error).__name__}: {error}), so matrix products "
+            "with spikes are dense. Set BRAINHW_EVENTS=0 to silence this warning.",
             stacklevel=2,
         )
         return False
@@ -58,7 +58,7 @@ _only_dense: ContextVar[bool] = ContextVar("brainhw_only_dense_products", defaul
 
 @contextlib.contextmanager
 def dense_products() -> Iterator[None]:
-    """Use only dense products in everything traced in this block, as required for programs that run elsewhere."""
+    """Context manager: functions traced in the block use only dense products, so they can run on other machines."""
     token = _only_dense.set(True)
     try:
         yield
@@ -67,9 +67,10 @@ def dense_products() -> Iterator[None]:
 
 
 def has_event_loops() -> bool:
-    """Return whether compiled loops are used: numba is installed, and one CPU is the only device.
+    """Return whether compiled loops are used.
 
-    The environment variable ``BRAINHW_EVENTS=0`` switches them off; :func:`dense_products` does so for a block.
+    They need numba and a single CPU device. The environment variable ``BRAINHW_EVENTS=0`` switches them off, and
+    :func:`dense_products` switches them off in a block.
     """
     if _only_dense.get() or os.environ.get("BRAINHW_EVENTS", "1") == "0":
         return False
@@ -94,15 +95,17 @@ def _pays(x: jax.Array, other: jax.Array, multiplications: int) -> bool:
 
 
 def _is_sparse(x: jax.Array) -> jax.Array:
-    # The stride is odd: with an even stride, all sampled rows of a batch could belong to a few samples.
+    # Use an odd stride. With an even stride, all sampled rows of a batch could belong to a few samples.
     seen = x[:: max(len(x) // _LOOKED_AT, 1) | 1]
     return jnp.count_nonzero(seen) <= _DENSEST * seen.size
 
 
-# Under vmap, for example over chips, `cond` would compute both branches, and XLA cannot vmap a call of the loops.
+# Under vmap, for example over chips, `cond` would compute both branches, and a call of the compiled loops has no rule
+# for vmap. So use the dense product there.
 @jax.custom_batching.custom_vmap
 def _chosen_product(x: jax.Array, weights: jax.Array) -> jax.Array:
-    # A NaN weight makes a dense product NaN. The loop would skip it if its input is silent, so check here.
+    # A NaN weight makes a dense product NaN, but the compiled loop would skip it if its input is zero. So use the loop
+    # only if all weights are finite.
     adds = _is_sparse(x) & jnp.isfinite(weights).all()
     return jax.lax.cond(adds, _looped_product, jnp.matmul, x, weights)
 
@@ -149,13 +152,13 @@ def _product(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _product_forward(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, Any]:
-    # Call the function itself, because a second derivative passes through here.
+    # Call the differentiable function, because a second derivative differentiates this forward pass.
     return _product(x, weights), (x, weights)
 
 
 def _product_backward(kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weights = kept
-    # XLA removes the products that are not requested.
+    # XLA removes a product whose result is not used.
     return g @ weights.T, event_outer(x, g)
 
 

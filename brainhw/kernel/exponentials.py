@@ -15,19 +15,20 @@ from brainhw.kernel.fractional_weights import METHODS, FractionalMethod, Method
 
 __all__ = ["amplitudes", "check_count", "decay_rates", "n_exponentials", "weight_error"]
 
-MOST_STEPS = 2**26  # bounds the memory: one weight per step of the horizon is computed
+MOST_STEPS = 2**26  # limits memory, because one weight is computed per step of the horizon
 FEWEST, MOST = 4, 128
 _WORST_ORDERS = (0.05, 0.2, 0.5, 0.8, 0.95)
 
 
 def decay_rates(method: FractionalMethod, n: int, horizon: int) -> np.ndarray:
-    """Return the ``n`` rates per step of the leaky sums: sampled rates in increasing order, then the slowest rate.
+    """Return the ``n`` decay rates per step of the exponentials: ``n - 1`` increasing rates, then the slowest rate.
 
-    They depend neither on the order nor on the coefficients. All terms of an operator can therefore share the sums, and
-    the order remains learnable.
+    The rates depend neither on the order nor on the coefficients. Therefore all terms of an operator can use the same
+    leaky sums, and the order can be learnt.
     """
-    # At a rate above 8 an exponential keeps less than e**-8 = 3e-4 after one step; below reach / horizon it is nearly
-    # constant over the run. More exponentials make the grid finer and extend it at both ends.
+    # With a rate above 8, an exponential decays to less than e**-8 = 3e-4 in one step. With a rate below
+    # reach / horizon, it is nearly constant over the run. More exponentials make the grid finer and extend it at both
+    # ends.
     slowest, fastest = method.reach * 24 / (n * horizon), 8 + n / 12
     sampled = np.geomspace(slowest, fastest, n - 1)
     return np.append(sampled, method.slow_rate * sampled[0])
@@ -36,9 +37,9 @@ def decay_rates(method: FractionalMethod, n: int, horizon: int) -> np.ndarray:
 def amplitudes(method: FractionalMethod, alpha: jax.Array, rates: np.ndarray) -> jax.Array:
     r"""Return the amplitudes ``[n, *alpha.shape]`` with :math:`W_m \approx \sum_q A_q e^{-(m-1) r_q}` for ``m >= 2``.
 
-    This is the trapezoidal rule in the logarithm of the rate, which converges here faster than any power of its step.
-    The contribution below the smallest sampled rate is assigned to the two slowest rates so that its first two moments
-    are kept.
+    The amplitudes come from the trapezoidal rule in the logarithm of the rate. For this integrand the rule converges
+    faster than any power of its step size. The integral below the smallest sampled rate is replaced by additional
+    amplitudes at the two slowest rates, which preserve its zeroth and first moment.
     """
     sampled = rates[:-1].reshape((-1,) + (1,) * jnp.ndim(alpha)).astype(alpha.dtype)
     # In log r the integrand is analytic and decays at both ends, so the error of the trapezoidal rule decreases as
@@ -48,8 +49,8 @@ def amplitudes(method: FractionalMethod, alpha: jax.Array, rates: np.ndarray) ->
     p, kappa = method.tail(alpha)
     density = method.density(alpha, sampled) * sampled * step
     scale = density[0] / (1 + kappa * sampled[0])
-    # Sums over the rates r0 e^-step, r0 e^-2step, ...: of the density, and of the density times rate / r0. These
-    # exponentials are nearly 1 - (m - 1) r over the horizon, so their first two moments are sufficient.
+    # `mass` is the sum of the density over the rates r0 e^-step, r0 e^-2step, ..., and `moment` is the sum of the
+    # density times rate / r0. Over the horizon these exponentials are nearly 1 - (m - 1) r, so two moments suffice.
     linear = p / jnp.expm1((p + 1) * step)
     mass = scale * (_geometric(p, step) + kappa * sampled[0] * linear)
     moment = scale * linear
@@ -61,7 +62,7 @@ def amplitudes(method: FractionalMethod, alpha: jax.Array, rates: np.ndarray) ->
 
 def _geometric(p: jax.Array, step: float) -> jax.Array:
     """Return ``p / expm1(p step)``, with its limit at ``p = 0``."""
-    # ``pred`` has p = 0 at order 1. The inner `where` keeps 0 / 0, and its NaN gradient, out of the unused branch.
+    # For ``pred``, p is 0 at order 1. The inner `where` avoids 0 / 0 in the unused branch, whose gradient would be NaN.
     x = p * step
     tiny = jnp.abs(x) < 1e-4
     safe = jnp.where(tiny, 1.0, x)
@@ -71,7 +72,7 @@ def _geometric(p: jax.Array, step: float) -> jax.Array:
 @functools.lru_cache(maxsize=256)
 def _weight_errors(method: str, alphas: tuple[float, ...], n: int, horizon: int) -> np.ndarray:
     scheme = METHODS[method]()
-    # In float32 the rounding of the sum over the lags would hide errors below about 1e-7.
+    # In float32 the rounding error of the sum over lags would hide approximation errors below about 1e-7.
     with jax.enable_x64(True):
         orders = jnp.asarray(alphas, dtype=jnp.float64)
         exact = np.asarray(scheme.weights(orders, horizon))
@@ -86,11 +87,12 @@ def _weight_errors(method: str, alphas: tuple[float, ...], n: int, horizon: int)
 
 
 def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
-    r"""Return the total error of the weights of the leaky sums: :math:`\sum_{m=2}^{T} |\text{error of } W_m|`.
+    r"""Return the total error of the weights if they are approximated by exponentials.
 
-    If the voltage stays within :math:`\pm V`, each step is off by at most this error times ``V``. Errors accumulate as
-    drives do: up to about :math:`(\tau/\Delta t)^\alpha` times as much with a leak, and without bound without a leak.
-    For ``pred``, whose weights have no finite sum, the error is relative to their sum over the horizon.
+    This is :math:`\sum_{m=2}^{T} |\text{error of } W_m|`. If the voltage stays within :math:`\pm V`, the error of each
+    step is at most this sum times ``V``. The errors of the steps accumulate like an input of the neuron: up to about
+    :math:`(\tau/\Delta t)^\alpha` times the error of one step with a leak, and without bound without a leak. For
+    ``pred``, whose weights have no finite sum, the returned error is relative to their sum over the horizon.
 
     Parameters
     ----------
@@ -111,7 +113,7 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of range; the message names it.
+        If an argument is invalid. The message names the argument.
 
     Examples
     --------
@@ -133,7 +135,7 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
 
 
 def check_count(n: int, *, call: str, name: str) -> int:
-    """Return a valid number of exponentials for :func:`amplitudes`, or raise."""
+    """Return ``n`` as an int, or raise if it is not a valid number of exponentials for :func:`amplitudes`."""
     n = _arguments.positive_int(n, call=call, name=name)
     if not FEWEST <= n <= MOST:
         raise ValueError(f"{call}: {name} must be from {FEWEST} to {MOST}; got {n}.")
@@ -141,21 +143,23 @@ def check_count(n: int, *, call: str, name: str) -> int:
 
 
 def n_exponentials(tolerance: float, horizon: int, method: Method = "gl") -> int:
-    """Return the smallest number of exponentials whose :func:`weight_error` is within ``tolerance`` for every order.
+    """Return the smallest number of exponentials with a :func:`weight_error` of at most ``tolerance``.
+
+    The error is computed for five orders from 0.05 to 0.95.
 
     Parameters
     ----------
     tolerance : float
-        Allowed error, above 0. Below about 1e-7 it makes no difference in single precision.
+        Largest allowed error, above 0. Values below about 1e-7 have no effect in single precision.
     horizon : int
-        Number of steps over which the tolerance must hold.
+        Number of steps over which the error is computed.
     method : {'gl', 'l1', 'trap', 'pred', 'cn'}, optional
         The scheme.
 
     Returns
     -------
     int
-        Value for ``n_exponentials`` with this ``horizon``. Checked at orders from 0.05 to 0.95.
+        Number of exponentials, for the argument ``n_exponentials`` of a layer with this ``horizon``.
 
     Raises
     ------
@@ -177,5 +181,8 @@ def n_exponentials(tolerance: float, horizon: int, method: Method = "gl") -> int
         return bool((_weight_errors(method, _WORST_ORDERS, n, horizon) <= tolerance).all())
 
     if not reached(MOST):
-        raise ValueError(f"{call}: {MOST} exponentials do not reach {tolerance:g} over {horizon} steps; allow more.")
+        raise ValueError(
+            f"{call}: {MOST} exponentials do not reach an error of {tolerance:g} over {horizon} steps. "
+            "Use a larger tolerance."
+        )
     return bisect.bisect_left(range(MOST), True, lo=FEWEST, key=reached)

@@ -1,8 +1,9 @@
-"""A fractional layer over a whole sequence at once, with a backward pass that stores nothing of the past.
+"""Time loop of a fractional layer, with a backward pass that does not need the stored past values of each step.
 
-If the reset is a detached current, the layer is linear in its drive for given spikes. The backward pass is therefore
-the transposed causal convolution: the same scheme, run backwards in time on the incoming gradients. It stores the
-voltage at which each spike was decided, and one more array per learnt parameter of the operator.
+If the reset is a detached current and the spikes are given, the layer is linear in its drive. The backward pass is
+therefore the transposed causal convolution: the same scheme, run backwards in time on the incoming gradients. It needs
+only the voltage that was compared with the threshold in each step, and one more array per learnt parameter of the
+operator.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["Trace", "is_linear", "run", "run_steps"]
 
 
 class Trace(NamedTuple):
-    """Spikes, voltages after each step if kept, and voltages at which spikes were decided, ``[T, ..., N]``."""
+    """Spikes, voltages after each step (or ``None``), and voltages compared with the threshold, ``[T, ..., N]``."""
 
     spk: jax.Array
     V: jax.Array | None
@@ -31,9 +32,9 @@ class Trace(NamedTuple):
 
 
 def is_linear(rules: NeuronRules) -> bool:
-    """Return whether the backward pass of :func:`run` is valid: the neurons are linear for given spikes."""
+    """Return whether the neurons are linear for given spikes, as the backward pass of :func:`run` requires."""
     tau_learnt = any(rules.learnt[-2:])
-    # With these rules the time constant also acts outside of the scheme's coefficients.
+    # With these rules, the step uses the time constant not only in the coefficients of the scheme.
     outside = rules.looks_ahead or rules.method.remembers_rate
     return rules.reset == "current" and rules.detach_reset and not rules.clears and not (tau_learnt and outside)
 
@@ -41,14 +42,20 @@ def is_linear(rules: NeuronRules) -> bool:
 def run_steps(
     rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, *, keep_V: bool = False
 ) -> tuple[NeuronState, Trace]:
-    """Return the state after ``drives [T, ..., N]`` and the trace; JAX differentiates through all steps."""
+    """Run all steps with inputs ``drives [T, ..., N]``. Return the final state and the trace.
+
+    JAX differentiates through all steps.
+    """
     return _scan(rules, keep_V, False, parameters, state, drives)[:2]
 
 
 def run(
     rules: NeuronRules, parameters: NeuronParameters, state: NeuronState, drives: jax.Array, *, keep_V: bool = False
 ) -> tuple[NeuronState, Trace]:
-    """Return the same as :func:`run_steps`, with a backward pass that stores less. It requires :func:`is_linear`."""
+    """Return the same as :func:`run_steps`, with a backward pass that needs less memory.
+
+    The rules must fulfil :func:`is_linear`.
+    """
     plain = partial(run_steps, rules, keep_V=keep_V)
     runner = jax.custom_vjp(plain)
     runner.defvjp(partial(_forward, rules, keep_V), partial(_backward, rules, plain), symbolic_zeros=True)
@@ -58,7 +65,10 @@ def run(
 def _scan(
     rules: NeuronRules, keep_V: bool, effects: bool, parameters: NeuronParameters, state: NeuronState, drives: jax.Array
 ) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
-    """Run the steps. With ``effects``, also return the derivative of each reached voltage by each learnt parameter."""
+    """Run the steps. With ``effects``, also return the derivatives of the voltages by each learnt parameter.
+
+    These are the voltages before the reset.
+    """
     schemes = schemes_of(rules, parameters.operator)
 
     def body(state: NeuronState, drive: jax.Array) -> tuple[NeuronState, Any]:
@@ -74,7 +84,7 @@ def _forward(rules: NeuronRules, keep_V: bool, *arguments: Any) -> tuple[Any, An
     parameters, state, drives = each_primal(lambda leaf: leaf.value, arguments)
     state_learnt = any(jax.tree.leaves(each_primal(lambda leaf: leaf.perturbed, arguments[1])))
     final, trace, moved = _scan(rules, keep_V, True, parameters, state, drives)
-    # Only the general case below needs the state and the drives. If they are unused, XLA drops them.
+    # Only the general case of the backward pass needs the state and the drives. XLA drops them if they are not used.
     return (final, trace), (parameters, state, drives, trace, moved, state_learnt)
 
 
@@ -84,7 +94,8 @@ def _backward(rules: NeuronRules, plain: Callable[..., Any], saved: Any, cotange
     of_final, of_trace = cotangents
     through_past = jax.tree.leaves(of_final._replace(V=None), is_leaf=_is_zero)
     if state_learnt or not all(_is_zero(g) for g in through_past):
-        # Gradients enter or leave through the stored past. This is rare, so use automatic differentiation.
+        # A gradient with respect to the stored past of the first or the last state is requested. This is rare, so use
+        # automatic differentiation.
         return jax.vjp(plain, parameters, state, drives)[1](jax.tree.map(filled, cotangents, is_leaf=_is_zero))
     of_trace = Trace(*(None if g is None or _is_zero(g) else g for g in of_trace))
     of_parameters, of_drives = _transposed(rules, parameters, trace, moved, filled(of_final.V), of_trace)
@@ -98,9 +109,9 @@ def _is_zero(gradient: Any) -> bool:
 class _Later(NamedTuple):
     """Gradients that later steps pass to earlier ones."""
 
-    of_V: jax.Array  # of the voltage after the step, from everything except the operator
-    reached: jax.Array  # of the voltage that the next step reached before its reset
-    rate: jax.Array  # of the rate that the next step stored
+    of_V: jax.Array  # gradient of the voltage after the step, without the part through the operator
+    reached: jax.Array  # gradient of the voltage of the next step before its reset
+    rate: jax.Array  # gradient of the rate that the next step stored
     slots: jax.Array
     position: jax.Array
 
@@ -148,7 +159,7 @@ def _transposed(
         )
         of_V = jnp.zeros_like(reached)
         if lookahead is not None:
-            # The spike was decided at the voltage before its step.
+            # The spike was computed from the voltage before the step.
             of_drive = of_drive + lookahead * of_decided
             of_V = (1 - lookahead * rules.leak) * of_decided
         slots = past.push(later.slots, reached, later.position)
@@ -158,7 +169,7 @@ def _transposed(
     nothing = jnp.zeros_like(of_last_V)
     slots = jnp.zeros((past.n_slots, *nothing.shape), nothing.dtype)
     start = _Later(of_last_V, nothing, nothing, slots, jnp.zeros((), jnp.int32))
-    # Sum over the batch after the loop: reducing to one number in every step costs more than the step itself.
+    # Sum over the batch after the loop, because a reduction to one number in every step takes longer than the step.
     totals = (tuple(nothing for _ in derivatives), nothing)
     incoming = (trace.spk, trace.decided, moved, of_trace)
     (_, (of_learnt, of_V_th)), of_drives = jax.lax.scan(body, (start, totals), incoming, reverse=True)

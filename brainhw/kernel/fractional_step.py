@@ -1,4 +1,7 @@
-"""One step of a fractional neuron: operator, threshold, reset. Gradients store one number per neuron, not the past."""
+"""One step of a fractional neuron: operator, threshold and reset.
+
+For gradients, a step stores one value per neuron and learnt parameter, not all stored past values.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,10 @@ __all__ = [
 
 
 class Operator(NamedTuple):
-    """Derivatives of ``sum_j w_j D^alpha_j``: one entry per term, each a scalar or ``[N]``.
+    """The operator ``tau * sum_j w_j D^alpha_j``, with orders ``alpha`` and ``coefficients`` ``w``.
 
-    ``h`` is the time step and ``tau`` the time constant, both as numbers in the time unit of the derivatives.
+    Both have one entry per term, which is a scalar or ``[N]``. ``h`` is the time step and ``tau`` the time constant, as
+    numbers in the time unit of the derivatives.
     """
 
     alpha: tuple[jax.Array, ...]
@@ -44,9 +48,10 @@ class Scheme(NamedTuple):
 
     .. math:: y_{k+1} = a J_k + b J_{k-1} + c V_k - \sum_q W_q z_q
 
-    with the drive :math:`J`, the voltage :math:`V`, the slots :math:`z` that store the past, and their ``weights``
-    :math:`W` (``[slots]`` or ``[slots, N]``). ``before`` is ``None`` if the previous drive is not used. A step is
-    linear in these coefficients, so a step with their derivatives gives the derivative of the step.
+    Here :math:`J` is the drive, :math:`V` is the voltage, and :math:`z` are the slots, which store past values. The
+    fields ``drive``, ``before`` and ``voltage`` are :math:`a`, :math:`b` and :math:`c`, and ``weights`` is :math:`W`
+    (``[slots]`` or ``[slots, N]``). ``before`` is ``None`` if the scheme does not use the previous drive. A step is
+    linear in the coefficients. So a step with the derivatives of the coefficients gives the derivative of the step.
     """
 
     drive: jax.Array
@@ -64,18 +69,18 @@ class NeuronRules(NamedTuple):
     reset: str
     clears: bool  # whether a spike clears the past
     detach_reset: bool
-    looks_ahead: bool  # whether a spike is decided before the step, at an extrapolated voltage
+    looks_ahead: bool  # whether spikes are computed before the step, from an extrapolated voltage
     spk_fun: Callable[[jax.Array], jax.Array]
     learnt: tuple[bool, ...]  # for each leaf of the operator, whether it is learnt
 
     @property
     def has_offset(self) -> bool:
-        """Whether the voltage can jump without a change of the stored past, so that an offset must be tracked."""
+        """Whether an offset is needed, because the voltage can jump without a change of the stored past."""
         return self.clears or (self.method.remembers_rate and self.reset != "current")
 
 
 class NeuronParameters(NamedTuple):
-    """Parameters: operator, threshold, and the look-ahead in units of ``operator.tau``."""
+    """Operator, threshold, and the look-ahead time as a multiple of ``operator.tau``."""
 
     operator: Operator
     V_th: jax.Array
@@ -83,7 +88,10 @@ class NeuronParameters(NamedTuple):
 
 
 class NeuronState(NamedTuple):
-    """Voltage, its part outside of the operator, slots and their position, and the previous drive."""
+    """Voltage, offset, slots with the position of the next value, and previous drive.
+
+    The operator acts on the voltage minus the offset. Fields that the rules do not need are ``None``.
+    """
 
     V: jax.Array
     offset: jax.Array | None
@@ -93,7 +101,10 @@ class NeuronState(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Spikes, the voltage at which they were decided, and its derivative by each learnt parameter."""
+    """Spikes, the voltage that was compared with the threshold, and derivatives by each learnt parameter.
+
+    ``moved`` holds the derivatives of the voltage before the reset.
+    """
 
     spk: jax.Array
     decided: jax.Array
@@ -101,13 +112,14 @@ class Event(NamedTuple):
 
 
 def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
-    """Return the scheme of a step, then its derivative by each learnt leaf of the operator."""
-    # The derivatives are used in a gradient and are never differentiated again.
+    """Return the scheme of a step, followed by its derivatives by each learnt leaf of the operator."""
+    # The derivatives are used in a custom gradient and are not differentiated again.
     leaves, structure = jax.tree.flatten(jax.lax.stop_gradient(operator))
     derivatives = []
     for i, wanted in enumerate(rules.learnt):
         if wanted:
-            # Neurons do not interact in the scheme, so one tangent of ones gives the derivatives of all neurons.
+            # The coefficients of a neuron depend only on its own parameters. So one tangent of ones gives the
+            # derivatives for all neurons.
             tangent = [jnp.ones_like(leaf) if i == j else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
             at, along = structure.unflatten(leaves), structure.unflatten(tangent)
             derivatives.append(jax.jvp(partial(_scheme, rules), (at,), (along,))[1])
@@ -135,7 +147,7 @@ def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
             voltage=-leak * gain * rate,
             weights=_times(-gain, weights) if method.remembers_rate else weights,
         )
-    # Solve for the newest value, because the leak at the new time depends on it.
+    # Implicit scheme: solve for the new voltage, because the leak at the new time depends on it.
     scale = gain / (1 + leak * gain * rate * (1 - alpha / 2))
     jump = (1 - alpha) / 2
     return Scheme(
@@ -147,7 +159,7 @@ def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
 
 
 def _times(factor: jax.Array, weights: jax.Array) -> jax.Array:
-    """Return weights ``[n_slots, ...]`` times a factor, which may have neuron axes that the weights lack."""
+    """Return weights ``[n_slots, ...]`` times a factor, which may have more axes than one set of weights."""
     return factor * _spread(weights, max(weights.ndim, jnp.ndim(factor) + 1))
 
 
@@ -160,7 +172,7 @@ def _spread(weights: jax.Array, ndim: int) -> jax.Array:
 def _reached(
     schemes: tuple[Scheme, ...], drive: jax.Array, before: jax.Array | None, V: jax.Array, slots: jax.Array
 ) -> list[jax.Array]:
-    """Return the values that several schemes reach from the same state. The slots are read once."""
+    """Return the results of several schemes for the same state. The slots are read only once."""
     reached = []
     for scheme, past in zip(schemes, past_sums([scheme.weights for scheme in schemes], slots), strict=True):
         y = scheme.drive * drive + scheme.voltage * V - past
@@ -169,8 +181,8 @@ def _reached(
 
 
 def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
-    """Return the weighted sum of the slots for each of several sets of weights, ``[..., N]``."""
-    # If all neurons share one order, the sums of all schemes are one matrix product, which reads the slots once.
+    """Return the weighted sum of the slots, ``[..., N]``, for each set of weights."""
+    # If all neurons have the same order, one matrix product computes the sums of all schemes and reads the slots once.
     if all(w.ndim == 1 for w in weights):
         sums = jnp.tensordot(jnp.stack(weights), slots, 1)
         return [sums[i] for i in range(len(weights))]
@@ -178,7 +190,10 @@ def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
 
 
 def _folded(values: jax.Array) -> jax.Array:
-    """Return the sum over the first axis by halving: a reduction by XLA over it is many times slower on a CPU."""
+    """Return the sum over the first axis by pairwise addition of both halves.
+
+    A reduction of XLA over this axis is many times slower on a CPU.
+    """
     if not len(values):
         return jnp.zeros(values.shape[1:], values.dtype)
     while len(values) > 1:
@@ -198,18 +213,18 @@ def _advance(
     V: jax.Array,
     slots: jax.Array,
 ) -> jax.Array:
-    """Return the value ``[..., N]`` that the first scheme reaches.
+    """Return the result ``[..., N]`` of the first scheme.
 
-    The gradients of the learnt leaves of the operator come from the other schemes, which are its derivatives. They need
-    one array ``[..., N]`` each, and none of the slots ``[n_slots, ..., N]``.
+    The other schemes are its derivatives by the learnt leaves of the operator, and give the gradients of these leaves.
+    The backward pass needs one array ``[..., N]`` for each leaf, and not the slots ``[n_slots, ..., N]``.
     """
     return _reached(schemes[:1], drive, before, V, slots)[0]
 
 
 @broadcasting
 def _forward(learnt: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values: Any) -> tuple[jax.Array, Any]:
-    # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. Store instead the derivative of
-    # the reached value by each learnt parameter: [T, B, N] each.
+    # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. Instead, store the derivative of
+    # the result by each learnt parameter, [T, B, N] each.
     reached, *moved = _reached(schemes, *values)
     return reached, (learnt, schemes, moved)
 
@@ -240,10 +255,10 @@ def step(
     *,
     effects: bool = False,
 ) -> tuple[NeuronState, Event]:
-    """Return the state after one step, and the event of the step. ``schemes`` are those of :func:`schemes_of`.
+    """Return the state after one step, and the event of the step. ``schemes`` is the result of :func:`schemes_of`.
 
-    With ``effects`` the event holds the derivative of the voltage by each learnt parameter, for a backward pass outside
-    of this step. Without it, the step itself is differentiable by these parameters.
+    With ``effects`` the event contains the derivatives of the voltage by each learnt parameter, for use in a custom
+    backward pass. Without ``effects`` the step itself is differentiable by these parameters.
     """
     operator, V_th = parameters.operator, parameters.V_th
     V, offset, slots, position, before = state
@@ -267,20 +282,21 @@ def step(
     spk = rules.spk_fun((decided - V_th) / V_th)
     fired = jax.lax.stop_gradient(spk) if rules.detach_reset else spk
     if rules.reset == "current":
-        # An input of -V_th in this step: it passes through the operator, so its effect fades like that of any input.
+        # The reset is an input of -V_th in this step. It passes through the operator, so its effect decays like the
+        # effect of any other input.
         source = source - fired * V_th
         jump = scheme.drive * fired * V_th
     else:
         jump = fired * (V_th if rules.reset == "subtract" else reached)
     V = reached - jump
 
-    # Use the rate at the old voltage: `pred` is explicit and integrates the rates of completed steps.
+    # Use the rate at the old voltage, because `pred` is explicit and integrates the rates of past steps.
     rate = (source - rules.leak * y) / operator.tau
     if offset is not None:
         if rules.method.remembers_rate:
             offset = offset - jump
         if rules.clears:
-            # Clearing the past is a discrete decision, so no gradient passes through it.
+            # Whether the past is cleared is a discrete decision, so it has no gradient.
             silent = 1 - jax.lax.stop_gradient(spk)
             offset = jnp.where(silent > 0, offset, V)
             slots, rate, source = slots * silent, rate * silent, source * silent

@@ -1,6 +1,7 @@
-"""Weights of past values in a fractional derivative, for each scheme: per lag, and as a density of decay rates.
+"""Weights of past values in a fractional derivative, for each numerical scheme.
 
-All functions are differentiable in the order ``alpha``. An ``alpha`` of any shape gives weights ``[n, *alpha.shape]``.
+Each scheme gives the weights for each lag, and also as an integral over decaying exponentials. All functions are
+differentiable with respect to the order ``alpha``. The weights have shape ``[n, *alpha.shape]``.
 """
 
 from __future__ import annotations
@@ -21,36 +22,36 @@ __all__ = ["L1", "METHODS", "FractionalMethod", "GruenwaldLetnikov", "ProductRec
 
 @dataclasses.dataclass(frozen=True)
 class FractionalMethod(abc.ABC):
-    r"""A scheme for :math:`D^\alpha y = f` on a uniform grid.
+    r"""A numerical scheme for :math:`D^\alpha y = f` on a uniform time grid.
 
     A scheme stores past values of ``y`` or of the rates ``f``. The value at lag :math:`m \ge 1` has the weight
-    :math:`W_m`. Every weight sequence here is a mixture of decaying exponentials,
+    :math:`W_m`. For all schemes of this module, the weights are a superposition of decaying exponentials,
 
     .. math:: W_m = \int_0^\infty A(r) \, e^{-(m-1) r} \, dr \qquad (m \ge 2),
 
-    with a density :math:`A` that is known in closed form.
+    where the density :math:`A` is known in closed form.
 
     Parameters
     ----------
     compatible : bool, optional
-        Reproduce spikeDE 0.1.0 where it is wrong: no gradient through the Gamma function, and ``0**0 = 1`` in the
-        weights of ``l1``, so that it has no memory at order 1. Default False.
+        Reproduce two errors of spikeDE 0.1.0. There is no gradient through the Gamma function, and ``0**0`` is 1 in the
+        weights of ``l1``, so ``l1`` has no memory at order 1. Default False.
 
     Attributes
     ----------
     order : int
-        Order of accuracy in the time step at a fixed time, for input that is constant over each step.
+        Order of convergence in the time step, at a fixed time and for input that is constant over each step.
     remembers_rate : bool
         Whether the scheme stores past values of ``f`` instead of ``y``.
     many_terms : bool
-        Whether the scheme can step a weighted sum of several derivatives.
+        Whether the scheme supports a weighted sum of derivatives of several orders.
     implicit : bool
         Whether the scheme uses the rate at the new time.
     slow_rate : float
-        Rate of the slowest exponential, as a share of the smallest sampled rate. It is zero if the sum of the weights
-        diverges; otherwise it is positive, so that the distant past fades.
+        Rate of the slowest exponential, divided by the smallest of the other rates. It is zero if the sum of the
+        weights diverges. Otherwise it is positive, so that the effect of old values decays.
     reach : float
-        Smallest sampled rate times the horizon, for 24 exponentials.
+        Smallest sampled rate times the horizon, if 24 exponentials are used.
     """
 
     order: ClassVar[int] = 1
@@ -75,7 +76,7 @@ class FractionalMethod(abc.ABC):
 
     @abc.abstractmethod
     def density(self, alpha: jax.Array, rate: jax.Array) -> jax.Array:
-        """Return ``A / p`` at ``rate``: it stays finite below the sampled rates, however small ``p`` is."""
+        """Return ``A / p`` at ``rate``. This ratio is finite also for ``p = 0``."""
 
     def gain(self, alpha: jax.Array, h: jax.Array) -> jax.Array:
         r"""Return the weight of the newest rate, :math:`h^\alpha` times a factor of the scheme."""
@@ -87,7 +88,7 @@ class FractionalMethod(abc.ABC):
 
 
 class GruenwaldLetnikov(FractionalMethod):
-    r"""Binomial weights :math:`W_m = (-1)^m \binom{\alpha}{m}`, explicit, of first order.
+    r"""Explicit first-order scheme with binomial weights :math:`W_m = (-1)^m \binom{\alpha}{m}`.
 
     .. math:: W_m = -\frac{\sin \pi\alpha}{\pi} \int_0^\infty e^{-(m-\alpha) r} (1 - e^{-r})^\alpha dr
 
@@ -104,7 +105,7 @@ class GruenwaldLetnikov(FractionalMethod):
 
     def density(self, alpha: jax.Array, rate: jax.Array) -> jax.Array:
         """Return ``A / (1 + alpha)`` at ``rate``."""
-        # This form of sin(pi alpha) is exactly zero at order 1, where only the last value is remembered.
+        # sin(pi alpha) in this form is exactly zero at order 1, where only the last value has a weight.
         sine = jnp.sin(jnp.pi * (1 - alpha))
         return -sine / (jnp.pi * (1 + alpha)) * jnp.exp(-rate * (1 - alpha)) * (-jnp.expm1(-rate)) ** alpha
 
@@ -114,13 +115,14 @@ class GruenwaldLetnikov(FractionalMethod):
 
 
 class ShiftedGruenwaldLetnikov(GruenwaldLetnikov):
-    r"""The same weights shifted by half an order, implicit, of second order: a fractional Crank-Nicolson rule.
+    r"""Implicit second-order scheme, a fractional Crank-Nicolson rule with the weights of :class:`GruenwaldLetnikov`.
 
-    :math:`h^{-\alpha} \sum_m W_m y_{k+1-m}` is :math:`D^\alpha y` at :math:`t_{k+1} - \alpha h/2` to second order, so
-    :math:`f` is evaluated there as well: :math:`(1-\tfrac\alpha2) f_{k+1} + \tfrac\alpha2 f_k`. A drive that is
-    constant over each step jumps between steps. A correction keeps the second order for these jumps (after Jin, Li and
-    Zhou, An analysis of the Crank-Nicolson method for subdiffusion, IMA J. Numer. Anal. 38, 2018; the tests derive
-    the correction for such a drive). At order 1 it is the trapezoidal rule.
+    The sum :math:`h^{-\alpha} \sum_m W_m y_{k+1-m}` approximates :math:`D^\alpha y` to second order at the time
+    :math:`t_{k+1} - \alpha h/2`. So :math:`f` is also evaluated at this time, as
+    :math:`(1-\tfrac\alpha2) f_{k+1} + \tfrac\alpha2 f_k`. A drive that is constant over each step jumps between steps.
+    A correction preserves the second order in spite of these jumps (after Jin, Li and Zhou, An analysis of the
+    Crank-Nicolson method for subdiffusion, IMA J. Numer. Anal. 38, 2018). The tests derive the correction for such a
+    drive. At order 1 the scheme is the trapezoidal rule.
     """
 
     order = 2
@@ -129,7 +131,7 @@ class ShiftedGruenwaldLetnikov(GruenwaldLetnikov):
 
 
 class L1(FractionalMethod):
-    r"""Piecewise linear interpolation of the past (Oldham and Spanier 1974), explicit, of first order.
+    r"""Explicit first-order scheme with piecewise linear interpolation of past values (Oldham and Spanier 1974).
 
     .. math::
         W_m = (m+1)^{1-\alpha} - 2 m^{1-\alpha} + (m-1)^{1-\alpha}
@@ -140,12 +142,12 @@ class L1(FractionalMethod):
         """Return the weights of the lags ``1`` to ``n``."""
         b = 1 - alpha
         m = _column(jnp.arange(1, n + 1, dtype=alpha.dtype), alpha)
-        # 0**0 must be 0 here: the interpolation starts at the first step, and order 1 remembers one value.
+        # 0**0 must be 0 here, because the interpolation starts at the first step and order 1 uses only the last value.
         nothing = jnp.where(b == 0, 1.0 if self.compatible else 0.0, 0.0)
         before = jnp.where(m > 1, jnp.maximum(m - 1, 1) ** b, nothing)
         near = (m + 1) ** b - 2 * m**b + before
-        # At large lags the three powers nearly cancel, so use their binomial series. From m = 6 on, its first omitted
-        # term is below 6**-16 = 4e-13 of the leading one.
+        # At large lags the three powers nearly cancel, so use their binomial series. For m >= 6, the first omitted term
+        # is below 6**-16 = 4e-13 relative to the leading term.
         term, series = jnp.ones_like(near), jnp.zeros_like(near)
         for j in range(1, 17):
             term = term * (b - (j - 1)) / (j * m)
@@ -166,7 +168,7 @@ class L1(FractionalMethod):
 
 
 class ProductRectangle(FractionalMethod):
-    r"""Fractional integral of ``f`` by rectangles (a fractional Adams-Bashforth predictor), of first order.
+    r"""First-order scheme: fractional integral of ``f`` by the rectangle rule (fractional Adams-Bashforth predictor).
 
     .. math::
         y_{k+1} = \frac{h^\alpha}{\Gamma(1+\alpha)} \sum_{m=0}^{k} W_m f_{k-m}, \qquad
@@ -183,7 +185,7 @@ class ProductRectangle(FractionalMethod):
     def weights(self, alpha: jax.Array, n: int) -> jax.Array:
         """Return the weights of the lags ``1`` to ``n``."""
         m = _column(jnp.arange(1, n + 1, dtype=alpha.dtype), alpha)
-        # Equal to (m + 1)**alpha - m**alpha, but without the cancellation of two nearly equal powers.
+        # This equals (m + 1)**alpha - m**alpha, but avoids the cancellation of two nearly equal powers.
         return m**alpha * jnp.expm1(alpha * jnp.log1p(1 / m))
 
     def density(self, alpha: jax.Array, rate: jax.Array) -> jax.Array:
@@ -208,8 +210,8 @@ Method = Literal["gl", "l1", "trap", "pred", "cn"]
 METHODS: dict[str, type[FractionalMethod]] = {
     "gl": GruenwaldLetnikov,
     "l1": L1,
-    "trap": L1,  # the weights of the product trapezoidal rule, taken explicitly from rest, are those of L1
+    "trap": L1,  # the explicit product trapezoidal rule, started from rest, has the same weights as L1
     "pred": ProductRectangle,
     "cn": ShiftedGruenwaldLetnikov,
 }
-"""Class of each scheme, by the name that a fractional layer takes as ``method=``."""
+"""Class of each scheme. The keys are the values of ``method=`` of a fractional layer."""

@@ -1,8 +1,9 @@
-"""Choose between one compiled loop and the loop of XLA for recurrent neurons.
+"""Choose between numba's and XLA's time loop for recurrent neurons.
 
-In each step XLA's loop multiplies all spikes with all recurrent weights. The compiled loop runs one sample through
-all steps and adds only the weights of neurons that fired. It needs the extra ``fast`` and pays if few neurons fire. The
-loop of XLA is the reference: it runs for other rules, for nets that fire densely, and for weights that are not finite.
+In each step XLA's loop computes a dense matrix product of the spikes with the recurrent weights. The loop compiled by
+numba runs all steps of one sample before the next sample, and adds only the weights of neurons that fired. It needs the
+extra ``fast`` and saves time if few neurons fire. XLA's loop is the reference. It is used for neuron models that the
+compiled loop does not support, for networks in which many neurons fire, and for weights that are not finite.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from brainhw.kernel.events import has_event_loops
 
 __all__ = ["constant_factors", "loop_or_steps", "pays"]
 
-# With fewer multiplications, a call costs more time than it saves.
+# With fewer multiplications, calling the compiled loop takes more time than it saves.
 _LEAST = 2**22
-# Up to this size the recurrent weights fit into the cache of a core, and sums have the same order as in XLA.
+# Up to this number of neurons, the recurrent weights fit into the cache of a core, and XLA adds in the same order.
 _MOST_NEURONS = 512
 _FEWEST_NEURONS = 32
 
 
 def pays(drives: jax.Array, V: jax.Array, recurrent: jax.Array | None) -> bool:
-    """Return whether the compiled loop supports these drives ``[T, ..., *size, S]`` and saves time."""
+    """Return whether the compiled loop supports inputs ``drives [T, ..., *size, S]`` and is expected to save time."""
     if recurrent is None or not has_event_loops():
         return False
     same = drives.dtype == V.dtype == recurrent.dtype and V.dtype in (jnp.float32, jnp.float64)
@@ -42,20 +43,23 @@ def loop_or_steps(
     Parameters
     ----------
     loop : callable
-        Calls the compiled loop. The last array that it returns is nonzero for samples that fire densely.
+        Function that calls the compiled loop. The last array that it returns is nonzero for samples in which too many
+        neurons fire.
     by_steps : callable
-        The reference: a loop of XLA on the same arrays. Gradients, and ``vmap`` over chips, use it.
+        The reference, which computes the same results with XLA's loop. It is used for second derivatives and for
+        ``vmap`` over chips.
     recurrent : int
         Position of the recurrent weights in ``given``.
     given : array
-        Arguments of both.
+        Arguments of both functions.
     """
 
-    # XLA cannot vmap a call of the compiled loop, so define the rule.
+    # A call of the compiled loop has no rule for vmap, so define one that uses XLA's loop.
     @jax.custom_batching.custom_vmap
     def chosen(*given: jax.Array) -> list[jax.Array]:
         *found, is_dense = loop(*given)
-        # A NaN weight makes a dense product NaN. The compiled loop would skip it if its neuron is silent.
+        # A NaN weight makes a dense product NaN, but the compiled loop would skip it if its neuron is silent. So use
+        # the compiled loop only if all weights are finite.
         holds = (jnp.count_nonzero(is_dense) == 0) & jnp.isfinite(given[recurrent]).all()
         return jax.lax.cond(holds, lambda found, given: found, lambda found, given: by_steps(*given), found, given)
 
@@ -68,7 +72,7 @@ def loop_or_steps(
     def differentiable(*given: jax.Array) -> list[jax.Array]:
         return chosen(*given)
 
-    # Used only for second derivatives: the first ones have their own backward pass.
+    # This rule is only used for second derivatives, because first derivatives use a custom backward pass.
     differentiable.defvjp(
         lambda *given: (differentiable(*given), given), lambda given, of_found: jax.vjp(by_steps, *given)[1](of_found)
     )
@@ -76,9 +80,10 @@ def loop_or_steps(
 
 
 def constant_factors(function: Callable[[jax.Array], jax.Array], like: jax.Array) -> tuple[float, ...] | None:
-    """Return the constants by which ``function`` multiplies an array, in order; ``None`` if it does anything else.
+    """Return the constants by which ``function`` multiplies an array, in the order of the multiplications.
 
-    A division by a constant counts as multiplication by its inverse, as in XLA.
+    A division by a constant counts as multiplication by its inverse, as in XLA. If the function contains any other
+    operation, return ``None``.
     """
     closed = jax.make_jaxpr(lambda x: function(x))(like)  # noqa: PLW0108  (JAX caches a trace by identity)
     (value,) = closed.jaxpr.invars

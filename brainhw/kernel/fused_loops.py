@@ -1,7 +1,7 @@
 """Compiled time loops of recurrent neurons. Importing this module imports numba.
 
-Samples are independent, so each runs through all steps on its own: the weights stay in the cache of one core, and cores
-never wait for each other. The sums have the same order as in XLA.
+Samples are independent. So each sample runs through all steps before the next one: the weights stay in the cache of one
+core, and cores never wait for each other. The order of summation is the same as in XLA.
 """
 
 from __future__ import annotations
@@ -13,25 +13,29 @@ from brainhw.kernel.event_loops import compiled, compiled_part, received
 
 __all__ = ["COUNT", "NO_RESET", "STEP", "SUBTRACT", "ZERO", "currents", "leaky"]
 
-# Codes of the resets, and of the spike functions.
+# Codes of the resets and of the spike functions.
 SUBTRACT, ZERO, NO_RESET = 0, 1, 2
 STEP, COUNT = 0, 1
 
-# A sample stops if more than this share of its neurons fires per step on average: dense products are then faster.
+# The loop over a sample stops if on average more than this share of its neurons fires per step, because dense matrix
+# products are then faster.
 _DENSEST = 0.2
-# Steps that always run before this check, because the first steps may be more active than the rest.
+# Number of steps before this check, because the first steps may have more spikes than the rest.
 _FIRST = 16
 
 
 @compiled_part
 def _fire_leaky(charged, V_th, reset, clamped, v, s):  # type: ignore[no-untyped-def]
-    """Clamp the membranes ``charged [N]``; write spikes into ``s`` and the membranes after the reset into ``v``."""
+    """Clamp the membrane potentials ``charged [N]``, and write spikes to ``s`` and potentials after the reset to ``v``.
+
+    Potentials are clamped only if ``clamped`` is set.
+    """
     n = charged.shape[0]
-    # Constants of the dtype of the membrane: with a plain 0 numba would compute in double precision.
+    # These constants have the dtype of the potential. With a plain 0 numba would compute in double precision.
     zero, one = charged.dtype.type(0), charged.dtype.type(1)
     if clamped:
         for j in range(n):
-            # Written so that NaN stays NaN.
+            # This comparison keeps NaN, unlike `max`.
             charged[j] = zero if charged[j] < 0 else charged[j]
     for j in range(n):
         s[j] = one if (charged[j] - V_th[j]) / V_th[j] >= 0 else zero
@@ -50,7 +54,7 @@ def _fire_leaky(charged, V_th, reset, clamped, v, s):  # type: ignore[no-untyped
 
 @compiled_part
 def _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_pre):  # type: ignore[no-untyped-def]
-    """Run sample ``r`` through all steps. Return 1 if it fires densely and stopped early, otherwise 0."""
+    """Run all steps of sample ``r``. Return 1 if the loop stopped because too many neurons fire, otherwise 0."""
     n_steps, _, n = drives.shape
     reset, clamped, scaled = rules[0], rules[1], rules[2]
     found, total = np.empty(n + 1, np.int64), np.empty(n, drives.dtype)
@@ -75,11 +79,12 @@ def _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_p
 
 @compiled
 def leaky(drives, V, spk, decay, V_th, recurrent, factors, rules, V_pre, is_dense):  # type: ignore[no-untyped-def]
-    """Write the membranes before the reset ``[T, R, N]`` of LIF neurons, and which samples fire too densely.
+    """Run LIF neurons. Write the membrane potentials before the reset to ``V_pre [T, R, N]``.
 
     Inputs are ``drives [T, R, N]``, the state ``V`` and ``spk [R, N]``, ``decay`` and ``V_th [N]``, and
-    ``recurrent [N, N]``. ``factors [2]`` convert a drive to a voltage. ``rules`` holds the reset code, whether the
-    membrane is clamped, and whether the drive is scaled.
+    ``recurrent [N, N]``. ``factors [2]`` convert a drive to a voltage. ``rules`` contains the code of the reset,
+    whether the membrane potential is clamped, and whether the drive is scaled. ``is_dense [R]`` is set to 1 for samples
+    in which too many neurons fire.
     """
     for r in numba.prange(drives.shape[1]):
         is_dense[r] = _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_pre)
@@ -87,7 +92,7 @@ def leaky(drives, V, spk, decay, V_th, recurrent, factors, rules, V_pre, is_dens
 
 @compiled_part
 def _fire_currents(charged, V_th, firing, most, v, s):  # type: ignore[no-untyped-def]
-    """Write the spikes of the membranes ``charged [N]`` into ``s``, and the membranes after the reset into ``v``."""
+    """For membrane potentials ``charged [N]``, write spikes to ``s`` and potentials after the reset to ``v``."""
     n = charged.shape[0]
     kind = charged.dtype.type
     zero, one, undefined, limit = kind(0), kind(1), kind(np.nan), kind(most)
@@ -110,7 +115,7 @@ def _fire_currents(charged, V_th, firing, most, v, s):  # type: ignore[no-untype
 def _currents_sample(  # type: ignore[no-untyped-def]
     drives, r, V, current, spk, own, alpha, beta, V_th, bias, recurrent, gamma, w_own, rules, V_pre, end, own_end
 ):
-    """Run sample ``r`` through all steps. Return 1 if it fires densely and stopped early, otherwise 0."""
+    """Run all steps of sample ``r``. Return 1 if the loop stopped because too many neurons fire, otherwise 0."""
     n_steps, _, m = drives.shape
     n = V.shape[1]
     per_neuron = m // n
@@ -162,12 +167,14 @@ def currents(  # type: ignore[no-untyped-def]
     own_end,
     is_dense,
 ):
-    """Write the membranes before the reset of current-based neurons, and their last currents.
+    """Run current-based neurons. Write the membrane potentials before the reset, and the currents after the last step.
 
-    ``drives [T, R, M]`` holds the ``M = N * S`` inputs of all synapses, grouped by neuron. The state is ``V``, ``spk``
-    and ``own [R, N]``, and ``current [R, M]``. ``beta`` is ``[M]``, the other parameters are ``[N]``, and ``recurrent``
-    is ``[N, M]``. ``rules`` holds the code of the spike function, the largest spike count per step (0: no limit), and
-    whether neurons have an own current. ``is_dense`` marks samples that fire too densely.
+    ``drives [T, R, M]`` contains the ``M = N * S`` inputs of all synapses, grouped by neuron. The state is ``V``,
+    ``spk`` and ``own [R, N]``, and ``current [R, M]``, where ``own`` is the after-hyperpolarisation current. ``beta``
+    has shape ``[M]``, ``recurrent`` has shape ``[N, M]``, and the other parameters have shape ``[N]``. ``rules``
+    contains the code of the spike function, the largest spike count per step (0 means no limit), and whether neurons
+    have an after-hyperpolarisation current. The results are written to ``V_pre [T, R, N]``, ``end [R, M]`` and
+    ``own_end [R, N]``. ``is_dense [R]`` is set to 1 for samples in which too many neurons fire.
     """
     for r in numba.prange(drives.shape[1]):
         is_dense[r] = _currents_sample(

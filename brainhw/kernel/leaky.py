@@ -1,8 +1,8 @@
-"""Leaky integrate-and-fire neurons over a whole sequence, with a backward pass that keeps one array.
+"""Time loop of leaky integrate-and-fire neurons, with a backward pass that needs only one stored array.
 
-The backward pass stores only the membranes before the reset; spikes and resets are recomputed from them. It does not
-need the drives. The gradient of recurrent weights is one matrix product after the loop. The gradient of a time constant
-or a threshold is computed only if it is requested.
+The forward pass stores the membrane potentials before the reset. The backward pass recomputes spikes and resets from
+them and does not need the drives. The gradient of recurrent weights is one matrix product after the loop over time. The
+gradient of a time constant or a threshold is computed only if it is requested.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RESETS: tuple[Reset, ...] = get_args(Reset)
 
 
 class Fired(NamedTuple):
-    """Result of one step: membrane before the reset, spikes, membrane after it, and remaining refractory steps."""
+    """Result of one step: potential before the reset, spikes, potential after the reset, remaining refractory steps."""
 
     V_pre: jax.Array
     spk: jax.Array
@@ -58,24 +58,26 @@ class Fired(NamedTuple):
 
 @dataclass(frozen=True)
 class Firing:
-    """Rules for spikes and reset, used both for one step and for a whole sequence.
+    """Rules for spikes and reset, used both for single steps and for whole sequences.
 
-    A layer with another reset derives from this class, overrides :meth:`after`, and returns its instance from
-    :meth:`brainhw.nn.SpikingLayer.firing`.
+    To give a layer another reset, derive a class from this one, override :meth:`after`, and return an instance from
+    :meth:`brainhw.nn.SpikingLayer.firing` of the layer.
 
     Parameters
     ----------
     spk_fun : callable
-        Spike function of ``(V - V_th) / V_th``.
+        Spike function, called with ``(V - V_th) / V_th``.
     reset : {'subtract', 'zero', 'none'}
-        Reset: after a spike the membrane is ``V - spk * V_th``, ``V * (1 - spk)``, or ``V`` (no reset).
+        The membrane potential after a spike is ``V - spk * V_th`` for ``'subtract'``, ``V * (1 - spk)`` for ``'zero'``,
+        and ``V`` for ``'none'``.
     detach : bool
-        Stop the gradient through the spikes of the reset. With a steep surrogate that gradient can grow without bound.
+        Whether to stop the gradient through the spikes in the reset. With a steep surrogate, this gradient can grow
+        without bound.
     clamped : bool
-        Keep the membrane at zero or above, both before and after the reset.
+        Whether to clamp the membrane potential so that it is never below zero, before and after the reset.
     refractory : int, optional
-        Number of steps after a spike in which a neuron ignores its drive, keeps its membrane and does not fire
-        (absolute refractory time; Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3). Default 0.
+        Number of steps after a spike in which a neuron ignores its drive, keeps its membrane potential and does not
+        fire. This is the absolute refractory time (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3). Default 0.
 
     Examples
     --------
@@ -100,7 +102,7 @@ class Firing:
     refractory: int = 0
 
     def __post_init__(self) -> None:
-        # A layer creates its rules in each step, so the common valid case must return without any call.
+        # A layer creates this object in each step, so valid arguments must pass without slow function calls.
         flags = type(self.detach) is type(self.clamped) is bool
         whole = type(self.refractory) is int and self.refractory >= 0
         known = isinstance(self.reset, str) and self.reset in RESETS
@@ -114,17 +116,17 @@ class Firing:
         _arguments.whole_number(self.refractory, call=call, name="refractory")
 
     def clamp(self, V: jax.Array) -> jax.Array:
-        """Return the membrane, clamped at zero from below if ``clamped`` is set."""
+        """Return the membrane potential, with negative values set to zero if ``clamped`` is True."""
         return jax.nn.relu(V) if self.clamped else V
 
     def spikes(self, V: jax.Array, V_th: jax.Array) -> jax.Array:
-        """Return the spikes for a membrane before the reset."""
-        # Divide by the threshold: the slope of a surrogate then means the same for every threshold.
+        """Return the spikes for a membrane potential before the reset."""
+        # Divide by the threshold, so that the slope of a surrogate has the same meaning for every threshold.
         V_th = per_sample(V_th, V)
         return self.spk_fun((V - V_th) / V_th)
 
     def after(self, V: jax.Array, spk: jax.Array, V_th: jax.Array) -> jax.Array:
-        """Return the membrane after the reset."""
+        """Return the membrane potential after the reset."""
         if self.detach:
             spk = jax.lax.stop_gradient(spk)
         if self.reset == "subtract":
@@ -132,9 +134,10 @@ class Firing:
         return V * (1 - spk) if self.reset == "zero" else V
 
     def _fired(self, V_pre: jax.Array, V_th: jax.Array, recorded: Recorded = ()) -> tuple[jax.Array, jax.Array]:
-        """Return the membrane after the reset, and the spikes, for a membrane before the reset.
+        """Return the membrane potential after the reset, and the spikes, for a potential before the reset.
 
-        ``recorded`` holds spikes, and optionally membranes after the reset, that replace the computed ones.
+        ``recorded`` contains spikes, and optionally membrane potentials after the reset. They replace the computed
+        values.
         """
         spk = jnp.asarray(self.spikes(V_pre, V_th))
         if recorded:
@@ -150,10 +153,11 @@ class Firing:
         wait: jax.Array | None = None,
         recorded: Recorded = (),
     ) -> Fired:
-        """Finish a step in which leak and drive have changed the membrane from ``V`` to ``charged``.
+        """Compute spikes and reset of a step in which leak and drive changed the potential from ``V`` to ``charged``.
 
-        ``wait`` holds the remaining refractory steps of each neuron; ``None`` without a refractory time. ``recorded``
-        holds spikes, and optionally membranes after the reset, that replace the computed ones.
+        ``wait`` is the number of remaining refractory steps of each neuron, or ``None`` without a refractory time.
+        ``recorded`` contains spikes, and optionally membrane potentials after the reset. They replace the computed
+        values.
         """
         V_pre = self.clamp(charged)
         if wait is None:
@@ -166,7 +170,7 @@ class Firing:
             spk = instead(spk, recorded[0])
             # A recorded spike resets the neuron even if the model is still refractory.
             waits = waits & (spk == 0)
-        # Refractory neurons are not reset: a custom reset may move the membrane even without a spike.
+        # Do not reset refractory neurons, because a custom reset may change the potential even without a spike.
         V_after = self.after(V_pre, spk, V_th)
         V_after = jnp.where(waits, V, membrane_after(recorded, V_after, V_th) if recorded else V_after)
         if len(recorded) > 1:
@@ -176,21 +180,22 @@ class Firing:
 
 
 def per_sample(value: Any, like: jax.Array) -> jax.Array:
-    """Return per-neuron values, or one value for all neurons, in the shape of ``like [..., *size]``.
+    """Broadcast values ``[*size]`` or a scalar to the shape of ``like [..., *size]``.
 
-    The broadcast is explicit for users who forbid implicit rank promotion (``jax_numpy_rank_promotion``).
+    The broadcast is explicit, so that it works if users forbid implicit rank promotion (``jax_numpy_rank_promotion``).
     """
     return jnp.broadcast_to(value, jnp.shape(like))
 
 
-# Name of the array that a surrounding `jax.checkpoint` may save, so that it does not run the loop twice.
+# Name of the stored array. A surrounding `jax.checkpoint` may save it by this name instead of running the loop again.
 KEPT = "brainhw_leaky_membrane"
 
 
 class LeakyRules(NamedTuple):
-    """Fixed rules of the neurons: the firing rules, and the map from drive to voltage, which must be linear.
+    """Fixed rules of the neurons: rules for spikes and reset, and the conversion from drive to voltage.
 
-    ``is_step`` is True if the spike function is known to be a step function: 1 from 0 upwards, 0 below.
+    ``to_voltage`` must be linear. ``is_step`` is True if the spike function is known to be a step function, which is 1
+    from 0 upwards and 0 below.
     """
 
     firing: Firing
@@ -199,9 +204,11 @@ class LeakyRules(NamedTuple):
 
 
 class LeakyParameters(NamedTuple):
-    """Parameters of the neurons: ``decay`` and ``V_th`` scalar or ``[*size]``, ``recurrent [N, N]`` in drive units.
+    """Parameters of the neurons.
 
-    ``read`` holds states that the firing rules read, such as a scheduled slope; :func:`run` fills it in.
+    ``decay`` and ``V_th`` are scalars or have shape ``[*size]``. ``recurrent`` has shape ``[N, N]`` and the unit of the
+    drive. ``read`` contains states that the rules for spikes and reset read, such as a scheduled slope. It is set by
+    :func:`run`.
     """
 
     decay: jax.Array
@@ -211,7 +218,10 @@ class LeakyParameters(NamedTuple):
 
 
 class LeakyState(NamedTuple):
-    """Membrane after the reset, spikes, and with a refractory time the remaining steps; each ``[..., *size]``."""
+    """Membrane potential after the reset, spikes, and remaining refractory steps, each ``[..., *size]``.
+
+    ``wait`` is ``None`` without a refractory time.
+    """
 
     V: jax.Array
     spk: jax.Array
@@ -219,9 +229,9 @@ class LeakyState(NamedTuple):
 
 
 class LeakyTrace(NamedTuple):
-    """Spikes and membranes before and after the reset, ``[T, ..., *size]``.
+    """Spikes, and membrane potentials before and after the reset, ``[T, ..., *size]``.
 
-    ``V`` is ``None`` without a refractory time, because it then follows from the other two.
+    ``V`` is ``None`` without a refractory time, because it can then be computed from ``spk`` and ``V_pre``.
     """
 
     spk: jax.Array
@@ -229,18 +239,19 @@ class LeakyTrace(NamedTuple):
     V: jax.Array | None = None
 
 
-# (membrane before the reset, threshold, *recorded, *states that the rules read) -> (membrane after the reset, spikes)
+# (potential before the reset, threshold, *recorded, *states that the rules read) -> (potential after the reset, spikes)
 _Fire = Callable[..., tuple[jax.Array, jax.Array]]
 
 
 def run(
     rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array, recorded: Recorded = ()
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Return the state after ``drives [T, ..., *size]``, and the trace of every step.
+    """Run all steps with inputs ``drives [T, ..., *size]``. Return the final state and the trace.
 
-    ``recorded`` holds spikes, and optionally membranes after the reset, of every step. They replace the computed ones.
+    ``recorded`` contains spikes of every step, and optionally membrane potentials after the reset. They replace the
+    computed values.
     """
-    # The custom backward pass cannot recompute refractory counters from the membranes, so use plain autodiff here.
+    # The custom backward pass cannot recompute the refractory steps from the potentials, so use plain autodiff here.
     if rules.firing.refractory:
         return _scan(rules, None, parameters, state, drives, recorded)
 
@@ -251,15 +262,15 @@ def run(
         return rules.to_voltage(V), by_rules(V, V_th)
 
     V_th = jnp.broadcast_to(parameters.V_th, state.V.shape)
-    all_rules(state.V, V_th)  # brainstate binds a state at its first read, which must not happen in a conversion
+    all_rules(state.V, V_th)  # brainstate binds a state to the trace of its first read, which must not be a conversion
     fire: _Fire = by_rules
-    # Convert both together first: most rules read no state, and each conversion costs a trace.
+    # Convert both functions in one trace first, because a trace takes time and most rules read no state.
     if converted(all_rules, state.V, V_th)[1]:
         if converted(rules.to_voltage, state.V)[1]:
             # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not store.
             return _scan(rules, None, parameters, state, drives, recorded)
-        # The rules read states, such as a scheduled slope. Pass these as arguments: they change between passes and have
-        # gradients, and a closure over them would leak tracers into the backward pass.
+        # The rules read states, such as a scheduled slope. Pass these as arguments, because they change between passes
+        # and have gradients, and a closure over them would leak tracers into the backward pass.
         of_rules, read = converted(by_rules, state.V, V_th, *(one[0] for one in recorded))
         parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, of_rules)
     runner = jax.custom_vjp(partial(_scan, rules, fire))
@@ -268,12 +279,14 @@ def run(
 
 
 def converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[..., Any], list[jax.Array]]:
-    """Return ``function`` with its traced closure values as extra arguments, and these values.
+    """Return ``function`` with its traced closure values as additional arguments, and a list of these values.
 
-    A custom backward pass must not close over values that JAX traces: they change between passes and have gradients.
+    A custom backward pass must not close over values that JAX traces, because they change between passes and have
+    gradients.
     """
-    # `jax.closure_convert` is not used: its cache keeps 4096 functions with everything they hold, 25 KiB each.
-    # A new function each time is needed, because JAX caches a trace by identity, together with values of another pass.
+    # Do not use `jax.closure_convert`, because its cache keeps 4096 functions and all objects that they refer to, about
+    # 25 KiB each. Create a new lambda each time, because JAX caches traces by function identity, and a cached trace
+    # would contain values of another pass.
     closed, shape = jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(*like)  # noqa: PLW0108
     traced = [isinstance(one, jax.core.Tracer) and jnp.issubdtype(one.dtype, jnp.inexact) for one in closed.consts]
 
@@ -287,7 +300,7 @@ def converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[
 
 
 def _broadcast(fire: _Fire, V_pre: jax.Array, V_th: jax.Array, *rest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Call converted rules with a threshold broadcast to the shape that they were converted for."""
+    """Call converted rules, with the threshold broadcast to the shape for which they were converted."""
     return fire(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *rest)
 
 
@@ -299,7 +312,7 @@ def _scan(
     drives: jax.Array,
     recorded: Recorded,
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Run the loop with the converted rules ``fire``. Without them JAX differentiates the loop itself."""
+    """Run the time loop with the converted rules ``fire``. If it is ``None``, JAX differentiates the loop itself."""
     if fire is not None and len(recorded) > 1:
         return _all_steps(rules, fire, parameters, state, drives, recorded)
     if fire is not None and not recorded and (factors := _factors(rules, parameters, state, drives)) is not None:
@@ -333,7 +346,7 @@ def _by_steps(
 def _factors(
     rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
 ) -> tuple[float, ...] | None:
-    """Return the factors that the compiled loop applies to a drive; ``None`` if it does not support the rules."""
+    """Return the factors by which the compiled loop multiplies a drive; ``None`` if it does not support the rules."""
     known = rules.is_step and type(rules.firing) is Firing and not parameters.read
     if not known or parameters.recurrent is None or not fused.pays(drives, state.V, parameters.recurrent):
         return None
@@ -349,7 +362,7 @@ def _in_one_loop(
     state: LeakyState,
     drives: jax.Array,
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Run a compiled loop over the samples. Each sample goes through all steps."""
+    """Run a compiled loop over the samples, which runs all steps of one sample before the next sample."""
     V, dtype = state.V, state.V.dtype
     n = V.shape[-1]
 
@@ -387,7 +400,7 @@ def _all_steps(
     drives: jax.Array,
     recorded: Recorded,
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Compute all steps at once, because each starts from the recorded membrane and spikes of the step before."""
+    """Compute all steps in parallel. This is possible because each starts from recorded potentials and spikes."""
     spikes, V = (as_dtype(one, state.V.dtype) for one in recorded)
     if parameters.recurrent is not None:
         before = jnp.concatenate([state.spk[None], spikes[:-1]])
@@ -398,7 +411,7 @@ def _all_steps(
 
 
 def _spikes(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, recorded: Recorded) -> jax.Array:
-    """Return the spikes of membranes ``[T, ..., *size]``. The rules see one step at a time."""
+    """Return the spikes for membrane potentials ``[T, ..., *size]``. ``fire`` is called for single steps."""
     return jax.vmap(lambda V, *of_step: fire(V, parameters.V_th, *of_step, *parameters.read)[1])(V_pre, *recorded)
 
 
@@ -409,7 +422,7 @@ def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]
     recurrent = given.recurrent is not None and given.recurrent.perturbed
     final, trace = _scan(rules, fire, parameters, state, drives, recorded)
     V_pre = checkpoint_name(trace.V_pre, KEPT)
-    # Recompute the spikes from the membranes instead of storing those of the loop, to save memory.
+    # To save memory, recompute the spikes from the membrane potentials instead of storing them.
     spk = _spikes(fire, parameters, V_pre, recorded)
     return (final, LeakyTrace(spk, V_pre)), (
         parameters,
@@ -423,20 +436,20 @@ def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class _Wanted:
-    """Requested gradients."""
+    """Which gradients are requested."""
 
     decay: bool
     recurrent: bool
     extra: tuple[str, ...]  # names of requested parameters that affect only spikes and reset
-    drive_dtype: Any  # the gradient of a half-precision drive needs that dtype, although the membrane is float32
+    drive_dtype: Any  # dtype of the drives' gradient; drives may have half precision, but potentials are float32
 
 
 class _Later(NamedTuple):
-    """Gradients that a step passes to the step before it; ``None`` if they are not requested."""
+    """Gradients that a step passes to the step before it; ``None`` where not requested."""
 
     V: jax.Array
     spk: jax.Array | None
-    charged: jax.Array | None  # of the membrane after leak and drive in the later step; needed for the decay
+    charged: jax.Array | None  # gradient of the potential after leak and drive in the later step; needed for the decay
     decay: jax.Array | None
     extra: dict[str, Any]
 
@@ -447,7 +460,7 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     decay, recurrent = parameters.decay, parameters.recurrent
     nothing = jnp.zeros_like(state.V)
     of_drive_from = jax.linear_transpose(rules.to_voltage, nothing)
-    # Use one threshold per neuron and sample, so that its gradient is summed over the batch after the loop, not in it.
+    # Use one threshold per neuron and sample, so that its gradient is summed over the batch only once, after the loop.
     every = {"V_th": jnp.broadcast_to(parameters.V_th, nothing.shape), "read": parameters.read}
     extra = {name: every[name] for name in wanted.extra}
 
@@ -485,12 +498,13 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
     )
     given = [None if isinstance(g, SymbolicZero) else g for g in (of_trace.spk, of_trace.V_pre)]
     if recurrent is None and not isinstance(of_spk, SymbolicZero):
-        # The final state contains the last spikes too. Without recurrence only this term carries their gradient.
+        # The final state also contains the last spikes. Without recurrence only this term includes their gradient.
         last = jnp.zeros_like(V_pre).at[-1].set(of_spk)
         given[0] = last if given[0] is None else given[0] + last
     apart = recurrent is None and not extra and len(recorded) > 1 and given[0] is not None
     if apart:
-        # The loop adds nothing to the gradient of the spikes, so map it to the membranes for all steps at once.
+        # The loop does not add to the gradient of the spikes. So compute the gradient of the membrane potentials
+        # through the spikes for all steps in parallel.
         of_steps = jax.vmap(partial(_of_spikes, fire, parameters))(V_pre, given[0], *recorded)
         given = [None, summed(of_steps, given[1])]
     first, of_drives = jax.lax.scan(step, start, (V_pre, *given, recorded), reverse=True)
@@ -510,7 +524,7 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
 def _of_spikes(
     fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, of_spk: jax.Array, *recorded: jax.Array
 ) -> jax.Array:
-    """Return the gradient of the membranes of one step through their spikes."""
+    """Return the gradient of the membrane potentials of one step through their spikes."""
     return jax.vjp(lambda V: fire(V, parameters.V_th, *recorded, *parameters.read)[1], V_pre)[1](of_spk)[0]
 
 
@@ -531,7 +545,7 @@ def _of_recurrent(
 
 
 def gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Sum a gradient ``[..., *size]`` per neuron and sample to the shape of its parameter: scalar or ``[*size]``."""
+    """Sum a gradient ``[..., *size]`` over samples, and over neurons if the parameter is a scalar."""
     return value.reshape((-1, *shape)).sum(axis=0) if shape else value.sum()
 
 
@@ -546,5 +560,5 @@ def summed(*terms: jax.Array | None) -> jax.Array:
 
 
 def filled(gradient: Any) -> jax.Array:
-    """Return a gradient; a symbolic zero becomes an array of zeros."""
+    """Return a gradient as an array. A symbolic zero becomes an array of zeros."""
     return jnp.zeros(gradient.shape, gradient.dtype) if isinstance(gradient, SymbolicZero) else gradient

@@ -1,4 +1,4 @@
-"""Masks of the true steps in padded batches of recordings with different lengths."""
+"""Check the lengths of recordings in padded batches, and mask or zero the padded steps."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ __all__ = ["check_lengths", "is_true_step", "zero_padding"]
 
 
 def check_lengths(lengths: Any, n_steps: int, batch: tuple[int, ...], *, call: str) -> jax.Array:
-    """Return lengths as integers of shape ``batch``. Raise if one is not from 1 to ``n_steps`` (unless traced)."""
+    """Return lengths as integers of shape ``batch``. Raise if one is not between 1 and ``n_steps``.
+
+    The values of traced lengths are not checked.
+    """
     array = _arguments.as_array(lengths, call=call, name="lengths")
-    # Check before the conversion to a JAX array: a float may be too large for one.
+    # Check before the conversion to a JAX array, because a float may be too large for it.
     if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != batch:
         wanted = f"one for each of {batch[0]} recordings" if batch else "one for the single recording"
         raise ValueError(
-            f"{call}: lengths must be whole numbers, {wanted}, shape {batch}; got {_arguments.describe(lengths)}."
+            f"{call}: lengths must be whole numbers, {wanted}, with shape {batch}; got {_arguments.describe(lengths)}."
         )
     given = jnp.asarray(array)
     numbers = np.asarray(given) if _arguments.is_concrete(given) else np.ones(0)
     if numbers.size and not (numbers.min() >= 1 and numbers.max() <= n_steps):
         raise ValueError(
-            f"{call}: lengths must lie between 1 and the {n_steps} steps there are; got {numbers.min()} to "
+            f"{call}: lengths must be between 1 and {n_steps}, the number of steps; got {numbers.min()} to "
             f"{numbers.max()}."
         )
     return given
 
 
 def is_true_step(lengths: jax.Array, n_steps: int) -> jax.Array:
-    """Return for each step whether it is a true step and not padding, ``[T, *batch]``."""
+    """Return a mask that is True for recorded steps and False for padding, ``[T, *batch]``."""
     steps = jnp.arange(n_steps).reshape(-1, *[1] * lengths.ndim)
     return steps < lengths
 

@@ -1,4 +1,4 @@
-"""Call loops compiled by numba from JAX programs."""
+"""Call loops that numba compiled from JAX programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["call_loop"]
 
 
 def call_loop(loop: Any, results: list[jax.ShapeDtypeStruct], *given: jax.Array) -> list[jax.Array]:
-    """Call a compiled loop with ``given`` and output arrays of the shapes ``results``; return the outputs."""
+    """Call a compiled loop with arrays ``given`` and return its outputs, which have the shapes in ``results``."""
     from brainevent import numba_kernel
 
     _compile_now(loop, tuple((one.ndim, np.dtype(one.dtype)) for one in (*given, *results)))
@@ -22,5 +22,5 @@ def call_loop(loop: Any, results: list[jax.ShapeDtypeStruct], *given: jax.Array)
 
 @functools.cache
 def _compile_now(loop: Any, kinds: tuple[tuple[int, np.dtype], ...]) -> None:
-    # Otherwise numba would compile at the first call, in a thread of XLA, and block all other threads.
+    # Compile before the first call. Otherwise numba would compile in a thread of XLA and block all other threads.
     loop(*(np.zeros((1,) * ndim, dtype) for ndim, dtype in kinds))

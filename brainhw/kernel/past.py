@@ -1,4 +1,4 @@
-"""Storage of a neuron's past values: exact lags, or a few leaky sums."""
+"""Storage of a neuron's past values, either exactly for each lag or as a few leaky sums."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Past(abc.ABC):
 
     @abc.abstractmethod
     def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
-        """Return the weights of the slots, ``[n_slots, *alpha.shape]``, youngest first if the slots have an age."""
+        """Return the weights of the slots, ``[n_slots, *alpha.shape]``. For exact lags, the newest value is first."""
 
     @abc.abstractmethod
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
         """Return the slots after adding one value."""
 
     def placed(self, weights: jax.Array, position: Any) -> jax.Array:
-        """Return the weights in the order of the slots, given the ``position`` of the next value."""
+        """Return the weights in the order of the slots. ``position`` is the position of the next value."""
         return weights
 
     def advance(self, position: Any) -> Any:
@@ -40,21 +40,21 @@ class Past(abc.ABC):
 class LagBuffer(Past):
     """The last ``n_slots`` values, stored exactly.
 
-    Older values are dropped. With ``whole`` the buffer must hold the complete past; if it overflows, the weights become
-    NaN. A compiled run cannot raise an error, and NaN prevents wrong voltages from going unnoticed.
+    Older values are dropped. With ``whole`` the buffer must contain all past values. If it is too small, the weights
+    become NaN. A compiled run cannot raise an error, and without NaN, users would not notice wrong voltages.
     """
 
     def __init__(self, n_slots: int, *, whole: bool = False) -> None:
         self.n_slots, self.whole = n_slots, whole
 
     def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
-        """Return the weights of the lags, youngest first."""
+        """Return the weights of the lags, with the newest value first."""
         return method.weights(alpha, self.n_slots)
 
     def placed(self, weights: jax.Array, position: Any) -> jax.Array:
-        """Return the weight of each slot, according to the age of its value."""
+        """Return the weight of each slot, which depends on the age of its value."""
         age = jnp.mod(position - 1 - jnp.arange(self.n_slots), max(self.n_slots, 1))
-        # Reordering the weights costs [n_slots] per step; shifting the slots would cost [n_slots, B, N] per step.
+        # Reordering the weights moves n_slots values per step. Shifting the slots would move n_slots * B * N values.
         weights = jnp.take(weights, age, axis=0)
         return jnp.where(position > self.n_slots, jnp.nan, weights) if self.whole else weights
 
@@ -63,26 +63,27 @@ class LagBuffer(Past):
         return slots.at[jnp.mod(position, self.n_slots)].set(value) if self.n_slots else slots
 
     def advance(self, position: Any) -> Any:
-        """Return the number of values pushed, or without ``whole`` the slot that is written next."""
+        """Return the slot that is written next. With ``whole``, return the number of values pushed."""
         return position + 1 if self.whole else jnp.mod(position + 1, max(self.n_slots, 1))
 
 
 class LeakySums(Past):
-    """Sums that decay at fixed rates, plus the last value itself, so that its weight is exact."""
+    """Leaky sums of the past values with fixed decay rates, and the last value itself, so that its weight is exact."""
 
     def __init__(self, method: FractionalMethod, n_exponentials: int, horizon: int) -> None:
         self.rates = decay_rates(method, n_exponentials, horizon)
         self.n_slots = n_exponentials + 1
 
     def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
-        """Return the weight of the last value minus its contribution to the sums, then the amplitudes of the sums."""
-        # The sum of exponentials holds from lag 2 on. Storing the last value itself makes the weight of lag 1 exact.
+        """Return the weights of the slots: a weight for the last value, then the amplitudes of the sums."""
+        # The sum of exponentials approximates the weights from lag 2 on. The sums also contain the last value. So the
+        # weight of the last value is its exact weight minus its weight in the sums.
         sums = amplitudes(method, alpha, self.rates)
         return jnp.concatenate([method.weights(alpha, 1) - sums.sum(axis=0), sums])
 
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
-        """Decay every sum and add the value to it."""
-        # The rates are not learnable, so this factor is a constant of the compiled step. The factor 0 is for the first
-        # slot, which holds only the last value.
+        """Multiply every sum by its decay factor and add the value."""
+        # The rates are not learnable, so these factors are constants of the compiled step. The first factor is 0,
+        # because the first slot stores only the last value.
         kept = np.append(0.0, np.exp(-self.rates)).astype(slots.dtype)
         return kept.reshape((-1,) + (1,) * value.ndim) * slots + value[None]

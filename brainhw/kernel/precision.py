@@ -1,7 +1,8 @@
-"""Number types for half precision: weights and spikes may be half, but membranes, decay factors and counts are float32.
+"""Dtypes for half precision.
 
-Near 1 the numbers of bfloat16 are 0.4 % apart: a decay factor of exp(-1/500) becomes that of 184 steps, and counts stop
-at 256.
+Weights and spikes may have half precision, but membrane potentials, decay factors and spike counts are float32. The
+spacing of bfloat16 numbers just below 1 is 0.4 %. So a decay factor of exp(-1/500) would be rounded to the factor of a
+time constant of 255 steps instead of 500. A counter in bfloat16 would stop at 256.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ __all__ = ["as_dtype", "for_sums", "is_half", "narrowed", "state_dtype", "wide",
 
 
 def wide(dtype: Any) -> Any:
-    """Return ``dtype``, or float32 for half precision and whole numbers."""
+    """Return ``dtype``, or float32 if it has half precision or is an integer type."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
 def state_dtype() -> Any:
-    """Return the dtype of membranes and decay factors in the current ``brainstate.environ``."""
+    """Return the dtype of membrane potentials and decay factors for the current ``brainstate.environ``."""
     return wide(brainstate.environ.dftype())
 
 
@@ -40,16 +41,16 @@ def as_dtype(value: Any, dtype: Any) -> Any:
 
 
 def widened(value: Any) -> Any:
-    """Return a number, array or Quantity; half precision is converted to float32."""
+    """Return a number, array or Quantity. Half precision is converted to float32."""
     dtype = getattr(u.get_mantissa(value), "dtype", None)
     return value if dtype is None or not is_half(dtype) else value.astype(jnp.float32)
 
 
 def narrowed(value: Any, dtype: Any) -> Any:
-    """Return an array or Quantity, converted to ``dtype`` if its own dtype is wider."""
+    """Return an array or Quantity, converted to ``dtype`` if its dtype has more precision."""
     return value if jnp.promote_types(value.dtype, dtype) == dtype else value.astype(dtype)
 
 
 def for_sums(spikes: Any) -> jax.Array:
-    """Return spikes as an array whose sums are exact counts: half precision becomes float32."""
+    """Return spikes as an array. Half precision is converted to float32, so that sums are exact counts."""
     return widened(jnp.asarray(spikes))

@@ -1,4 +1,4 @@
-"""Grid of stored weights: the values that a few bits can hold, and rounding of learnt weights to them."""
+"""Grid of the weights that a few bits can represent, and rounding of learnt weights to this grid."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ __all__ = ["WeightGrid", "check_bits", "lowest_code", "stored_grid"]
 @final
 @dataclass(frozen=True)
 class WeightGrid:
-    r"""The values that a weight of ``bits`` bits can take: symmetric about zero, and including zero.
+    r"""Grid of the values that a weight of ``bits`` bits can have. It is symmetric about zero and includes zero.
 
     .. math:: w_c = c\,\Delta, \quad c \in \{-n, \dots, n\}, \quad n = 2^{b-1} - 1, \quad \Delta = w_{max} / n
 
-    Of the :math:`2^b` codes the most negative one is unused, so that the grid ends at the limit on both sides. With
-    ``lowest`` the step is the same, and the negative side ends at the last level that is not below ``lowest``. It may
-    then include the code :math:`-2^{b-1}`.
+    The most negative of the :math:`2^b` codes is not used, so that the grid ends at :math:`\pm w_{max}`. With
+    ``lowest`` the step is the same, but the most negative value is the smallest one that is not below ``lowest``. The
+    grid may then include the code :math:`-2^{b-1}`.
 
     Parameters
     ----------
     limit : float
         Largest weight :math:`w_{max}`, dimensionless, greater than zero.
     bits : int
-        Bits :math:`b` of a weight, 2 to 16.
+        Number of bits :math:`b` of a weight, 2 to 16.
     lowest : float, optional
-        Most negative weight, less than zero. Default ``None``: ``-limit``.
+        Most negative weight, less than zero. The default ``None`` means ``-limit``.
 
     Raises
     ------
     TypeError, ValueError
-        If a number is out of range; the message names it.
+        If an argument is invalid. The message names the argument.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class WeightGrid:
     lowest: float | None = None
 
     def __post_init__(self) -> None:
-        # Convert to plain floats: a Decimal passes as a number, but cannot be multiplied with a float.
+        # Convert to plain floats, because a Decimal is accepted as a number but cannot be multiplied by a float.
         object.__setattr__(self, "limit", float(number(self.limit, call="WeightGrid", name="limit", positive=True)))
         check_bits(self.bits, call="WeightGrid", name="bits")
         if self.lowest is not None:
@@ -67,15 +67,15 @@ class WeightGrid:
 
     @property
     def largest_code(self) -> int:
-        """Code of the limit, ``2**(bits - 1) - 1``."""
+        """Code of the weight ``limit``, ``2**(bits - 1) - 1``."""
         return 2 ** (self.bits - 1) - 1
 
     @property
     def lowest_code(self) -> int:
-        """Most negative code: minus the largest code, unless ``lowest`` is given."""
+        """Most negative code. It is ``-largest_code`` unless ``lowest`` is given."""
         if self.lowest is None:
             return -self.largest_code
-        # The factor 1 + 1e-6 keeps a level that a rounding error of the division would exclude.
+        # Without the factor 1 + 1e-6, a rounding error of the division could exclude the last level.
         return -min(int(-self.lowest / self.step * (1 + 1e-6)), self.largest_code + 1)
 
     @property
@@ -85,7 +85,8 @@ class WeightGrid:
 
     @property
     def _range(self) -> tuple[float, float]:
-        # Use the end of the range instead of the last level: weights in between are rounded, not clipped, and can grow.
+        # Use the end of the range instead of the last level. Weights between them are rounded and not clipped, so their
+        # gradient must not be zero.
         if self.lowest is None:
             return -self.limit, self.limit
         return max(self.lowest, -(self.largest_code + 1) * self.step), self.limit
@@ -103,16 +104,17 @@ class WeightGrid:
         weights : jax.Array
             Weights of any shape. Weights beyond the limit get the code of the limit.
         key : jax.Array, optional
-            Key for stochastic rounding: up with the probability of the remainder, so that the mean is the weight
-            itself. With ``None`` (default) weights are rounded to the nearest code; ties go to the even code.
+            Key for stochastic rounding. The probability of rounding up is the fractional part of the code, so the mean
+            over many keys is the weight itself. With ``None`` (default) weights are rounded to the nearest code, and
+            ties to the even code.
         """
         weights, key = _checked(weights, key, "WeightGrid.codes")
-        # NaN would be converted to an ordinary code, so reject it.
+        # Reject NaN, because the conversion to int32 would give an arbitrary code.
         check_finite(weights, call="WeightGrid.codes", name="weights")
         return self._rounded(weights, key).astype(jnp.int32)
 
     def values(self, codes: jax.Array, dtype: Any = None) -> jax.Array:
-        """Return the weights of codes, ``codes * step``."""
+        """Return the weights for given codes, ``codes * step``."""
         call = "WeightGrid.values"
         codes = jnp.asarray(as_array(codes, call=call, name="codes"))
         if not (jnp.issubdtype(codes.dtype, jnp.floating) or jnp.issubdtype(codes.dtype, jnp.integer)):
@@ -124,17 +126,18 @@ class WeightGrid:
         # Half precision and integers can represent neither the step nor large codes, so compute in float32.
         exact = wide(dtype)
         values = jnp.asarray(codes, exact) * jnp.asarray(self.step, exact)
-        # In floating point, n steps may exceed the limit by a rounding error and would then count as out of range.
+        # Because of a rounding error, n * step may exceed the limit. Without the clip it would count as out of range.
         low, high = self._range
         return jnp.clip(values.astype(dtype), jnp.asarray(low, dtype), jnp.asarray(high, dtype))
 
     def quantize(self, weights: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Return the grid value of each weight, differentiable.
+        """Round each weight to a value of the grid. The result is differentiable.
 
-        The gradient is straight-through (Y. Bengio, N. Leonard and A. Courville, arXiv:1308.3432): 1 up to the
-        limit, and 0 beyond it, where the weight is clipped and small changes have no effect.
+        The gradient is the straight-through estimator (Y. Bengio, N. Leonard and A. Courville, arXiv:1308.3432). It is
+        1 for weights up to the limit. It is 0 beyond the limit, where weights are clipped and small changes have no
+        effect.
 
-        Arguments are those of :meth:`codes`. Shape and dtype are those of ``weights``.
+        The arguments are the same as for :meth:`codes`. The result has the shape and dtype of ``weights``.
         """
         weights, key = _checked(weights, key, "WeightGrid.quantize")
         return _straight_through(weights, self._values(self._rounded(weights, key), weights.dtype), self._range)
@@ -147,7 +150,8 @@ class WeightGrid:
         if key is not None:
             low = jnp.floor(steps)
             up = jax.random.uniform(key, steps.shape, steps.dtype) < steps - low
-            # A weight on the grid may differ from its code by a rounding error and must not move because of it.
+            # A weight on the grid may differ from it by a rounding error. Such a weight must not be rounded to another
+            # value.
             on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
             nearest = jnp.where(on_grid, nearest, low + up)
         return jnp.clip(nearest, self.lowest_code, self.largest_code)
@@ -182,30 +186,32 @@ def _straight_through_jvp(
     limits: tuple[float, float], primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     weights, rounded = primals
-    # A projection may put a weight exactly on the limit. The gradient passes there, so that it can return.
+    # A projection may set a weight exactly to the limit. The gradient is not zero there, so that the weight can become
+    # smaller again.
     low, high = (jnp.asarray(end, weights.dtype) for end in limits)
     return rounded, jnp.where((weights >= low) & (weights <= high), tangents[0], 0)
 
 
 def check_bits(bits: object, *, call: str, name: str) -> int:
-    """Return ``bits`` as an int. Raise if a grid cannot have that number of bits."""
+    """Return ``bits`` as an int. Raise if it is not a supported number of bits."""
     found = positive_int(bits, call=call, name=name)
     if found not in BITS:
         raise ValueError(
-            f"{call}: {name} must lie between {BITS[0]} (a sign and a zero) and {BITS[-1]}; got {describe(bits)}."
+            f"{call}: {name} must lie between {BITS[0]} (which gives the codes -1, 0 and 1) and {BITS[-1]}; got "
+            f"{describe(bits)}."
         )
     return found
 
 
 def stored_grid(chip: ChipSpec, bits: int) -> Any:
-    """Return the grid of stored weights with ``bits`` bits on a chip, as defined by its family.
+    """Return the grid of weights with ``bits`` bits that a chip can store, as defined by its family.
 
-    The result has the members of :class:`WeightGrid`.
+    The result has the same attributes and methods as :class:`WeightGrid`.
     """
     own = get_family(chip.family, call="stored_grid").weight_grid
     return WeightGrid(chip.weight_limit, bits, chip.weight_lowest) if own is None else own(chip, bits)
 
 
 def lowest_code(grid: Any) -> int:
-    """Return the most negative code of a grid. A grid without ``lowest_code`` is symmetric."""
+    """Return the most negative code of a grid. A grid without an attribute ``lowest_code`` is symmetric."""
     return int(getattr(grid, "lowest_code", -grid.largest_code))

@@ -1,4 +1,4 @@
-"""Replace computed values by recorded ones, but keep the gradient of the computed ones."""
+"""Replace computed values by recorded ones, but keep the gradient of the computed values."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from brainhw.kernel.precision import as_dtype
 
 __all__ = ["Recorded", "instead", "membrane_after"]
 
-# Empty, or spikes, or spikes and membranes after the reset in mV. A plain tuple is a pytree that scans and gradients
-# handle without a class of its own.
+# Empty, or only spikes, or spikes and membrane potentials after the reset in mV. It is a plain tuple, because JAX
+# handles tuples as pytrees in scans and gradients.
 Recorded = tuple[jax.Array, ...]
 
 
@@ -29,18 +29,19 @@ def _instead_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]
 def instead(computed: jax.Array, recorded: jax.Array) -> jax.Array:
     """Return ``recorded`` with the gradient of ``computed``. ``recorded`` itself gets no gradient.
 
-    This equals ``computed + stop_gradient(recorded - computed)``, but without the rounding error of that sum.
+    This equals ``computed + stop_gradient(recorded - computed)``, but has no rounding error.
     """
     return _instead(computed, as_dtype(jnp.asarray(recorded), computed.dtype))
 
 
 def membrane_after(recorded: Recorded, V: jax.Array, V_th: jax.Array) -> jax.Array:
-    """Return the recorded membrane. If only spikes were recorded, limit ``V`` to the threshold where none was recorded.
+    """Return the recorded membrane potential, or ``V`` limited to the threshold if only spikes were recorded.
 
-    A neuron that did not fire was below its threshold. A model that predicts a spike there, for example of a chip with
-    less charge per weight, would drift further and further above the threshold, where a surrogate has no gradient. With
-    10 epochs in the loop from a wrong model, accuracy was 0.68 without this limit and 0.89 with it (Japanese vowels,
-    H1v2, 5 bits, gain 0.65).
+    The limit applies where no spike was recorded, because a neuron that did not fire was below its threshold. Without
+    it, the potential of a model that wrongly predicts spikes would grow far above the threshold, where a surrogate has
+    no gradient. A model is wrong in this way, for example, if the chip has less charge per weight. In a test of 10
+    epochs with the chip in the loop and such a model, the accuracy was 0.68 without the limit and 0.89 with it
+    (Japanese vowels, H1v2, 5 bits, gain 0.65).
     """
     if len(recorded) > 1:
         return instead(V, recorded[1])

@@ -1,7 +1,7 @@
 """Faster CPU gradients of convolutions and max pooling.
 
-The values are those of XLA. Gradients of max pooling equal XLA's bit by bit; those of a convolution are summed in
-another order. On other devices convolutions use XLA's own gradients.
+The values of the forward pass are XLA's. The gradients of max pooling equal XLA's bit by bit. The gradients of a
+convolution are summed in another order. On devices other than the CPU, convolutions use XLA's own gradients.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["cheap_gradients", "convolution", "max_pool"]
 
 
 def cheap_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function with the same values, but faster CPU gradients of its convolutions and max poolings.
+    """Return a version of ``function`` with the same values and faster CPU gradients of convolution and max pooling.
 
-    Operations inside a compiled function or a loop within ``function`` are not replaced.
+    Operations that ``function`` runs inside a compiled function or a loop keep XLA's gradients.
     """
 
     def same(*given: Any) -> Any:
@@ -51,7 +51,7 @@ def _replaced(eqn: Any, function: Callable[..., jax.Array]) -> Any:
 
 
 def _is_plain_max_pool(eqn: Any) -> bool:
-    """Return whether an equation is max pooling of floats with windows without overlap, padding or dilation."""
+    """Return whether an equation is max pooling of floats whose windows have no overlap, padding or dilation."""
     if eqn.primitive.name != "reduce_window_max":
         return False
     options = eqn.params
@@ -63,12 +63,12 @@ def _is_plain_max_pool(eqn: Any) -> bool:
     )
 
 
-# XLA differentiates max pooling by `select_and_scatter`, whose CPU code visits the windows one by one: 61 ms for the
-# first pooling of a 12C5-MP2-64C5-MP2-10 net on 384 images. Operations on whole arrays take 1.4 ms.
+# XLA differentiates max pooling with `select_and_scatter`, whose CPU code visits the windows one by one. It takes 61 ms
+# for the first pooling of a 12C5-MP2-64C5-MP2-10 network on 384 images. The array operations below take 1.4 ms.
 def max_pool(x: jax.Array, window: tuple[int, ...]) -> jax.Array:
-    """Return the maxima of windows; ``window`` has one entry per axis. An incomplete window at the end is dropped.
+    """Return the maximum of each window. ``window`` is the window size per axis; an incomplete last window is dropped.
 
-    The gradient goes to the first maximum of a window in row-major order, as in ``jax.lax.reduce_window``.
+    In each window the gradient goes to the first maximum in row-major order, as in ``jax.lax.reduce_window``.
     """
     return _max_pool(x, window, x.shape)
 
@@ -80,8 +80,8 @@ def _max_pool(x: jax.Array, window: tuple[int, ...], shape: tuple[int, ...]) -> 
 
 def _pool_forward(x: jax.Array, window: tuple[int, ...], _: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     largest = max_pool(x, window)
-    # Store the number of the offset that holds the first maximum instead of x, which is up to 16 times as large. A
-    # window with a NaN has no such offset.
+    # For the backward pass store the index of the first maximum in each window. Storing x would take up to 16 times as
+    # much memory. A window with a NaN gets the index len(places), so that none of its inputs gets a gradient.
     places = list(_places(window, window, (1,) * len(window), largest.shape))
     first = jnp.full(largest.shape, len(places), jnp.uint8 if len(places) < 256 else jnp.int32)
     for number, at in reversed(list(enumerate(places))):
@@ -92,7 +92,7 @@ def _pool_forward(x: jax.Array, window: tuple[int, ...], _: tuple[int, ...]) -> 
 def _pool_backward(
     window: tuple[int, ...], shape: tuple[int, ...], first: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
-    # One pass that writes every number once. Scattering into zeros took twice as long, mostly for the zeros.
+    # Write every number once. Scattering into an array of zeros took twice as long, mostly to write the zeros.
     places = tuple(range(1, 2 * len(window), 2))
     sizes = [size for pair in zip((1,) * len(window), window, strict=True) for size in pair]
     numbers = jnp.arange(math.prod(window), dtype=first.dtype).reshape(sizes)
@@ -106,7 +106,7 @@ _max_pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _is_plain_convolution(eqn: Any) -> bool:
-    """Return whether an equation is a convolution of floats without groups, fractional strides or cropping."""
+    """Return whether an equation is a convolution of floats without groups, input dilation or negative padding."""
     if eqn.primitive.name != "conv_general_dilated":
         return False
     options, (x, weight) = eqn.params, (var.aval for var in eqn.invars)
@@ -119,11 +119,12 @@ def _is_plain_convolution(eqn: Any) -> bool:
     )
 
 
-# XLA's CPU code for the gradients of a convolution is slow if one side has few channels. One thread, 384 images, a
-# 5x5 convolution, in ms for XLA and here: gradient of the input 33 and 7 (8x8, 12 from 64 channels), of the weight 14
-# and 4 (24x24, 1 to 12 channels). The code here is faster because a piece of the patches stays in the cache.
+# XLA's CPU code for the gradients of a convolution is slow if the input or the output has few channels. Times for a 5x5
+# convolution of 384 images on one thread: the gradient of the input (12 to 64 channels, output 8x8) takes 33 ms in XLA
+# and 7 ms here. The gradient of the weight (1 to 12 channels, output 24x24) takes 14 ms in XLA and 4 ms here. This code
+# is faster because it processes a few images at a time, whose patches stay in the cache.
 _NUMBERS_IN_A_PIECE = 2**18
-_MOST_CHANNELS = 12  # input channels; with more of them XLA's gradient of the weight is as fast
+_MOST_CHANNELS = 12  # largest number of input channels; with more, XLA's gradient of the weight is as fast
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -151,7 +152,7 @@ def _convolution_backward(
     def of_weight(gradient: jax.Array) -> jax.Array:
         return jax.vjp(lambda weight: plain(x, weight), weight)[1](gradient)[0]
 
-    # Two separate calls: a first layer uses only the gradient of the weight, and the compiler can drop the other call.
+    # Make two separate calls. A first layer uses only the gradient of the weight, so the compiler drops the other call.
     few_channels = patches.n_in <= _MOST_CHANNELS
     return (
         jax.lax.platform_dependent(gradient, cpu=patches.gradient_of_x, default=of_x),
@@ -165,17 +166,17 @@ convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
 class _Patches:
-    """A convolution as matrix products, with one row of the weight per window offset and input channel.
+    """Gradients of a convolution as matrix products. The weight matrix has a row per window offset and input channel.
 
-    Each offset is a strided slice of the padded input, with the shape of the output. A few images are processed at a
-    time.
+    At each window offset the convolution reads a strided slice of the padded input, which has the spatial shape of the
+    output. A few images are processed at a time.
     """
 
     def __init__(
         self, options: tuple[tuple[str, Any], ...], x: jax.Array, weight: jax.Array, gradient: jax.Array
     ) -> None:
         params = dict(options)
-        # JAX's order of axes: batch, channel, space; for the weight: out, in, space.
+        # JAX lists the axes of input and output as batch, channel, space, and those of the weight as out, in, space.
         self.x_axes, self.weight_axes, self.out_axes = params["dimension_numbers"]
         self.strides, self.dilation = params["window_strides"], params["rhs_dilation"]
         self.padding = params["padding"]
@@ -185,13 +186,13 @@ class _Patches:
         self.out_space = tuple(gradient.shape[axis] for axis in self.out_axes[2:])
         per_image = math.prod(self.window) * self.n_in * math.prod(self.out_space)
         most = min(self.n_images, max(1, _NUMBERS_IN_A_PIECE // per_image))
-        # Prefer pieces of equal size: they need no padding, which would copy the images.
+        # Prefer a size that divides the number of images. Otherwise the images are padded, which copies them.
         equal = [n for n in range(most // 2 + 1, most + 1) if self.n_images % n == 0]
         self.n_at_once = max(equal, default=most)
 
     def gradient_of_x(self, gradient: jax.Array) -> jax.Array:
         """Return the gradient of the input."""
-        # Order the rows by offset, then channel: each offset then adds one contiguous block at its shifted place.
+        # Order the rows by offset, then channel, so that the gradient for each offset is one contiguous block.
         rows = jnp.moveaxis(self.weight, (0, 1), (-1, -2)).reshape(-1, self.n_out)
         size = [n + low + high for n, (low, high) in zip(self.space, self.padding, strict=True)]
 
@@ -231,7 +232,7 @@ class _Patches:
         return jnp.moveaxis(jnp.transpose(gradient, self.out_axes), 1, -1)
 
     def _in_pieces(self, images: jax.Array) -> jax.Array:
-        """Return images ``[images, ...]`` as ``[pieces, images, ...]``, padded with images of zeros."""
+        """Split ``[n_images, ...]`` into pieces, ``[n_pieces, n_at_once, ...]``; the last one is padded with zeros."""
         missing = -len(images) % self.n_at_once
         filled = jnp.pad(images, ((0, missing), *((0, 0),) * (images.ndim - 1)))
         return filled.reshape(-1, self.n_at_once, *images.shape[1:])
@@ -240,7 +241,7 @@ class _Patches:
 def _places(
     window: Sequence[int], strides: Sequence[int], dilation: Sequence[int], counts: Sequence[int]
 ) -> Iterator[tuple[slice, ...]]:
-    """Yield the input positions of each window offset, in row-major order, as slices of ``counts`` entries per axis."""
+    """Yield the input slices for each window offset, in row-major order. A slice has ``counts`` entries per axis."""
     for offset in itertools.product(*(range(n) for n in window)):
         along = zip(offset, strides, dilation, counts, strict=True)
         yield tuple(slice(k * apart, k * apart + (n - 1) * stride + 1, stride) for k, stride, apart, n in along)

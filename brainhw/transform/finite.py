@@ -1,6 +1,6 @@
 """Find the first step at which a state, or the gradient that flows into it, is not finite.
 
-The loss may hide such a fault: a membrane can be NaN and its spikes 0, so the loss stays finite while the net is dead.
+The loss may stay finite in spite of such a fault, because a neuron whose membrane potential is NaN outputs no spikes.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ __all__ = ["FiniteWatch", "check_states"]
 
 
 def check_states(net: brainstate.nn.Module, call: str) -> None:
-    """Raise if a run would continue from a state that is NaN or infinite: its spikes would not show the fault."""
+    """Raise if a hidden state is NaN or infinite. The spikes of a run that continues from it would not show this."""
     for path, state in net.states(brainstate.HiddenState).items():
-        # Use `_value`: reading `.value` would register a read in a surrounding trace.
+        # Read `_value`, because a surrounding trace would record a read of `.value`.
         if not all(is_finite(leaf) for leaf in jax.tree.leaves(state._value)):
             _arguments.check_finite_tree(
                 state._value,
                 call=call,
                 name=f"the state {dotted(path)}",
-                fix="put it to rest with brainhw.prepare_net(net, batch_size)",
+                fix="reset it with brainhw.prepare_net(net, batch_size)",
             )
 
 
@@ -43,7 +43,7 @@ def _any_bad(value: Any) -> jax.Array:
 
 def _fail_if(bad: Any, message: str, step: Any) -> None:
     if isinstance(bad, jax.core.Tracer) or isinstance(step, jax.core.Tracer):
-        # Decide on the host instead of with `lax.cond`: under vmap both branches of a cond run.
+        # Test `bad` on the host instead of with `lax.cond`, because under vmap both branches of a cond run.
         jax.debug.callback(partial(_fail_if_now, message), bad, step)
     else:
         _fail_if_now(message, bad, step)
@@ -54,7 +54,7 @@ def _fail_if_now(message: str, bad: Any, step: Any) -> None:
         raise FloatingPointError(message.format(step=int(step)))
 
 
-# Identity with a backward pass that checks the gradient: `grad` offers no other hook for a single step.
+# Return `value` unchanged and check its gradient in the backward pass. `grad` has no other hook for a single step.
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _guard(value: Any, step: jax.Array, message: str) -> Any:
     return value
@@ -73,27 +73,27 @@ _guard.defvjp(_guard_forward, _guard_backward)
 
 
 class FiniteWatch:
-    """Watch every hidden state of a prepared network through a time loop."""
+    """Check at each step of a time loop whether every hidden state, and later its gradient, is finite."""
 
     def __init__(self, net: brainstate.nn.Module) -> None:
         self._net = net
         self._states = {dotted(path): state for path, state in net.states(brainstate.HiddenState).items()}
 
     def step(self, t: jax.Array) -> dict[str, jax.Array]:
-        """Return which states are not finite after step ``t``, and check the gradients that later flow into them."""
+        """Return for each state whether it is not finite after step ``t``. The backward pass checks its gradient."""
         bad = {}
         for name, state in self._states.items():
             bad[name] = _any_bad(state.value)
             message = (
-                f"rollout: the gradient flowing back into {name} at step {{step}} is not finite. Check whether the "
-                "forward pass alone is finite; then lower the learning rate, use a flatter surrogate, or keep "
+                f"rollout: the gradient flowing back into {name} at step {{step}} is not finite. Check first whether "
+                "the forward pass alone is finite. If it is, lower the learning rate, use a flatter surrogate, or keep "
                 "detach_reset=True."
             )
             state.value = _guard(state.value, t, message)
         return bad
 
     def report(self, bad: dict[str, jax.Array]) -> None:
-        """Raise if a parameter is out of range, and for the first step ``[T]`` at which a state was not finite."""
+        """Raise if a parameter is out of range, or if a state was not finite at one of the steps (``bad``, ``[T]``)."""
         for fault, message in traced_faults(self._net, call="rollout"):
             _fail_if(fault, message, 0)
         for name, flags in bad.items():

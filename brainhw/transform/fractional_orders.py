@@ -1,4 +1,4 @@
-"""Fractional orders of a whole network: set them in one call, read them per layer or as a table."""
+"""Set the fractional orders of a whole network in one call, and read them per layer or as a table."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def set_fractional_orders(
 
     .. math:: \sum_j w_j \, \tau^{\alpha_j} D^{\alpha_j} V = I - V
 
-    with its own orders :math:`\alpha_j` and coefficients :math:`w_j`. Without leak the right side is :math:`I`. Time is
-    measured in ``tau`` unless the layer has a ``time_scale``. Notation and rules are those of spikeDE's ``SNNWrapper``
-    (Ge et al. 2026, arXiv 2507.16937):
+    where each layer has its own orders :math:`\alpha_j` and coefficients :math:`w_j`. For a layer without leak the
+    right side is :math:`I`. Time is measured in units of ``tau``, or of ``time_scale`` if the layer has one. The values
+    of ``alpha`` have the same meaning as in spikeDE's ``SNNWrapper`` (Ge et al. 2026, arXiv 2507.16937):
 
     ===========================  =====================================================================================
     alpha                        orders of the layers
     ===========================  =====================================================================================
     ``0.6``                      this order for every layer
     ``[0.3, 0.8]``               ``alpha_mode='per_layer'``: one order per layer. ``'multiterm'``: every layer gets all
-                                 of them, as the terms of one operator. ``'auto'``: see below
-    ``[[0.3, 0.5], [0.4]]``      one list of terms per layer; a number in place of a list is a single order
-    ``[array [N], 0.4]``         an array inside the list: one order per neuron of that layer (not in spikeDE)
+                                 orders, as the terms of the sum above. ``'auto'``: see ``alpha_mode``
+    ``[[0.3, 0.5], [0.4]]``      one list of terms per layer; a number instead of a list is a single term
+    ``[array [N], 0.4]``         an array inside the list gives one order per neuron of that layer (not in spikeDE)
     ===========================  =====================================================================================
 
     Layers are counted in registration order. A layer that is used in several places counts once.
@@ -71,36 +71,37 @@ def set_fractional_orders(
         The network, or a single layer.
     alpha : float, array, or list of floats, arrays and lists
         The orders, each in (0, 1]; see the table. A one-dimensional array is treated as a list of its numbers, and an
-        array of one number as that number. Inside a list an array of ``N`` numbers holds one order per neuron; it may
-        also be a term, ``[[array, 0.4], ...]``.
+        array of one number as that number. Inside a list, an array of ``N`` numbers gives one order per neuron. Such an
+        array may also be one of several terms, ``[[array, 0.4], ...]``.
     multi_coefficient : list or array, optional
-        The weights :math:`w_j`. With one list of terms for all layers: one number per term, or one entry per layer.
-        With one list per layer: one entry per layer. An entry is a list with one number per term, a single number for
-        all terms, or ``None`` for ones. Default ones.
+        The coefficients :math:`w_j`. If all layers get the same list of terms, give one number per term, or one entry
+        per layer. If each layer has its own list of terms, give one entry per layer. An entry is a list with one number
+        per term, a single number for all terms, or ``None``, which means 1 for all terms. Default: 1 for all terms.
     alpha_mode : {'auto', 'per_layer', 'multiterm'}, optional
-        Interpretation of a list of plain numbers. ``'auto'`` (default) reads terms if ``multi_coefficient`` is given.
-        Otherwise it reads one order per layer if the list has as many entries as there are layers, and terms if not; in
-        both cases it warns.
+        How to read a list of plain numbers: as one order per layer, or as the terms that every layer gets. ``'auto'``
+        (default) reads terms if ``multi_coefficient`` is given. Otherwise it reads one order per layer if the list has
+        one entry per layer, and terms if it does not. It warns in both of these cases.
     learn_alpha, learn_coefficient : bool, 'raw', or list of them, optional
-        Whether to learn them, for all layers or as one entry per layer. True keeps them in range; ``'raw'`` does not,
-        as in spikeDE. Default False.
+        Whether to learn the orders and the coefficients: one value for all layers, or a list with one entry per layer.
+        True keeps the learnt values in range; ``'raw'`` does not, as in spikeDE. Default False.
 
     Raises
     ------
     TypeError, ValueError
         If ``net`` is not a module or has no fractional layer, or if an argument has the wrong type, length or range.
-        The layers are then unchanged.
+        No layer is changed in this case.
 
     Warns
     -----
     UserWarning
-        If a list of numbers is ambiguous, if coefficients are ignored, or if a layer with another method than ``'gl'``
-        gets terms as a list: only ``'gl'`` can solve several terms, so its method becomes ``'gl'`` and its states are
-        created again.
+        If a list of numbers is ambiguous, if coefficients are ignored, or if a layer whose method is not ``'gl'`` gets
+        a list of terms. Only ``'gl'`` can solve several terms, so the method of that layer becomes ``'gl'``, and its
+        states are created again.
 
     Notes
     -----
-    The call creates new parameters. Call it before the optimiser registers the parameters, and before compiling.
+    This function creates new parameters. Call it before the optimiser registers the parameters, and before you compile
+    a function that uses the network.
 
     Examples
     --------
@@ -126,14 +127,14 @@ def set_fractional_orders(
         where, method = path or type(layer).__name__, layer.method
         if _is_list(row.alpha) and method != "gl":
             reader.notes.append(
-                f"{where} gets its orders as the terms of an operator, which method {method!r} cannot solve; its "
+                f"{where} gets its orders as the terms of one operator, which method {method!r} cannot solve. Its "
                 "method becomes 'gl'. Build the layer with method='gl', or give it a single number."
             )
             method = "gl"
         names = Names(row.alpha_name, row.coefficients_name, "learn_alpha", "learn_coefficient")
         options: dict[str, Any] = {"size": layer.in_size, "method": method, "call": f"{call}: layer {where}"}
         changes.append((layer, method, make_terms(row.alpha, row.coefficients, *learnt, names=names, **options)))
-    # Raise errors, and warnings that filters turn into errors, before the first change: a failed call changes no layer.
+    # Warn before the first change: a filter may turn a warning into an error, and a failed call must change no layer.
     for note in reader.notes:
         warnings.warn(f"{call}: {note}", UserWarning, stacklevel=2)
     for layer, method, terms in changes:
@@ -143,7 +144,7 @@ def set_fractional_orders(
 
 
 class _Row(NamedTuple):
-    """Orders and coefficients of one layer, as its constructor takes them, with the names of their arguments."""
+    """Orders and coefficients of one layer in the form of its arguments, and their names for error messages."""
 
     alpha: Any
     coefficients: list[Any] | None
@@ -152,7 +153,7 @@ class _Row(NamedTuple):
 
 
 class _Reader:
-    """Distribute the arguments of one call over the layers and collect warnings. The layers check the numbers."""
+    """Assign the arguments of one call to the layers, and collect warnings. The layers check the numbers."""
 
     def __init__(self, sizes: list[tuple[int, ...]], call: str) -> None:
         self.sizes, self.call = sizes, call
@@ -163,12 +164,16 @@ class _Reader:
         if not _has_entries(alpha):
             if not isinstance(alpha, numbers.Number) and not hasattr(alpha, "dtype"):
                 raise TypeError(
-                    f"{self.call}: alpha must be one order, a list of orders, or a list with the terms of each layer; "
-                    f"got {_arguments.describe(alpha)}."
+                    f"{self.call}: alpha must be one order, a list of orders, or a list that holds a list of terms for "
+                    f"each layer; got {_arguments.describe(alpha)}."
                 )
             self._note_ignored(coefficients, "one order for the whole network")
             return [_Row(_single(alpha), None, "alpha", "")] * n_layers
-        entries = self._entries(alpha, "alpha", "the terms of a layer, alpha.tolist(), or its neurons, list(alpha)")
+        entries = self._entries(
+            alpha,
+            "alpha",
+            "alpha.tolist() if a row holds the terms of a layer, or list(alpha) if a row holds one order per neuron",
+        )
         if any(map(_has_entries, entries)):
             return self._nested(entries, coefficients, mode)
         orders = [_single(entry) for entry in entries]
@@ -187,7 +192,7 @@ class _Reader:
             if not isinstance(entry, (bool, np.bool_)) and not (isinstance(entry, str) and entry == "raw"):
                 raise TypeError(
                     f"{self.call}: {name}{f'[{i}]' if _has_entries(value) else ''} must be True, False or 'raw', or a "
-                    f"list of one per layer; got {_arguments.describe(entry)}."
+                    f"list with one of these per layer; got {_arguments.describe(entry)}."
                 )
         return entries
 
@@ -196,28 +201,28 @@ class _Reader:
         if mode == "per_layer" and n != n_layers:
             raise ValueError(
                 f"{self.call}: alpha_mode='per_layer' takes one order for each of the {n_layers} fractional layer(s); "
-                f"got {n}. Give {n_layers}, or alpha_mode='multiterm' if they are the terms of one operator."
+                f"got {n}. Give {n_layers}, or pass alpha_mode='multiterm' if they are the terms of one operator."
             )
         if mode != "auto" or coefficients is not None:
             return mode == "per_layer"
         if n == n_layers:
             self.notes.append(
-                f"a list of {n} order(s) for {n} fractional layer(s) can be read in two ways; each layer gets one. "
-                "Pass alpha_mode='per_layer' to confirm, or alpha_mode='multiterm' to give every layer all of them as "
-                "the terms of one operator."
+                f"a list of {n} order(s) for {n} fractional layer(s) can be read in two ways. Here each layer gets one "
+                "order. Pass alpha_mode='per_layer' to confirm this, or alpha_mode='multiterm' to give every layer all "
+                "orders, as the terms of one operator."
             )
             return True
         self.notes.append(
-            f"a list of {n} order(s) does not match {n_layers} fractional layer(s), so every layer gets all of them as "
-            f"the terms of one operator. Pass alpha_mode='multiterm' to confirm, or give {n_layers} order(s)."
+            f"a list of {n} order(s) does not match {n_layers} fractional layer(s), so every layer gets all orders, as "
+            f"the terms of one operator. Pass alpha_mode='multiterm' to confirm this, or give {n_layers} order(s)."
         )
         return False
 
     def _nested(self, entries: list[Any], coefficients: Any, mode: str) -> list[_Row]:
         if mode == "multiterm" and not any(map(_is_list, entries)):
             raise ValueError(
-                f"{self.call}: an array inside alpha holds the orders of one layer's neurons, but alpha_mode is "
-                "'multiterm'; leave the mode out, or give every layer a list of its terms, [[term, term], ...]."
+                f"{self.call}: an array inside alpha means one order per neuron of a layer, but alpha_mode is "
+                "'multiterm'. Leave alpha_mode out, or give one list of terms per layer, [[term, term], ...]."
             )
         self._check_one_per_layer(entries, "alpha")
         names = [f"alpha[{i}]" for i in range(len(entries))]
@@ -226,14 +231,14 @@ class _Reader:
 
     def _layer_orders(self, entry: Any, name: str, size: tuple[int, ...]) -> Any:
         if not _is_list(entry):
-            # Check here: a layer would also accept an array [J, N] as its terms, but a network takes lists for that.
+            # Check the shape here. A layer would also accept an array [J, N] of terms; this call accepts only lists.
             return _arguments.number(_single(entry), call=self.call, name=name, shapes=[(), size])
         terms = self._entries(entry, name)
         for j, term in enumerate(terms):
             if _is_list(term):
                 raise TypeError(
                     f"{self.call}: {name}[{j}] must be a number, or an array of one order per neuron; got "
-                    f"{_arguments.describe(term)}. Terms are given one list per layer, and not deeper."
+                    f"{_arguments.describe(term)}. A list of terms must contain no further lists."
                 )
         return [_single(term) for term in terms]
 
@@ -256,33 +261,33 @@ class _Reader:
         return rows
 
     def _entries(self, value: Any, name: str, rows_are: str | None = None) -> list[Any]:
-        """Return the entries of a list or array. With ``rows_are`` a two-dimensional array is ambiguous."""
+        """Return the entries of a list or array. With ``rows_are``, refuse a two-dimensional array as ambiguous."""
         if not _has_entries(value):
             raise TypeError(
-                f"{self.call}: {name} must be None or a list with one coefficient per term or one entry per layer; got "
-                f"{_arguments.describe(value)}."
+                f"{self.call}: {name} must be None or a list with one coefficient per term or one entry per layer; "
+                f"got {_arguments.describe(value)}."
             )
         axes = 1 if _is_list(value) else np.ndim(value)
         if axes > (1 if rows_are else 2):
-            hint = f"; say whether its rows are {rows_are}." if rows_are and axes == 2 else "."
-            raise ValueError(f"{self.call}: {name} must be a list or one-dimensional; got {axes} axes{hint}")
+            hint = f". Pass {rows_are}." if rows_are and axes == 2 else "."
+            raise ValueError(f"{self.call}: {name} must be a list or a one-dimensional array; got {axes} axes{hint}")
         entries = list(value)
         if not entries:
-            raise ValueError(f"{self.call}: {name} is empty; give at least one number.")
+            raise ValueError(f"{self.call}: {name} is empty. Give at least one number.")
         return entries
 
     def _check_one_per_layer(self, entries: list[Any], name: str) -> None:
         if len(entries) != len(self.sizes):
             raise ValueError(
                 f"{self.call}: {name} must have one entry for each of the {len(self.sizes)} fractional layer(s); got "
-                f"{len(entries)}. Layers count in the order in which they were registered."
+                f"{len(entries)}. The entries follow the order in which the layers were registered."
             )
 
     def _note_ignored(self, coefficients: Any, reason: str) -> None:
         if coefficients is not None:
             self.notes.append(
-                f"multi_coefficient is ignored, because alpha is {reason}. Leave it out, or give alpha as terms: "
-                "a list with alpha_mode='multiterm', or one list per layer."
+                f"multi_coefficient is ignored, because alpha is {reason}. Leave it out, or give alpha as terms, "
+                "either as a list with alpha_mode='multiterm' or as one list per layer."
             )
 
 
@@ -291,12 +296,12 @@ def _is_list(value: Any) -> bool:
 
 
 def _has_entries(value: Any) -> bool:
-    """Return whether ``value`` is a list, or an array that does not hold exactly one number."""
+    """Return whether ``value`` is a list, or an array whose size is not 1."""
     return _is_list(value) or (hasattr(value, "dtype") and np.size(value) != 1)
 
 
 def _single(value: Any) -> Any:
-    """Return an array of one number as a scalar, which applies to every neuron; other values unchanged."""
+    """Return an array of size 1 as a scalar, which applies to every neuron. Return other values unchanged."""
     return value.reshape(()) if hasattr(value, "dtype") and np.size(value) == 1 else value
 
 
@@ -311,7 +316,7 @@ def get_per_layer_alpha(net: brainstate.nn.Module) -> list[jax.Array]:
     Returns
     -------
     list of jax.Array
-        One entry per layer in registration order: ``[J]`` for J terms, or ``[J, N]`` with one order per neuron.
+        One array per layer, in registration order: ``[J]`` for J terms, or ``[J, N]`` with one order per neuron.
 
     Raises
     ------
@@ -338,7 +343,7 @@ def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
     Returns
     -------
     list of jax.Array
-        One entry ``[J]`` per layer with J terms, in registration order; ones if none were given.
+        One array ``[J]`` per layer with J terms, in registration order. Its numbers are 1 if none were given.
 
     Raises
     ------
@@ -363,7 +368,7 @@ def fractional_layers(net: Any, *, call: str) -> list[tuple[str, FractionalLayer
     if not found:
         kinds = ", ".join(dict.fromkeys(type(module).__name__ for path, module in modules if path)) or "nothing"
         raise ValueError(
-            f"{call}: the network has no fractional layer, only {kinds}; build it with bh.nn.FractionalLIFLayer or "
+            f"{call}: the network has no fractional layer (got {kinds}). Build it with bh.nn.FractionalLIFLayer or "
             "bh.nn.FractionalIFLayer."
         )
     return found
@@ -376,8 +381,9 @@ _COLUMNS = ("layer", "neurons", "method", "orders", "coefficients", "learnt")
 class FractionalLayerSummary:
     """Summary of one fractional layer.
 
-    ``path`` is the path of the layer in the network, as in ``rollout(record=...)``; empty for the network itself.
-    ``orders`` is ``[J]`` for J terms, or ``[J, N]`` if neurons differ. ``coefficients`` is ``[J]``.
+    ``path`` is the path of the layer in the network, as in ``rollout(record=...)``. It is empty for the network itself.
+    ``orders`` has shape ``[J]`` for J terms, or ``[J, N]`` if its neurons have different orders. ``coefficients`` has
+    shape ``[J]``.
     """
 
     path: str
@@ -417,24 +423,25 @@ class FractionalSummary(Shown):
 
 
 def fractional_summary(net: brainstate.nn.Module) -> FractionalSummary:
-    """Return a summary of orders, coefficients and methods of all fractional layers.
+    """Return a summary of the orders, coefficients and methods of all fractional layers.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, or a single layer. Do not call it in a compiled function, where values are unknown.
+        The network, or a single layer.
 
     Returns
     -------
     FractionalSummary
-        Prints as a table. If neurons differ, it shows the smallest and the largest order.
+        A summary that prints as a table. If the neurons of a layer have different orders, the table shows the smallest
+        and the largest order.
 
     Raises
     ------
     TypeError, ValueError
         If ``net`` is not a module or has no fractional layer.
     RuntimeError
-        If called inside a compiled function.
+        If it is called inside a compiled function, where the values of the orders are unknown.
 
     Examples
     --------
@@ -457,8 +464,8 @@ def _summary(path: str, layer: FractionalLayer, call: str) -> FractionalLayerSum
     orders, coefficients = layer.orders(), layer.term_coefficients()
     if not _arguments.is_concrete((orders, coefficients)):
         raise RuntimeError(
-            f"{call}: the orders are being traced and have no numbers yet; call it outside of jit and grad, or use "
-            "get_per_layer_alpha."
+            f"{call}: the orders are being traced, so their values are unknown. Call it outside of jit and grad, or "
+            "use get_per_layer_alpha."
         )
     return FractionalLayerSummary(
         path=path,
@@ -473,7 +480,7 @@ def _summary(path: str, layer: FractionalLayer, call: str) -> FractionalLayerSum
 
 
 def _numbers(values: np.ndarray) -> str:
-    """Return all terms as text: each a number, or a range if neurons differ."""
+    """Return the values of all terms as text. A term is one number, or a range if it differs between neurons."""
     return ", ".join(
         f"{term.min():.4g}" if term.min() == term.max() else f"{term.min():.4g} to {term.max():.4g}" for term in values
     )

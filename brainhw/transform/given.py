@@ -1,4 +1,4 @@
-"""Argument checks shared by calls on a whole network, made before anything is prepared."""
+"""Argument checks shared by calls on a whole network. They run before the network is prepared."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ __all__ = ["check_input", "checked_bar", "checked_key"]
 
 
 def checked_key(key: Any, *, call: str, **switches: Any) -> Any:
-    """Return a random key or ``None``. Raise if the key is invalid or one of ``switches`` is not True or False."""
+    """Return ``key`` as a random key, or ``None``. Raise if it is invalid, or if one of ``switches`` is not a bool."""
     for name, switch in switches.items():
-        # Test the type here, so that the common valid case needs no further call.
+        # Test the type here, so that a valid argument needs no further function call.
         if type(switch) is not bool:
             _arguments.flag(switch, call=call, name=name)
     return None if key is None else _arguments.as_key(key, call)
 
 
 def checked_bar(pbar: Any, n_steps: int, *, call: str) -> Any:
-    """Return a brainstate progress bar, the number of steps between updates, or ``None``. Raise for anything else."""
+    """Return ``pbar`` if it is a brainstate progress bar, a number of steps between updates, or ``None``.
+
+    Otherwise raise.
+    """
     if pbar is None or isinstance(pbar, brainstate.transform.ProgressBar):
         return pbar
     try:
@@ -37,7 +40,7 @@ def checked_bar(pbar: Any, n_steps: int, *, call: str) -> Any:
 def check_input(x: Any, *, call: str) -> None:
     """Raise unless ``x`` is an array, a Quantity or a pytree of them."""
     for leaf in jax.tree.leaves(x):
-        # NumPy arrays of text or records have a shape too, so check the dtype.
+        # NumPy arrays of text and structured arrays have a shape too, so check the dtype.
         dtype = getattr(leaf, "dtype", None)
         if not hasattr(leaf, "shape") or getattr(dtype, "names", None) or getattr(dtype, "kind", "f") in "OUSM":
             raise TypeError(

@@ -1,4 +1,4 @@
-"""Process-wide switches: keep freed memory, and keep compiled programs on disk."""
+"""Settings of the whole process that keep freed memory and store compiled programs on disk."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from brainhw._files import path_text, user_cache
 
 __all__ = ["keep_compiled", "keep_memory"]
 
-# From <malloc.h>: in glibc since 1996 (the number of arenas since 2.10).
+# Option numbers of mallopt, from <malloc.h>. glibc has had them since 1996, and the number of arenas since 2.10.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 _PAD = 64 * 2**20
-_MOST = 2047  # MiB; mallopt takes an int of 32 bits
+_MOST = 2047  # MiB, because mallopt takes a 32-bit int
 
 
 def keep_memory(largest: int = 1024) -> bool:
-    """Keep memory that a computation has freed, and reuse it in the next one.
+    """Keep the memory that a computation frees, and reuse it in the next computation.
 
-    XLA allocates its working memory again in each call. Blocks of more than 32 MiB come from the system page by page,
-    and are returned to it: this took half the time of a training step of 250 steps, 64 samples and 256 neurons
-    (``docs/speed.md``). After this call the C library keeps them. The process then holds as much memory as its largest
-    computation needed. The switch affects the whole process and cannot be undone.
+    XLA allocates its working memory again in each call. It gets blocks of more than 32 MiB from the operating system
+    page by page, and returns them after the call. This took half of the time of a training step with 250 time steps,
+    64 samples and 256 neurons (``docs/speed.md``). ``keep_memory`` makes the C library keep these blocks. The process
+    then holds as much memory as its largest computation needed. The setting affects the whole process and cannot be
+    undone.
 
-    Call it in the first lines of a program: once JAX has computed anything, its threads already have memory of their
-    own.
+    Call it in the first lines of a program. Once JAX has computed anything, its threads already use their own memory.
 
     Parameters
     ----------
@@ -42,8 +42,9 @@ def keep_memory(largest: int = 1024) -> bool:
     Returns
     -------
     bool
-        Whether it is in effect: the C library supports it (glibc 2.35 or newer, so most of Linux), and JAX has not
-        computed yet. If the C library does not support it, nothing changes.
+        True if the setting is in effect. This needs a C library that supports it (glibc 2.35 or newer, as on most Linux
+        systems) and a process in which JAX has not computed anything yet. If the C library does not support the
+        setting, nothing changes.
 
     Raises
     ------
@@ -62,9 +63,9 @@ def keep_memory(largest: int = 1024) -> bool:
     if not hasattr(library, "mallopt") or not hasattr(library, "gnu_get_libc_version"):
         return False
     size = largest * 2**20
-    # Use one arena for all threads: the arena of a thread cannot hold blocks above 64 MiB, and returns its memory.
+    # Use one arena for all threads. The arena of one thread cannot hold blocks above 64 MiB, and returns its memory.
     settings = {_MMAP_THRESHOLD: size, _TRIM_THRESHOLD: size, _TOP_PAD: _PAD, _ARENA_MAX: 1}
-    # Set the mmap threshold first: an older glibc refuses it, and then nothing else must be changed.
+    # Set the mmap threshold first. An older glibc refuses it, and `all` then stops before it changes anything else.
     return all(library.mallopt(name, value) for name, value in settings.items()) and not _has_computed()
 
 
@@ -73,28 +74,29 @@ def _has_computed() -> bool:
 
 
 def keep_compiled(path: str | os.PathLike[str] | None = None) -> Path | None:
-    """Keep compiled programs in a folder, for this process and later ones.
+    """Store compiled programs in a folder, from which this process and later ones load them.
 
-    JAX compiles a training step in a second or more; reading it from the folder takes a fraction of that. Programs are
-    identified by their code, shapes, devices and the version of JAX. If a folder is already set
-    (``JAX_COMPILATION_CACHE_DIR``, or ``jax_compilation_cache_dir``) and ``path`` is not given, that folder stays. A
-    later call may set another folder.
+    JAX compiles a training step in a second or more; loading it from the folder takes a fraction of that time. JAX
+    identifies a program by its code, shapes, devices and the version of JAX. If ``path`` is not given and a folder is
+    already set (``JAX_COMPILATION_CACHE_DIR`` or ``jax_compilation_cache_dir``), that folder stays. A later call with
+    ``path`` may set another folder.
 
     Parameters
     ----------
     path : path, optional
-        The folder; it is created if it does not exist. Default ``brainhw/compiled`` in the cache folder of the user:
-        ``$XDG_CACHE_HOME``, or ``~/.cache`` if that is not set.
+        The folder, which is created if it does not exist. Default ``brainhw/compiled`` in the cache folder of the user.
+        This is ``$XDG_CACHE_HOME``, or ``~/.cache`` if that is not set.
 
     Returns
     -------
     pathlib.Path or None
-        The folder, which may be deleted at any time; ``None`` if the default folder is unusable, so nothing is kept.
+        The folder, which may be deleted at any time. ``None`` if the default folder cannot be used; then no program is
+        stored.
 
     Raises
     ------
     TypeError, ValueError
-        If ``path`` is given and is not the path of a folder, or cannot be created or written to.
+        If ``path`` is not the path of a folder, or if the folder cannot be created or written to.
 
     Examples
     --------
@@ -111,7 +113,7 @@ def keep_compiled(path: str | os.PathLike[str] | None = None) -> Path | None:
     folder = user_cache("compiled") if path is None else Path(_local(path, call)).expanduser().absolute()
     try:
         if not folder.is_absolute():
-            raise OSError(None, "there is no home")
+            raise OSError(None, "there is no home directory")
         folder.mkdir(parents=True, exist_ok=True)
         fault = None if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written to"
     except (OSError, ValueError) as error:  # ValueError: the path contains a null character
@@ -132,13 +134,14 @@ def _local(path: Any, call: str) -> str:
     text = path_text(path, call=call, what="a folder")
     if "://" in text:
         raise ValueError(
-            f"{call}: path must be a folder of this machine; got {text!r}. For other storage set JAX's own option."
+            f"{call}: path must be a folder on this machine; got {text!r}. For other storage, set JAX's option "
+            "jax_compilation_cache_dir."
         )
     return text
 
 
 def _keep_small_programs() -> None:
-    """Keep programs of any size, because a script compiles dozens of small ones. Settings of the user are respected."""
+    """Store programs of any size, because a script compiles dozens of small ones. Do not change the user's settings."""
     if jax.config.jax_persistent_cache_min_compile_time_secs == 1.0:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if jax.config.jax_persistent_cache_min_entry_size_bytes == 0:

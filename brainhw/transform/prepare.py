@@ -1,4 +1,4 @@
-"""Prepare a network (chip, states at rest, effective weights), and restore its states."""
+"""Prepare a network (chip, states and effective weights), sample its chip, and restore its states."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def prepare_net(
 ) -> None:
     """Reset every state of a network and recompute every effective weight, in place.
 
-    Call it once per batch, before the time loop; :func:`brainhw.rollout` does so. It may be called inside
-    ``brainstate.transform.jit``, and inside a loss under ``grad``: gradients then reach the master weights.
+    Call it once per batch, before the time loop. :func:`brainhw.rollout` calls it itself. It may be called inside
+    ``brainstate.transform.jit``, and inside a loss function under ``grad``, so that gradients reach the master weights.
 
     Parameters
     ----------
@@ -59,25 +59,26 @@ def prepare_net(
     batch_size : int, optional
         States get the shape ``[batch_size, N]``; ``None`` (default) means one sample, ``[N]``.
     key : jax.Array or int, optional
-        Key of one sampled chip: it determines every mismatch in the chip's spec, which stays fixed until the next
-        call. The same key gives the same chip for every batch. ``None`` (default) keeps the current chip: the nominal
-        one, or that of :func:`brainhw.sample_chip`.
+        Random key of one sampled chip. It determines all mismatch for which the chip's spec has a standard deviation.
+        The chip stays the same until the next call, and the same key gives the same chip for every batch. ``None``
+        (default) keeps the current chip, which is the nominal chip or the chip of :func:`brainhw.sample_chip`.
     reset : bool, optional
-        Put the states to rest, default True. ``False`` keeps the states and only recomputes the effective weights, for
-        truncated backpropagation, where weights change within a recording. Then leave out ``batch_size``.
+        Whether to reset the states, default True. ``False`` keeps the states and only recomputes the effective weights.
+        This is for truncated backpropagation, where the weights change in the middle of a sequence. ``batch_size`` must
+        then be left out.
 
     Raises
     ------
     TypeError
-        If ``net`` is not a module, ``batch_size`` not a whole number, ``key`` not a key or ``reset`` not a bool, or if
-        a parameter has another unit or complex numbers.
+        If ``net`` is not a module, ``batch_size`` is not a whole number, ``key`` is not a key, ``reset`` is not a bool,
+        or a parameter has the wrong unit or complex numbers.
     ValueError
         If ``batch_size`` is given with ``reset=False``, ``net`` mixes chip families, a weight is NaN, infinite or of
-        another shape, or a parameter is out of the range of its module (:class:`~brainhw.nn.protocols.Ranged`).
-        Nothing is changed then. Traced values cannot be checked; ``rollout(check_finite=True)`` checks them at run
-        time.
+        the wrong shape, or a parameter is outside of the range that its module allows
+        (:class:`~brainhw.nn.protocols.Ranged`). The network is then unchanged. Inside a compiled function the values
+        are unknown and cannot be checked; ``rollout(check_finite=True)`` checks them at run time.
     RuntimeError
-        If it is called inside a compiled function and a module of another package has not created its states.
+        If it is called inside a compiled function and a module of another package has not created its states yet.
 
     Examples
     --------
@@ -90,7 +91,7 @@ def prepare_net(
     call = "prepare_net"
     if not isinstance(net, brainstate.nn.Module):
         _arguments.check_module(net, call=call)
-    # Fast path: `rollout` prepares in every call, so valid arguments must cost only some comparisons.
+    # Fast path: every `rollout` prepares the network, so the check of valid arguments must be cheap.
     usual = batch_size is None or (type(batch_size) is int and 0 < batch_size <= _arguments.LONGEST_AXIS)
     if reset is not True or not usual:
         batch_size = _batch_size(batch_size, reset, call)
@@ -98,7 +99,8 @@ def prepare_net(
         key = _arguments.as_key(key, call)
         if are_chips_side_by_side():
             raise ValueError(
-                f"{call}: key is given inside the evaluate of robustness, which samples the chips itself. Leave it out."
+                f"{call}: key cannot be given inside the evaluate function of robustness, which samples the chips "
+                "itself. Leave it out."
             )
     nodes = net.nodes()
     if any(hasattr(node, "chip") for node in nodes.values()):
@@ -110,7 +112,7 @@ def prepare_net(
     for path, weights in states.items():
         if not isinstance(weights, brainstate.ParamState):
             continue
-        # Use `_value`: after a read of `.value` a surrounding grad would treat the loss as dependent on this parameter.
+        # Read `_value`. If `.value` were read, a surrounding grad would treat the loss as dependent on this parameter.
         if not all(is_finite(leaf) for leaf in jax.tree.leaves(weights._value)):
             _arguments.check_finite_tree(
                 weights._value, call=call, name=f"the parameter {dotted(path)}", fix="load or initialise it again"
@@ -127,8 +129,8 @@ def prepare_net(
 def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
     if not _arguments.flag(reset, call=call, name="reset") and batch_size is not None:
         raise ValueError(
-            f"{call}: batch_size is {_arguments.describe(batch_size)}, but reset is False and the states keep their "
-            "shape. Leave one of them out."
+            f"{call}: batch_size is {_arguments.describe(batch_size)}, but reset is False, so the states keep their "
+            "shape. Leave out batch_size or reset."
         )
     if batch_size is None:
         return None
@@ -138,7 +140,8 @@ def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
 def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iterator[tuple[Any, jax.Array | None]]:
     """Yield every module that has ``method``, each with its own key, or with ``None`` if there is no key.
 
-    ``prepare`` and ``pin_chip`` are the only members of their protocols, so one attribute lookup suffices.
+    A check for this one attribute suffices, because ``prepare`` and ``pin_chip`` are the only members of their
+    protocols.
     """
     for path, node in net.nodes().items():
         if callable(getattr(node, method, None)):
@@ -147,7 +150,7 @@ def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iter
 
 
 def is_finite(leaf: Any) -> bool:
-    """Return whether numbers are finite, or traced so that they cannot be checked yet."""
+    """Return whether the numbers are real and finite. Traced real numbers count as finite: their values are unknown."""
     numbers = u.get_mantissa(leaf)
     if isinstance(numbers, jax.core.Tracer):
         return numbers.dtype.kind != "c"
@@ -162,53 +165,54 @@ def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None
         if not isinstance(node, base) or kind.reset_state is not base.reset_state:
             continue
         held = [name for name, value in vars(node).items() if isinstance(value, brainstate.HiddenState)]
-        # A module with `prepare` knows which arguments its own `init_state` needs.
+        # A module with `prepare` and without hidden states may call its own `init_state` there.
         if held or (kind.init_state is not base.init_state and not callable(getattr(node, "prepare", None))):
             has = f"the hidden state {held[0]}" if held else "init_state"
             raise TypeError(
                 f"{call}: {kind.__name__} at {dotted(path)!r} has {has} but no reset_state, so its states cannot "
-                "be put back to rest. Give it a reset_state(batch_size) that writes them."
+                "be reset. Give it a reset_state(batch_size) that sets them."
             )
     try:
         own = net.states().values() if TRACE_CONTEXT.state_stack else ()
         with writing_first(own) if own else contextlib.nullcontext():
             brainstate.nn.reset_all_states(net, batch_size)
     except AttributeError as error:
-        # Modules of other packages create their states only in `init_state`, so there may be nothing to reset yet.
+        # Modules of other packages create their states only in `init_state`, so they may have no states to reset yet.
         if _arguments.inside_jit():
             raise RuntimeError(
-                f"{call}: a module has no states yet ({error}), and states created inside a compiled function are lost "
-                "after it. Call brainhw.prepare_net(net, batch_size) once before."
+                f"{call}: a module has no states yet ({error}), and states that are created inside a compiled function "
+                "are lost when it ends. Call brainhw.prepare_net(net, batch_size) once before you call that function."
             ) from error
         brainstate.nn.init_all_states(net, batch_size)
 
 
 def step_limit(net: brainstate.nn.Module, call: str) -> Any | None:
-    """Return the module with the fewest remaining steps (``StepLimited``); ``None`` if no module has a limit."""
+    """Return the module with the fewest remaining steps (``StepLimited``), or ``None`` if no module has a limit."""
     counting = [module for module in net.nodes().values() if fulfils(module, StepLimited, call=call)]
     return min(counting, key=lambda module: module.steps_left, default=None)
 
 
 Path = tuple[Any, ...]
 
-# A preparation overwrites these states, so they may be without numbers before it.
+# A preparation overwrites these states, so it does not need their old values.
 _WRITTEN_ANEW = (brainstate.HiddenState, brainstate.ShortTermState)
 
 
 def _left_behind(states: Mapping[Path, brainstate.State]) -> Iterator[tuple[Path, brainstate.State]]:
-    """Yield each state, with its path, that was created in a trace which has ended."""
+    """Yield the path and the state of each state that was created inside a trace that has ended."""
     depth = len(TRACE_CONTEXT.state_stack)
     for path, state in states.items():
-        # A trace records reads and writes only of states that were created before it began. A state created two traces
-        # deep is therefore a constant in every loop one trace deep, with wrong numbers and without an error.
+        # A trace records reads and writes only of states that were created outside of it, according to `stack_level`. A
+        # state that was created inside two nested traces would therefore be a constant in a loop inside one trace, and
+        # give wrong numbers without an error.
         if state.stack_level > depth or (depth == 0 and not _has_numbers(state)):
             yield path, state
 
 
 def take_back(states: Mapping[Path, brainstate.State], *, call: str) -> list[tuple[Path, brainstate.State]]:
-    """Make brainstate track the states again that a compiled function created and left, and return them. Or raise.
+    """Return the states that were created in a compiled function, and make brainstate track them again.
 
-    A state that a preparation overwrites needs no numbers. Any other state without numbers is lost.
+    Raise if such a state has lost its numbers, unless a preparation overwrites it.
     """
     found = list(_left_behind(states))
     for path, state in found:
@@ -220,58 +224,59 @@ def take_back(states: Mapping[Path, brainstate.State], *, call: str) -> list[tup
 
 
 def check_numbers(states: list[tuple[Path, brainstate.State]], *, call: str) -> None:
-    """Raise if one of the states has no numbers."""
+    """Raise if one of the states has lost its numbers."""
     for path, state in states:
         if not _has_numbers(state):
             raise RuntimeError(_lost(dotted(path), state, call))
 
 
 def _has_numbers(state: brainstate.State) -> bool:
-    """Return whether a state has numbers: arrays, or tracers of a running trace."""
-    # brainstate may replace a tracer of an ended trace by a marker that is not an array.
+    """Return whether the values of a state are arrays, or tracers of a trace that still runs."""
+    # When a trace ends, brainstate may replace its tracers by markers that are not arrays.
     return all(hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex)) for leaf in _leaves(state)) and (
         bool(TRACE_CONTEXT.state_stack) or not any(isinstance(leaf, jax.core.Tracer) for leaf in _leaves(state))
     )
 
 
 def _leaves(state: brainstate.State) -> list[Any]:
-    # Use `_value`: reading `value` would raise for such a state, or be recorded by a surrounding trace.
+    # Read `_value`: a read of `value` would raise for such a state, or a surrounding trace would record it.
     return jax.tree.leaves(state._value)
 
 
 def _lost(path: str, state: brainstate.State, call: str) -> str:
     kind = type(state).__name__
     remedy = (
-        "call brainhw.prepare_net(net, batch_size) first"
+        "Call brainhw.prepare_net(net, batch_size) first"
         if isinstance(state, _WRITTEN_ANEW)
-        else "build the network, and load its weights, outside of compiled functions"
+        else "Build the network and load its weights outside of compiled functions"
     )
     return (
-        f"{call}: the {kind} {path} holds no numbers, because it was made inside a compiled function that has ended; "
-        f"{remedy}."
+        f"{call}: the {kind} {path} holds no numbers, because it was created inside a compiled function that has "
+        f"ended. {remedy}."
     )
 
 
-# While a trace runs, the states of its network hold tracers, and every thread would see them.
+# While a network is traced, its states hold tracers, which no other thread must use.
 _TURN = threading.RLock()
 
 
 def one_thread_at_a_time() -> contextlib.AbstractContextManager[Any]:
-    """Return a lock on the states of all networks; a null context inside a trace, which is already in one thread."""
+    """Return a lock on the states of all networks. Inside a trace return a null context: a trace runs in one thread."""
     return contextlib.nullcontext() if TRACE_CONTEXT.state_stack else _TURN
 
 
 @contextlib.contextmanager
 def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterator[None]:
     """Restore every state when the block ends. With ``keep_weights`` weights are restored only if the block fails."""
-    # States left by a compiled function have no numbers to restore; the next preparation overwrites them.
+    # A state that a compiled function created has no numbers to restore. The next preparation overwrites it.
     states = net.states()
     gone = {id(state) for _, state in _left_behind(states) if not _has_numbers(state)}
     before = [(state, state.value) for state in states.values() if id(state) not in gone]
-    # Charges store the weights that they were computed from. Restore this too, so that the net stays prepared.
+    # `_source` refers to the weights from which the charges of a synapse were computed. Restore it too, so that the
+    # network still counts as prepared.
     nodes = net.nodes().values()
     charges = [(node, node._source) for node in nodes if hasattr(node, "_source")]
-    # Restore also which values of the current chip are known.
+    # Also restore which values of the current chip are known from `put_chip`.
     known = [(node, node.known, node.physical, node.chip_mark) for node in nodes if hasattr(node, "known")]
     try:
         yield
@@ -289,27 +294,28 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
 
 
 def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: bool | float) -> None:
-    """Sample one chip and keep it as the current chip, until the next call.
+    """Sample one chip and make it the current chip until the next call.
 
-    Each key gives one chip. It stays the same over time, batches, calls and training, because the mismatch is added to
-    the current weights. Prepare the network afterwards (:func:`brainhw.rollout` does). A key passed to
-    :func:`brainhw.prepare_net` or :func:`brainhw.rollout` samples another chip, for that call only.
+    Each key gives one chip. It stays the same over time, batches, calls and training: training changes the weights, but
+    not the mismatch that is added to them. Prepare the network after this call; :func:`brainhw.rollout` does so itself.
+    A key that is passed to :func:`brainhw.prepare_net` or :func:`brainhw.rollout` samples another chip, for that call
+    only.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         A network with chip modules.
     key : jax.Array or int
-        Key of the chip; ``prepare_net(net, key=key)`` draws the same one. Measured values
-        (:func:`brainhw.silicon.put_chip`) are kept; all others are drawn.
+        Random key of the chip. ``prepare_net(net, key=key)`` samples the same chip. Measured values
+        (:func:`brainhw.silicon.put_chip`) are kept; all others are sampled.
     **mismatch : bool or float
-        One argument per kind of mismatch of the chip family. True (default) uses the size in the chip's spec. A number
-        is the standard deviation; 0 means none. False keeps this kind as it is on the current chip: nominal, sampled
-        before, or measured. The kinds of H1v1 and H1v2 are
+        One argument per kind of mismatch of the chip family. True (default) uses the standard deviation in the chip's
+        spec. A number is used as the standard deviation; 0 means no mismatch. False keeps the values of the current
+        chip for this kind, whether they are nominal, sampled or measured. H1v1 and H1v2 have these kinds:
 
-        - ``synapse``: the effective weights, normal, in weight units (the presets: H1v1 only);
-        - ``leak``: the leak currents, and so the time constants, log-normal, relative;
-        - ``threshold``: the thresholds, normal, relative, at most 0.2 (the presets: H1v2 only).
+        - ``synapse``: effective weights, normally distributed, in weight units. Of the presets only H1v1 has it;
+        - ``leak``: leak currents, and therefore time constants, log-normally distributed, relative;
+        - ``threshold``: thresholds, normally distributed, relative, at most 0.2. Of the presets only H1v2 has it.
 
     Raises
     ------
@@ -332,7 +338,10 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
     chip = _chip(net, call)
     key = _arguments.as_key(key, call)
     if key is None:
-        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; for the nominal chip, nominal_chip.")
+        raise TypeError(
+            f"{call}: key must be a whole number or a jax.random.key; got None. To get the chip without mismatch, call "
+            "brainhw.nominal_chip."
+        )
     family = get_family(chip.family, call=call)
     kinds = {known.kind: known for known in family.mismatches}
     for kind in mismatch:
@@ -342,7 +351,7 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
                 f"{call}: {kind} is not a kind of mismatch of the family {family.name} (its kinds: {listed}). "
                 "Leave it out."
             )
-    # Start from all kinds: one that is not passed uses the size in the spec.
+    # Start from the standard deviations in the spec, which apply to every kind that is not passed.
     sizes = family.sizes(chip)
     for kind, wanted in mismatch.items():
         sizes[kind] = _size(wanted, sizes[kind], kinds[kind], call=call)
@@ -385,7 +394,7 @@ def _chip(net: brainstate.nn.Module, call: str) -> ChipSpec:
     _arguments.check_module(net, call=call)
     chip = net_chip(net, call=call)
     if chip is None:
-        raise ValueError(f"{call}: the network has no module on a chip; build it with modules of a chip family.")
+        raise ValueError(f"{call}: the network has no module on a chip. Build it with modules of a chip family.")
     return chip
 
 
@@ -395,5 +404,7 @@ def _size(wanted: bool | float, of_spec: float | None, kind: Mismatch, *, call: 
         return of_spec if wanted else None
     size = _arguments.number(wanted, call=call, name=kind.kind, nonnegative=True)
     if size > kind.most:
-        raise ValueError(f"{call}: {kind.kind} must be at most {kind.most:g}, beyond it {kind.why}; got {size:g}.")
+        raise ValueError(
+            f"{call}: {kind.kind} must be at most {kind.most:g}, because above it {kind.why}; got {size:g}."
+        )
     return size

@@ -13,9 +13,9 @@ __all__ = ["reason_in_words"]
 
 
 def reason_in_words(error: BaseException, net: Any, x: Any, *, call: str = "") -> BaseException:
-    """Return an error with a plain message for known failures of a step; otherwise the error itself.
+    """Return an error with a plain message if the failure of a step is a known one, otherwise the error itself.
 
-    ``x`` is the input of the step. Without ``call`` the message names the network.
+    ``x`` is the input of the step. Without ``call`` the message starts with the class name of the network.
     """
     error = first_reason(error)
     call = call or type(net).__name__
@@ -23,12 +23,13 @@ def reason_in_words(error: BaseException, net: Any, x: Any, *, call: str = "") -
     if isinstance(error, KeyError) and "Key 'fit' not found in environment" in str(error):
         return RuntimeError(
             f"{call}: a module of the network, such as Dropout or BatchNorm, needs to know whether the network trains, "
-            "and fit is not set. Run it inside brainstate.environ.context(fit=False), or fit=True for training."
+            "but fit is not set. Run the network inside brainstate.environ.context(fit=False), or with fit=True for "
+            "training."
         )
     dtypes = {str(u.get_mantissa(leaf).dtype) for leaf in jax.tree.leaves(x) if hasattr(leaf, "dtype")}
     if isinstance(error, TypeError) and "same dtypes" in str(error) and "bool" in dtypes:
         return TypeError(
-            f"{call}: the input has dtype bool, and a module of the network, such as a convolution, takes floats only. "
-            "Pass xs.astype('float32')."
+            f"{call}: the input has dtype bool, but a module of the network, such as a convolution, accepts only "
+            "floats. Pass xs.astype('float32')."
         )
     return error

@@ -17,7 +17,7 @@ __all__ = ["Recorder", "advance"]
 
 
 def advance(net: brainstate.nn.Module, x: Any) -> Any:
-    """Return ``net(x)``. Errors are re-raised without the printout that containers add, or with a plain message."""
+    """Return ``net(x)``. Raise errors again with a plain message, or without the printout that containers add."""
     try:
         return net(x)
     except (brainstate.BrainStateError, KeyError, TypeError) as error:
@@ -28,9 +28,10 @@ def advance(net: brainstate.nn.Module, x: Any) -> Any:
 
 
 class Recorder:
-    """Read named states of a network, and values that its modules offer inside a step.
+    """Read states of a network by name, and values that its modules offer during a step (``tap``).
 
-    A name is ``"path.to.module.name"``: a state of that module, or a value that it offers, such as ``V_pre``.
+    In a name ``"path.to.module.name"``, the last part is a state of the module, or a value that it offers, such as
+    ``V_pre``.
     """
 
     def __init__(self, net: brainstate.nn.Module, names: Sequence[str], *, call: str) -> None:
@@ -38,7 +39,7 @@ class Recorder:
         if not isinstance(names, (tuple, list)):
             names = _arguments.several(names, call=call, name="record", of="names such as ('hidden.V',)", ordered=False)
         self.names = tuple(names)
-        # Skip this if nothing is recorded: a walk through the network costs as much as a check of its input.
+        # Skip this if nothing is recorded: listing the modules takes as long as checking the input.
         nodes = net.nodes() if self.names else {}
         modules = {dotted(path): node for path, node in nodes.items()}
         # Build the readers before the run, so that a wrong name fails before anything is computed.
@@ -54,12 +55,12 @@ class Recorder:
         if path not in modules:
             known = ", ".join(repr(p) for p in sorted(modules) if p)
             raise ValueError(
-                f"{self._call}: record names {name!r}, but no module has the path {path!r}; there is {known}."
+                f"{self._call}: record names {name!r}, but no module has the path {path!r}. The modules are {known}."
             )
         module = modules[path]
 
         def read(heard: dict[tuple[int, str], Any]) -> Any:
-            # Look the state up at every step: it may be created again after the recorder was built.
+            # Look the state up at every step, because it may be created again after the recorder was built.
             state = getattr(module, attribute, None)
             if isinstance(state, brainstate.State):
                 return state.value
@@ -73,11 +74,11 @@ class Recorder:
         return read
 
     def hearing(self) -> contextlib.AbstractContextManager[dict[tuple[int, str], Any]]:
-        """Return a context that collects offered values. If nothing is recorded, modules need not compute them."""
+        """Return a context that collects the values that modules offer. If nothing is recorded, it collects nothing."""
         return listening() if self.names else contextlib.nullcontext({})
 
     def collect(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
-        """Return whole sequences by name, from values that the modules offered over all steps at once."""
+        """Return the recorded sequences by name. ``heard`` holds what the modules offered for all steps at once."""
         return {name: heard[id(module), attribute] for name, (module, attribute) in self.targets.items()}
 
     def step(self, x: Any) -> tuple[Any, dict[str, Any]]:
@@ -92,11 +93,11 @@ class Recorder:
 
 
 def _what_there_is(path: str, module: Any, heard: dict[tuple[int, str], Any]) -> str:
-    """Describe the names that a module can record, or the modules inside it."""
+    """Return text that lists what can be recorded from a module, otherwise the modules inside it."""
     states = {name for name, value in vars(module).items() if isinstance(value, brainstate.State)}
     offered = {name for owner, name in heard if owner == id(module)}
     where = f"{type(module).__name__} at {path!r}" if path else f"the network itself, a {type(module).__name__},"
     if known := ", ".join(sorted(states | offered)):
         return f"{where} has only {known}."
     inside = ", ".join(repr(dotted(inner)) for inner in sorted(module.nodes()) if inner)
-    return f"{where} has nothing to record" + (f"; name a module inside it: {inside}." if inside else ".")
+    return f"{where} has nothing to record" + (f". Name a module inside it: {inside}." if inside else ".")

@@ -1,4 +1,4 @@
-"""Recorded spikes and membranes that replace the values computed by layers."""
+"""Recorded spikes and membrane potentials that replace the values computed by layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Replaced"]
 
 
 class Replaced:
-    """Recordings of a run, checked against the network before anything is prepared.
+    """Recordings of a run. They are checked against the network before it is prepared.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Replaced:
     Attributes
     ----------
     arrays : tuple of tuples of arrays
-        For each layer its spikes and, if recorded, its membranes in mV; time first.
+        For each layer its spikes and, if recorded, its membrane potentials in mV. The first axis is time.
     """
 
     def __init__(self, net: brainstate.nn.Module, recorded: Any, leading: tuple[int, ...], *, call: str) -> None:
@@ -56,12 +56,13 @@ class Replaced:
         call = self._call
         if "spk" not in found:
             raise ValueError(
-                f"{call}: recorded has '{path}.V' but not '{path}.spk'. Give the spikes too: the reset uses them."
+                f"{call}: recorded has '{path}.V' but not '{path}.spk'. Give the spikes too, because the reset uses "
+                "them."
             )
         spk, V = (getattr(layer, name, None) for name in ("spk", "V"))
         if not (isinstance(spk, brainstate.HiddenState) and isinstance(V, brainstate.HiddenState)):
             raise self._not_taken(path, layer)
-        # Do not use the shape of the states: they may still have that of the previous batch.
+        # Do not use the shape of the states, which may still be that of the previous batch.
         shape = (*leading, *layer.out_size)
         spikes = _spikes(found["spk"], shape, f"{call}: recorded '{path}.spk'")
         if "V" not in found:
@@ -70,16 +71,16 @@ class Replaced:
 
     def _not_taken(self, path: str, layer: Any) -> ValueError:
         return ValueError(
-            f"{self._call}: recorded names {path!r}, a {type(layer).__name__}, which cannot take recorded spikes. "
-            "Layers of brainhw.nn.SpikingLayer that keep its update, CubaLIFLayer and ALIFLayer can."
+            f"{self._call}: recorded names {path!r}, a {type(layer).__name__}, which cannot use recorded spikes. "
+            "CubaLIFLayer, ALIFLayer and each brainhw.nn.SpikingLayer that does not override update can use them."
         )
 
     @contextlib.contextmanager
     def in_place(self, arrays: tuple[Recorded, ...], net: brainstate.nn.Module) -> Iterator[None]:
-        """Give each layer its part of ``arrays``: one step or a whole sequence. Raise if a layer does not take it."""
+        """Give each layer its recorded values of one step or a whole sequence. Raise if a layer does not use them."""
         with replacing(dict(zip(self._paths, arrays, strict=True))) as taken:
             yield
-        # A layer with its own computation would silently continue with its own spikes.
+        # A layer that overrides `update` may silently ignore the recorded spikes.
         for module, path in self._paths.items():
             if module not in taken:
                 layer = next(node for node in net.nodes().values() if id(node) == module)
@@ -98,7 +99,9 @@ def _by_name(recorded: Any, call: str) -> Mapping[Any, Any]:
             f"arrays; got {_arguments.describe(recorded)}."
         )
     if not recorded:
-        raise ValueError(f"{call}: recorded must hold the spikes of at least one layer; got none. Leave it out.")
+        raise ValueError(
+            f"{call}: recorded must hold the spikes of at least one layer; got none. Give spikes, or leave it out."
+        )
     return recorded
 
 
@@ -108,11 +111,14 @@ def _parts(name: Any, modules: Mapping[str, Any], call: str) -> tuple[str, str]:
     path, _, attribute = name.rpartition(".")
     if attribute not in ("spk", "V"):
         raise ValueError(
-            f"{call}: recorded names {name!r}; only spikes ('.spk') and membranes after the reset ('.V') can be given."
+            f"{call}: recorded names {name!r}, but only spikes ('.spk') and membrane potentials after the reset ('.V') "
+            "can be given."
         )
     if path not in modules:
         known = ", ".join(repr(p) for p in sorted(modules) if p and hasattr(modules[p], "spk"))
-        raise ValueError(f"{call}: recorded names {name!r}, but no module has the path {path!r}; layers are {known}.")
+        raise ValueError(
+            f"{call}: recorded names {name!r}, but no module has the path {path!r}. The layers are {known}."
+        )
     return path, attribute
 
 
@@ -122,7 +128,7 @@ def _spikes(value: Any, shape: tuple[int, ...], where: str) -> jax.Array:
     _check_shape(value, shape, where)
     if not isinstance(value, jax.core.Tracer):
         held = np.asarray(value)
-        # NaN fails both comparisons.
+        # NaN fails both comparisons, so it is found too.
         bad = ~((held == 0) | (held == 1))
         if bad.any():
             place = tuple(map(int, np.argwhere(bad)[0]))

@@ -1,4 +1,4 @@
-"""Run a network over time: layer by layer if possible, otherwise step by step; optionally with bounded memory."""
+"""Run a network over time, layer by layer if possible and otherwise step by step."""
 
 from __future__ import annotations
 
@@ -66,89 +66,99 @@ def rollout(
     xs : array, Quantity or pytree of them
         Input with time first: ``[T, ...]`` for one sample or ``[T, B, ...]`` for a batch (see Notes).
     record : sequence of str, optional
-        Names of values to return for every step: ``"hidden.V"`` is the state ``V`` of ``net.hidden`` (after the
-        reset), ``"hidden.V_pre"`` the membrane before the reset, ``"hidden.spk"`` the spikes.
+        Names of values to return for every step. ``"hidden.V"`` is the state ``V`` of ``net.hidden``, the membrane
+        potential after the reset. ``"hidden.V_pre"`` is the membrane potential before the reset, and ``"hidden.spk"``
+        are the spikes.
     checkpoint : 'auto', int or None, optional
-        Trade time for memory in the backward pass. ``None`` (default) stores the membranes of every step, or everything
-        that the backward pass needs if the network runs step by step. An int ``n`` stores every ``n``-th step
-        only and recomputes the rest. ``'auto'`` chooses about ``sqrt(T) / 2``: memory falls from ``T`` to about
-        ``3 sqrt(T)`` stored steps, for about one more forward pass. XLA may round a membrane differently by one unit in
-        the last place.
+        Reduce the memory of the backward pass at the cost of time. ``None`` (default) stores the membrane potentials of
+        every step or, if the network runs step by step, everything that the backward pass needs. An int ``n`` stores
+        the states at every ``n``-th step and recomputes the rest. ``'auto'`` chooses ``n`` near ``sqrt(T) / 2``. The
+        memory then falls from ``T`` to about ``3 sqrt(T)`` stored steps, and the recomputation takes about as long as
+        one forward pass. XLA may round a membrane potential differently by one unit in the last place.
     pbar : int or brainstate.transform.ProgressBar, optional
-        Progress bar over steps (over segments with ``checkpoint``).
+        Progress bar, or number of steps between two updates of a progress bar. With ``checkpoint`` the bar counts
+        segments instead of steps.
     prepare : bool or 'weights', optional
         ``True`` (default) calls :func:`brainhw.prepare_net` first. ``False`` continues from the current states, so that
-        a stream in chunks gives the same result as one long run. ``'weights'`` also continues from them, but uses
-        changed weights: truncated backpropagation calls it inside the loss, once per chunk.
+        an input in chunks gives the same result as one long run. ``'weights'`` also continues from the current states,
+        but recomputes the effective weights first. Truncated backpropagation uses it inside the loss function, once per
+        chunk.
     key : jax.Array or int, optional
-        Key of a sampled chip, see :func:`brainhw.prepare_net`. Not with ``prepare=False``.
+        Key of a sampled chip, see :func:`brainhw.prepare_net`. It cannot be combined with ``prepare=False``.
     check_finite : bool, optional
-        Raise ``FloatingPointError`` (inside a compiled function: ``JaxRuntimeError`` with the same message) if a hidden
-        state, or under ``grad`` the gradient that flows into it, is not finite, or if a parameter is out of range. The
-        message names the state and the first step. For debugging only, because it costs time. Default False.
+        Raise ``FloatingPointError`` if a hidden state or its gradient (under ``grad``) is not finite, or if a parameter
+        is out of range. Inside a compiled function the error is a ``JaxRuntimeError`` with the same message. The
+        message names the state and the first step. Use this only for debugging, because it costs time. Default False.
     layerwise : bool, optional
         Run layer by layer if the network allows it (see Notes). Default True. ``False`` runs every network step by
-        step, which is slower but also has forward-mode derivatives.
+        step, which is slower but supports forward-mode derivatives.
     recorded : Recording or mapping, optional
-        Measurements of a chip on the same input. They replace the values that the layers compute (chip in the loop, see
-        Notes). A :class:`brainhw.silicon.Recording`, or ``{"hidden.spk": spikes, "hidden.V": membranes}`` with spikes 0
-        or 1, ``[T, ...]``, and membranes after the reset, a voltage. Layers and membranes may be left out. Default:
-        none.
+        Spikes and membrane potentials that were measured on a chip with the same input. They replace the values that
+        the layers compute (chip in the loop, see Notes). Give a :class:`brainhw.silicon.Recording`, or a mapping
+        ``{"hidden.spk": spikes, "hidden.V": membranes}``. The spikes are 0 or 1, ``[T, ...]``. The membrane potentials
+        are those after the reset, as a Quantity of voltage. Layers and membrane potentials may be left out. Default:
+        no measurements.
     lengths : array, optional
-        Number of true steps of each recording, ``[B]``, or one number for a single recording. Later steps are padding:
-        their outputs and records are zero. Default: all steps are true.
+        Number of valid steps of each sample, ``[B]``, or one number for a single sample. Later steps are padding, and
+        their outputs and records are set to zero. Default: all steps are valid.
 
     Returns
     -------
     outputs : array, Quantity or pytree
-        Outputs of ``net``, stacked: ``[T, ...]``.
+        Outputs of ``net`` at all steps, ``[T, ...]``.
     records : dict
         The recorded values by name, ``[T, ...]``.
 
     Raises
     ------
     TypeError, ValueError
-        If ``xs`` is empty, ragged or not finite, a recorded name does not exist, an option is unknown, ``lengths`` do
-        not fit, or ``recorded`` has a wrong shape, unit or value, or names a layer that cannot take it.
+        If ``xs`` is empty, ragged or not finite, if a name in ``record`` does not exist, if an option is invalid, if
+        ``lengths`` do not match ``xs``, or if ``recorded`` has a wrong shape, unit or value or names a layer that
+        cannot use it.
     RuntimeError
-        If no time step is set, weights or the chip changed since the network was prepared (``prepare=False``), or
-        states would have to be created inside ``jit``.
+        If no time step is set, if ``prepare=False`` and the weights or the chip changed since the network was prepared,
+        or if states would have to be created inside ``jit``.
 
     Notes
     -----
-    A network runs layer by layer, over many steps at once, under two conditions. First, a step changes only the states
-    of modules with an ``update_sequence``: LIF, H1, current-based, adaptive and fractional layers, leaky readouts and
-    others. Second, everything between them (synapses, scaling, skip connections, units, convolutions, pooling) depends
-    only on values of the same step. Synapses are then one matrix product, and the backward pass of neurons stores less
-    but has no forward-mode derivatives. One traced step decides. Spikes and gradients equal those of the step-by-step
-    run. If a library sums a large product in another order than a small one, membranes may differ by some units in the
-    last place. Any other network runs step by step. So does a network with ``pbar`` or ``check_finite``, or if a
-    recorded value exists only step by step.
+    A network runs layer by layer, with many steps at once, if two conditions are fulfilled. First, a step changes only
+    the states of modules that have an ``update_sequence``, such as LIF, H1, current-based, adaptive and fractional
+    layers and leaky readouts. Second, all computation between these modules (synapses, scaling, skip connections,
+    units, convolutions, pooling) depends only on values of the same step. ``rollout`` traces one step to test this. A
+    synapse then needs only one matrix product for many steps, and the backward pass of the neurons stores less. Such a
+    run has no forward-mode derivatives. Spikes and gradients equal those of the step-by-step run. Membrane potentials
+    may differ by some units in the last place if a library sums a large matrix product in another order than a small
+    one. Any other network runs step by step. A network also runs step by step with ``pbar`` or ``check_finite``, or if
+    a value in ``record`` is not available as a whole sequence.
 
-    Input with two axes is ``[T, N]``, with three ``[T, B, N]``, with more ``[T, B, ...]``. Images without a batch are
-    recognised by the ``in_size`` of the network or of a module in it: ``[T, 28, 28, 1]`` for ``in_size=(28, 28, 1)``.
+    An input with two axes is ``[T, N]``, with three axes ``[T, B, N]``, and with more axes ``[T, B, ...]``. Images
+    without a batch axis are recognised by the ``in_size`` of the network or of a module in it: with
+    ``in_size=(28, 28, 1)``, an input ``[T, 28, 28, 1]`` is a single sample.
 
-    A function compiled by ``brainstate.transform.jit`` is traced again for another ``dt`` or ``fit`` of
-    ``brainstate.environ``, and once for each new batch size. A function compiled with ``prepare=False`` does not notice
-    that weights have changed since the network was prepared.
+    A function compiled by ``brainstate.transform.jit`` is traced again if ``dt`` or ``fit`` of ``brainstate.environ``
+    changes, and once for each new batch size. A function compiled with ``prepare=False`` does not notice that weights
+    have changed since the network was prepared.
 
-    Inside ``jax.disable_jit()`` the steps run one after the other, uncompiled, so prints and debuggers work.
+    Inside ``jax.disable_jit()`` the steps run one after the other without compilation, so prints and debuggers work.
 
     A step may read its number ``i`` and its time ``t`` from ``brainstate.environ``, as in brainstate's own loops. They
-    start from the surrounding ``i`` and ``t``, otherwise from 0 and 0 ms, also with ``prepare=False``: for a chunk that
-    begins at step 100 use ``brainstate.environ.context(i=100)``. A network that depends on them runs step by step.
+    start from the ``i`` and ``t`` that are set when ``rollout`` is called, or from 0 and 0 ms if they are not set. This
+    also applies to ``prepare=False``: for a chunk that begins at step 100, use ``brainstate.environ.context(i=100)``. A
+    network that depends on ``i`` or ``t`` runs step by step.
 
     If several threads call rollouts and streams outside of compiled functions, the calls run one after the other.
-    brainstate cannot trace one network in two threads, so call your own compiled function once before threads share it.
+    brainstate cannot trace one network in two threads. If threads share a function that you compiled, call it once
+    before you start them.
 
-    With ``recorded``, a layer with computed spikes ``s`` returns ``s + stop_gradient(recorded - s)``: the value is that
-    of the chip, and the gradient that of the model at its own membrane before the reset. Resets and recurrent drives
-    use the recorded spikes. A recorded membrane replaces the membrane after the reset in the same way. Without one, the
-    membrane of a neuron that did not fire is limited to its threshold, because on the chip it was below it. Training
-    then also compensates for properties of the chip that the model lacks (Cramer et al. 2022, PNAS 119, e2109194119).
+    With ``recorded``, a layer that computes the spikes ``s`` returns ``s + stop_gradient(recorded - s)``. The value is
+    the recorded spikes. The gradient is the surrogate gradient at the membrane potential that the model computed before
+    the reset. Resets and recurrent inputs use the recorded spikes. A recorded membrane potential replaces the computed
+    one after the reset in the same way. Without it, the computed membrane potential of a neuron that did not fire on
+    the chip is limited to the threshold, because on the chip it was below the threshold. Training with recorded values
+    also compensates for properties of the chip that the model lacks (Cramer et al. 2022, PNAS 119, e2109194119).
 
-    Outside ``brainstate.transform.jit`` every call compiles the loop again, so put training and evaluation steps in
-    ``jit``. Inside ``jit`` values of ``xs`` that are not finite cannot be detected; use ``check_finite`` there.
+    Outside ``brainstate.transform.jit`` every call compiles the time loop again, so put training and evaluation steps
+    in ``jit``. Inside ``jit``, NaN and infinity in ``xs`` cannot be detected; use ``check_finite`` there.
 
     Examples
     --------
@@ -173,7 +183,7 @@ def rollout(
     pbar = None if pbar is None else checked_bar(pbar, n_steps, call=call)
     segment = segment_length(checkpoint, n_steps, call=call)
     if jax.config.jax_disable_jit:
-        # The user is debugging: run each step as it is written, one after the other.
+        # The user is debugging, so run the steps one after the other without compilation.
         layerwise, segment = False, None
     with one_thread_at_a_time():
         recorder = Recorder(net, record, call=call)
@@ -184,7 +194,8 @@ def rollout(
         limit = step_limit(net, call)
         if limit is not None and limit.steps_left < n_steps:
             raise limit.limit_reached(call, n_steps)
-        # Trace one step before anything runs, in either mode: a step that would give wrong numbers silently is refused.
+        # Trace one step before the run, even if it runs step by step, to refuse a step that would give wrong numbers
+        # silently.
         whole = layerwise and pbar is None and not check_finite
         layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
         if layers is not None:
@@ -244,13 +255,14 @@ def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
     """Return ``run(xs)``, compiled as one program unless a surrounding function is being compiled."""
     if TRACE_CONTEXT.state_stack or jax.config.jax_disable_jit:
         return run(xs)
-    # Run as single operations, JAX would keep the loop in its caches for good: 0.7 to 1.4 MiB per call of an eager
-    # rollout. A separate program is freed with its function.
+    # If the operations ran one by one, JAX would keep the time loop in its caches permanently, 0.7 to 1.4 MiB per eager
+    # call of rollout. A separate program is freed together with its function.
     function = brainstate.transform.StatefulFunction(run, name="rollout")
     key = function.get_arg_cache_key(xs, compile_if_miss=True)
     jaxpr, trace = function.get_jaxpr_by_cache(key), function.get_state_trace_by_cache(key)
     read, given = trace.get_read_state_values(True), jax.tree.leaves((xs, trace.get_state_values()))
-    # Pass constants as arguments, as single operations do: XLA folds embedded constants and then rounds differently.
+    # Pass constants as arguments. XLA would fold constants of the program and then round differently from operations
+    # that run one by one.
     found = jax.jit(partial(jax.core.eval_jaxpr, jaxpr.jaxpr))(jaxpr.consts, *given)
     out, written = jax.tree.unflatten(function.get_out_treedef_by_cache(key), found)
     trace.assign_state_vals_v2(read, written)
@@ -272,7 +284,7 @@ def _layer_by_layer(
     n_steps: int,
     segment: int | None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Return outputs and records of a network that runs layer by layer, a piece of the steps at a time."""
+    """Run a network layer by layer, in pieces of several steps each, and return its outputs and records."""
 
     def run(xs: Any, recorded: Any) -> tuple[Any, dict[str, Any]]:
         with recorder.hearing() as heard, _in_place(given, recorded, net):
@@ -280,8 +292,8 @@ def _layer_by_layer(
         return outputs, recorder.collect(heard)
 
     length = segment or layers.steps_at_once(n_steps)
-    # The backward pass of a piece recomputes everything between the membranes. For products this is cheap and saves
-    # memory, even for a single piece. For a convolution it would cost more time than it saves.
+    # The backward pass of a piece recomputes everything except the membrane potentials. For matrix products this takes
+    # little time and saves memory, even if there is only one piece. For a convolution it would take too much time.
     links_in_one_piece = length == n_steps and not layers.is_plain
     if segment is None and (links_in_one_piece or not layers.can_be_cut):
         return run(*inputs)
@@ -291,17 +303,17 @@ def _layer_by_layer(
 def _check_values(net: brainstate.nn.Module, xs: Any, call: str) -> None:
     if not all(is_finite(leaf) for leaf in jax.tree.leaves(xs)):
         _arguments.check_finite_tree(xs, call=call, name="xs")
-    # A bundle checks the input against its chip.
+    # A network from a bundle checks whether its chip accepts the input.
     if (check := getattr(net, "check_input", None)) is not None:
         check(xs, call=call)
 
 
 def time_and_batch(net: brainstate.nn.Module, xs: Any, *, call: str) -> tuple[int, int | None]:
-    """Return the number of steps and the batch size of an input; the batch size is ``None`` for one sample.
+    """Return the number of steps and the batch size of an input. The batch size is ``None`` for one sample.
 
-    The first module decides whose ``in_size`` has several axes and matches the last axes of the input, such as
-    ``(28, 28, 1)`` of a ``Conv2d``: the axes before them are ``[T]`` or ``[T, B]``. Otherwise an input with two axes is
-    ``[T, N]``, with three ``[T, B, N]``, and with more ``[T, B, ...]``.
+    If the last axes of the input match the ``in_size`` of a module that has several axes, such as ``(28, 28, 1)`` of a
+    ``Conv2d``, the axes before them are ``[T]`` or ``[T, B]``. The first module that matches decides. If none matches,
+    an input with two axes is ``[T, N]``, with three ``[T, B, N]``, and with more ``[T, B, ...]``.
     """
     leaves = jax.tree.leaves(xs, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))
     for leaf in leaves:
@@ -315,7 +327,7 @@ def time_and_batch(net: brainstate.nn.Module, xs: Any, *, call: str) -> tuple[in
         raise ValueError(f"{call}: xs must have shape [T, ...] or [T, B, ...]; got {_shapes(shapes)}.")
     leading = {shape[: _leading_axes(net, shape)] for shape in shapes}
     if len(leading) > 1:
-        raise ValueError(f"{call}: all inputs must share their time and batch axes; got {_shapes(shapes)}.")
+        raise ValueError(f"{call}: all inputs must have the same numbers of steps and samples; got {_shapes(shapes)}.")
     (axes,) = leading
     if 0 in axes:
         raise ValueError(f"{call}: xs must hold at least one step and one sample; got {_shapes(shapes)}.")
@@ -336,23 +348,23 @@ def _shapes(shapes: set[tuple[int, ...]]) -> str:
     return "shape " + " and ".join(str(shape) for shape in sorted(shapes)) if shapes else "nothing"
 
 
-# Numbers that a layer outputs per piece: enough for a large matrix product, few enough to stay in the cache. Of all
-# measured sizes, 2**18 to 2**19 were fastest (docs/speed.md).
+# Largest number of values that a layer outputs in a piece. A piece must be large enough for an efficient matrix product
+# and small enough to stay in the cache. Of all measured sizes, 2**18 to 2**19 were fastest (docs/speed.md).
 _NUMBERS = 2**19
-# Up to this size a run is not split, because the loop over pieces would cost more than it saves.
+# A run of up to this size is not split, because the loop over pieces would cost more time than it saves.
 _WHOLE = 2**19
-# With convolutions a larger run stays whole: a convolution costs far more than the memory traffic that pieces save, and
-# the backward pass of a piece would compute it again. One call over all steps took 0.1 of the time on
-# 12C5-MP2-64C5-MP2-10. The limit bounds the memory to about 64 MiB per value.
+# With convolutions a run of up to this size is not split. The backward pass of a piece would compute the convolution
+# again, which takes far longer than the memory traffic that pieces save. Without pieces, 12C5-MP2-64C5-MP2-10 took 0.1
+# of the time. The limit bounds the memory to about 64 MiB per array.
 _WHOLE_WITH_LINKS = 2**24
 
 
 class _OverTime(NamedTuple):
-    """Computation of one value for all steps: a link, and the positions of its source sequences."""
+    """Computation of one value for all steps: a link, and the indices of the sequences that it reads."""
 
     link: Link
     sources: tuple[int, ...]
-    unchanged: bool  # the value is its one source, unit included, so a plain chain of layers costs nothing here
+    unchanged: bool  # the value equals its only source, with the same unit, so nothing is computed
 
     def over(self, found: Sequence[Any], n_steps: int) -> Any:
         """Return the value at all steps, ``[T, ...]``, from the sequences computed so far."""
@@ -360,14 +372,14 @@ class _OverTime(NamedTuple):
         if self.unchanged:
             return given[0]
         if given:
-            # Map over time only: the traced step already contains the batch.
+            # Map over time only, because the traced step already contains the batch.
             return cheap_gradients(jax.vmap(self.link))(*given)
         return jax.tree.map(lambda same: jnp.broadcast_to(same, (n_steps, *jnp.shape(same))), self.link())
 
 
 @dataclass(frozen=True, eq=False)
 class LayerwisePlan:
-    """A network as modules that each process a whole sequence, with pure functions between them.
+    """A network in the form of modules that each process a whole sequence, with pure functions between them.
 
     Attributes
     ----------
@@ -383,7 +395,7 @@ class LayerwisePlan:
     _output: _OverTime
 
     def __call__(self, xs: Any) -> Any:
-        """Return the outputs ``[T, ...]`` for an input ``[T, ...]``. The states end as after the single steps."""
+        """Return the outputs ``[T, ...]`` for an input ``[T, ...]``. The states end as in the step-by-step run."""
         n_steps = jax.tree.leaves(xs)[0].shape[0]
         found = [xs]
         for module, needed in zip(self.modules, self._inputs, strict=True):
@@ -391,7 +403,7 @@ class LayerwisePlan:
         return self._output.over(found, n_steps)
 
     def serve(self, recorder: Recorder, segment: int | None) -> bool:
-        """Return whether the recorded values exist as whole sequences, and whether requested segments are possible."""
+        """Return whether all recorded values exist as whole sequences, and whether segments are possible if needed."""
         records = all(
             any(one is module for one in self.modules) and name in module.sequence_records
             for module, name in recorder.targets.values()
@@ -400,7 +412,7 @@ class LayerwisePlan:
 
     @property
     def can_be_cut(self) -> bool:
-        """Whether the network may run in pieces and still use its lean backward pass."""
+        """Whether every module allows a run in pieces with its memory-saving backward pass."""
         return all(module.can_be_cut for module in self.modules)
 
     @property
@@ -409,19 +421,19 @@ class LayerwisePlan:
         return all(link.unchanged for link in (*self._inputs, self._output))
 
     def steps_at_once(self, n_steps: int) -> int:
-        """Return the number of steps per piece that gives large enough matrix products."""
+        """Return the number of steps per piece, for large matrix products that stay in the cache."""
         if n_steps * self.numbers <= (_WHOLE if self.is_plain else _WHOLE_WITH_LINKS):
             return n_steps
         return length_near(max(1, _NUMBERS // self.numbers), n_steps)
 
 
 def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> LayerwisePlan | None:
-    """Return the plan to run ``net`` layer by layer; ``None`` if it must run step by step or gains nothing.
+    """Return the plan to run ``net`` layer by layer, or ``None`` if this is impossible or has no advantage.
 
     One step is traced. The network can run layer by layer if every state that the step writes belongs to a module that
     can process a whole sequence, and if everything between these modules is a pure function of the input, of their
-    outputs in the same step, and of states that the step does not write. Such a function is mapped over time, so skip
-    connections, scaling, convolutions, pooling and units between the layers keep their meaning.
+    outputs in the same step, and of states that the step does not write. Such a function is mapped over time with
+    ``jax.vmap``. Examples are skip connections, scaling, convolutions, pooling and units between the layers.
 
     Parameters
     ----------
@@ -440,7 +452,7 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
     step = try_step(net, x, call=call)
     if step is None:
         return None
-    # All other calls, such as those of convolutions, become part of the links.
+    # All other calls, such as those of convolutions, become part of the links between these modules.
     calls = [one for one in step.calls if runs_whole_sequence(one.module, call=call)]
     if not any(one.module.gains_from_sequence() for one in calls) or not _only_they_write(step, calls):
         return None
@@ -448,7 +460,7 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
     if step.reads_time:
         return None
     dt = brainstate.environ.get("dt", default=None)
-    # The sequence method reads dt once and takes one input. Calls that differ from that must run step by step.
+    # `update_sequence` reads dt once and takes one input. A network with any other call must run step by step.
     if any(one.dt is not dt or not one.owns_states or not one.takes_one for one in calls):
         return None
     sources = [step.given]
@@ -460,7 +472,7 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
         needed.append(found)
         if len(needed) <= len(calls):
             sources.append(calls[len(needed) - 1].gave)
-    # The widest value decides how many steps fit into the cache.
+    # The largest value of a step decides how many steps fit into the cache.
     numbers = max(sum(math.prod(like.shape) for like in value.likes) for value in sources[1:])
     return LayerwisePlan(
         modules=tuple(one.module for one in calls),
@@ -471,9 +483,9 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
 
 
 def _only_they_write(step: StepTrace, calls: Sequence[Call]) -> bool:
-    """Return whether the step changes only hidden states of these modules, each called once."""
+    """Return whether the step writes only hidden states of the called modules, and writes each state in one call."""
     states = [id(state) for one in calls for state in one.module.states(brainstate.HiddenState).values()]
-    # A module without states may be called in several places. A state listed twice would be advanced twice.
+    # A module without states may be called several times. A state that occurs twice would be advanced twice.
     return not step.has_effects and len(set(states)) == len(states) and {id(s) for s in step.written} <= {*states}
 
 
@@ -489,11 +501,12 @@ def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _Over
 
 
 def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> int | None:
-    """Return the number of steps per segment for ``checkpoint``; ``None`` for no segments."""
+    """Return the number of steps per segment for ``checkpoint``, or ``None`` if the run is not split."""
     if checkpoint is None:
         return None
     if isinstance(checkpoint, str) and checkpoint == "auto":
-        # A segment stores about five arrays per step while it is differentiated, and two at its start until then.
+        # Each segment stores two arrays at its start. The segment that is being differentiated also stores about five
+        # arrays per step. This length keeps the total near its minimum.
         return length_near(max(1, math.isqrt(n_steps) // 2), n_steps)
     if isinstance(checkpoint, str):
         raise ValueError(f"{call}: checkpoint must be None, 'auto' or a number of steps; got {checkpoint!r}.")
@@ -501,7 +514,7 @@ def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> 
 
 
 def length_near(wanted: int, n_steps: int) -> int:
-    """Return a length near ``wanted`` that divides ``n_steps``, so that no piece is left over; otherwise ``wanted``."""
+    """Return a length near ``wanted`` that divides ``n_steps``. If there is none, return ``wanted``."""
     near = [k for k in range(max(1, wanted // 2), min(2 * wanted, n_steps) + 1) if n_steps % k == 0]
     return min(near, key=lambda k: abs(k - wanted)) if near else min(wanted, n_steps)
 
@@ -511,10 +524,10 @@ def in_pieces(
 ) -> Any:
     """Return the result of ``run(*xs)``, computed in pieces of ``length`` steps.
 
-    For the backward pass each piece stores its initial states, and the values that ``run`` marked with a name in
+    For the backward pass each piece stores its initial states, and the values that ``run`` marks with a name in
     ``keeps``. Everything else is recomputed.
     """
-    # The kernels mark the membranes. With these stored, no loop runs twice.
+    # The layers mark their membrane potentials. If these are stored, the time loop of a layer is not repeated.
     policy = jax.checkpoint_policies.save_only_these_names(*keeps)
 
     def piece(prevent_cse: bool) -> Callable[..., Any]:

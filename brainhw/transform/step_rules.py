@@ -1,4 +1,4 @@
-"""Rules for one traced step. A step that breaks them would give wrong numbers without an error."""
+"""Rules that a traced step must follow. A step that breaks a rule would give wrong numbers without an error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["StepRuleError", "StepRules", "wrapped_updates"]
 
 
 class StepRuleError(ValueError):
-    """A step that would give wrong numbers silently, in every way of running it."""
+    """A step that would give wrong numbers silently, both layer by layer and step by step."""
 
 
 class StepRules:
-    """Check a traced step of ``net``: its states, its layers and the plain attributes of ``modules``, with paths."""
+    """Check the states, layers and plain attributes of a traced step. ``modules`` are pairs ``(path, module)``."""
 
     def __init__(self, net: brainstate.nn.Module, modules: list[tuple[str, Any]], *, call: str) -> None:
         self._call = call
@@ -33,12 +33,12 @@ class StepRules:
 
     @contextlib.contextmanager
     def watching(self, here: Callable[[], bool]) -> Iterator[None]:
-        """Watch one step. Calls for which ``here`` returns False, such as in the body of a loop, do not count."""
+        """Watch one step. Calls are not counted while ``here()`` is False, for example in the body of a loop."""
         try:
             with _counted_calls([module for _, module in self._modules], here) as self._counts:
                 yield
         except Exception:
-            # An unowned layer is never prepared, so it fails on its shape first. Report the ownership instead.
+            # A layer that the network does not own is not prepared and raises a shape error. Report the cause instead.
             used = [s for s in TRACE_CONTEXT.state_stack[-1].states if isinstance(s, brainstate.HiddenState)]
             _check_ownership(self._owned, used, used, call=self._call)
             raise
@@ -60,10 +60,10 @@ def _check_ownership(
     *,
     call: str,
 ) -> None:
-    """Raise if a step writes a hidden state that the network does not own; warn if it uses other unowned states.
+    """Raise if a step writes a hidden state that the network does not own. Warn if it uses another unowned state.
 
-    brainstate does not find a module in a plain object or in a function that captured it. The states of such a module
-    are never put to rest, and its parameters are never trained, saved or put on a chip.
+    brainstate does not find a module that is stored in a plain object or captured by a function. The states of such a
+    module are never reset, and its parameters are never trained, saved or put on a chip.
     """
     known = {id(state) for state in owned}
     strange = [s for s in touched if id(s) not in known and not isinstance(s, brainstate.random.RandomState)]
@@ -72,16 +72,15 @@ def _check_ownership(
         if isinstance(state, (brainstate.HiddenState, brainstate.ShortTermState)) and id(state) in changed:
             raise StepRuleError(
                 f"{call}: the step uses a {type(state).__name__} of shape {_shape(state)} that the network does not "
-                "own, so that it is never put back to rest: its layer is in a plain object, or in a function that "
-                "captured it. Make the layer an attribute of the module that calls it, or an entry of a list or a dict "
-                "there."
+                "own, so it is never reset. Its layer is stored in a plain object or captured by a function. Make the "
+                "layer an attribute of the module that calls it, or an entry of a list or dict of that module."
             )
     lost = [s for s in strange if isinstance(s, brainstate.ParamState) or id(s) in changed]
     if lost:
         kinds = ", ".join(f"{type(state).__name__} of shape {_shape(state)}" for state in lost[:3])
         warnings.warn(
-            f"{call}: the step uses {len(lost)} state(s) that the network does not own ({kinds}), so that they are "
-            "never trained, saved or put on a chip. Make their module an attribute of the module that calls it.",
+            f"{call}: the step uses {len(lost)} state(s) that the network does not own ({kinds}), so they are never "
+            "trained, saved or put on a chip. Make their module an attribute of the module that calls it.",
             UserWarning,
             stacklevel=2,
         )
@@ -100,15 +99,15 @@ def _check_used_once(
         times = counts.get(id(module), 0)
         if times > 1 and any(id(state) in changed for state in module.states(brainstate.HiddenState).values()):
             raise StepRuleError(
-                f"{call}: the {type(module).__name__} at {path!r} is called {times} times in one step, so that its "
-                f"states move on by {times} steps and the calls share them. Use a separate layer in each "
-                "place; brainhw.nn.twin(layer) makes one that shares the weights."
+                f"{call}: the {type(module).__name__} at {path!r} is called {times} times in one step, so its states "
+                f"advance by {times} steps, and the calls share them. Use a separate layer for each call. "
+                "brainhw.nn.twin(layer) creates a layer that shares the weights."
             )
 
 
 @contextlib.contextmanager
 def _counted_calls(modules: Iterable[Any], here: Callable[[], bool]) -> Iterator[dict[int, int]]:
-    """Count the calls of each module, by id, while the block runs. Calls with ``here()`` False do not count."""
+    """Count the calls of each module, by id, in this block. Calls are not counted while ``here()`` is False."""
     counts: dict[int, int] = {}
 
     def counting(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,10 +142,10 @@ def wrapped_updates(
 
 
 class _PlainAttributes:
-    """Plain attributes (not states) of modules before a step; ``check`` reports those that the step wrote.
+    """Plain attributes of modules (not states) before a step. ``check`` raises if the step wrote one of them.
 
-    A loop traces its step once: a number in a plain attribute keeps its value from the trace, and an array becomes a
-    tracer, which is meaningless after the trace.
+    A compiled loop traces its step only once. A number in a plain attribute therefore keeps its value from the trace,
+    and an array becomes a tracer, which cannot be used after the trace.
     """
 
     def __init__(self, modules: Iterable[tuple[str, Any]]) -> None:
@@ -168,9 +167,9 @@ class _PlainAttributes:
         """Raise if an attribute was written."""
         if self._written:
             raise StepRuleError(
-                f"{call}: the step writes the plain attribute {self._written[0]}, which no loop over time carries "
-                "from step to step. Make it a brainstate.HiddenState, and write a reset_state(batch_size) that puts it "
-                "to rest. To inspect a value, return it or name a state in record=."
+                f"{call}: the step writes the plain attribute {self._written[0]}, but a time loop carries only states "
+                "from step to step. Make it a brainstate.HiddenState, and define a reset_state(batch_size) that resets "
+                "it. To inspect a value, return it, or store it in a state and name that state in record=."
             )
 
 
@@ -203,7 +202,8 @@ def _was_written(before: Any, after: Any) -> bool:
     new = None if after is None else after[0]
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(new)):
         return True
-    # An attribute set up once and for all, such as a size, is allowed. A number that changes is memory and is not.
+    # A step may set an attribute for the first time, such as a size. It must not change a number, because the number
+    # would carry information from step to step.
     old = None if before is None else before[0]
     return _is_number(old) and _is_number(new) and not _equal(old, new)
 

@@ -1,4 +1,4 @@
-"""Run a network in real time, one step per call, compiled once; the stream keeps its own states."""
+"""Run a network in real time, one step per call. The step is compiled once, and a stream has its own states."""
 
 from __future__ import annotations
 
@@ -31,16 +31,17 @@ def stream(
 ) -> Stream:
     """Prepare a network for real time, and return a function that advances it by one step per call.
 
-    The steps together give the same result as :func:`brainhw.rollout` on the whole input.
+    The outputs of all steps equal those of :func:`brainhw.rollout` on the whole input.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network; ``net(x)`` advances it by one step.
     batch_size : int or None, optional
-        The input of one step is ``[batch_size, ...]``, default 1, or ``[...]`` with ``None``.
+        Number of samples, default 1. The input of one step is ``[batch_size, ...]``, or ``[...]`` for ``None``.
     record : sequence of str, optional
-        Names of values of the last step to keep, as for :func:`brainhw.rollout`; read them from ``stream.records``.
+        Names of values to record, as for :func:`brainhw.rollout`. ``records`` of the stream holds the values of the
+        last step.
     key : jax.Array or int, optional
         Key of a sampled chip, see :func:`brainhw.prepare_net`. Each ``reset`` uses the same chip.
 
@@ -52,38 +53,40 @@ def stream(
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is not a module or cannot be prepared, an argument is invalid, or a recorded path does not exist.
+        If ``net`` is not a module or cannot be prepared, if an argument is invalid, or if ``record`` names a module
+        that does not exist.
     RuntimeError
         If no time step is set, or if it is called inside a compiled function.
 
     See Also
     --------
-    brainhw.rollout : Runs a whole sequence in one call; faster per step, and with gradients.
+    brainhw.rollout : Runs a whole sequence in one call. It is faster per step and has gradients.
 
     Notes
     -----
-    The first call compiles, which takes some tenths of a second. If that is too slow in real time, run one step
-    beforehand and call ``reset``. The first call also fixes the structure, shape, unit and number type of the input.
-    Later inputs are checked for all of these, but not for NaN, because that check would take too long. Units and the
-    numbers of NumPy are converted. NumPy arrays are copied, so a buffer may be refilled as soon as the call returns.
+    The first call compiles the step, which takes some tenths of a second. If that is too slow in real time, run one
+    step beforehand and call ``reset``. The first call also fixes the structure, shape, unit and number type of the
+    input. Later inputs must match these. They are not checked for NaN, because that check would take too long. An input
+    in another unit of the same dimension is converted, and so are NumPy arrays. NumPy arrays are copied, so you may
+    refill a buffer as soon as the call returns.
 
-    The stream uses the settings of ``brainstate.environ``, such as ``dt``, from the time when it was created. A step
-    may read its number ``i`` and its time ``t``: they start from those settings, otherwise from 0, and ``reset`` starts
-    them again.
+    The stream uses the settings that ``brainstate.environ`` had when the stream was created, such as ``dt``. A step may
+    read its number ``i`` and its time ``t``. They start from the values in those settings, or from 0 if they are not
+    set, and ``reset`` sets them back.
 
     Several threads may call one stream. Each call is one step, in the order of the calls.
 
-    The stream owns its states, in memory that each step reuses. The states of the network stay at rest until
-    ``write_back`` copies the stream's states into them. Several streams on one network do not affect each other.
-    Preparing the network (this call, the first step and ``reset``) puts the network's own states to rest.
+    The stream has its own states, and each step reuses their memory. A step does not change the states of the network;
+    ``write_back`` copies the stream's states into them. Several streams on one network do not affect each other. This
+    call, the first step and ``reset`` prepare the network, which resets the network's own states.
 
     Weights are arguments of the compiled step, not constants. The first step and ``reset`` read the current weights,
-    chip and ``weight_bits``; changes in between have no effect. Other fixed properties of a layer are compiled in, such
-    as a time constant that is not learnt, a reset or the orders of ``set_orders``. After such a change create a new
-    stream.
+    chip and ``weight_bits``; changes in between have no effect. Other fixed properties of a layer become constants of
+    the compiled step, such as a time constant that is not learnt, the kind of reset, or the orders of ``set_orders``.
+    If you change one of these, create a new stream.
 
-    Random numbers of a step come from a split of their generator's key, a new one for each stream and each ``reset``,
-    so no two of them share random numbers.
+    Each stream and each ``reset`` split a new key from every random generator that a step uses, so no two of them draw
+    the same random numbers.
 
     Examples
     --------
@@ -141,7 +144,7 @@ class Stream:
         self._fixed: Numbers = ()
         self._seen: Numbers | None = None
         self._limit: Any = None
-        # A step donates its states, so two threads in one step would both use the same memory.
+        # A step reuses the memory of its states, so two threads must not run a step at the same time.
         self._turn = threading.RLock()
         self._prepare()
 
@@ -156,17 +159,17 @@ class Stream:
         Returns
         -------
         array, Quantity or pytree
-            Output of the network. As always in JAX it may still be in computation; ``jax.block_until_ready`` waits.
+            Output of the network. JAX may still be computing it; ``jax.block_until_ready`` waits for the result.
 
         Raises
         ------
         TypeError, ValueError
-            If the input does not have the structure, shape, unit or type of that of the first step, or a layer with
+            If the input does not have the structure, shape, unit and number type of the first input, or if a layer with
             ``kernel='dense'`` cannot store more steps.
         RuntimeError
             If it is called inside a compiled function, or if the previous step was interrupted.
         """
-        # This runs at every step in real time, so test a list first instead of making a full check.
+        # This runs at every step in real time, so make the full check only if this quick test of a list finds a trace.
         if TRACE_CONTEXT.state_stack:
             refuse_inside_jit("stream")
         with self._turn:
@@ -176,12 +179,13 @@ class Stream:
         step = self._step
         if step is None:
             step = self._start(x)
-        if self._limit is not None and self._steps >= self._limit.steps_left:  # the network's own count stays at rest
+        # Compare with the steps of this stream, because the network's own step count does not advance.
+        if self._limit is not None and self._steps >= self._limit.steps_left:
             raise self._limit.limit_reached("stream", self._steps + 1)
         leaves = step.input.leaves(x)
         try:
             self._moving, out, self._seen = step.run(self._moving, self._fixed, leaves)
-        # An interrupted step has lost its donated states; JAX raises either error type when they are used again.
+        # An interrupted step has lost its donated states. JAX raises one of these errors when they are used again.
         except (RuntimeError, ValueError) as error:
             if any(leaf.is_deleted() for leaf in self._moving):
                 raise RuntimeError(
@@ -204,9 +208,9 @@ class Stream:
         return self._step.seen_tree.unflatten(self._seen)
 
     def reset(self) -> None:
-        """Put the states to rest, and read the current weights and chip.
+        """Reset the states, and read the current weights and chip of the network.
 
-        It compiles again only if the network's states were replaced or have another shape or type.
+        The step is compiled again only if the network's states were replaced, or have another shape or dtype.
 
         Raises
         ------

@@ -21,7 +21,7 @@ __all__ = ["Held", "Input", "StreamStep", "as_step_input", "refuse_inside_jit"]
 
 Numbers = tuple[jax.Array, ...]
 
-# Arguments of the error about the number type of an input.
+# Arguments of `check_cast`, for its message about the dtype of an input.
 _FIRST = {"call": "stream", "name": "the input", "why": ", as in the first step"}
 
 
@@ -29,13 +29,13 @@ def refuse_inside_jit(call: str) -> None:
     """Raise an error if a function is being compiled or differentiated."""
     if TRACE_CONTEXT.state_stack or _arguments.inside_jit():
         raise RuntimeError(
-            f"{call}: a stream runs in real time and cannot be called inside jit, grad, vmap or a loop of them. "
+            f"{call}: a stream runs in real time and cannot be called inside jit, grad, vmap or a compiled loop. "
             "Use brainhw.rollout there."
         )
 
 
 def as_step_input(x: Any, batch_size: int | None) -> Any:
-    """Return the input of a first step as JAX arrays. Raise if it does not have the shape of one step."""
+    """Return the input of the first step as JAX arrays. Raise if it does not have the shape of one step."""
     x = jax.tree.map(_as_array, x, is_leaf=_is_quantity)
     leaves = jax.tree.leaves(x)
     lead = () if batch_size is None else (batch_size,)
@@ -43,25 +43,25 @@ def as_step_input(x: Any, batch_size: int | None) -> Any:
         wanted = "[...]" if batch_size is None else f"[{batch_size}, ...]"
         got = " and ".join(f"shape {shape}" for shape in sorted({leaf.shape for leaf in leaves})) or "nothing"
         raise ValueError(
-            f"stream: the input of one step must have shape {wanted}, since the stream has batch_size={batch_size}; "
+            f"stream: the input of one step must have shape {wanted}, because the stream has batch_size={batch_size}; "
             f"got {got}."
         )
     return x
 
 
 class Input:
-    """Check each input against the first one. ``settings`` are those of ``brainstate.environ``."""
+    """Check that each input matches the first one. ``settings`` are the settings of ``brainstate.environ``."""
 
     def __init__(self, first: Any, settings: dict[str, Any]) -> None:
         leaves, self.tree = jax.tree.flatten(first)
         self._likes = [_like(leaf) for leaf in leaves]
         self._parts, self._structure = jax.tree.flatten(self.tree.unflatten(self._likes), is_leaf=_is_quantity)
         self._settings = settings
-        # NumPy arrays of 64 bits are excluded: without x64 JAX would narrow them when the step is called.
+        # Exclude 64-bit NumPy arrays, because without x64 JAX would convert them to 32 bits when the step is called.
         self._takes_numpy = all(like.dtype.itemsize <= 4 for like in self._likes)
 
     def leaves(self, x: Any) -> list[Any]:
-        """Return the arrays of ``x``, converted if that keeps their meaning. Raise otherwise."""
+        """Return the arrays of ``x`` in the units and dtypes of the first input. Raise if they cannot be converted."""
         leaves, tree = jax.tree.flatten(x)
         if tree != self.tree:
             return self._converted(x)
@@ -82,7 +82,7 @@ class Input:
             given = self._structure.flatten_up_to(x)
         except (TypeError, ValueError):
             raise TypeError(
-                f"stream: the input must have the structure of that of the first step, {self._structure}; "
+                f"stream: the input must have the structure of the first input, {self._structure}; "
                 f"got {jax.tree.structure(x, is_leaf=_is_quantity)}."
             ) from None
         with brainstate.environ.context(**self._settings):
@@ -90,7 +90,7 @@ class Input:
 
 
 class Held(NamedTuple):
-    """A state that a step reads, with structure, shapes and types of its value when the step was compiled."""
+    """A state that a step reads or writes, with the structure, shapes and dtypes for which the step was compiled."""
 
     state: brainstate.State
     tree: Any
@@ -101,26 +101,26 @@ class Held(NamedTuple):
 
     @classmethod
     def of(cls, state: brainstate.State, moves: bool, path: str | None) -> Held:
-        """Return a ``Held`` for ``state`` from its current value."""
+        """Return a ``Held`` for the current value of ``state``."""
         leaves, tree = jax.tree.flatten(state.value)
         impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
         return cls(state, tree, [_like(leaf) for leaf in leaves], impls, moves, path)
 
     def is_like(self, value: Any) -> bool:
-        """Return whether ``value`` has the structure, shapes and types that were compiled."""
+        """Return whether ``value`` has the structure, shapes and dtypes for which the step was compiled."""
         leaves, tree = jax.tree.flatten(value)
         return tree == self.tree and [_like(leaf) for leaf in leaves] == self.likes
 
     def numbers(self) -> Numbers:
         """Return a copy of the arrays of the state. A copy is needed because a step reuses the memory of its inputs."""
         value = self.state.value
-        # Split the key, so that two streams, or a stream and its network, do not draw the same noise.
+        # Split the key, so that two streams, or a stream and its network, do not draw the same random numbers.
         if self.moves and isinstance(self.state, brainstate.random.RandomState):
             value = self.state.split_key()
         return tuple(jnp.array(leaf) for leaf in _plain(value))
 
     def value(self, numbers: Iterator[jax.Array]) -> Any:
-        """Take the arrays of this state from ``numbers`` and return its value."""
+        """Take the next arrays from ``numbers`` and return the value of the state that they form."""
         return self.tree.unflatten(
             next(numbers) if impl is None else jax.random.wrap_key_data(next(numbers), impl=impl) for impl in self.impls
         )
@@ -130,9 +130,10 @@ class StreamStep:
     """One step of a prepared network as a compiled pure function.
 
     ``advance`` takes the input of a step and returns the output and the records. ``x`` is an input from
-    :func:`as_step_input`. ``held`` are the states that a step reads or writes, in the order of their arrays. The states
-    that the step writes are donated to it; the others are ordinary arguments. ``reads_time`` tells whether the step
-    depends on ``t`` or ``i`` of ``brainstate.environ``. If so, the step number is carried with the written states.
+    :func:`as_step_input`. ``held`` lists the states that a step reads or writes, in the order in which their arrays are
+    passed. JAX reuses the memory of the states that the step writes (donated arguments); the other states are ordinary
+    arguments. ``reads_time`` tells whether the step depends on ``t`` or ``i`` of ``brainstate.environ``. If it does,
+    the step number is passed from step to step after the written states.
     """
 
     # run(moving, fixed, leaves) returns the written states, and the leaves of the output and of the records.
@@ -165,16 +166,16 @@ class StreamStep:
         (out, seen), after = self._function.get_out_shapes(*given)
         self.out_tree, self.seen_tree = jax.tree.structure(out), jax.tree.structure(seen)
         for held, value in zip(self.held, after, strict=True):
-            # The next step takes these arrays as they are, and the compiled step accepts one shape and type only.
+            # These arrays are arguments of the next step, and the compiled step accepts only one shape and dtype.
             if held.moves and not held.is_like(value):
                 raise ValueError(
                     f"{call}: a step turns the state {held.path or type(held.state).__name__} from "
-                    f"{_arguments.describe(held.state.value)} into {_arguments.describe(value)}, but it must keep its "
-                    "structure, shape, unit and dtype."
+                    f"{_arguments.describe(held.state.value)} into {_arguments.describe(value)}, but a state must keep "
+                    "its structure, shape, unit and dtype."
                 )
 
     def compile(self, moving: Numbers, fixed: Numbers, x: Any) -> None:
-        """Compile the step for arrays and an input of these shapes. In ``jax.disable_jit()`` it runs uncompiled."""
+        """Compile the step for states and an input of these shapes. Inside ``jax.disable_jit()`` do not compile it."""
         if jax.config.jax_disable_jit:
             self.run = self._as_written
             return
@@ -182,10 +183,10 @@ class StreamStep:
         self.run = jax.jit(self.pure, donate_argnums=0).lower(moving, fixed, jax.tree.leaves(x)).compile()
 
     def pure(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
-        """Return the written states after a step, and the leaves of the output and of the records; not compiled."""
+        """Run one step. Return the written states, and the leaves of the output and of the records."""
         which = {True: iter(moving), False: iter(fixed)}
         values = [held.value(which[held.moves]) for held in self.held]
-        # The step number is the last of the carried arrays.
+        # The step number is the last array of `moving`.
         count = moving[-1] if self.reads_time else jnp.zeros((), jnp.int32)
         time = self._clock.at(count)
         after, (out, seen) = self._function.jaxpr_call(values, self.input.tree.unflatten(leaves), time)
@@ -196,7 +197,7 @@ class StreamStep:
 
     def _as_written(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
         numbers = iter(moving)
-        # Use the network's own weights: a chip recognises its charges by the identity of these arrays.
+        # Use the network's own weights, not `fixed`: a synapse tests by identity whether its charges belong to them.
         moves = [held for held in self.held if held.moves]
         before = [held.state.value for held in moves]
         try:
@@ -214,17 +215,17 @@ class StreamStep:
         return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
 
     def fits(self, net: brainstate.nn.Module) -> bool:
-        """Return whether the network still has the compiled chip and states, in the same shapes and types."""
-        # The spec of the chip is a constant of the compiled step, and `put_chip` exchanges it.
+        """Return whether the network still has the compiled chip and states, with the same shapes and dtypes."""
+        # The spec of the chip is a constant of the compiled step, and `put_chip` replaces it in the network.
         if any(held.state.chip_changed() for held in self.held if isinstance(held.state, StandIn)):
             return False
         paths = _paths(net)
-        # Ignore stand-ins for settings: the settings of the first step stay in force, even if they changed since.
+        # Ignore stand-ins for settings, because the stream keeps the settings of its first step.
         own = [held for held in self.held if not isinstance(held.state, StandIn)]
         return all(paths.get(id(held.state)) == held.path and held.is_like(held.state.value) for held in own)
 
     def numbers(self) -> tuple[Numbers, Numbers]:
-        """Return copies of the current states: first those that a step writes, then the others."""
+        """Return copies of the current states as two tuples: the states that a step writes, and the others."""
         both: dict[bool, list[jax.Array]] = {True: [], False: []}
         for held in self.held:
             both[held.moves].extend(held.numbers())
@@ -247,8 +248,8 @@ class StreamStep:
 def _as_array(value: Any) -> Any:
     if not hasattr(value, "shape"):
         raise TypeError(
-            f"stream: the input must be an array, a Quantity or a pytree of them; got {_arguments.describe(value)} "
-            "in it. Convert lists to arrays first."
+            f"stream: the input must be an array, a Quantity or a pytree of them; got {_arguments.describe(value)}. "
+            "Convert lists to arrays first."
         )
     if isinstance(value, u.Quantity):
         mantissa = _arguments.as_array(value.mantissa, call="stream", name="the input")
@@ -257,7 +258,7 @@ def _as_array(value: Any) -> Any:
 
 
 def _alike(value: Any, like: Any) -> jax.Array:
-    """Return the numbers of ``value`` in the unit and type of ``like``. Raise if they do not match."""
+    """Return the numbers of ``value`` in the unit and dtype of ``like``. Raise if they cannot be converted."""
     call, value = "stream", _as_array(value)
     if isinstance(like, u.Quantity):
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, like.unit):

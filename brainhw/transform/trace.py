@@ -1,4 +1,4 @@
-"""Trace one step of a network: the modules that it calls, their values, and the computation between them."""
+"""Trace one step of a network: the calls of its modules, and the computation between these calls."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Value(NamedTuple):
-    """A traced value. Two values are the same array, not only equal numbers, if they have the same ids.
+    """A traced value. Two values with the same ids are the same arrays, not only arrays of equal numbers.
 
     Attributes
     ----------
@@ -56,11 +56,11 @@ class Value(NamedTuple):
     tree: Any
 
     def same(self, other: Value) -> bool:
-        """Return whether both are the same arrays in the same units."""
+        """Return whether both values are the same arrays in the same units."""
         return self.ids == other.ids and self.units == other.units
 
     def holding(self, arrays: Iterable[Any]) -> Any:
-        """Return a pytree of this structure and these units with the given plain arrays."""
+        """Return a pytree of plain ``arrays`` with the structure and the units of this value."""
         return self.tree.unflatten(
             array if unit == u.UNITLESS else u.Quantity(array, unit=unit)
             for array, unit in zip(arrays, self.units, strict=True)
@@ -68,12 +68,12 @@ class Value(NamedTuple):
 
     @property
     def unit(self) -> u.Unit:
-        """Unit of a value that is a single array."""
+        """Unit of the value if it is a single array, otherwise unitless."""
         return self.units[0] if len(self.units) == 1 else u.UNITLESS
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of a value that is a single array."""
+        """Shape of the value if it is a single array, otherwise ``()``."""
         return self.likes[0].shape if len(self.likes) == 1 else ()
 
 
@@ -87,13 +87,14 @@ class Call(NamedTuple):
     module : brainstate.nn.Module
         The module.
     given, gave : Value
-        Its input and its output.
+        Input and output of the call.
     dt : Quantity or None
         Time step of ``brainstate.environ`` during the call.
     owns_states : bool
         Whether only this call wrote the hidden states of the module in this step.
     takes_one : bool
-        Whether the call has one argument; otherwise ``given`` is the pair of positional and named arguments.
+        Whether the call has one positional argument. Otherwise ``given`` is the pair of positional and keyword
+        arguments.
     """
 
     path: str
@@ -107,20 +108,20 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """The computation between modules that results in one value of a step.
+    """The computation between modules that produces one value of a step.
 
     Attributes
     ----------
     sources : tuple of Value
-        The values that it starts from, a subset of those passed to :meth:`StepTrace.link`.
+        The values from which the computation starts. They are a subset of those passed to :meth:`StepTrace.link`.
     states : tuple of State
-        The states that it reads, with their values at the beginning of the step.
+        The states that it reads. It uses their values at the beginning of the step.
     identity : bool
-        Whether the result is one of the sources, without any operation on its numbers; the unit may differ.
+        Whether the result is one of the sources, without any operation on its numbers. The unit may differ.
     target : Value
         The result.
     numbers : int
-        Largest number of values that one of its operations returns; 0 without operations.
+        Size of the largest array that one of its operations returns; 0 if there are no operations.
     """
 
     sources: tuple[Value, ...]
@@ -133,7 +134,7 @@ class Link:
     _takes: tuple[tuple[int, int], ...]
 
     def __call__(self, *sources: Any) -> Any:
-        """Return the result for new sources, with the current values of the states. It can be vmapped."""
+        """Return the result for new sources and the current values of the states. ``jax.vmap`` may be applied to it."""
         given = [jax.tree.leaves(source) for source in sources]
         states = [jax.tree.leaves(state.value) for state in self.states]
         inputs = [given[i][j] for i, j in self._takes] + [states[i][j] for i, j in self._reads]
@@ -147,7 +148,8 @@ class StepTrace:
     Attributes
     ----------
     calls : tuple of Call
-        Every call of a leaf module, in order. A leaf contains no other module that computes.
+        Every call of a leaf module, in order. A leaf module contains no other module that computes, or it has a
+        protocol of brainhw such as ``update_sequence``.
     given, returned : Value
         Input and output of the step.
     written : tuple of State
@@ -155,7 +157,7 @@ class StepTrace:
     has_effects : bool
         Whether the step has side effects, such as printing.
     reads_time : bool
-        Whether anything depends on ``t`` or ``i`` of ``brainstate.environ``.
+        Whether the step depends on ``t`` or ``i`` of ``brainstate.environ``.
     """
 
     calls: tuple[Call, ...]
@@ -171,8 +173,8 @@ class StepTrace:
     def link(self, target: Value, sources: Iterable[Value]) -> Link | None:
         """Return the computation that leads from ``sources`` and states to ``target``.
 
-        Modules that are not among the sources become part of it. Returns ``None`` if an operation on the way has a side
-        effect, such as printing, or if it needs an input of the step that is not among the sources.
+        Modules whose outputs are not among the sources become part of the computation. Returns ``None`` if one of its
+        operations has a side effect, such as printing, or needs an input of the step that is not among the sources.
         """
         sources = tuple(sources)
         starts: dict[Any, tuple[int, int]] = {}
@@ -231,10 +233,10 @@ class StepTrace:
 
 
 def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -> StepTrace:
-    """Trace one step of a network and return its calls, values and writes. The network does not change.
+    """Trace one step of a network, and return the calls of its modules and the states that it writes.
 
-    Nothing is computed or compiled. The modules need no code for this: their ``update`` is wrapped during the one
-    step.
+    The network does not change, and nothing is computed or compiled. The modules need no code for this, because their
+    ``update`` is wrapped during the traced step.
 
     Parameters
     ----------
@@ -256,8 +258,8 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         If the step would give wrong numbers silently: it writes a hidden state that the network does not own, writes a
         plain attribute, or calls a layer with hidden states more than once.
     Exception
-        Any error of the step itself, unwrapped. A module that is called inside a compiled function or a loop within the
-        step raises ``jax.errors.UnexpectedTracerError``.
+        Any error of the step itself, without the wrapper that containers add. A module that is called inside a compiled
+        function or a loop within the step raises ``jax.errors.UnexpectedTracerError``.
 
     Examples
     --------
@@ -284,9 +286,9 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     nested: list[str] = []
 
     def hear(module: Any, given: Any, gave: Any, before: dict[str, Any]) -> None:
-        # Values of a loop or a compiled function are meaningless outside of it, and JAX does not always detect this.
-        # Raise only after the step: if a trace stops early, an enclosing `grad` believes that it has read the states,
-        # which would then be constants in the step that runs instead.
+        # A value from a loop or a compiled function cannot be used outside of it, and JAX does not always detect this.
+        # Raise only after the step. If the trace stopped early, an enclosing `grad` would assume that it has read the
+        # states, and they would be constants in the step that runs afterwards.
         if not at_the_top():
             nested.append(type(module).__name__)
             return
@@ -297,7 +299,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         return get_opaque_trace_state() == ends["tracing"]
 
     def one_step(x: Any, time: dict[str, Any]) -> list[Any]:
-        # brainstate may trace the function again. Values from an earlier trace belong to other tracers, so drop them.
+        # brainstate may trace the function again, so drop the values of an earlier trace.
         heard.clear()
         nested.clear()
         names.clear()
@@ -314,7 +316,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
                 names.of(given),
                 names.of(gave),
                 dt,
-                # Only this call wrote the states: unchanged before the call, and unchanged after it.
+                # Whether only this call wrote the states: they did not change before the call, nor after it.
                 _all_same(before, began[id(module)]) and _all_same(after, hidden_values(module)),
                 not isinstance(given, _Arguments),
             )
@@ -326,7 +328,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     time = now().like()
     with put_back_on_failure([*net.states().values(), brainstate.random.DEFAULT]):
         try:
-            # Compute the key once: eager rollouts trace at every call, and each accessor by arguments would repeat it.
+            # Compute the key once. An eager rollout traces at every call, and other methods would compute it again.
             key = stepped.get_arg_cache_key(x, time, compile_if_miss=True)
         except brainstate.BrainStateError as error:
             raise first_reason(error) from None
@@ -335,11 +337,12 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     rules.check(states, written)
     if nested:
         raise jax.errors.UnexpectedTracerError(
-            f"{call}: {nested[0]} is called inside a compiled function or a loop within the step."
+            f"{call}: {nested[0]} is called inside a compiled function or a loop within the step, where it cannot be "
+            "traced. Call it directly in the step."
         )
     jaxpr = stepped.get_jaxpr_by_cache(key)
     sizes = [len(jax.tree.leaves(state.value)) for state in states]
-    # brainstate appends the values of the states to those of the arguments.
+    # brainstate appends the values of the states to the arguments.
     state_invars = iter(jaxpr.jaxpr.invars[len(jaxpr.jaxpr.invars) - sum(sizes) :])
     return StepTrace(
         **ends,
@@ -354,20 +357,20 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
 
 
 def try_step(net: brainstate.nn.Module, x: Any, *, call: str) -> StepTrace | None:
-    """Return a traced step. Raise if the step would give wrong numbers silently.
+    """Return the trace of a step. Raise if the step would give wrong numbers silently.
 
-    Returns ``None`` if tracing fails for any other reason: the run of the step then reports the error better.
+    Returns ``None`` if tracing fails for any other reason, because the run of the step then raises a clearer error.
     """
     try:
         return trace_step(net, x, call=call)
-    except (StepRuleError, Warning):  # Warning: the user's filters may turn warnings into errors
+    except (StepRuleError, Warning):  # a filter of the user may turn warnings into errors
         raise
     except Exception:
         return None
 
 
 class _Arguments(NamedTuple):
-    """The input of a call with several arguments."""
+    """The arguments of a call that does not have exactly one positional argument."""
 
     given: tuple[Any, ...]
     options: dict[str, Any]
@@ -376,7 +379,7 @@ class _Arguments(NamedTuple):
 def is_leaf(module: Any) -> bool:
     """Return whether a module counts as one unit of a step.
 
-    It has an ``update``, and either offers a protocol or contains no other module that computes.
+    It has an ``update``, and it either has a protocol of brainhw or contains no other module that computes.
     """
     if not isinstance(module, brainstate.nn.Module) or not _computes(module):
         return False
@@ -400,7 +403,7 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
 
     def wrapped(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
         def heard_update(*given: Any, **options: Any) -> Any:
-            # Report only the outermost call: its input is decided by the network itself.
+            # Report only the outermost call, because its input comes from the network itself.
             if inside:
                 return update(*given, **options)
             before = hidden_values(module)
@@ -424,7 +427,7 @@ def put_back_on_failure(states: Iterable[brainstate.State]) -> Iterator[None]:
 
     brainstate leaves traced values in the states of a step that failed.
     """
-    # Use `_value`: reading `.value` would make a surrounding trace follow the state.
+    # Read `_value`, because a read of `.value` would make a surrounding trace track the state.
     held = [(state, state._value) for state in states]
     try:
         yield
@@ -443,12 +446,12 @@ def in_one_line(error: BaseException) -> str:
     """Return the error as one line of text."""
     error = first_reason(error)
     line = (str(error).strip().splitlines() or [""])[0]
-    # The message of a rule starts with the call that traced the step, which may not be the call that reports it.
+    # Remove the name of the call that traced the step, because another call may report the error.
     return line.partition(": ")[2] if isinstance(error, StepRuleError) else f"{type(error).__name__}: {line}"
 
 
 class _Names:
-    """Numbers the distinct arrays of a step."""
+    """Assign a number to each distinct array of a step."""
 
     def __init__(self) -> None:
         self.arrays: list[Any] = []
@@ -481,33 +484,33 @@ def _same_numbers(one: Any, other: Any) -> bool:
 
 
 def first_reason(error: BaseException) -> BaseException:
-    """Return the original error. Containers such as ``Sequential`` wrap it in a printout of the module."""
+    """Return the original error. Containers such as ``Sequential`` wrap it in an error that prints the module."""
     while type(error) is brainstate.BrainStateError and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def dotted(path: tuple[Any, ...]) -> str:
-    """Return the path of a module as dotted text."""
+    """Return the path of a module as dotted text, such as ``"layers.0"``."""
     return ".".join(str(part) for part in path)
 
 
 def registered_modules(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ()) -> list[tuple[str, Any]]:
     """Return every module of ``net`` once, as ``(path, module)``, in registration order.
 
-    The traversal of brainstate itself is alphabetical. Paths are dotted, as in ``net.nodes()`` and in the names of
-    ``rollout(record=...)``; that of ``net`` itself is empty. Attributes named in ``skip`` are not followed.
+    brainstate itself lists modules alphabetically. Paths are dotted, as in the names of ``rollout(record=...)``; the
+    path of ``net`` itself is empty. Attributes whose names are in ``skip`` are not searched.
     """
     paths = {id(node): dotted(path) for path, node in net.nodes().items()}
     return [(paths[id(module)], module) for module in modules_within(net, skip=skip) if id(module) in paths]
 
 
 def modules_within(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ()) -> Iterator[Any]:
-    """Yield the modules of :func:`registered_modules` without their paths, whose computation takes most of the time."""
+    """Yield the modules of :func:`registered_modules` without their paths, which take most of its time."""
     return _walk(net, set(), skip)
 
 
-# Most attributes of modules have one of these types. Flattening them as pytrees took half the time of a walk.
+# Most attributes of modules have one of these types. Flattening them as pytrees took half of the time of a search.
 _NO_MODULES = (str, int, float, type(None), brainstate.State, u.Quantity, u.Unit, jax.Array, np.ndarray, FunctionType)
 
 

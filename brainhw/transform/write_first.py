@@ -1,9 +1,9 @@
 """Exclude the old values of states from the inputs of a compiled function that overwrites them first.
 
-brainstate traces a function again if a state that it touches has another shape than at the last compilation. A training
-step that starts with a reset was therefore traced again for every last batch of another size, and once more for the
-next batch. If the first access to a state is a write, its old value does not matter. Such a state takes part in the
-trace only as an output.
+brainstate traces a function again if a state that it reads or writes has another shape than at the last compilation. A
+training step that starts with a reset was therefore traced again for every last batch of another size, and once more
+for the next batch. If the first access to a state is a write, its old value does not matter. Such a state becomes an
+output of the trace, but not an input.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RUN_ONCE = ("jit", "gradient")
 
 
 class _Output(StandIn):
-    """Stand-in of a trace for a state whose old value it does not need."""
+    """Stand-in for a state in a trace that does not need the old value of the state."""
 
     def __init__(self, trace: Any, state: Any) -> None:
         super().__init__(trace, ())
@@ -37,7 +37,7 @@ class _Output(StandIn):
 
     @property
     def value(self) -> Any:
-        """New value while the function runs in Python; empty when its compiled program is called."""
+        """New value while the function runs in Python; an empty tuple when its compiled program is called."""
         return self.state.value if self.is_traced() or jax.config.jax_disable_jit else ()
 
     @value.setter
@@ -48,7 +48,7 @@ class _Output(StandIn):
         """Restore the value that the state had before the trace."""
         while self.before:
             self.state.__dict__["_value"] = self.before.pop()
-        # The function was traced but not called yet, so the surrounding functions must not see the state.
+        # The function was traced but not called yet, so the surrounding traces must not contain the state.
         for output in self.around:
             _withdraw(output)
         self.around.clear()
@@ -56,7 +56,7 @@ class _Output(StandIn):
 
 @contextlib.contextmanager
 def writing_first(states: Iterable[Any]) -> Iterator[None]:
-    """Make each of ``states`` an output-only state of the trace if the block writes it before any read."""
+    """Make each of ``states`` only an output of the surrounding traces if the block writes it before any read."""
     with contextlib.ExitStack() as hooks:
         for state in states:
             hooks.enter_context(state.temporary_hook("write_before", partial(_before_write, state)))

@@ -258,7 +258,7 @@ def test_bad_saturation_is_refused(saturation, error):
         ([0.0, 1.0], [0.0, np.inf] * u.fcoulomb, ValueError, "charges must be finite"),
         ([0.0, 1.0], [0.0, 1.0], TypeError, "charges must be a Quantity"),
         ([0.0, 1.0], [0.0, 1.0] * u.mV, TypeError, "charges must have the dimension"),
-        ([0.0, 1.0] * u.mV, [0.0, 1.0] * u.fcoulomb, TypeError, "weights has no unit"),
+        ([0.0, 1.0] * u.mV, [0.0, 1.0] * u.fcoulomb, TypeError, "weights must be a number without a unit"),
         ([[0.0], [1.0, 2.0]], [0.0, 1.0] * u.fcoulomb, TypeError, "weights must be real numbers"),
     ],
 )

@@ -378,7 +378,7 @@ def test_other_arguments_are_refused(tmp_path: pathlib.Path) -> None:
         export_bundle(small(), tmp_path / "net", notes=3)
     with pytest.raises(TypeError, match=r"export_bundle: n_classes must be a whole number; got 1.5"):
         export_bundle(small(), tmp_path / "net", n_classes=1.5)
-    with pytest.raises(ValueError, match=r"export_bundle: cannot write .*; give a file in an existing folder"):
+    with pytest.raises(ValueError, match=r"export_bundle: cannot write .*\. Give the path of a file in an existing"):
         export_bundle(small(), tmp_path / "none" / "net")
     net = small()
     with pytest.raises(RuntimeError, match="Call it outside of jit"):
@@ -418,26 +418,32 @@ def wrapped(payload: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "is empty; give a file that"),
-        (b"hello\n", "is not a bundle; give a file that"),
+        (b"", "is empty. Give a file that"),
+        (b"hello\n", "is not a bundle. Give a file that"),
         (b"\x1f\x8b\x08\x00", "is not a bundle"),
         (b"\0" * 10**6, "is not a bundle"),
         (pickle.dumps(Trap()), "is not a bundle"),
         (wrapped(pickle.dumps(Trap())), "is not the JSON of a bundle"),
-        (b"brainhw-bundle 1\n", "damaged first line; copy it again"),
+        (b"brainhw-bundle 1\n", "damaged first line. Copy it again"),
         (b"brainhw-bundle 01 " + b"a" * 64 + b" 2\n{}", "damaged first line"),
         (b"brainhw-bundle 1 " + b"a" * 64 + b" 2\r\n{}", "damaged first line"),
-        (b"brainhw-bundle 2 " + b"a" * 64 + b" 2\n{}", r"newer brainhw \(format 2, this one reads 1\): update brainhw"),
-        (b"brainhw-bundle 1 " + b"a" * 64 + b" 2\n{}", "does not match its checksum, so it was damaged or changed"),
-        (b"brainhw-bundle 1 " + b"a" * 64 + b" 3\n{}", "is cut short: its first line gives 3 bytes, but 2 follow"),
-        (b"brainhw-bundle 1 " + b"a" * 64 + b" 1\n{}", "is too long: its first line gives 1 bytes, but 2 follow"),
+        (
+            b"brainhw-bundle 2 " + b"a" * 64 + b" 2\n{}",
+            r"newer brainhw \(format 2, this version reads up to 1\). Update brainhw",
+        ),
+        (b"brainhw-bundle 1 " + b"a" * 64 + b" 2\n{}", "does not match its checksum. It was damaged or edited"),
+        (
+            b"brainhw-bundle 1 " + b"a" * 64 + b" 3\n{}",
+            "is cut short: its first line gives 3 bytes, but 2 bytes follow",
+        ),
+        (b"brainhw-bundle 1 " + b"a" * 64 + b" 1\n{}", "is too long: its first line gives 1 bytes, but 2 bytes follow"),
         (b"brainhw-bundle 1 " + b"a" * 64 + b" 99999999999\n{}", "claims 99999999999 bytes, more than the"),
         (wrapped(b"[" * 10**6), "not the JSON .*recursion"),
         (wrapped(b'{"a":' * 10**5), "not the JSON .*recursion"),
         (wrapped(b"[" * 400 + b"]" * 400), "has invalid content: the file must be a table of chip, dt_ms"),
         (wrapped(b"1" * 10**5), "not the JSON .*digits"),
-        (wrapped(b"NaN"), "NaN is not a number allowed in this file"),
-        (wrapped(b"[-Infinity]"), "-Infinity is not a number"),
+        (wrapped(b"NaN"), "NaN is not allowed as a number in this file"),
+        (wrapped(b"[-Infinity]"), "-Infinity is not allowed as a number"),
         (wrapped(b"\xff"), "not the JSON .*byte 0xff"),
         (wrapped('{"µ": 1}'.encode()), "not the JSON"),
         (wrapped(b'{"chip": 1, "chip": 1}'), "the field 'chip' occurs twice"),
@@ -457,7 +463,7 @@ def test_what_is_no_bundle_is_refused(content: bytes, match: str, tmp_path: path
 def test_what_is_no_file_is_refused(name: str, tmp_path: pathlib.Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(
-        BundleError, match=r"load_bundle: '.*' (cannot be read: .*|is not a regular file); give a file that"
+        BundleError, match=r"load_bundle: '.*' (cannot be read: .*|is not a regular file)\. Give a file that"
     ):
         load_bundle(f"{tmp_path}/{name}")
 

@@ -193,7 +193,7 @@ def deep_net_in_range(*_: Any) -> None:
     stages = [(bh.nn.H1v1Synapse(n, 50), bh.nn.H1v1Layer(50, tau=20 * u.ms)) for n in (24, 50)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("error", ".*volleys")
+        warnings.filterwarnings("error", ".*simultaneous spikes")
         bh.init.fluct_init(brainstate.nn.Sequential(*sum(stages, ())), [x], xi_target=1.0, in_range=True, verbose=False)
 
 

@@ -52,7 +52,7 @@ def test_the_deep_net_on_a_chip_keeps_its_rules(options: list[str], tmp_path: Pa
         r"correlations after [-\d., ]+ \| mean rate [\w .,]+ Hz \| [\d.]+ s \| [a-z ]+, seed 0",
         done.stdout.splitlines()[-1],
     )
-    assert ("pass only as volleys" in done.stderr) == bool(options)
+    assert ("fires only after simultaneous spikes" in done.stderr) == bool(options)
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["violations"] == 0
     assert len(result["start"]["spikes_a_step"]) == len(result["end"]["pair_correlations"]) == 5

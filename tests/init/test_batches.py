@@ -117,7 +117,7 @@ def test_the_loaders_own_arrays_stay_theirs() -> None:
     [
         (5, 1, TypeError, r"dataloader must be an iterable of batches \[B, T, N\]; got 5"),
         (None, 1, TypeError, "dataloader must be an iterable"),
-        ([], 1, ValueError, "the dataloader gave no batch; give at least one"),
+        ([], 1, ValueError, "the dataloader gave no batch .expected at least one"),
         (iter(()), 1, ValueError, "the dataloader gave no batch"),
         ([X], 0, ValueError, "n_batches must be at least 1; got 0"),
         ([X], -2, ValueError, "n_batches must be at least 1"),
@@ -131,7 +131,12 @@ def test_the_loaders_own_arrays_stay_theirs() -> None:
         ([X[:0]], 1, ValueError, "at least one sample and one step"),
         ([X[..., :2]], 1, ValueError, r"the last axis of a batch must have length 3; got shape \(2, 5, 2\)"),
         ([np.swapaxes(X, 1, 2)], 1, ValueError, "the last axis of a batch must have length 3"),
-        ([X, X[:, :4]], 2, ValueError, r"batches must share T and N .* got \(2, 5, 3\), \(2, 4, 3\). Use n_batches=1"),
+        (
+            [X, X[:, :4]],
+            2,
+            ValueError,
+            r"batches must have the same T and N; got \(2, 5, 3\), \(2, 4, 3\). Use n_batches=1",
+        ),
         ([X * np.nan], 1, ValueError, "a batch holds 30 NaN or infinite"),
         ([jnp.where(X == 1, jnp.inf, 0.0)], 1, ValueError, "a batch holds .* NaN or infinite"),
         ([np.full((1, 5, 3), 1e300)], 1, ValueError, "a batch holds 15 NaN or infinite"),

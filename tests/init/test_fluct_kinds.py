@@ -101,7 +101,7 @@ def test_frozen_recurrent_weights_behind_a_link_stay(x: np.ndarray, fluct_run: C
 @pytest.mark.slow
 def test_loop_over_two_pairs_is_drawn_again_until_both_meet_the_target(x: np.ndarray, fluct_run: Callable) -> None:
     run = fluct_run(Two(back=2.0), [x], families="any")
-    if not run.told("the feedback of l1, l2 does not settle"):
+    if not run.told("the feedback loop l1, l2 do not converge"):
         for found in run.report.layers:
             assert found.xi_median == pytest.approx(2.0, rel=0.05)
 
@@ -111,5 +111,5 @@ def test_feedback_that_does_not_settle_is_named(
 ) -> None:
     monkeypatch.setattr("brainhw.init.fluct._FEEDBACK_ROUNDS", 2)
     run = fluct_run(Two(back=2.0), [x], families="any")
-    assert run.told("fluct_init: the feedback of l1, l2 does not settle")
+    assert run.told("fluct_init: the weights of the feedback loop l1, l2 do not converge")
     assert run.told("after 2 rounds")

@@ -163,7 +163,7 @@ def test_every_kind_of_step_starts_as_asked_and_is_reported_to_the_spike(
     kind: type, x: np.ndarray, fluct_run: Callable
 ) -> None:
     run = fluct_run(kind(), [x], families="any")
-    assert not run.told("where 2 was asked for")
+    assert not run.told("the target is missed")
     assert [found.index for found in run.report.layers] == list(range(1, len(run.report.layers) + 1))
     for found in run.report.layers:
         assert found.xi_median == pytest.approx(2.0, rel=0.05)
@@ -288,14 +288,14 @@ class Remembers(Net):
     ("kind", "message"),
     [
         (Remembers, "the step writes the plain attribute last of Remembers, .* Make it a brainstate.HiddenState"),
-        (WrittenFromOutside, "the states of the LIFLayer of the pair of l1 are written by other code in the step"),
-        (Named, "the LIFSynapse of the pair of l2 is called with several or with named arguments"),
+        (WrittenFromOutside, "other code in the step writes the states of the LIFLayer in the pair of l1"),
+        (Named, "the LIFSynapse in the pair of l2 is called with several or with keyword arguments"),
         (Shared, "s[23] shares its weight with another synapse"),
-        (Twice, r"the LIFSynapse of the pair of l2 is called 2 times in a step \(expected once\)"),
-        (Uncalled, "the LIFSynapse of the pair of l2 is called 0 times"),
-        (Unreached, "the output of the LIFSynapse paired with l2 does not reach it"),
-        (InALoop, "a module is called inside a loop or a compiled function within the step"),
-        (Overdriven, r"without its weights 100 unit\(s\) of layer 2 are at"),
+        (Twice, r"the LIFSynapse in the pair of l2 is called 2 times in a step \(expected once\)"),
+        (Uncalled, "the LIFSynapse in the pair of l2 is called 0 times"),
+        (Unreached, "the LIFSynapse paired with l2 is not connected to this layer"),
+        (InALoop, "the step calls a module inside a loop or a compiled function"),
+        (Overdriven, r"with all weights at zero, 100 unit\(s\) of layer 2 are"),
         (Stateful, r"the step writes a state \(HiddenState\) between the LIFSynapse and l2"),
     ],
 )

@@ -106,7 +106,7 @@ def test_channel_without_input_is_named_and_left() -> None:
     before = weights_of(net)
     told = messages(net, x)
     assert len(told) == 1
-    assert told[0].startswith("frontend_init: channel(s) 3, 7 with only zeros as input keep their weights")
+    assert told[0].startswith("frontend_init: channel(s) 3, 7 have only zeros as input and keep their weights")
     np.testing.assert_array_equal(weights_of(net)[[3, 7]], before[[3, 7]])
     active = np.delete(np.arange(16), [3, 7])
     np.testing.assert_allclose(rates_of_rollout(net, x)[active], 50, atol=ONE_SPIKE)
@@ -120,7 +120,7 @@ def test_weak_channel_is_at_the_limit_and_the_remedy_in_the_warning_works(family
     x[..., 9] *= 0.02
     told = messages(net, x)
     assert len(told) == 1
-    numbers = r"channel\(s\) 4, 9 end at ([\d.]+), ([\d.]+) Hz \(target 50.0 Hz\) even at the weight limit ([\d.]+)"
+    numbers = r"channel\(s\) 4, 9 fire at ([\d.]+), ([\d.]+) Hz \(target 50.0 Hz\) even at the weight limit ([\d.]+)"
     remedy = re.search(numbers + r"\. Scale the input by ([\d.]+) \(needed by channel 9\) or use a longer", told[0])
     assert remedy is not None, told
     at_4, at_9, named_limit, factor = (float(number) for number in remedy.groups())
@@ -131,7 +131,7 @@ def test_weak_channel_is_at_the_limit_and_the_remedy_in_the_warning_works(family
     np.testing.assert_allclose(found(net, x * np.float32(factor)), 50, atol=ONE_SPIKE)
     np.testing.assert_allclose(weights_of(net)[9], limit, rtol=0.03)  # the factor is no larger than it must be
     x[..., [4, 9]] *= np.float32(0.8 * factor)
-    assert "channel(s) 9 end at" in messages(net, x)[0]
+    assert "channel(s) 9 fire at" in messages(net, x)[0]
 
 
 def test_channel_that_no_gain_can_help_is_told_so() -> None:
@@ -140,15 +140,15 @@ def test_channel_that_no_gain_can_help_is_told_so() -> None:
     x[:, ::50, 2] = 5.0  # H1v1 resets to zero: one spike per active step at most, 20 Hz
     told = messages(net, x)
     assert len(told) == 1
-    assert "channel(s) 2 end at 0.0 Hz (target 50.0 Hz) even at the weight limit 0.9" in told[0]
-    assert "an input 1024 times as strong gives 20.0 Hz, because it is active in too few steps" in told[0]
+    assert "channel(s) 2 fire at 0.0 Hz (target 50.0 Hz) even at the weight limit 0.9" in told[0]
+    assert "only 20.0 Hz if the input is 1024 times as strong, because the input is nonzero in too few" in told[0]
 
 
 def test_regular_input_can_make_the_rate_jump_past_the_target() -> None:
     net = frontend_net("H1v1")
     told = messages(net, np.full((4, 250, 16), 30.0), 400 * u.Hz)
     assert len(told) == 1
-    assert "(target 400.0 Hz), the nearest found: with input this regular the rate jumps" in told[0]
+    assert "(target 400.0 Hz). No closer rate was found, because the input is so regular" in told[0]
     assert weights_of(net).max() < 0.9
 
 
@@ -203,7 +203,7 @@ def test_weights_are_as_before_where_a_warning_is_an_error() -> None:
     x[..., 0] = 0
     bh.prepare_net(net, 5)
     kept = {path: state.value for path, state in net.states().items()}
-    with pytest.raises(UserWarning, match=r"channel\(s\) 0 with only zeros"):
+    with pytest.raises(UserWarning, match=r"channel\(s\) 0 have only zeros"):
         found(net, x)
     assert all(net.states()[path].value is value for path, value in kept.items())
 
@@ -308,7 +308,7 @@ def test_default_target_is_no_array() -> None:
         ({}, 3, TypeError, "dataloader must be an iterable"),
         ({}, [np.zeros((4, 16))], ValueError, r"a batch must have shape \[B, T, N\]; got shape \(4, 16\)"),
         ({}, [np.ones((2, 50, 15))], ValueError, "(the last axis of )?a batch must have"),
-        ({}, [np.zeros((2, 50, 16))], ValueError, "the data hold only zeros"),
+        ({}, [np.zeros((2, 50, 16))], ValueError, "the data contain only zeros"),
         ({}, [np.full((2, 50, 16), np.nan)], ValueError, "a batch holds 1600 NaN or infinite"),
     ],
 )

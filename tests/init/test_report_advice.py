@@ -47,13 +47,17 @@ def plain(weights: Any) -> np.ndarray:
         ("FF", {}, []),
         ("FF", {"xi_target": 1.0}, []),
         ("FF", {"xi_target": 3.0}, []),
-        ("FF", {"xi_target": 0.5}, ["xi_target=0.5 is below 1: .*rates can become very high.*1 to 3 is recommended"]),
-        ("FF", {"xi_target": 3.5}, ["xi_target=3.5 is above 3: .*hardly ever reach threshold.*1 to 3 is recommended"]),
-        ("FF", {"alpha": 0.5}, ["alpha=0.5 but no layer is recurrent; the rest of the variance stays unused"]),
+        ("FF", {"xi_target": 0.5}, [r"xi_target=0.5 is below 1\. .*rates can become very high.*1 to 3 is recommended"]),
+        (
+            "FF",
+            {"xi_target": 3.5},
+            [r"xi_target=3.5 is above 3\. .*hardly ever reach threshold.*1 to 3 is recommended"],
+        ),
+        ("FF", {"alpha": 0.5}, ["alpha=0.5, but no layer is recurrent, so the variance is smaller.* Use alpha=1"]),
         ("RC", {"alpha": 0.9}, []),
-        ("RC", {}, ["alpha=1 leaves nothing of the variance to the recurrent weights, which become zero"]),
-        ("RC", {"xi_target": 0.9}, ["xi_target=0.9 is below 1", "alpha=1 leaves nothing"]),
-        ("stray", {"alpha": 0.9}, [r"1 synapse\(s\) belong to no pair", "alpha=0.9 but no layer is recurrent"]),
+        ("RC", {}, ["alpha=1 leaves no variance for recurrent input, so the recurrent weights become zero"]),
+        ("RC", {"xi_target": 0.9}, ["xi_target=0.9 is below 1", "alpha=1 leaves no variance"]),
+        ("stray", {"alpha": 0.9}, [r"1 synapse\(s\) belong to no pair", "alpha=0.9, but no layer is recurrent"]),
     ],
 )
 def test_settings_that_deserve_a_warning(
@@ -111,28 +115,28 @@ def test_weights_beyond_the_range_are_counted_with_layer_chip_and_remedies(famil
     run, limit = wide[family], LIMITS[family]
     weights = [plain(run.net.layers[0].weight.value), plain(run.net.layers[1].recurrent_weight.value)]
     outside = sum(int(np.sum(np.abs(w) > limit)) for w in weights)
-    (text,) = run.told("lie outside")
-    assert text.startswith(f"fluct_init: layer 1: {outside} weight(s) lie outside [-{limit}, {limit}] of {family}, ")
+    (text,) = run.told("are outside")
+    assert text.startswith(f"fluct_init: layer 1: {outside} weight(s) are outside [-{limit}, {limit}] of {family}, ")
     largest = max(np.abs(w).max() for w in weights)
-    assert number(r"the largest at ([\d.]+);", text) == pytest.approx(largest, rel=0.01)
+    assert number(r"the largest is ([\d.]+);", text) == pytest.approx(largest, rel=0.01)
     assert number(r"xi_target=([\d.]+)", text) > 3
-    assert "(above 3, where neurons fall silent)" in text
-    assert "in_range=True draws none outside" in text
-    assert "weight_magnitude_loss(net) in the loss brings them back" in text
+    assert "(above 3, where neurons become silent)" in text
+    assert "in_range=True draws no weights out of range" in text
+    assert "weight_magnitude_loss(net) to the loss brings the weights into range" in text
     assert bh.train.out_of_range(run.net) == outside
     assert beyond(run, family) > 10
 
 
 @family
 def test_advised_target_keeps_every_weight_in_range(family: str, wide: dict, again: Callable) -> None:
-    target = number(r"xi_target=([\d.]+)", wide[family].told("lie outside")[0])
+    target = number(r"xi_target=([\d.]+)", wide[family].told("are outside")[0])
     assert beyond(again(family, xi_target=target), family) == 0
 
 
 @family
 def test_advised_number_of_inputs_keeps_the_weights_in_range(family: str, wide: dict, again: Callable) -> None:
     """Other inputs use other random numbers, so one weight in a hundred thousand may be out of range."""
-    times = number(r"about ([\d.]+) times the inputs", wide[family].told("lie outside")[0])
+    times = number(r"about ([\d.]+) times as many inputs", wide[family].told("are outside")[0])
     n_in = round(INPUTS * times)
     assert beyond(again(family, n_in=n_in), family) <= 2e-5 * 20 * n_in
     assert beyond(wide[family], family) > 0.1 * 20 * INPUTS
@@ -140,7 +144,7 @@ def test_advised_number_of_inputs_keeps_the_weights_in_range(family: str, wide: 
 
 @family
 def test_advised_rate_keeps_every_weight_in_range(family: str, wide: dict, again: Callable) -> None:
-    (text,) = wide[family].told("lie outside")
+    (text,) = wide[family].told("are outside")
     rate = number(r"times their rate \((\d+) Hz\)", text)
     assert rate == pytest.approx(RATE * number(r"or ([\d.]+) times their rate", text), rel=0.05)
     assert beyond(again(family, rate=rate), family) == 0
@@ -150,7 +154,7 @@ def test_advised_alpha_keeps_recurrent_weights_near_the_range(wide: dict, again:
     def largest(run: Any) -> float:
         return float(np.abs(plain(run.net.layers[1].recurrent_weight.value)).max())
 
-    alpha = number(r"alpha=([\d.]+) would keep the recurrent ones in", wide["H1v2"].told("lie outside")[0])
+    alpha = number(r"alpha=([\d.]+) would keep the recurrent weights in", wide["H1v2"].told("are outside")[0])
     assert largest(wide["H1v2"]) > 3 * 1.66
     assert 0.9 < alpha < 1
     assert 0.5 * 1.66 < largest(again("H1v2", alpha=alpha)) < 1.1 * 1.66
@@ -159,15 +163,15 @@ def test_advised_alpha_keeps_recurrent_weights_near_the_range(wide: dict, again:
 def test_no_rate_is_advised_where_none_would_do(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
     """Spikes in half of all steps have the largest variance; higher rates would have less."""
     run = fluct_run(chip_pair("H1v2", 30, 8), [poisson(300, (4, 100, 30))], in_range=False)
-    (text,) = run.told("lie outside")
-    assert "times the inputs would keep them in" in text
+    (text,) = run.told("are outside")
+    assert "times as many inputs would keep them in" in text
     assert "rate" not in text
 
 
 def test_advised_size_of_analog_values_keeps_every_weight_in_range(fluct_run: Callable, chip_pair: Callable) -> None:
     x = np.random.default_rng(0).random((8, 300, 60)).astype(np.float32)
-    (text,) = fluct_run(chip_pair("H1v2", 60, 10), [x], in_range=False).told("lie outside")
-    times = number(r"or values ([\d.]+) times as large", text)
+    (text,) = fluct_run(chip_pair("H1v2", 60, 10), [x], in_range=False).told("are outside")
+    times = number(r"or input values ([\d.]+) times as large", text)
     assert fluct_run(chip_pair("H1v2", 60, 10), [times * x], in_range=False).layer.out_of_range == 0
 
 
@@ -180,8 +184,10 @@ def test_mean_that_is_too_large_alone_has_no_target_to_advise(
     x, options = [poisson(300, (16, 100, 32))], {"xi_target": 1.0, "key": 1, **bh.init.nwave_preset()}
     run = fluct_run(chip_pair("H1v2", 32, 40, chip=chip), x, **options)
     assert run.layer.init.mu_W > 0.1145
-    (text,) = run.told("lie outside")
-    assert "; the mean alone is too large for any xi_target, so more or stronger inputs are needed; in_range" in text
+    (text,) = run.told("are outside")
+    assert (
+        "; the mean weight alone is out of range for any xi_target, so more or stronger inputs are needed. in_r" in text
+    )
 
 
 def test_nothing_is_said_of_a_range_without_a_chip(fluct_run: Callable, poisson: Callable) -> None:
@@ -198,9 +204,9 @@ def test_single_input_is_told_to_be_mean_driven_and_its_weights_differ(
     fluct_run: Callable, poisson: Callable, chip_pair: Callable
 ) -> None:
     run = fluct_run(chip_pair("H1v1", 1, 16, tau=100 * u.ms), [poisson(500, (8, 300, 1))])
-    (text,) = run.told("mean-driven")
-    assert text.startswith("fluct_init: layer 1: 16 neuron(s) need so large a mean weight that no variance is left")
-    assert "held at 0.1 of the mean" in text
+    (text,) = run.told("their mean input drives them")
+    assert text.startswith("fluct_init: layer 1: 16 neuron(s) need such a large mean weight that it uses up the")
+    assert "set to 0.1 of the mean" in text
     assert "smaller xi_target" in text
     assert run.layer.init.exhausted == 16
     assert run.layer.init.sigma_FF / run.layer.init.mu_W == pytest.approx(0.1, rel=1e-6)
@@ -222,8 +228,8 @@ def test_dead_neurons_are_told_with_layer_and_count(fluct_run: Callable, poisson
         dead = int(np.sum(np.asarray(counts.sum(axis=(0, 1))) == 0))
         assert layer.dead == dead > 0
         (text,) = run.told(f"layer {layer.index}: {dead} neuron(s) never spike on the data")
-        assert "; try a smaller xi_target, more inputs, or more data." in text
-        assert "too little to tell silent from dead: raise n_batches" in text
+        assert ". Try a smaller xi_target, more inputs, or more data." in text
+        assert "Use more data (n_batches) to find those that never fire" in text
         assert "0.12 s of data" in text
 
 
@@ -243,8 +249,8 @@ def test_saturated_neurons_are_told(fluct_run: Callable, poisson: Callable) -> N
     assert text.startswith(f"fluct_init: layer 1: {run.layer.saturated} neuron(s) spike in more than half")
     assert "larger xi_target or weaker input" in text
     # Their target is missed too. Without a chip the charge curve cannot be the reason.
-    (text,) = run.told("was asked for")
-    assert "with so few inputs, so little data or so much recurrence" in text
+    (text,) = run.told("the target is missed")
+    assert "too few inputs, too little data or strong recurrence" in text
 
 
 def test_curve_that_bends_too_far_is_told(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
@@ -253,21 +259,21 @@ def test_curve_that_bends_too_far_is_told(fluct_run: Callable, poisson: Callable
     x = [poisson(200, (8, 200, 400))]
     run = fluct_run(chip_pair("H1v1", 400, 12, chip=chip), x, xi_target=1.0, in_range=False)
     assert run.layer.xi_median > 1.5
-    (text,) = run.told("where 1 was asked for")
-    assert f"membranes fluctuate at xi={run.layer.xi_median:.3g} where" in text
-    assert "the charge curve or the weight range allows no more" in text
-    assert "times the inputs or their rate would reach it, or use a larger xi_target" in text
+    (text,) = run.told("the target is missed")
+    assert f"with xi={run.layer.xi_median:.3g} instead of 1" in text
+    assert "The charge curve or the weight range prevents larger fluctuations" in text
+    assert "times as many inputs or a rate higher by this factor, use a larger xi_target" in text
 
 
 def test_range_that_is_kept_and_too_narrow_is_told(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
     run = fluct_run(chip_pair("H1v2", 40, 16), [poisson(8, (8, 300, 40))], in_range=True)
-    (text,) = run.told("was asked for")
-    assert "the charge curve or the weight range allows no more" in text
-    times = number(r"about ([\d.]+) times the inputs or their rate would reach it", text)
+    (text,) = run.told("the target is missed")
+    assert "The charge curve or the weight range prevents larger fluctuations" in text
+    times = number(r"about ([\d.]+) times as many inputs or a rate higher by", text)
     more = fluct_run(chip_pair("H1v2", 40, 16), [poisson(8 * times, (8, 300, 40))], in_range=True)
     assert more.layer.xi_median == pytest.approx(2.0, rel=0.1)
     assert more.layer.out_of_range == 0
-    assert more.told("was asked for") == []
+    assert more.told("the target is missed") == []
 
 
 class Normalised(brainstate.nn.Module):
@@ -283,12 +289,12 @@ class Normalised(brainstate.nn.Module):
 def test_normalisation_before_the_layer_is_the_reason_told(fluct_run: Callable, poisson: Callable) -> None:
     """A LayerNorm removes the size of the weights, so no weights bring the membranes to the target."""
     run = fluct_run(Normalised(), [poisson(200, (8, 100, 24))], families="any")
-    (text,) = run.told("was asked for")
-    assert number(r"twice the spread of the weights .* fluctuate ([\d.]+) times as much", text) == pytest.approx(
-        1, abs=0.1
-    )
+    (text,) = run.told("the target is missed")
+    assert number(
+        r"the spread of the weights doubles, .* fluctuate only ([\d.]+) times as much", text
+    ) == pytest.approx(1, abs=0.1)
     assert "between synapse and layer, such as a normalisation" in text
-    assert "so few inputs" not in text
+    assert "too few inputs" not in text
     # The search for the reason tries other weights, but must restore the original ones.
     assert plain(run.net.syn.weight.value).std() == pytest.approx(run.layer.init.sigma_FF, rel=0.1)
 
@@ -307,21 +313,21 @@ class BiasedConvolution(brainstate.nn.Module):
 def test_strong_bias_of_a_convolution_is_the_reason_told(fluct_run: Callable) -> None:
     x = (np.random.default_rng(0).random((4, 60, 6, 6, 2)) < 0.2).astype(np.float32)
     run = fluct_run(BiasedConvolution(0.0545), [x], families="any")
-    (text,) = run.told("was asked for")
-    assert number(r"with hardly any weights the membranes are at xi=([\d.]+)", text) < 0.5
-    assert number(r"at ([\d.]+) mV where V_th is 1 mV, by a bias", text) == pytest.approx(0.99, abs=0.02)
-    assert "so few inputs" not in text
-    assert not fluct_run(BiasedConvolution(0.03), [x], families="any").told("was asked for")
+    (text,) = run.told("the target is missed")
+    assert number(r"even with weights near zero, xi is ([\d.]+) and", text) < 0.5
+    assert number(r"is ([\d.]+) mV \(V_th is 1 mV\). The cause is a bias", text) == pytest.approx(0.99, abs=0.02)
+    assert "too few inputs" not in text
+    assert not fluct_run(BiasedConvolution(0.03), [x], families="any").told("the target is missed")
 
 
 def test_recurrent_share_that_is_missed_is_told(fluct_run: Callable, poisson: Callable, chip_pair: Callable) -> None:
     """A layer that hardly fires gets hardly any recurrent input."""
     run = fluct_run(chip_pair("H1v2", 60, 10, topology="RC"), [poisson(100, (2, 150, 60))], xi_target=3.0, alpha=0.3)
-    told = run.told("recurrent input makes")
+    told = run.told("recurrent input contributes")
     assert (len(told) == 1) == (not 0.35 <= run.layer.share_RC <= 1)
     assert len(told) == 1
-    assert "of the variance where alpha=0.3 asks for 0.7; the layer fires at" in told[0]
-    assert "Use an alpha nearer to 1 or a smaller xi_target" in told[0]
+    assert "of the variance instead of the 0.7 set by alpha=0.3, at a firing rate of" in told[0]
+    assert "Use an alpha closer to 1 or a smaller xi_target" in told[0]
 
 
 def test_neurons_that_hardly_leak_are_told_at_the_callers_line(
@@ -333,7 +339,7 @@ def test_neurons_that_hardly_leak_are_told_at_the_callers_line(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             function(net, [poisson(100, (2, 40, 12))], **options)
-        texts = [warning for warning in caught if "has not come back from one spike" in str(warning.message)]
+        texts = [warning for warning in caught if "to one spike has not decayed" in str(warning.message)]
         assert [warning.filename for warning in texts] == [__file__]
 
 
@@ -353,10 +359,10 @@ def test_a_range_without_a_chip_is_kept_or_named(in_range: bool) -> None:
         warnings.simplefilter("always")
         bh.fluct_init(net, [x], families="any", in_range=in_range, verbose=False)
     outside = np.abs(plain(net.layers[0].weight.value)) > 0.3 * (1 + 1e-6)
-    said = [str(one.message) for one in caught if "lie outside" in str(one.message)]
+    said = [str(one.message) for one in caught if "are outside" in str(one.message)]
     assert outside.any() != in_range
     assert len(said) == (not in_range)
-    assert all(f"{outside.sum()} weight(s) lie outside [-0.3, 0.3], the largest" in one for one in said)
+    assert all(f"{outside.sum()} weight(s) are outside [-0.3, 0.3], the largest" in one for one in said)
 
 
 # Spikes of a layer before ---------------------------------------------------------------------------------------------
@@ -369,7 +375,7 @@ def chain(family: str, *sizes: int, tau: u.Quantity) -> brainstate.nn.Sequential
 
 
 def told_of_volleys(run: Any) -> list[str]:
-    return [text for text in run.warnings if "volleys" in text]
+    return [text for text in run.warnings if "after simultaneous spikes" in text]
 
 
 @pytest.mark.slow
@@ -379,8 +385,8 @@ def test_layer_whose_spikes_pass_only_as_volleys_is_told_with_rate_and_limit(
 ) -> None:
     run = fluct_run(chain(family, 16, 12, 8, tau=20 * u.ms), [poisson(200, (8, 100, 16))], xi_target=1.0, in_range=True)
     (text,) = told_of_volleys(run)
-    assert "layer 2: the 12 neurons before it" in text
-    rate, least = number(r"fire at ([\d.]+) Hz", text), number(r"below ([\d.]+) Hz", text)
+    assert "layer 2: its 12 inputs" in text
+    rate, least = number(r"fire at ([\d.]+) Hz", text), number(r"need ([\d.]+) Hz", text)
     assert rate == pytest.approx(run.report.layers[0].nu_out.to(u.Hz).mantissa, rel=5e-3)
     chip = run.net.layers[1].chip
     step = (chip.charge(LIMITS[family]) / chip.C).to(u.mV).mantissa

@@ -135,7 +135,7 @@ def test_neurons_that_hardly_leak_are_reported() -> None:
         kernel = kernel_of(bh.nn.LIFLayer(1, tau=100 * u.second))
     assert len(kernel.response) == 65_536
     assert len(caught) == 1
-    assert "membrane of LIF neurons has not come back from one spike after 65536 steps" in str(caught[0].message)
+    assert "response of LIF neurons to one spike has not decayed after 65536 steps" in str(caught[0].message)
 
 
 def test_printed_frontend_example_of_the_vendor() -> None:
@@ -186,7 +186,7 @@ def test_curve_without_a_slope_at_zero_weight_is_refused() -> None:
     weights = np.logspace(-8, np.log10(0.9), 60)
     weights = np.concatenate([-weights[::-1], [0.0], weights])
     chip = with_table(weights, np.sign(weights) * np.sqrt(np.abs(weights)))
-    with pytest.raises(RuntimeError, match="fluct_init: the synapse of H1v1 is not smooth at zero weight"):
+    with pytest.raises(RuntimeError, match="fluct_init: the charge curve of H1v1 is not smooth at zero weight"):
         kernel_of(bh.nn.H1v1Layer(1, tau=10 * u.ms, chip=chip))
 
 

@@ -155,7 +155,7 @@ def test_network_without_a_dense_pair_is_refused(family: str) -> None:
     with pytest.raises(ValueError, match=r"test: the network has a frontend but no dense \(synapse, layer\) pair"):
         stages_of(Net(f=frontend(family), n=layer(family, 16)))
     for lonely in (layer(family, 4), brainstate.nn.Linear(4, 4)):
-        with pytest.raises(ValueError, match=r"test: the network has no dense \(synapse, layer\) pair; register a syn"):
+        with pytest.raises(ValueError, match=r"test: the network has no dense \(synapse, layer\) pair. Register a syn"):
             stages_of(Sequential(lonely))
     net = Net(n=layer(family, 4))
     net.layer_pairs = []
@@ -164,7 +164,7 @@ def test_network_without_a_dense_pair_is_refused(family: str) -> None:
 
 
 def test_network_without_a_frontend_is_told_apart() -> None:
-    with pytest.raises(ValueError, match="test: the network has no frontend; register an H1 frontend right before"):
+    with pytest.raises(ValueError, match=r"test: the network has no frontend\. Register an H1 frontend right before"):
         discover_frontend(Sequential(synapse("H1v1", 8, 4), layer("H1v1", 4)), call="test")
 
 
@@ -178,7 +178,7 @@ def test_layer_before_its_synapse_makes_no_pair() -> None:
 
 def test_synapse_that_stands_in_no_pair_is_warned_of() -> None:
     net = Sequential(synapse("H1v1", 8, 4), layer("H1v1", 4), synapse("H1v1", 4, 2))
-    with pytest.warns(UserWarning, match=r"test: 1 synapse\(s\) belong to no pair and keep their weights"):
+    with pytest.warns(UserWarning, match=r"test: 1 synapse\(s\) belong to no pair, so their weights do not"):
         assert len(stages_of(net).pairs) == 1
     twice = Sequential(synapse("H1v1", 8, 4), synapse("H1v1", 8, 4), layer("H1v1", 4))
     with pytest.warns(UserWarning, match="1 synapse"):
@@ -188,10 +188,10 @@ def test_synapse_that_stands_in_no_pair_is_warned_of() -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        (lambda: (synapse("H1v1", 8, 4), layer("H1v1", 5)), "4 outputs is paired with a layer of 5 neurons that takes"),
+        (lambda: (synapse("H1v1", 8, 4), layer("H1v1", 5)), "4 outputs is paired with a layer of 5 neurons that has"),
         (
             lambda: (bh.nn.LIFSynapse(8, 4), bh.nn.CubaLIFLayer(4, 2)),
-            "4 outputs is paired with a layer of 4 neurons that takes 8",
+            "4 outputs is paired with a layer of 4 neurons that has 8",
         ),
         (
             lambda: (frontend("H1v1"), layer("H1v1", 15), synapse("H1v1", 15, 2), layer("H1v1", 2)),
@@ -213,20 +213,20 @@ def test_explicit_pairs_must_be_pairs_of_the_network_itself() -> None:
     net = Net(s=synapse("H1v1", 8, 4), n=layer("H1v1", 4))
     for given, error, message in (
         (5, TypeError, r"layer_pairs must be a list of \(synapse, layer\); got 5"),
-        ([net.s], TypeError, r"layer_pairs must hold \(synapse, layer\); got"),
-        ([(net.n, net.s)], TypeError, "layer_pairs must hold .*got .*H1v1Layer, H1v1Synapse"),
-        ([(net.s, net.n, net.n)], TypeError, "layer_pairs must hold"),
-        ([(synapse("H1v1", 8, 4), net.n)], ValueError, "layer_pairs names a module that is not in the network"),
+        ([net.s], TypeError, r"layer_pairs must contain \(synapse, layer\); got"),
+        ([(net.n, net.s)], TypeError, "layer_pairs must contain .*got .*H1v1Layer, H1v1Synapse"),
+        ([(net.s, net.n, net.n)], TypeError, "layer_pairs must contain"),
+        ([(synapse("H1v1", 8, 4), net.n)], ValueError, "layer_pairs contains a module that is not in the network"),
     ):
         net.layer_pairs = given
         with pytest.raises(error, match=f"test: {message}"):
             stages_of(net)
     net.layer_pairs = [(net.s, net.n)]
     net.frontend_stage = (net.s, net.n)
-    with pytest.raises(TypeError, match=r"test: frontend_stage must hold \(frontend, layer\)"):
+    with pytest.raises(TypeError, match=r"test: frontend_stage must contain \(frontend, layer\)"):
         stages_of(net)
     net.frontend_stage = (frontend("H1v1"), net.n)
-    with pytest.raises(ValueError, match="test: frontend_stage names a module that is not in the network"):
+    with pytest.raises(ValueError, match="test: frontend_stage contains a module that is not in the network"):
         discover_frontend(net, call="test")
 
 

@@ -139,7 +139,7 @@ BAD = [
     (
         lambda: COUNT(1e-30, 100),
         ValueError,
-        r"^n_exponentials: 128 exponentials do not reach 1e-30 over 100 steps; allow more",
+        r"^n_exponentials: 128 exponentials do not reach an error of 1e-30 over 100 steps. Use a larger",
     ),
 ]
 

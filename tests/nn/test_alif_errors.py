@@ -53,7 +53,7 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
         ValueError,
         r"beta must be from 0 to 1; got -0.1 at index \(1, 0\)",
     ),
-    (lambda L: L(3, leak="decays", alpha=0.5 * u.ms), TypeError, r"alpha has no unit"),
+    (lambda L: L(3, leak="decays", alpha=0.5 * u.ms), TypeError, r"alpha must be a number without a unit"),
     (lambda L: L(3, leak="bitshifts", dash_mem=0), ValueError, r"dash_mem must be greater than zero"),
     (
         lambda L: L(3, 2, w_rec=np.ones((3, 3)) * u.mV),
@@ -83,17 +83,17 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (
         lambda L: L(3, tau_mem=brainstate.nn.Param(0.5 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))),
         ValueError,
-        r"tau_mem must lie inside the range of its transform, SoftplusT; 1 of 1 value\(s\) are outside",
+        r"tau_mem must be inside the range of its transform, SoftplusT; 1 of 1 value\(s\) are outside",
     ),
     (
         lambda L: L(3, V_th=brainstate.nn.Param([1.0, 0.5, 2.0] * u.mV, t=brainstate.nn.SoftplusT(0.5 * u.mV))),
         ValueError,
-        r"V_th must lie inside the range of its transform, SoftplusT; 1 of 3 .* on its edge",
+        r"V_th must be inside the range of its transform, SoftplusT; 1 of 3 .* at its bounds",
     ),
     (
         lambda L: L(3, leak="decays", beta=brainstate.nn.Param(1.5, t=brainstate.nn.SigmoidT(0.0, 1.0))),
         ValueError,
-        r"beta must lie inside the range of its transform, SigmoidT",
+        r"beta must be inside the range of its transform, SigmoidT",
     ),
     (lambda L: L(3, noise_std=0.1), TypeError, r"noise_std must be a Quantity"),
     (lambda L: L(3, noise_std=0.1 * u.mV), TypeError, r"noise_std must have the dimension of mV / s\^0.5"),
@@ -134,7 +134,7 @@ def test_constructor(kind: Any, wrong: Callable[[Any], Any], error: type[Excepti
         (
             {"w_ahp": brainstate.nn.Param(0.1 * u.mV, t=brainstate.nn.SoftplusT(0.5 * u.mV))},
             ValueError,
-            r"w_ahp must lie inside the range of its transform",
+            r"w_ahp must be inside the range of its transform",
         ),
     ],
 )

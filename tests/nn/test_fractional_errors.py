@@ -30,7 +30,7 @@ ALPHA = [
     ({"alpha": "0.5"}, TypeError, r"alpha must be a number; got '0.5'"),
     ({"alpha": None}, TypeError, r"alpha must be a number; got None"),
     ({"alpha": True}, TypeError, r"alpha must be a number; got True"),
-    ({"alpha": 0.5 * u.ms}, TypeError, r"alpha has no unit; got .*ms"),
+    ({"alpha": 0.5 * u.ms}, TypeError, r"alpha must be a number without a unit; got .*ms"),
     ({"alpha": []}, ValueError, r"alpha is empty; give the order of at least one term"),
     ({"alpha": np.ones(0)}, ValueError, r"alpha must be a number, a list .*; got an array of shape \(0,\)"),
     ({"alpha": [[0.3], [0.7]]}, ValueError, r"alpha holds a list within a list.*set_fractional_orders takes one list"),
@@ -84,7 +84,7 @@ COEFFICIENTS = [
     ),
     ({"coefficients": [np.nan]}, ValueError, r"coefficients\[0\] must be finite"),
     ({"coefficients": "one"}, TypeError, r"coefficients must be a number; got 'one'"),
-    ({"coefficients": 1 * u.ms}, TypeError, r"coefficients has no unit; got .*ms"),
+    ({"coefficients": 1 * u.ms}, TypeError, r"coefficients must be a number without a unit; got .*ms"),
 ]
 LEARNING = [
     ({"learn_alpha": "yes"}, ValueError, r"learn_alpha must be False, True or 'raw'; got 'yes'"),
@@ -181,7 +181,7 @@ def test_constructor(
         (0, ValueError, r"size must be at least 1; got 0"),
         (3.0, TypeError, r"size must be a whole number; got 3.0"),
         ((2, 0), ValueError, r"size\[1\] must be at least 1; got 0"),
-        ((), ValueError, r"size must be a number of neurons or a tuple of them; got \(\)"),
+        ((), ValueError, r"size must be a number of neurons or a tuple of such numbers; got \(\)"),
     ],
 )
 def test_size(size: Any, error: type[Exception], words: str) -> None:

@@ -30,7 +30,7 @@ TAU = [
     (lambda L: L(3, tau=None), TypeError, r"tau must be a Quantity .* got None"),
     (lambda L: L(3, tau=0 * u.ms), ValueError, r"tau must be greater than zero; got .*0"),
     (lambda L: L(3, tau=[5.0, -1.0, 5.0] * u.ms), ValueError, r"tau must be greater than zero; .* minimum -1"),
-    (lambda L: L(3, tau=np.nan * u.ms), ValueError, r"tau must be finite; got 1 NaN or infinite of 1"),
+    (lambda L: L(3, tau=np.nan * u.ms), ValueError, r"tau must be finite; got 1 NaN or infinite value"),
     (lambda L: L(3, tau=np.array([5, np.inf, 5]) * u.ms), ValueError, r"tau must be finite; got 1 .* of 3"),
     (lambda L: L(3, tau=np.ones(4) * u.ms), ValueError, r"tau must be a scalar or shape \(3,\); got shape \(4,\)"),
     (
@@ -112,7 +112,7 @@ BUILDS = [
     (lambda: bh.nn.H1v1Frontend(chip=H1V2), ValueError, r"H1v1Frontend: chip must be of family 'H1v1'"),
     (lambda: bh.nn.H1v1Synapse(0, 3), ValueError, r"H1v1Synapse: in_size must be at least 1; got 0"),
     (lambda: bh.nn.H1v1Synapse(2, 3.5), TypeError, r"H1v1Synapse: out_size must be a whole number; got 3.5"),
-    (lambda: bh.nn.LIFSynapse((2, 2), 3), ValueError, r"LIFSynapse: in_size must be one number of neurons"),
+    (lambda: bh.nn.LIFSynapse((2, 2), 3), ValueError, r"LIFSynapse: in_size must be a single number of neurons"),
     (lambda: bh.nn.LeakyReadout(2, -1, tau=MS), ValueError, r"LeakyReadout: out_size must be at least 1; got -1"),
     (lambda: bh.nn.LeakyReadout(2, 1, tau=10), TypeError, r"LeakyReadout: tau must be a Quantity .* got 10"),
     (lambda: bh.nn.LeakyReadout(2, 1, tau=0 * u.ms), ValueError, r"LeakyReadout: tau must be greater than zero"),
@@ -263,7 +263,7 @@ steppable = pytest.mark.parametrize(
 @steppable
 def test_a_step_needs_a_time_step(build: Callable, x: Any) -> None:
     module = build()
-    message = rf"^{type(module).__name__}.update: no time step is set; .*brainstate.environ.context\(dt=1. \* u.ms\)"
+    message = rf"^{type(module).__name__}.update: no time step is set. .*brainstate.environ.context\(dt=1. \* u.ms\)"
     with pytest.raises(RuntimeError, match=message):
         module(x)
 

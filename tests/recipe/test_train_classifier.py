@@ -89,7 +89,7 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
         ),
         ((X, ["a"] * 30), r"y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1"),
         ((X * np.nan, Y), "NaN|finite"),
-        ((X, Y, np.zeros(30, int)), r"lengths must lie between 1 and the 30 steps"),
+        ((X, Y, np.zeros(30, int)), r"lengths must be between 1 and 30, the number of steps"),
         ((X, Y, np.full(30, 31)), "lengths"),
         ((X[0, 0], Y), r"x"),
         ((bh.data.Split(X, np.arange(30) % 3), Y), "a Split contains labels and lengths"),

@@ -30,10 +30,10 @@ def check(family, n_in, rate, tau):
     assert found.distinct == 32
     told = " ".join(found.warnings)
     if found.out_of_range:
-        assert re.search(rf"{found.out_of_range} weight\(s\) lie outside", told)
+        assert re.search(rf"{found.out_of_range} weight\(s\) are outside", told)
     if found.dead:
         # Said in numbers: what the largest weights reach, and what is missing.
-        assert re.search(r"32 neuron\(s\) never spike.*reaches [\d.]+ mV at most where V_th is 100 mV", told)
+        assert re.search(r"32 neuron\(s\) never spike.*reaches only [\d.]+ mV \(V_th is 100 mV\)", told)
     assert not ("smaller xi_target" in told and re.search(r"larger xi_target|xi_target=\d", told)), told
 
 

@@ -87,7 +87,7 @@ def test_a_stimulus_that_stays_on_is_no_padding():
     ("lengths", "match"),
     [
         (np.full(15, 60), r"fluct_init: lengths .* 16 .*\(15,\)"),
-        (np.full(16, 181), r"fluct_init: lengths .* 1 and the 180 .* 181"),
+        (np.full(16, 181), r"fluct_init: lengths .* 1 and 180, .* 181"),
     ],
     ids=["too few", "too long"],
 )

@@ -32,7 +32,7 @@ def initialise(norm, fit):
 
 
 def test_weights_within_the_epsilon_of_a_norm_are_said():
-    with pytest.warns(UserWarning, match=r"fluct_init: layer 1: .* times as large they move the membranes"):
+    with pytest.warns(UserWarning, match=r"fluct_init: layer 1: .* times as large change the membrane potentials"):
         initialise(brainstate.nn.LayerNorm((32,)), fit=False)
 
 

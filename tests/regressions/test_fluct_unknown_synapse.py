@@ -27,12 +27,14 @@ def initialise(*modules):
 
 
 def test_it_is_named_where_no_pair_is_left():
-    with pytest.raises(ValueError, match=r"fluct_init: .*layers\.0 \(Own\) gives no weight_slot"):
+    with pytest.raises(ValueError, match=r"fluct_init: .*layers\.0 \(Own\) has no weight_slot"):
         initialise(Own(), bh.nn.LIFLayer(16, tau=20 * u.ms))
 
 
 def test_it_is_named_beside_other_pairs():
-    with pytest.warns(UserWarning, match=r"fluct_init: layers\.2 \(Own\) gives no weight_slot.*keeps its weights"):
+    with pytest.warns(
+        UserWarning, match=r"fluct_init: layers\.2 \(Own\) has no weight_slot.*so the weights do not change"
+    ):
         initialise(
             bh.nn.LIFSynapse(16, 16), bh.nn.LIFLayer(16, tau=20 * u.ms), Own(), bh.nn.LIFLayer(16, tau=20 * u.ms)
         )

@@ -85,7 +85,7 @@ def test_the_feed_forward_quick_start_warns_of_nothing() -> None:
 def test_in_range_false_draws_the_weights_as_the_target_asks() -> None:
     layer, warned = initialise(net_of("H1v1", 16, 32, 10.0), [spikes_of(300, 16)], xi_target=1.0, in_range=False)
     assert layer.out_of_range > 100
-    assert [m for m in warned if f"{layer.out_of_range} weight(s) lie outside [-0.9, 0.9]" in m]
+    assert [m for m in warned if f"{layer.out_of_range} weight(s) are outside [-0.9, 0.9]" in m]
 
 
 def test_nets_without_a_chip_have_no_range() -> None:

@@ -70,7 +70,7 @@ def edited(saved, change):
         (lambda data: data["V_th_mV"].__setitem__(3, -1.0), r"V_th .*-1 mV at \(3,\)"),
         (lambda data: data["V_th_mV"].__setitem__(3, 95), "V_th_mV must be rows"),
         (lambda data: data["V_th_mV"].__setitem__(3, True), "V_th_mV must be rows"),
-        (lambda data: data["V_th_mV"].__setitem__(3, float("nan")), "NaN is not a number"),
+        (lambda data: data["V_th_mV"].__setitem__(3, float("nan")), "NaN is not allowed as a number"),
         (lambda data: data.update(V_th_mV=None), "V_th must be a Quantity"),
         (lambda data: data.update(notes="bench"), "notes must be a list of lines"),
         (lambda data: data["chip"].pop(), None),

@@ -114,7 +114,7 @@ def test_firing_rate_target_in_hertz_and_per_step_agree() -> None:
         ([1.0], [1.0], ValueError, r"must have the same length.*\(2, 1, 1\)"),
         ([20 * u.Hz, 1.0], [1.0, 1.0], TypeError, r"multipliers\[0\] must be a Quantity with the dimension of s"),
         ([20 * u.mV, 1.0], [1.0, 1.0], TypeError, r"offsets\[0\] must have the dimension of Hz"),
-        ([0.1, 0.1], [1 * u.second, 1.0], TypeError, r"multipliers\[0\] has no unit"),
+        ([0.1, 0.1], [1 * u.second, 1.0], TypeError, r"multipliers\[0\] must be a number without a unit"),
     ],
 )
 def test_firing_rate_target_refuses_what_does_not_cancel(offsets, multipliers, error, message) -> None:

@@ -361,8 +361,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "dict": ({"alpha": {0: 0.5}}, TypeError, "alpha must be one order, a list.*got dict"),
     "bool": ({"alpha": True}, TypeError, "alpha must be a number; got True"),
     "none inside": ({"alpha": [0.3, None]}, TypeError, r"alpha\[1\] must be a number; got None"),
-    "deeper": ({"alpha": [[0.3], [[0.5]]]}, TypeError, r"alpha\[1\]\[0\] must be a number.*not deeper"),
-    "unit": ({"alpha": 0.5 * u.mV}, TypeError, "alpha has no unit"),
+    "deeper": ({"alpha": [[0.3], [[0.5]]]}, TypeError, r"alpha\[1\]\[0\] must be a number.*no further lists"),
+    "unit": ({"alpha": 0.5 * u.mV}, TypeError, "alpha must be a number without a unit"),
     "zero": ({"alpha": 0.0}, ValueError, "alpha must be greater than 0 and at most 1; got 0"),
     "above one": (
         {"alpha": [[0.3], [0.5, 1.5]]},
@@ -380,12 +380,12 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "two axes": (
         {"alpha": np.full((2, 2), 0.5)},
         ValueError,
-        r"got 2 axes; say whether.*alpha.tolist\(\).*list\(alpha\)",
+        r"got 2 axes\. Pass alpha.tolist\(\).*list\(alpha\)",
     ),
     "neurons, multiterm": (
         {"alpha": [np.full(5, 0.5), 0.5], "alpha_mode": "multiterm"},
         ValueError,
-        "one layer's neurons.*list of its terms",
+        "one order per neuron.*one list of terms per layer",
     ),
     "coefficient": (
         {"alpha": [0.3, 0.5], "multi_coefficient": 2.0},

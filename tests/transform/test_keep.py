@@ -102,7 +102,7 @@ def test_bad_folders_and_sizes_are_named(tmp_path: Path) -> None:
     for path in (3, ""):
         with pytest.raises(TypeError, match=r"^keep_compiled: path must be"):
             bh.keep_compiled(path)
-    with pytest.raises(ValueError, match=r"^keep_compiled: path must be a folder of this machine; got 'gs://b/x'"):
+    with pytest.raises(ValueError, match=r"^keep_compiled: path must be a folder on this machine; got 'gs://b/x'"):
         bh.keep_compiled("gs://b/x")
     for largest in (0, 2048, 1.5):
         with pytest.raises((TypeError, ValueError), match=r"^keep_memory: largest must be"):

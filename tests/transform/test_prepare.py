@@ -133,7 +133,11 @@ def test_equal_specs_and_modules_without_a_chip_are_one_chip() -> None:
         ({"key": 1.5}, TypeError, "key must be a whole number or a jax.random.key; got 1.5"),
         ({"key": "one"}, TypeError, "key must be a whole number or a jax.random.key; got 'one'"),
         ({"key": jnp.ones(3)}, (TypeError, ValueError), r"key must be .* got an array of shape \(3,\)"),
-        ({"key": jax.random.split(jax.random.key(0), 3)}, ValueError, "key must be one key; got an array of shape"),
+        (
+            {"key": jax.random.split(jax.random.key(0), 3)},
+            ValueError,
+            "key must be a single key; got an array of shape",
+        ),
     ],
 )
 def test_a_bad_argument_is_refused_before_anything_changes(make_net, options, error, message: str) -> None:

@@ -25,7 +25,7 @@ BAD = [
         ([np.ones((3, 4)), np.ones((2, 4))],),
         {},
         ValueError,
-        r"all inputs must share their time and batch axes; got shape \(2, 4\) and \(3, 4\)",
+        r"all inputs must have the same numbers of steps and samples; got shape \(2, 4\) and \(3, 4\)",
     ),
     (
         (np.where(GOOD > 2, 1, np.nan),),
@@ -46,13 +46,13 @@ BAD = [
         (GOOD,),
         {"record": ("hiden.V",)},
         ValueError,
-        r"record names 'hiden.V', but no module has the path 'hiden'; .*'hidden'",
+        r"record names 'hiden.V', but no module has the path 'hiden'.*'hidden'",
     ),
     (
         (GOOD,),
         {"record": ("V",)},
         ValueError,
-        r"record names 'V', but the network itself, a \w+, has nothing to record; name a module inside it: .*'hidden'",
+        r"record names 'V', but the network itself, a \w+, has nothing to record. Name a module inside it: .*'hidden'",
     ),
     (
         (GOOD,),
@@ -153,7 +153,7 @@ def test_an_unprepared_net_is_refused_without_preparation(make_net) -> None:
 
 @pytest.mark.no_dt
 def test_a_missing_time_step_is_reported(make_net) -> None:
-    with pytest.raises(RuntimeError, match=r"LIFLayer.update: no time step is set; .*brainstate.environ"):
+    with pytest.raises(RuntimeError, match=r"LIFLayer.update: no time step is set. .*brainstate.environ"):
         bh.rollout(make_net("lif"), GOOD)
 
 

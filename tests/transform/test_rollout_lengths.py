@@ -81,5 +81,5 @@ def test_power_is_that_of_the_true_steps(net: brainstate.nn.Module) -> None:
     both = bh.deploy.estimate_power(net, X, lengths=LENGTHS)
     alone = [bh.deploy.estimate_power(net, X[:n, i : i + 1]) for i, n in enumerate(LENGTHS)]
     np.testing.assert_allclose(both.energy.mantissa, np.mean([one.energy.mantissa for one in alone]), rtol=1e-5)
-    with pytest.raises(ValueError, match=r"^estimate_power: lengths must lie between 1 and the 30 steps"):
+    with pytest.raises(ValueError, match=r"^estimate_power: lengths must be between 1 and 30, the number of steps"):
         bh.deploy.estimate_power(net, X, lengths=[1, 2, 40])

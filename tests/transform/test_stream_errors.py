@@ -44,10 +44,10 @@ def test_an_input_that_is_not_like_the_first_is_refused_and_the_stream_goes_on()
 @pytest.mark.parametrize(
     ("x", "error", "words"),
     [
-        (np.ones(3), ValueError, r"must have shape \[2, ...\], since the stream has batch_size=2; got shape \(3,\)"),
+        (np.ones(3), ValueError, r"must have shape \[2, ...\], because the stream has batch_size=2; got shape \(3,\)"),
         (np.ones((3, 4)), ValueError, r"must have shape \[2, ...\].*got shape \(3, 4\)"),
         ({}, ValueError, r"must have shape \[2, ...\].*got nothing"),
-        ([1.0], TypeError, "must be an array, a Quantity or a pytree of them; got 1.0 in it"),
+        ([1.0], TypeError, "must be an array, a Quantity or a pytree of them; got 1.0"),
     ],
 )
 def test_a_first_input_of_another_shape_is_refused(x: object, error: type, words: str) -> None:
