@@ -16,9 +16,9 @@ __all__ = ["Device", "DeviceError", "checked_device"]
 class Device(Protocol):
     """Protocol of a chip that can be programmed and run: a real bench or a model of one.
 
-    ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest on
-    ``x [T, B, N_in]``, plain numbers in float32, and returns the :class:`Recording` of all layers. Both raise
-    :class:`DeviceError` if the bench fails; the caller may then repair the bench, program again and continue.
+    ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest on ``x
+    [T, B, N_in]``, plain numbers in float32, and returns the :class:`Recording` of all layers. Both raise
+    :class:`DeviceError` if the bench fails. The caller may then repair the bench, program it again and continue.
     """
 
     def program(self, program: Any) -> None:
