@@ -217,18 +217,18 @@ def fit_recordings(
         n = sum(len(one.reasons) for one in layers.values())
         why = next(one.reasons[0] for one in layers.values())
         raise ValueError(
-            f"{call}: recordings measure none of the {n} neurons (the first: {why}). Record more, or use a "
-            "stronger input."
+            f"{call}: recordings determine the values of none of the {n} neurons (the first: {why}). Record more, "
+            "or use a stronger input."
         )
     seen = all(layer.membranes is not None for layer in runs.values())
     return RecordingsFit(layers, measured_chip(program, layers), _CANNOT_TELL[seen])
 
 
 _CANNOT_TELL = {
-    False: "Spikes only determine threshold / (charge / capacitance): `threshold` uses the program's charge and "
-    "capacitance, and `noise` has the same scale.",
-    True: "Membrane potentials only determine the ratio charge / capacitance (`gain`): twice the charge and "
-    "twice the capacitance look the same.",
+    False: "Spikes determine only the ratio threshold / (charge / capacitance). The values of `threshold` and `noise` "
+    "are for the charge and the capacitance of the program's chip.",
+    True: "Membrane potentials determine only the ratio charge / capacitance (`gain`). A chip with twice the charge "
+    "and twice the capacitance gives the same recordings.",
 }
 
 

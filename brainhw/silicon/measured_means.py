@@ -56,9 +56,7 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
     notes = "Fitted to recorded spikes. V_th is fitted for the charge and the capacitance of the program."
     if gain != 1.0:
         changes["C"] = chip.C / gain
-        notes = (
-            "Fitted to recorded spikes and membranes. The charge is that of the program. C includes the measured gain."
-        )
+        notes = "Fitted to recorded spikes and membranes. The charge is from the program. C includes the measured gain."
     return MeasuredChip(
         spec=chip.replace(provenance="measured", **changes),
         tau=tau * u.ms,

@@ -48,7 +48,8 @@ def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float
         if at_spikes > _AFTER_RESET * V_th:
             return (
                 f"membranes of {path!r} must be read after the reset; in the steps with a spike their "
-                f"median is {at_spikes:.4g} mV, and the threshold is {V_th:g} mV. Read them after the reset, or omit them.",
+                f"median is {at_spikes:.4g} mV, and the threshold is {V_th:g} mV. Read them after the reset, or omit "
+                "them.",
                 True,
             )
     return "", False

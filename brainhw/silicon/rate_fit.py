@@ -37,7 +37,8 @@ _DENSE = 200
 class RateData:
     """Spike counts of f-I curves, with one row per measurement.
 
-    ``neuron`` and ``setting`` are indices. ``charge`` is the charge per spike in fC. ``count`` is the number of spikes in ``n_steps`` steps of ``dt`` ms.
+    ``neuron`` and ``setting`` are indices. ``charge`` is the charge per spike in fC. ``count`` is the number of
+    spikes in ``n_steps`` steps of ``dt`` ms.
     """
 
     neuron: np.ndarray

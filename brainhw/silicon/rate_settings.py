@@ -76,7 +76,8 @@ def first_prior(
 ) -> tuple[Prior | None, np.ndarray, _Decays | None]:
     """Return the log tau of the decays with its error, the settings of the curves, and all decays.
 
-    The first is None if there are no decays at these settings. With ``search``, it is also None if noise-free curves do not identify the setting.
+    The first is None if there are no decays at these settings. With ``search``, it is also None if
+    noise-free curves do not identify the setting.
     """
     if leak is None:
         return None, settings, None

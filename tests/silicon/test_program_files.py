@@ -162,7 +162,7 @@ JSON_SLIPS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda top: top.update(more=1), "unknown field 'more'"),
     (lambda top: top.update(dt_ms=-1.0), "dt_ms must be a number"),
     (lambda top: top.update(output="ghost"), "output must be one of layer0, layer1; got 'ghost'"),
-    (lambda top: top.update(family="H1v2"), "family must be that of the chip, 'H1v1'"),
+    (lambda top: top.update(family="H1v2"), "family must be the family of the chip, 'H1v1'"),
     (lambda top: top.update(arrays="hdf5"), "arrays must be one of 'npz', 'csv'; got 'hdf5'"),
     (lambda top: top["chip"].pop("V_th"), "lacks V_th"),
     (lambda top: top["chip"]["V_th"].update(value=-3.0), "V_th.* must be greater than zero"),
