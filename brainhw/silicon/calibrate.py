@@ -43,8 +43,9 @@ class Calibration(Shown, Drawn):
     charge, leak, threshold : ChargeFit, LeakFit, ThresholdFit or None
         The fit of each table, or ``None`` if the table was not given.
     settings : mapping of int to int
-        For each leak setting of the tables, the index in the chip's ``tau_profiles``.     notes : tuple of str The
-        assumptions of the calibration, and remarks on the data.
+        For each leak setting of the tables, the index in the chip's ``tau_profiles``.
+    notes : tuple of str
+        The assumptions of the calibration, and remarks on the data.
     """
 
     measured: MeasuredChip
@@ -103,7 +104,7 @@ def calibrate(
         Leak setting of the f-I curves, numbered as in the decays. Default: the setting whose time constants agree with
         the f-I curves.
     noise_std : Quantity, optional
-        Trial noise per step in mV, if known; see :func:`fit_threshold`.
+        Trial noise per step in mV, if it is known (see :func:`fit_threshold`).
     dt : Quantity, optional
         Time step of the bench. Default 1 ms.
     name : str, optional
@@ -251,7 +252,7 @@ def _put_leak(
                 new = [both.get(int(n), (t, e)) for n, t, e in zip(neurons, old, old_error, strict=True)]
                 held[setting] = neurons, np.array([t for t, _ in new]), np.array([e for _, e in new])
             elif setting not in held and np.isfinite(tau).any():
-                # Without decays of this setting, tau is too uncertain to identify the profile.
+                # There are decays, but none at this setting. Then tau is too uncertain to identify the profile.
                 which = f"of setting {setting}, without decays," if setting >= 0 else "of an unknown setting"
                 draft.notes.append(f"tau {which} is fitted to the f-I curves only and is not stored in the chip")
     held = {setting: one for setting, one in held.items() if np.isfinite(one[1]).any()}

@@ -169,7 +169,7 @@ def _accuracy(spikes: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
 def _bench_runs(program: ChipProgram, device: Device, x: np.ndarray, n_trials: int, call: str) -> list[Recording]:
     """Run all trials and return the recordings. Raise `DeviceError` for any failure of the bench."""
     runs = []
-    doing = "programming it"
+    doing = "programming"
     try:
         device.program(program)
         for trial in range(n_trials):
@@ -178,7 +178,7 @@ def _bench_runs(program: ChipProgram, device: Device, x: np.ndarray, n_trials: i
             runs.append(check_recording(device.run(x.copy()), program.layers, *x.shape[:2], call=call))
     except (Exception, SystemExit) as error:  # user code may raise any error
         text = " ".join(str(error).removeprefix(f"{call}: ").split()) or type(error).__name__
-        raise DeviceError(f"{call}: the bench failed in {doing}: {text}") from error
+        raise DeviceError(f"{call}: the bench failed during {doing}: {text}") from error
     return runs
 
 
@@ -203,7 +203,7 @@ def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
         steps = f"{counted(abs(best), 'step')} {'later' if best > 0 else 'earlier'}"
         warnings.warn(
             f"{call}: the bench has {shares[best]:.0%} of the model's spikes {steps}, but {shares[0]:.0%} in the same "
-            "step. Check how its recording counts steps.",
+            "step. Check how the bench numbers the steps of its recording.",
             UserWarning,
             stacklevel=3,
         )

@@ -31,7 +31,8 @@ class LayerComparison:
     model_rate, bench_rate : Quantity
         Firing rates, Hz.
     found : numpy.ndarray
-        Fraction of the model's spikes that also occur on the bench in the same step.     predicted : numpy.ndarray
+        Fraction of the model's spikes that also occur on the bench in the same step.
+    predicted : numpy.ndarray
         Fraction of the bench's spikes that also occur in the model in the same step.
     itself : numpy.ndarray
         Fraction of the spikes of one bench trial that also occur in another bench trial in the same step. Noise limits
@@ -134,7 +135,7 @@ class Comparison(Shown, Drawn):
             yield f"accuracy: model {self.model_accuracy:.2%}, bench {self.bench_accuracy:.2%}"
         trials = f", {self.n_trials} trials of the bench" if self.n_trials > 1 else ""
         yield f"{self.n_samples} samples of {self.n_steps} steps{trials}"
-        ceiling = f"; the bench finds {self.ceiling:.1%} of its own in another trial" if self.n_trials > 1 else ""
+        ceiling = f", and {self.ceiling:.1%} of its own spikes also in another trial" if self.n_trials > 1 else ""
         yield (f"the bench has {_percent(self.agreement)} of the model's spikes in the same step{ceiling}")
         rows = [self._layer_row(path, one) for path, one in self.layers.items()]
         yield Table(("layer", "neurons", *_HEADINGS), rows, left=("layer",))
@@ -173,8 +174,9 @@ class Comparison(Shown, Drawn):
 
 _HEADINGS = ("model", "bench", "found", "predicted", "itself", "membrane")
 _LEGEND = (
-    "found: fraction of the model's spikes that the bench has in the same step; predicted: the reverse; itself: found "
-    "between bench trials; membrane: rms difference. x: bench / model, for the threshold relative to the charge gain."
+    "found: fraction of the model's spikes that the bench has in the same step; predicted: fraction of the bench's "
+    "spikes that the model has; itself: fraction of the spikes of one bench trial that another trial has; membrane: root "
+    "mean square difference. x: bench / model; the threshold of the bench is divided by its relative charge gain first."
 )
 
 

@@ -90,7 +90,7 @@ def fit_decays(
         height = float(np.abs(V[there]).max())
         if abs(offset) > height:
             raise ValueError(
-                f"{call}: the decays must not be straight lines; those of {what} would end at {offset:.4g} mV, but no "
+                f"{call}: the decays must not be straight lines; the fit of {what} ends at {offset:.4g} mV, but no "
                 f"reading exceeds {height:.4g} mV. Check the leak of the bench, or read for longer."
             )
     start, slope, residuals = _pieces(t, V - offset, mask, log_tau)

@@ -42,7 +42,7 @@ class DeviceError(RuntimeError):
 
 
 def checked_device(device: Any, call: str) -> Device:
-    """Return the device; raise if it lacks a method."""
+    """Return the device. Raise if it lacks a method."""
     if isinstance(device, type) or not isinstance(device, Device):
         raise TypeError(
             f"{call}: device must have the methods program and run of brainhw.silicon.Device; "

@@ -112,7 +112,7 @@ class ThresholdFit(Shown, Drawn):
             f"threshold: {np.isfinite(V).sum()} of {counted(V.size, 'neuron')}",
             f"  V_th {with_error(mean, mean_error, 'mV')} at C = {float(self.C.mantissa):g} fF, spread "
             f"{percent(self.spread, '.2g')}, error of one neuron {100 * float(np.nanmedian(error / V)):.2g} %",
-            f"  of which all neurons share {100 * self.common_error:.2g} %, the error of "
+            f"  of which all neurons share {100 * self.common_error:.2g} %, which is the error of "
             f"{'the fitted noise' if self.C_measured else 'the charge per spike'}",
             f"  trial noise per step {_text(self.noise_std, self.noise_std_error, 'mV')} = "
             f"{_text(self.noise_charge, self.noise_charge_error, 'fC')}",

@@ -14,7 +14,7 @@ from brainhw.chip import ChargeCurve, ChipSpec, TauProfiles
 
 __all__ = ["HiddenValues", "scaled_chip"]
 
-# Each quantity has its own random stream, so that changing one spread does not change the other draws.
+# Each quantity has its own random stream, so that changing one spread does not change the random numbers of the others.
 _LEAK, _THRESHOLD, _NEURON_ROWS, _INPUT_ROWS, _FRONTEND, _NOISE, _POOL = range(7)
 
 
@@ -93,9 +93,9 @@ class HiddenValues:
         taus = np.asarray(chip.tau_profiles.values.mantissa, float)
         # The spec has one spread for all leak settings, or one for each.
         leak = np.broadcast_to(np.asarray(_or_zero(chip.leak_mismatch_std), float), taus.shape)
-        # Log-normal leak currents and normal thresholds, as in H1Layer.drawn. The leak of a neuron deviates by the same
-        # normal number at all settings, because in decays measured by a lab the deviations at different settings
-        # correlate by 0.98.
+        # brainhw assumes log-normal leak currents and normal thresholds, as in H1Layer.drawn. The leak of a neuron
+        # deviates by the same normal number at all settings, because in decays measured by a lab the deviations at
+        # different settings correlate by 0.98.
         self.tau = taus[:, None] * np.exp(-leak[:, None] * self._stream(_LEAK).standard_normal(n))
         spread = float(_or_zero(chip.threshold_mismatch_std))
         self.V_th = float(chip.V_th.mantissa) * (1 + spread * self._stream(_THRESHOLD).standard_normal(n))

@@ -70,7 +70,7 @@ def _choices(presets: np.ndarray, taus: np.ndarray) -> Any:
 
 def _cost(taus: np.ndarray, presets: np.ndarray) -> float:
     ratio = taus - presets
-    # The best common factor under a normal prior on its log.
+    # The most likely common factor, if its log has a normal prior.
     common = ratio.sum() / (ratio.size + (_EACH / _COMMON) ** 2)
     return float(np.sum((ratio - common) ** 2) / _EACH**2 + (common / _COMMON) ** 2)
 

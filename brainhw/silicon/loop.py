@@ -253,7 +253,7 @@ class InTheLoop:
         return float(answer(self._accuracy, "accuracy", jnp.asarray(outputs, jnp.float32), jnp.asarray(y), call))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, optimizer and counter to one file, atomically.
+        """Write the weights, the optimizer state and the number of updates to one file, atomically.
 
         Parameters
         ----------

@@ -23,7 +23,7 @@ _IMPOSSIBLE_TAU = 20.0
 _UNUSUAL_V_TH = 1.9
 # At weight zero, the charge of a chip is smaller than this fraction of its largest charge.
 _HIGH_ZERO = 0.1
-# This many readings at exactly the largest value are not a coincidence.
+# If this many readings have exactly the largest or the smallest value, the read-out may saturate.
 _LEAST_SAME = 5
 # A decay that starts above this many thresholds had a spike before, or its unit is wrong.
 _HIGH_START = 3.0

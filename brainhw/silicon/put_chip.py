@@ -138,7 +138,7 @@ def _check_fits(now: ChipSpec, measured: MeasuredChip, call: str) -> None:
 
 
 def _modules(net: brainstate.nn.Module, call: str) -> dict[str, Any]:
-    """Return every module that has a chip, by its path; raise if one cannot take another chip."""
+    """Return every module that has a chip, by its path. Raise if the chip of a module cannot be replaced."""
     found = {}
     for where, node in net.nodes().items():
         if isinstance(getattr(node, "chip", None), ChipSpec) and not isinstance(node, (EffectiveWeight, BundledNet)):

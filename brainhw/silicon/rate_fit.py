@@ -135,7 +135,7 @@ class Bar:
     """Progress bar over evaluations of the model. It appears after some seconds."""
 
     def __init__(self, shown: bool) -> None:
-        # Number of evaluations if the first fit is good.
+        # Number of evaluations if the first fit is good and no other fit follows.
         total = sum(most for _, most, _ in _PLAN)
         self._bar = progress_bar(total, desc="f-I curves", shown=shown, delay=PROGRESS_AFTER, leave=False)
 

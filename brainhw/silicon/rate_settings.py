@@ -20,7 +20,7 @@ _POOR, _CHANCE = 1.5, 1e-3
 _ROUGHLY = 0.5
 # The same limit for curves that are fitted with noise.
 _SAME = 0.2
-# Gains of the driving synapses are kept if they reduce the cost to this fraction.
+# Gains of the driving synapses are kept only if they reduce the cost below this fraction.
 _BETTER = 0.6
 
 

@@ -28,7 +28,7 @@ def in_float32(array: np.ndarray, *, call: str, name: str) -> np.ndarray:
         _arguments.check_finite(array, call=call, name=name)
         at = tuple(map(int, np.argwhere(~np.isfinite(numbers))[0]))
         raise ValueError(
-            f"{call}: {name} must fit float32, at most {np.finfo(np.float32).max:.3g}; got {array[at]:g} at index "
-            f"{at}. Scale the data."
+            f"{call}: {name} must fit float32, with values up to {np.finfo(np.float32).max:.3g}; got {array[at]:g} at "
+            f"index {at}. Scale the data."
         )
     return numbers

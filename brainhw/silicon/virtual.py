@@ -28,8 +28,8 @@ class VirtualChip:
     r"""A simulated chip on a virtual bench, to run and test all chip-in-the-loop code without hardware.
 
     The values of its neurons and synapses are hidden, because a device shows only spikes and, on request, membrane
-    potentials. With fixed normal numbers :math:`\xi` of the chip, and normal numbers :math:`\eta_t` that differ from
-    step to step and run to run, it computes
+    potentials. The chip has fixed normal numbers :math:`\xi`, and new normal numbers :math:`\eta_t` in each step of
+    each run. It computes
 
     .. math::
         q_{ij} &= q(w_{ij})(1 + \sigma_g\, \xi^g_{ij}) + q'(0)\, \sigma_w\, \xi_{ij} \\

@@ -110,7 +110,7 @@ def without(name: str) -> Callable[[Path], Any]:
         (without("output.json"), "the command wrote no output.json"),
         (without("spikes.csv"), "spikes.csv cannot be read: No such file"),
         (lambda folder: (folder / "output.json").write_text('{"run": 1'), "output.json is damaged"),
-        (lambda folder: (folder / "output.json").write_text("[]"), "output.json must hold"),
+        (lambda folder: (folder / "output.json").write_text("[]"), "output.json must have exactly the keys"),
         (lambda folder: (folder / "spikes.csv").write_text("layer,t,b,n\n"), "columns layer,step,sample,neuron"),
         (lambda folder: (folder / "spikes.csv").write_bytes(b"\xff\xfe"), "spikes.csv is not UTF-8 text"),
         (lambda folder: (folder / "spikes.csv").write_text(""), "got an empty file"),
