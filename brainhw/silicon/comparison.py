@@ -175,8 +175,8 @@ class Comparison(Shown, Drawn):
 _HEADINGS = ("model", "bench", "found", "predicted", "itself", "membrane")
 _LEGEND = (
     "found: fraction of the model's spikes that the bench has in the same step; predicted: fraction of the bench's "
-    "spikes that the model has; itself: fraction of the spikes of one bench trial that another trial has; membrane: root "
-    "mean square difference. x: bench / model; the threshold of the bench is divided by its relative charge gain first."
+    "spikes that the model has; itself: fraction of the spikes of one bench trial that another trial has; membrane: "
+    "root mean square difference. x: bench / model. The threshold of the bench is divided by its relative charge gain."
 )
 
 
