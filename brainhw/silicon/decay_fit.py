@@ -83,7 +83,8 @@ def fit_decays(
         notes.append(f"the read-out saturates at {top:g} mV, so readings with a fitted value near it were left out")
     if clipped:
         notes.append(
-            f"readings are clipped at zero, so {int((used - mask).sum())} with a fitted value near zero were left out"
+            "readings are clipped at zero, so readings with a fitted value near zero were left out "
+            f"({int((used - mask).sum())})"
         )
     else:
         log_tau, offset, offset_error = _with_offset(t, V, mask, log_tau)
@@ -155,8 +156,8 @@ def _with_offset(
     for part in (1.0, 0.8, 0.5):
         other = refined(_best(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
         noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
-        # The new result must be better by 25 noise variances, as for an offset of five standard errors. So without an
-        # offset the first result is kept.
+        # The new result must reduce the sum of squares by 25 noise variances, as for an offset of five standard errors.
+        # So without an offset the first result is kept.
         if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
             best = other
     return best
@@ -168,8 +169,8 @@ def _errors(
 ) -> np.ndarray:  # fmt: skip
     """Return the standard error of each log tau, from the noise of the decay and the error of the offset."""
     power, tau = (slope**2).sum(1), np.exp(log_tau)
-    # A flat decay does not depend on tau, so its power is zero. The error is then infinite, or NaN without noise, and
-    # the decay counts as not measured.
+    # A flat decay does not depend on tau, so `power` is zero. The error is then infinite, or NaN without noise, and the
+    # decay counts as not measured.
     with np.errstate(divide="ignore", invalid="ignore"):
         error = noise / np.sqrt(power)
         if correlated:
@@ -198,7 +199,7 @@ def _above_noise(
 
 
 def _broken(own: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Return a mask of the decays that scatter far more than the median decay, so that they are not exponential."""
+    """Return a mask of the decays that scatter far more than the median decay and are therefore not exponential."""
     return (own > _SCATTER * np.median(own)) & (own > _PART * np.median(np.abs(start)))
 
 

@@ -80,7 +80,7 @@ def faults(table: DecayTable, faulty: np.ndarray) -> str:
         f"at {float(table.t.mantissa[row]):g} ms"
         for row in rows[:5]
     )
-    return f"{counted(rows.size, 'reading')} far outside the decay: left out {where}"
+    return f"left out {counted(rows.size, 'reading')} far outside the decay: {where}"
 
 
 def why_none(V: np.ndarray, used: np.ndarray) -> str:

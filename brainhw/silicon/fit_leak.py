@@ -103,7 +103,7 @@ def fit_leak(table: DecayTable) -> LeakFit:
     If the bench clips readings at zero, readings with a fitted value within four standard deviations of zero are left
     out, because their mean differs from the membrane potential. If the read-out saturates, readings near the ceiling
     are left out in the same way. Single readings far from their neighbours are also left out. A decay that scatters far
-    more than the others counts as not measured. The notes name both.
+    more than the others counts as not measured. The notes name these readings and decays.
 
     If neighbouring residuals correlate, the fit assumes that the membrane potential itself is noisy, and that this
     noise decays with the same tau. The variances of the membrane noise and of the read noise are then estimated from

@@ -90,7 +90,8 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
     if placement is None:
         placement = net.placement if isinstance(net, BundledNet) else place(net)
     _check_placement(placement, layers, now, call)
-    # To restore them after an error. They include the submodules, and the network itself if it comes from a bundle.
+    # Keep the attributes, to restore them after an error. The nodes include the submodules, and the network itself if
+    # it comes from a bundle.
     before = [(node, dict(vars(node))) for node in net.nodes().values()]
     try:
         with put_back_on_failure(net.states().values()):

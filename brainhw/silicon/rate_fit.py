@@ -200,7 +200,7 @@ class _Problem:
         return np.asarray(data.charge * (data.inputs + self.gain * (self.reach[self.level] * xi).sum(1)))
 
     def start(self) -> np.ndarray:
-        """Return the start of the fit, which for each neuron is the best noise-free curve of a grid."""
+        """Return the start of the fit. For each neuron, it is the best noise-free curve of a grid."""
         known = self.prior[self.tied]
         taus = (
             np.exp(np.quantile(known, np.linspace(0, 1, 12)))

@@ -37,8 +37,8 @@ class VirtualChip:
 
     Spikes and resets are those of its chip family. The time constant :math:`\tau_{kj}` of leak setting ``k`` and
     physical neuron ``j`` is log-normal around ``chip.tau_profiles``. If two settings have the same spread, a neuron
-    deviates by the same factor at both. The threshold is normal around ``chip.V_th``. A synapse belongs to its two
-    physical neurons, so the same program always uses the same synapses.
+    deviates by the same factor at both. The threshold is normal around ``chip.V_th``. Each synapse has a fixed place on
+    the chip, so the same program always uses the same synapses.
 
     Parameters
     ----------
