@@ -103,7 +103,8 @@ def scaled_profiles(measured: Mapping[int, float], presets: np.ndarray, call: st
         at = int(np.argmax(np.diff(taus) <= 0))
         raise ValueError(
             f"{call}: time constants must increase with the index of the profile; profile {rows[at]} has "
-            f"{taus[at]:.4g} ms and profile {rows[at + 1]} has {taus[at + 1]:.4g} ms. Give the argument settings."
+            f"{taus[at]:.4g} ms and profile {rows[at + 1]} has {taus[at + 1]:.4g} ms. Assign the profiles with the "
+            "argument settings."
         )
     log = np.log(presets)
     # Interpolate the log of the scale factor linearly between measured profiles and keep it constant outside them, so

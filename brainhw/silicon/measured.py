@@ -33,10 +33,10 @@ class MeasuredChip(Shown):
         The chip with its mean values and their provenance. These are the charge curve, the capacitance, the threshold,
         ``tau_profiles`` (the mean time constant of each leak setting), the spreads and the noise.
     tau : Quantity, shape [n_settings, n_neurons]
-        Membrane time constant of each neuron at each leak setting, stored in ms. Each must be greater than zero, or
-        NaN.
+        Membrane time constant of each neuron at each leak setting, stored in ms. Each value must be greater than zero,
+        or NaN.
     V_th : Quantity, shape [n_neurons]
-        Threshold of each neuron, stored in mV. Each must be greater than zero, or NaN.
+        Threshold of each neuron, stored in mV. Each value must be greater than zero, or NaN.
     tau_error, V_th_error : Quantity, optional
         Standard error of each value, in the same shape. NaN if unknown. Default: all are unknown.
     notes : str, optional

@@ -1,4 +1,4 @@
-"""Read and write the files of a chip program, which are a folder with a JSON file and npz or CSV files."""
+"""Read and write the folder of a chip program, with a JSON file and npz or CSV files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def write_folder(content: BundleContent, folder: Any, *, files: str, call: str) 
     top, arrays = _taken_apart(content)
     try:
         path.mkdir(exist_ok=True)
-        # Remove the JSON file first and write it last. If writing is interrupted, the folder has none and is rejected.
+        # Remove the JSON file first and write it last. If writing is interrupted, the folder has no JSON file and is
+        # rejected.
         for name in (JSON_FILE, NPZ_FILE, *CSV_FILES):
             with contextlib.suppress(FileNotFoundError):
                 (path / name).unlink()
