@@ -35,7 +35,7 @@ def test_a_curve_without_a_threshold_does_not_spoil_the_others(wrong) -> None:
 def test_a_wrong_leak_setting_shows_as_noise_and_is_said() -> None:
     held = bench()
     fit = fit_threshold(held.rates, held.truth.spec, leak=fit_leak(held.decays), setting=0, progress=False)
-    said = [note for note in fit.notes if "at most 5 % are usual" in note]
+    said = [note for note in fit.notes if "usually at most 5 %" in note]
     assert len(said) == 1
     assert "leak setting" in said[0]
 
