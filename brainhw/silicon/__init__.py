@@ -1,4 +1,4 @@
-"""Hardware benches: programs, recordings, calibration, chip-in-the-loop training, comparison."""
+"""Tools for hardware benches: chip programs, recordings, calibration, chip-in-the-loop training, and comparison."""
 
 from brainhw.silicon.calibrate import Calibration, calibrate
 from brainhw.silicon.callable_device import CallableDevice

@@ -1,4 +1,4 @@
-"""Shared numerics of the fits: intervals from few measurements, spreads without estimation error, text output."""
+"""Helpers for the fits: intervals from few measurements, spreads without estimation error, and text output."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ def percent(share: float, digits: str = ".1f") -> str:
 def student_scale(freedom: float) -> float:
     """Return the factor that makes ``value +- 1.96 error`` a 95 % interval for a noise estimated from few data.
 
-    It is the ratio of the 97.5 % quantiles of Student's t with ``freedom`` degrees of freedom and of the normal
-    distribution.
+    The factor is the 97.5 % quantile of Student's t distribution with ``freedom`` degrees of freedom, divided by the
+    same quantile of the normal distribution.
     """
     return float(stats.t.ppf(0.975, max(freedom, 1.0)) / stats.norm.ppf(0.975))
 
 
 def pooled_spread(values: np.ndarray, errors: np.ndarray) -> float:
-    """Return the standard deviation of the true values: the variance of the estimates minus that of their errors.
+    """Return the standard deviation of the true values, without the estimation error.
 
-    NaN if fewer than two values are known. Zero if the errors explain the whole variance.
+    Its square is the variance of the estimates minus the mean squared error. The result is NaN if fewer than two values
+    are known, and 0 if the errors explain the whole variance.
     """
     known = np.isfinite(values) & np.isfinite(errors)
     if known.sum() < 2:
@@ -42,12 +43,13 @@ def pooled_spread(values: np.ndarray, errors: np.ndarray) -> float:
 
 
 def with_error(value: float, error: float, unit: str = "") -> str:
-    """Return ``value +- error unit``: the error has two significant digits, the value the same decimal places."""
+    """Return ``value +- error unit`` with two significant digits of the error and as many decimals of the value."""
     tail = f" {unit}" if unit else ""
     if not np.isfinite(error) or error <= 0:
         return f"{value:.5g}{tail}"
     if error < 1e-9 * abs(value):
-        # Noise-free data: rounding the value to the place of the error would show only zeros.
+        # The data have almost no noise. Rounded to the decimals of this error, the value would end in a long row of
+        # zeros.
         return f"{value:.5g} +- {error:.1g}{tail}"
     decimals = int(np.clip(1 - np.floor(np.log10(error)), 0, 12))
     return f"{value:.{decimals}f} +- {error:.{decimals}f}{tail}"

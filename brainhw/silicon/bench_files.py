@@ -1,4 +1,4 @@
-"""Input and output files of one bench run, as npz or CSV."""
+"""Read and write the input and output files of one bench run, as npz or CSV."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ OUTPUT_JSON, SPIKES_CSV, MEMBRANES_CSV = "output.json", "spikes.csv", "membranes
 _INPUT_COLUMNS = ("step", "sample", "channel", "value")
 _SPIKE_COLUMNS = ("layer", "step", "sample", "neuron")
 _MEMBRANE_COLUMNS = (*_SPIKE_COLUMNS, "V_mV")
-# Bytes allowed for layer names, headers and metadata, in addition to the numbers.
+# An output file may exceed the size of its numbers by this many bytes, for layer names, headers and metadata.
 _SLACK = 2**20
 
 
 def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str) -> None:
-    """Write the input ``x [T, B, N_in]`` of a run, with the run number that the output must repeat."""
+    """Write the input ``x [T, B, N_in]`` of a run, and the run number, which the output must repeat."""
     if files == "npz":
         stream = io.BytesIO()
         np.savez(stream, allow_pickle=False, x=np.ascontiguousarray(x, "<f4"), run=np.asarray(run, "<i8"))
@@ -39,7 +39,7 @@ def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str)
         return
     n_steps, batch_size, n_in = x.shape
     rows = [",".join(_INPUT_COLUMNS)]
-    # Only nonzero values are written: most of a spike input is zero.
+    # Only nonzero values are written, because most values of a spike input are zero.
     for step, sample, channel in np.argwhere(x):
         rows.append(f"{step},{sample},{channel},{x[step, sample, channel]}")
     write_whole(folder / INPUT_CSV, ("\n".join(rows) + "\n").encode(), call=call)
@@ -48,11 +48,11 @@ def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str)
 
 
 def read_output(folder: Path, program: ChipProgram, shape: tuple[int, int], run: int, *, files: str) -> Recording:
-    """Read the recording of a run of shape ``(T, B)``; an error names the file and the fault."""
+    """Read the recording of a run of shape ``(T, B)``. An error names the file and says what is wrong in it."""
     read = _read_npz if files == "npz" else _read_csv
     spikes, membranes = read(folder, program.layers, shape, run)
     voltages = {path: u.Quantity(_floats(path, numbers), unit=u.mV) for path, numbers in membranes.items()}
-    # Check the spikes first: if both shapes differ from the program, the spikes are wrong.
+    # Check the spikes without the membranes first. If both have a wrong shape, the error then names the spikes.
     check_recording(Recording(spikes), program.layers, *shape, call=OUTPUT_NPZ if files == "npz" else SPIKES_CSV)
     return Recording(spikes, voltages)
 
@@ -65,7 +65,9 @@ def _floats(path: str, numbers: np.ndarray) -> np.ndarray:
 
 def _check_run(found: Any, run: int, name: str) -> None:
     if found != run:
-        raise ValueError(f"{name}: run must be {run}, copied from the input; got {describe(found)} of another run")
+        raise ValueError(
+            f"{name}: run must be {run}, the number in the input; got {describe(found)}, which belongs to another run"
+        )
 
 
 _Arrays = dict[str, np.ndarray]
@@ -90,7 +92,7 @@ def _read_npz(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
     except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, MemoryError) as error:
         raise ValueError(f"{OUTPUT_NPZ} is damaged or not an npz file: {str(error)[:200]}") from None
     if "run" not in arrays:
-        raise ValueError(f"{OUTPUT_NPZ} lacks run, the number to copy from {INPUT_NPZ}")
+        raise ValueError(f"{OUTPUT_NPZ} lacks the array run, which must be copied from {INPUT_NPZ}")
     number = arrays.pop("run")
     _check_run(number.item() if number.size == 1 else number, run, OUTPUT_NPZ)
     for name, array in arrays.items():
@@ -111,7 +113,7 @@ def _read_csv(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{OUTPUT_JSON} is damaged: {str(error)[:200]}") from None
     if not isinstance(top, dict) or set(top) != {"run", "spikes", "membranes"}:
-        raise ValueError(f"{OUTPUT_JSON} must hold run, spikes and membranes and nothing else")
+        raise ValueError(f"{OUTPUT_JSON} must have exactly the keys run, spikes and membranes")
     _check_run(top["run"], run, OUTPUT_JSON)
     sizes: dict[str, tuple[int, ...]] = {path: (*shape, n) for path, n in layers.items()}
     spikes = {path: np.zeros(size, np.uint8) for path, size in sizes.items()}
@@ -121,7 +123,7 @@ def _read_csv(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
         if spikes[layer][at]:
             raise ValueError(f"{where}: this spike of layer {layer!r} appears twice")
         spikes[layer][at], n_rows = 1, n_rows + 1
-    # A truncated file has fewer rows, and would otherwise be read as a recording with fewer spikes.
+    # Without this check, a truncated file would be read as a recording with fewer spikes.
     _check_rows(top["spikes"], n_rows, "spikes")
     if top["membranes"] == 0 and not (folder / MEMBRANES_CSV).exists():
         return spikes, {}
@@ -133,7 +135,7 @@ def _csv_membranes(folder: Path, sizes: dict[str, tuple[int, ...]], wanted: Any)
     n_rows = 0
     for where, (*place, text) in read_table(folder / MEMBRANES_CSV, _MEMBRANE_COLUMNS):
         layer, at = _place(place, sizes, where)
-        # NaN marks missing values; a row cannot hold NaN.
+        # NaN marks the values that no row has set yet. A row cannot set NaN.
         numbers = membranes.setdefault(layer, np.full(sizes[layer], np.nan, np.float32))
         if not np.isnan(numbers[at]):
             raise ValueError(f"{where}: this membrane potential of {layer!r} appears twice")
@@ -153,5 +155,5 @@ def _place(row: list[str], sizes: dict[str, tuple[int, ...]], where: str) -> tup
         raise ValueError(f"{where}: layer {layer!r:.80} does not exist; expected one of {', '.join(sizes)}")
     at = tuple(whole_in(text, where, name) for text, name in zip(numbers, _SPIKE_COLUMNS[1:], strict=True))
     if not all(0 <= i < n for i, n in zip(at, sizes[layer], strict=True)):
-        raise ValueError(f"{where}: step, sample and neuron {at} must lie within {sizes[layer]}")
+        raise ValueError(f"{where}: step, sample and neuron must be at least 0 and less than {sizes[layer]}; got {at}")
     return layer, at

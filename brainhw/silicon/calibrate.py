@@ -31,20 +31,21 @@ __all__ = ["Calibration", "calibrate"]
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration(Shown, Drawn):
-    """A measured chip and its fits; ``print`` it for a report.
+    """Result of :func:`calibrate`: a measured chip and its fits. ``print`` shows a report.
 
     Attributes
     ----------
     measured : MeasuredChip
-        The chip: spec with mean values, and the values of each physical neuron; NaN for values that were not measured.
+        The measured chip. Its spec has the mean values, and its arrays have the values of each physical neuron. NaN
+        marks values that were not measured.
     chip : ChipSpec
         The spec before the calibration.
     charge, leak, threshold : ChargeFit, LeakFit, ThresholdFit or None
-        The fits; ``None`` for tables that were not given.
+        The fit of each table, or ``None`` if the table was not given.
     settings : mapping of int to int
-        The index in the chip's ``tau_profiles`` for each leak setting of the tables.
+        For each leak setting of the tables, the index in the chip's ``tau_profiles``.
     notes : tuple of str
-        The assumptions.
+        The assumptions of the calibration, and remarks on the data.
     """
 
     measured: MeasuredChip
@@ -79,13 +80,14 @@ def calibrate(
 ) -> Calibration:
     """Fit bench tables and return the measured chip.
 
-    One table is enough; values that no table determines keep those of ``chip``. Means and spreads go into the spec with
-    provenance ``"measured"``: the charge curve; the geometric mean of tau and the spread of the leak for each profile;
-    mean and spread of ``V_th``; the trial noise. Estimation errors are removed from the spreads. Profiles without
-    decays are scaled like their measured neighbours.
+    One table is enough. Values that no table determines are copied from ``chip``. Values that the tables determine are
+    stored in the spec with provenance ``"measured"``. They are the charge curve, the geometric mean of the time
+    constants and the spread of the leak for each profile, the mean and the spread of ``V_th``, and the trial noise. The
+    spreads do not include estimation errors. Profiles that were not measured are scaled like their measured neighbours.
 
-    f-I curves only determine ``V_th C / q``: ``q`` comes from the charge table (without one, from ``chip``), ``C`` from
-    ``chip``. A network behaves the same if all three are scaled. With ``noise_std`` in mV the capacitance is measured.
+    f-I curves determine only the ratio ``V_th C / q``. The charge ``q`` is taken from the charge table, or from
+    ``chip`` if there is none. The capacitance ``C`` is taken from ``chip``. A network behaves the same if all three
+    values are scaled such that the ratio stays the same. If ``noise_std`` in mV is given, ``C`` is measured too.
 
     Parameters
     ----------
@@ -94,17 +96,19 @@ def calibrate(
     chip : ChipSpec or str
         The chip before the calibration: a family such as ``"h1v1"``, or a spec.
     settings : mapping of int to int, optional
-        The index in the chip's ``tau_profiles`` for each leak setting of the tables. Default: a setting is the index
-        itself if all time constants then lie within a factor of 2 of their profiles; otherwise the increasing
-        assignment that fits best up to one common factor. The report shows the assignment.
+        For each leak setting of the tables, the index in the chip's ``tau_profiles``. By default, the number of a
+        setting is used as the index if every time constant is then within a factor of 2 of its profile. Otherwise,
+        settings are assigned to profiles in the order of their time constants, such that they fit best up to one common
+        factor. The report shows the assignment.
     rates_setting : int, optional
-        Leak setting of the f-I curves, numbered as in the decays. Default: the setting whose time constants agree.
+        Leak setting of the f-I curves, numbered as in the decays. Default: the setting whose time constants agree with
+        the f-I curves.
     noise_std : Quantity, optional
-        Trial noise per step in mV, if known; see :func:`fit_threshold`.
+        Trial noise per step in mV, if it is known (see :func:`fit_threshold`).
     dt : Quantity, optional
         Time step of the bench. Default 1 ms.
     name : str, optional
-        Name of the measured chip. Default: that of ``chip`` with ``"measured"``.
+        Name of the measured chip. Default: the name of ``chip``, followed by ``"measured"``.
     progress : bool, optional
         Show a progress bar for fits that take some seconds. Default True.
 
@@ -116,8 +120,9 @@ def calibrate(
     Raises
     ------
     TypeError, ValueError
-        If no table is given, two tables are of one kind, a table refers to neurons or settings that the chip lacks, a
-        measured value is so far from that of ``chip`` that its unit must be wrong, or a fit rejects its table.
+        If no table is given, two tables are of the same kind, a table refers to neurons or settings that the chip does
+        not have, a measured value is so far from the value of ``chip`` that its unit must be wrong, or a fit rejects
+        its table.
 
     Examples
     --------
@@ -137,8 +142,8 @@ def calibrate(
         rates_setting = _arguments.whole_number(rates_setting, call=call, name="rates_setting")
     if settings is not None and not isinstance(settings, Mapping):
         raise TypeError(
-            f"{call}: settings must be a mapping from leak settings of the tables to indices of profiles; "
-            f"got {_arguments.describe(settings)}."
+            f"{call}: settings must map leak settings of the tables to indices in tau_profiles; got "
+            f"{_arguments.describe(settings)}."
         )
     if name is not None and (
         not _arguments.text(name, call=call, name="name", some=True).isprintable() or not name.strip()
@@ -192,11 +197,11 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
                 f"got {_arguments.describe(table)}."
             )
         if kind in held:
-            raise ValueError(f"{call}: tables hold two of kind {kind.__name__}. Join them, or omit one.")
+            raise ValueError(f"{call}: tables must hold at most one {kind.__name__}; got two. Join them, or omit one.")
         if kind is not ChargeTable and given.neuron.max() >= chip.n_neurons:
             raise ValueError(
-                f"{call}: neurons of the {kind.__name__} must be from 0 to {chip.n_neurons - 1}, as {chip.name} has; "
-                f"got {given.neuron.max()}. Check the family."
+                f"{call}: neurons of the {kind.__name__} must be from 0 to {chip.n_neurons - 1}, the neurons of "
+                f"{chip.name}; got {given.neuron.max()}. Check the family."
             )
         held[kind] = given
     return held
@@ -204,7 +209,7 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
 
 @dataclass
 class _Draft:
-    """Draft of the measured chip: changed fields with their notes, and arrays over the physical neurons."""
+    """Draft of the measured chip. It has the changed fields with their notes, and arrays over the physical neurons."""
 
     chip: ChipSpec
     name: str
@@ -230,7 +235,7 @@ def _put_leak(
     draft: _Draft, leak: LeakFit | None, threshold: ThresholdFit | None, given: Mapping[int, int] | None, call: str
 ) -> dict[int, int]:
     """Store the time constants and return the profile of each setting."""
-    # By leak setting: neurons, tau, errors.
+    # Neurons, tau and errors of tau for each leak setting.
     held: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     if leak is not None:
         for place, setting in enumerate(leak.settings.tolist()):
@@ -241,13 +246,13 @@ def _put_leak(
             if leak is None:
                 held[setting] = threshold.neurons, tau, error
             elif setting in held and threshold.tau_combined:
-                # Decays and curves together determine tau better than decays alone.
+                # Decays and f-I curves in one fit determine tau better than decays alone.
                 neurons, old, old_error = held[setting]
                 both = {int(n): (t, e) for n, t, e in zip(threshold.neurons, tau, error, strict=True) if np.isfinite(t)}
                 new = [both.get(int(n), (t, e)) for n, t, e in zip(neurons, old, old_error, strict=True)]
                 held[setting] = neurons, np.array([t for t, _ in new]), np.array([e for _, e in new])
             elif setting not in held and np.isfinite(tau).any():
-                # Compared with decays it is too uncertain to identify the profile.
+                # There are decays, but none at this setting. Then tau is too uncertain to identify the profile.
                 which = f"of setting {setting}, without decays," if setting >= 0 else "of an unknown setting"
                 draft.notes.append(f"tau {which} is fitted to the f-I curves only and is not stored in the chip")
     held = {setting: one for setting, one in held.items() if np.isfinite(one[1]).any()}
@@ -291,6 +296,6 @@ def _put_threshold(draft: _Draft, fit: ThresholdFit) -> None:
         draft.put("threshold_mismatch_std", spread, "spread of the fitted thresholds, without estimation error")
         if fit.spread > WIDEST_THRESHOLD:
             draft.notes.append(
-                f"the thresholds have a spread of {100 * fit.spread:.0f} %; the spec stores "
+                f"the thresholds have a spread of {100 * fit.spread:.0f} %, but the spec stores "
                 f"{100 * WIDEST_THRESHOLD:.0f} %, its upper limit"
             )

@@ -24,10 +24,10 @@ class CallableDevice:
     Parameters
     ----------
     function : callable
-        ``function(program, x)`` runs the program on ``x [T, B, N_in]``, its own float32 copy, and returns a
-        :class:`Recording`, or a mapping from the path of each layer to its spikes ``[T, B, N]``.
+        ``function(program, x)`` runs the program on ``x [T, B, N_in]`` and returns a :class:`Recording`, or a mapping
+        from the path of each layer to its spikes ``[T, B, N]``. ``x`` is a float32 copy, which the function may change.
     program : callable, optional
-        ``program(chip_program)`` writes a program to the chip. Default: nothing happens before the run.
+        ``program(chip_program)`` writes a program to the chip. By default, nothing is called before the run.
 
     Raises
     ------
@@ -64,9 +64,9 @@ class CallableDevice:
         Raises
         ------
         DeviceError
-            If the function fails. The chip then counts as not programmed.
+            If the function fails. The chip must then be programmed again before a run.
         TypeError
-            If it is not a program.
+            If ``program`` is not a :class:`ChipProgram`.
         """
         call = "CallableDevice.program"
         _arguments.instance(program, ChipProgram, call=call, name="program")
@@ -82,16 +82,16 @@ class CallableDevice:
         Raises
         ------
         DeviceError
-            If the function fails, does not return a recording of all layers, steps and samples, or the chip is not
-            programmed.
+            If the chip is not programmed, or the function fails or does not return a recording of all layers, steps and
+            samples.
         TypeError, ValueError
-            If ``x`` does not have that shape or is not finite.
+            If ``x`` does not have the shape ``[T, B, N_in]`` or is not finite.
         """
         call = "CallableDevice.run"
         if self._program is None:
             raise DeviceError(f"{call}: the chip is not programmed. Call program(...) first.")
         x = checked_run_input(x, self._program, call=call)
-        # A copy: a driver may scale its input in place.
+        # Pass a copy, because a driver may scale its input in place.
         found = _called(self._function, self._program, x.copy(), call=call)
         if not isinstance(found, (Recording, Mapping)):
             raise DeviceError(

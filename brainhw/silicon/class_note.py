@@ -8,12 +8,12 @@ import numpy as np
 
 __all__ = ["warn_of_classes"]
 
-# With 10 samples per class of equally frequent classes, at most 1 in 1000 draws misses half of the classes.
+# If all classes are equally frequent, 10 random samples miss the upper half of the classes in about 1 of 1000 cases.
 _ENOUGH = 10
 
 
 def warn_of_classes(labels: np.ndarray, n_out: int, *, call: str, fix: str) -> None:
-    """Warn if the number of classes is a proper divisor of ``n_out``: each class may have several neurons."""
+    """Warn if the number of classes is a proper divisor of ``n_out``. Each class may then have several neurons."""
     n = int(labels.max()) + 1
     if len(labels) >= _ENOUGH and 1 < n < n_out and n_out % n == 0:
         warnings.warn(

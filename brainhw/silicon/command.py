@@ -28,26 +28,27 @@ from brainhw.silicon.virtual import checked_run_input
 
 __all__ = ["CommandDevice"]
 
-# Seconds between the time-out and the kill, in which the command can switch off its bench.
+# After the time limit, the command has this many seconds to switch off its bench before it is killed.
 _GRACE = 1.0
-# Bytes of messages that are kept, and number of lines that an error shows.
+# Number of bytes of the command's messages that are kept, and number of their last lines that an error shows.
 _TAIL, _SHOWN = 2**14, 5
 
 
 @final
 class CommandDevice:
-    """A bench controlled by a command, which runs without a shell.
+    """A bench that is controlled by a command. The command runs without a shell.
 
     For each run, brainhw creates a folder, writes the program and the input there, and calls the command with the
-    folder as its last argument. The command programs the chip, runs it, writes ``output.npz`` into the folder and exits
-    with code 0. The how-to "Connect a bench" documents every file, with an example in plain NumPy.
+    folder as its last argument. The command programs the chip, runs it, writes ``output.npz`` (or the CSV output) into
+    the folder and exits with code 0. The how-to "Connect a bench" documents every file, with an example in plain NumPy.
 
     Parameters
     ----------
     command : sequence of str
         The program and its arguments, such as ``["python", "bench.py", "--port", "3"]``.
     timeout : Quantity, optional
-        Time limit of a run. Then the command gets SIGTERM; one second later its process group is killed. Default 60 s.
+        Time limit of a run. A command that exceeds it receives SIGTERM. One second later, its process group is killed.
+        Default 60 s.
     format : {'npz', 'csv'}, optional
         Format of the files: npz, or CSV and JSON for benches that cannot read npz.
 
@@ -58,9 +59,9 @@ class CommandDevice:
 
     Notes
     -----
-    Processes that the command leaves running are killed when it ends, except those in another session. The folder is
-    removed after each run. An output is accepted only if the command succeeded and the output is complete, belongs to
-    this run and has the shapes of the program.
+    When the command ends, the processes that it left running are killed, except those in another session. The folder is
+    removed after each run. An output is accepted only if the command succeeded and the output is complete, has the
+    number of this run and has the shapes of the program.
 
     Examples
     --------
@@ -87,12 +88,12 @@ class CommandDevice:
         self._program: ChipProgram | None = None
 
     def program(self, program: ChipProgram) -> None:
-        """Store a program; its files are written for each run.
+        """Store a program. Its files are written for each run.
 
         Raises
         ------
         TypeError
-            If it is not a program.
+            If ``program`` is not a :class:`ChipProgram`.
         """
         self._program = _arguments.instance(program, ChipProgram, call="CommandDevice.program", name="program")
 
@@ -102,8 +103,8 @@ class CommandDevice:
         Raises
         ------
         DeviceError
-            If the command cannot be started, exceeds the time limit, fails, or does not write a complete output of this
-            run, or if there is no program. The device can be used again.
+            If there is no program, or the command cannot be started, exceeds the time limit, fails, or does not write a
+            complete output of this run. The device can be used again after this error.
         TypeError, ValueError
             If ``x`` is not an array ``[T, B, N_in]`` or is not finite.
         """
@@ -111,13 +112,15 @@ class CommandDevice:
         if self._program is None:
             raise DeviceError(f"{call}: there is no program for the chip. Call program(...) first.")
         x = checked_run_input(x, self._program, call=call)
-        run = secrets.randbits(53)  # exact in the double precision of any language
+        run = secrets.randbits(53)  # 53 bits are exact in double precision
         try:
-            # A file that the command has locked must not hide the error of the command.
+            # If the command has locked a file, the folder cannot be removed. This must not hide the error of the
+            # command.
             made = tempfile.TemporaryDirectory(prefix="brainhw-bench-", ignore_cleanup_errors=True)
         except OSError as error:
             raise DeviceError(
-                f"{call}: the folder for the bench cannot be created: {error}. Free the disk, or set TMPDIR."
+                f"{call}: the folder for the bench cannot be created: {error}. Free disk space, or set TMPDIR to "
+                "another folder."
             ) from error
         with made as name:
             folder = Path(name)
@@ -136,7 +139,7 @@ class CommandDevice:
                 ) from error
 
     def _call(self, folder: Path, call: str) -> str:
-        """Run the command to its end and return its last messages as text, or raise."""
+        """Run the command to its end and return its last messages as text. Raise if the command fails."""
         own_group: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
         begin = time.monotonic()
         try:
@@ -159,9 +162,9 @@ class CommandDevice:
                 _signal_group(process, signal.SIGTERM)
                 _wait(process, time.monotonic() + _GRACE)
         finally:
-            # Also after Ctrl-C, and after a successful command that left processes running.
+            # Kill the group also after Ctrl-C, and after a successful command that left processes running.
             _signal_group(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-            # A driver that hangs in the kernel cannot be killed.
+            # Stop waiting after a while, because a driver that hangs in the system kernel cannot be killed.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_GRACE)
             for tail in tails:
@@ -188,7 +191,7 @@ class CommandDevice:
 
 
 def _word(word: Any, name: str, call: str) -> str:
-    # Bytes are valid paths too, but text and bytes cannot be shown as one command.
+    # Bytes are valid paths too, but they are rejected, because text and bytes cannot be shown as one command.
     text = os.fspath(word) if isinstance(word, os.PathLike) else word
     text = _arguments.text(text, call=call, name=name, some=True)
     if "\0" in text:
@@ -205,7 +208,10 @@ def _ending(code: int) -> str:
 
 
 def _wait(process: subprocess.Popen[bytes], until: float) -> bool:
-    """Return whether the process has ended before a time; it is not reaped, so its group id stays reserved."""
+    """Wait until the process ends or the time ``until`` is reached, and return whether it has ended.
+
+    On POSIX, the process is not reaped, so that its group id cannot be given to another process.
+    """
     pause = 0.001
     while True:
         if os.name == "posix":
@@ -225,14 +231,14 @@ def _wait(process: subprocess.Popen[bytes], until: float) -> bool:
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with contextlib.suppress(OSError):
         if os.name == "posix":
-            # Before the process is reaped: afterwards its group id may belong to another process.
+            # Send the signal before the process is reaped. Afterwards, its group id may belong to another process.
             os.killpg(process.pid, number)
         else:
             process.terminate()
 
 
 class _Tail:
-    """The last bytes of a stream, read in a thread, so that the command never blocks on a full pipe."""
+    """Keep the last bytes of a stream. A thread reads the stream, so that the command never blocks on a full pipe."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         assert stream is not None
@@ -246,12 +252,15 @@ class _Tail:
                 self._held = (self._held + data)[-_TAIL:]
 
     def close(self) -> None:
-        """Wait for the end of the stream; a stream still held by another session is left to its thread."""
+        """Wait for the end of the stream, at most ``_GRACE`` seconds.
+
+        A process in another session may keep the stream open. The thread then goes on reading.
+        """
         self._thread.join(timeout=_GRACE)
 
     def words(self) -> str:
-        """Return the last lines as part of a message; empty if there are none."""
-        # Replace colour codes and cursor movements.
+        """Return the last lines as a sentence for an error message, or an empty string if there are none."""
+        # Replace control characters, such as those of colour codes and cursor movements.
         text = "".join(c if c.isprintable() or c == "\n" else " " for c in self._held.decode(errors="replace"))
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         shown = printable(" | ".join(line[-200:] for line in lines[-_SHOWN:]))

@@ -1,4 +1,4 @@
-"""Comparison of a model with a bench that runs the same program on the same inputs."""
+"""Compare a model with a bench that runs the same program on the same inputs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ from brainhw.train import accuracy_population
 
 __all__ = ["compare"]
 
-# A delay in steps is reported only if it is this good and this much better than all delays up to the last one:
-# spikes of a neuron with constant drive agree again after each period.
+# A delay is reported only if it is one of ``_NAMED`` steps, if a fraction of more than ``_LEAST_SHARE`` of the spikes
+# then match, and if this fraction is ``_CLEARER`` times that of every other delay up to ``_TRIED`` steps. The last
+# condition is needed because the spikes of a neuron with constant input match again after each period.
 _NAMED, _TRIED = (-2, -1, 1, 2), 12
 _CLEARER, _LEAST_SHARE = 1.5, 0.3
-# Largest number of samples for the fit of time constants and thresholds: gives 5 % in a minute.
+# Largest number of samples for the fit of time constants and thresholds. It reaches a precision of 5 % in a minute.
 _FITTED = 50
 _MOST_TRIALS = 1000
-# A ratio counts as a cause if it differs from 1 by more than this and by more than three standard errors.
+# A ratio of bench to model counts as a cause if it differs from 1 by more than ``_NOTABLE`` and by more than
+# ``_ERRORS`` standard errors.
 _NOTABLE, _ERRORS = 0.05, 3.0
-# A neuron is dead if it never fires and the model fires at least this often; stuck if it fires in most steps.
+# A neuron counts as dead if it never fires on the bench but fires at least ``_DEAD`` times in the model. It counts as
+# always firing if it fires in more than the fraction ``_STUCK`` of the steps.
 _DEAD, _STUCK = 5, 0.9
-# Agreement below this fraction of the agreement between bench trials needs a cause.
+# If the model agrees with the bench at least this well, relative to the agreement between bench trials, no cause is
+# given.
 _EXPLAINED = 0.9
 
 
@@ -53,28 +57,28 @@ def compare(
     Parameters
     ----------
     net : brainstate.nn.Module or ChipProgram
-        The network, with its current chip (:func:`put_chip`); it is not changed.
+        The network. It runs on its current chip (see :func:`put_chip`) and is not changed.
     device : Device
         The bench.
     x : array
         Inputs ``[T, B, N_in]``, plain numbers.
     y : array, optional
-        Class of each sample ``[B]``, integers from 0. Default: no accuracy.
+        Class of each sample ``[B]``, integers from 0. Without ``y``, no accuracy is computed.
     n_trials : int, optional
-        Number of bench runs. With 2 or more, the agreement between trials shows the best agreement that noise allows.
-        Default 1.
+        Number of bench runs. With 2 or more, the agreement between these trials shows the best agreement that the noise
+        allows. Default 1.
     n_classes : int, optional
-        Number of classes. Each class has an equal, consecutive population of output neurons. Default: that of a bundle,
-        otherwise one neuron per class.
+        Number of classes. Each class has the same number of consecutive output neurons. Default: the number stored in
+        the bundle, if the program comes from one, or else one output neuron per class.
     explain : bool, optional
-        Fit time constants and thresholds of the bench (:func:`fit_recordings`, on the first 50 samples) to name causes.
-        Default True; it takes up to a minute.
+        Fit the time constants and thresholds of the bench with :func:`fit_recordings`, to name causes of differences.
+        The fit uses at most 50 samples in all trials and takes up to a minute. Default True.
 
     Returns
     -------
     Comparison
-        Fractions of matching spikes, rates, membrane potentials, accuracy, and causes; ``print`` it for a table,
-        ``plot()`` plots it.
+        The fractions of matching spikes, the firing rates, the differences of the membrane potentials, the accuracies,
+        and the causes of differences. ``print`` shows a table, and ``plot()`` plots the result.
 
     Raises
     ------
@@ -83,7 +87,7 @@ def compare(
     DeviceError
         If the bench fails or its recording does not match the program.
     RuntimeError
-        If ``net`` has no time step of its own and none is set in ``brainstate.environ``.
+        If the time step is neither stored in ``net`` nor set in ``brainstate.environ``.
 
     Examples
     --------
@@ -115,7 +119,7 @@ def compare(
     model, taus, thresholds = model_run(
         net if isinstance(net, brainstate.nn.Module) else program.to_net(), program, inputs
     )
-    # If all spikes agree, the fit is skipped.
+    # If all spikes agree, there is no difference to explain, so the fit is skipped.
     agree = all(np.array_equal(model.spikes[path], run.spikes[path]) for run in trials for path in program.layers)
     _warn_of_delay(model, trials[0], call)
     fits = _fits(program, inputs, trials) if explain and not agree else {}
@@ -163,23 +167,23 @@ def _accuracy(spikes: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
 
 
 def _bench_runs(program: ChipProgram, device: Device, x: np.ndarray, n_trials: int, call: str) -> list[Recording]:
-    """Run all trials and return the recordings; any fault of the bench is a `DeviceError`."""
+    """Run all trials and return the recordings. Raise `DeviceError` for any failure of the bench."""
     runs = []
-    doing = "programming it"
+    doing = "programming"
     try:
         device.program(program)
         for trial in range(n_trials):
             doing = f"trial {trial + 1} of {n_trials}"
-            # A copy: a bench that scales its input in place must not change the model's input.
+            # Pass a copy, because a bench may scale its input in place, and the model needs the same input.
             runs.append(check_recording(device.run(x.copy()), program.layers, *x.shape[:2], call=call))
     except (Exception, SystemExit) as error:  # user code may raise any error
         text = " ".join(str(error).removeprefix(f"{call}: ").split()) or type(error).__name__
-        raise DeviceError(f"{call}: the bench failed in {doing}: {text}") from error
+        raise DeviceError(f"{call}: the bench failed during {doing}: {text}") from error
     return runs
 
 
 def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
-    """Warn if the spikes of the bench match those of the model better at an offset of some steps."""
+    """Warn if the spikes of the bench match those of the model much better with a delay of one or two steps."""
     n_model = sum(int(spikes.sum(dtype=np.int64)) for spikes in model.spikes.values())
 
     def found(delay: int) -> float:
@@ -199,7 +203,7 @@ def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
         steps = f"{counted(abs(best), 'step')} {'later' if best > 0 else 'earlier'}"
         warnings.warn(
             f"{call}: the bench has {shares[best]:.0%} of the model's spikes {steps}, but {shares[0]:.0%} in the same "
-            "step. Check how its recording counts steps.",
+            "step. Check how the bench numbers the steps of its recording.",
             UserWarning,
             stacklevel=3,
         )
@@ -216,7 +220,7 @@ def _fits(program: ChipProgram, x: np.ndarray, trials: list[Recording]) -> dict[
     ]
     try:
         return dict(fit_recordings(program, x[:, :each], held).layers)
-    except ValueError:  # too few spikes: the comparison then names no causes
+    except ValueError:  # with too few spikes, the comparison does not name these causes
         return {}
 
 
@@ -273,17 +277,17 @@ def _layer(
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return the ratio; NaN if the whole is zero."""
+    """Return ``part / whole``, or NaN where ``whole`` is zero."""
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
 def _itself(bench: list[np.ndarray]) -> np.ndarray:
-    """Return the fraction of the spikes of one trial that another trial has in the same step, ``[N]``."""
+    """Return the fraction of the spikes in one trial that also occur in another trial in the same step, ``[N]``."""
     k = len(bench)
     if k < 2:
         return np.full(bench[0].shape[2], np.nan)
     total = np.sum(bench, axis=0, dtype=np.int64)
-    # If n of k trials fire in a step, each of these spikes is found in n - 1 of the other k - 1 trials.
+    # If a neuron fires in n of k trials in a step, each of these spikes also occurs in n - 1 of the other k - 1 trials.
     return _share((total * (total - 1)).sum(axis=(0, 1)) / (k - 1), total.sum(axis=(0, 1)))
 
 
@@ -308,5 +312,5 @@ def _reason(
     if found >= _EXPLAINED * ceiling:
         return ""
     fitted = all(np.isfinite(ratio) for ratio, _ in ratios.values())
-    # Threshold and tau agree with the model, so the drive must differ.
+    # Threshold and tau agree with the model, so the input current must differ.
     return "inputs or synapses" if fitted else "not known"

@@ -1,4 +1,4 @@
-"""Results of a comparison of a model with a bench: numbers per neuron, and a table."""
+"""Results of a comparison of a model with a bench, as arrays over the neurons and as a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ __all__ = ["Comparison", "LayerComparison"]
 @final
 @dataclass(frozen=True, eq=False)
 class LayerComparison:
-    """Comparison of the ``N`` neurons of one layer; arrays ``[N]``, means over trials, NaN for unknown values.
+    """Comparison of the ``N`` neurons of one layer.
+
+    All arrays have shape ``[N]`` and are means over the trials. NaN marks unknown values.
 
     Attributes
     ----------
@@ -29,21 +31,22 @@ class LayerComparison:
     model_rate, bench_rate : Quantity
         Firing rates, Hz.
     found : numpy.ndarray
-        Fraction of the model's spikes that the bench has in the same step.
+        Fraction of the model's spikes that also occur on the bench in the same step.
     predicted : numpy.ndarray
-        Fraction of the bench's spikes that the model has in the same step.
+        Fraction of the bench's spikes that also occur in the model in the same step.
     itself : numpy.ndarray
-        Fraction of the spikes of one trial that another trial has in the same step: the limit set by noise. NaN for a
-        single trial.
+        Fraction of the spikes of one bench trial that also occur in another bench trial in the same step. Noise limits
+        ``found`` to about this value. NaN for a single trial.
     model_spikes, bench_spikes, common : numpy.ndarray
-        Number of spikes of the model, of one bench trial, and of both in the same step.
+        Number of spikes of the model, number of spikes of one bench trial, and number of spikes that both have in the
+        same step.
     membrane_rms : Quantity or None
-        Root mean square of the difference of the membrane potentials after the reset, mV; None without recorded ones.
+        Root mean square difference of the membrane potentials after the reset, mV. None if they were not recorded.
     tau_ratio, threshold_ratio : numpy.ndarray
-        Fitted time constant and threshold of the bench relative to the model; the threshold relative to the charge
-        gain.
+        Fitted time constant and threshold of the bench, divided by those of the model. The fitted threshold is divided
+        by the relative charge gain first, because spikes determine only this quotient.
     reasons : tuple of str
-        The likeliest cause of the difference; empty if noise explains it.
+        The likeliest cause of the difference. Empty if noise explains the difference.
     """
 
     physical: np.ndarray
@@ -62,23 +65,23 @@ class LayerComparison:
 
     @property
     def unmatched(self) -> np.ndarray:
-        """Number of spikes of model or bench without a spike of the other in the same step, per trial."""
+        """Number of spikes per trial that only the model or only the bench has in a step."""
         return self.model_spikes + self.bench_spikes - 2 * self.common
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Comparison(Shown, Drawn):
-    """Result of :func:`compare`; ``print`` it for a table with the worst neurons first.
+    """Result of :func:`compare`. ``print`` shows a table with the worst neurons first.
 
     Attributes
     ----------
     layers : mapping of str to LayerComparison
-        The numbers of each layer by its path.
+        The comparison of each layer, by the path of the layer.
     n_steps, n_samples, n_trials : int
         Number of steps, samples and trials.
     model_accuracy, bench_accuracy : float or None
-        Fractions of samples that are classified correctly; None without labels.
+        Fractions of the samples that the model and the bench classify correctly. None without labels.
     """
 
     layers: Mapping[str, LayerComparison]
@@ -90,17 +93,17 @@ class Comparison(Shown, Drawn):
 
     @property
     def agreement(self) -> float:
-        """Fraction of all spikes of the model that the bench has in the same step; NaN if the model is silent."""
+        """Fraction of all model spikes that also occur on the bench in the same step. NaN if the model is silent."""
         return _ratio([one.common for one in self.layers.values()], [one.model_spikes for one in self.layers.values()])
 
     @property
     def ceiling(self) -> float:
-        """Fraction of all spikes of one trial that another trial has in the same step; NaN for a single trial."""
+        """Fraction of all spikes of one trial that another trial has in the same step. NaN for a single trial."""
         parts = [np.nan_to_num(one.itself) * one.bench_spikes for one in self.layers.values()]
         return _ratio(parts, [one.bench_spikes for one in self.layers.values()]) if self.n_trials > 1 else float("nan")
 
     def worst(self, n: int = 10) -> list[tuple[str, int]]:
-        """Return layer and index of the neurons with the most unmatched spikes, the worst first.
+        """Return the layer and the index of the neurons with the most unmatched spikes, worst first.
 
         Parameters
         ----------
@@ -114,7 +117,7 @@ class Comparison(Shown, Drawn):
             for k, count in enumerate(one.unmatched)
             if count > 0
         ]
-        # Stable sort: equal neurons keep their order.
+        # The sort is stable, so neurons with equal counts keep their order.
         return [(path, k) for _, path, k in sorted(found, key=lambda item: -item[0])[:n]]
 
     def table(self, n: int = 10) -> str:
@@ -123,7 +126,7 @@ class Comparison(Shown, Drawn):
         Parameters
         ----------
         n : int, optional
-            Largest number of neurons; 0 omits the second table. Default 10.
+            Largest number of neurons in the second table. With 0, the second table is omitted. Default 10.
         """
         return as_text(self._parts(_arguments.whole_number(n, call="Comparison.table", name="n")))
 
@@ -132,7 +135,7 @@ class Comparison(Shown, Drawn):
             yield f"accuracy: model {self.model_accuracy:.2%}, bench {self.bench_accuracy:.2%}"
         trials = f", {self.n_trials} trials of the bench" if self.n_trials > 1 else ""
         yield f"{self.n_samples} samples of {self.n_steps} steps{trials}"
-        ceiling = f"; the bench finds {self.ceiling:.1%} of its own in another trial" if self.n_trials > 1 else ""
+        ceiling = f", and {self.ceiling:.1%} of its own spikes also in another trial" if self.n_trials > 1 else ""
         yield (f"the bench has {_percent(self.agreement)} of the model's spikes in the same step{ceiling}")
         rows = [self._layer_row(path, one) for path, one in self.layers.items()]
         yield Table(("layer", "neurons", *_HEADINGS), rows, left=("layer",))
@@ -171,8 +174,9 @@ class Comparison(Shown, Drawn):
 
 _HEADINGS = ("model", "bench", "found", "predicted", "itself", "membrane")
 _LEGEND = (
-    "found: fraction of the model's spikes that the bench has in the same step; predicted: the reverse; itself: found "
-    "between bench trials; membrane: rms difference. x: bench / model, for the threshold relative to the charge gain."
+    "found: fraction of the model's spikes that the bench has in the same step; predicted: fraction of the bench's "
+    "spikes that the model has; itself: fraction of the spikes of one bench trial that another trial has; membrane: "
+    "root mean square difference. x: bench / model. The threshold of the bench is divided by its relative charge gain."
 )
 
 

@@ -1,4 +1,4 @@
-"""Joint fit of many exponential decays: one time constant each, with a shared read noise and a shared offset."""
+"""Joint fit of many exponential decays. Each has its own time constant, and all share a read noise and an offset."""
 
 from __future__ import annotations
 
@@ -14,21 +14,27 @@ from brainhw.silicon.decay_readings import ceiling, why_none
 __all__ = ["LEAST_POINTS", "Decays", "fit_decays"]
 
 LEAST_POINTS = 4
-# A time constant with a larger relative error counts as not measured: the trace is flat or only noise.
+# A time constant with a larger relative error counts as not measured, because the decay is flat or only noise.
 _WORST = 0.5
-# Clipping at zero raises the mean of small readings above the membrane potential. So readings are dropped if the fit
-# expects them below this many standard deviations of the noise. Dropping by the measured value would bias the fit.
+# A read-out that clips at zero raises the mean of small readings above the membrane potential. So a reading is left out
+# if its fitted value is below this many standard deviations of the noise. Leaving out readings by their measured value
+# would bias the fit.
 _CLIPPED_BELOW = 4.0
 _ITERATIONS = 12
-# Above this correlation of neighbouring residuals, the noise counts as membrane noise.
+# If neighbouring residuals correlate by more than this, the fit assumes that the membrane potential itself is noisy.
 _ECHO = 0.1
-# A decay is not exponential if its scatter exceeds this multiple of the median scatter, and this part of its height.
+# A decay counts as not exponential if the standard deviation of its residuals exceeds both ``_SCATTER`` times the
+# median over all decays and the fraction ``_PART`` of the median amplitude.
 _SCATTER, _PART = 10.0, 0.05
 
 
 @dataclass
 class Decays:
-    """Fit results of each decay, ``[D]``, residuals and mask of used readings, ``[D, R]``, and shared values."""
+    """Results of the fit of ``D`` decays with up to ``R`` readings.
+
+    Parameters of the decays have shape ``[D]``. The residuals and the mask of used readings have shape ``[D, R]``. The
+    offset, its error and the noise are shared by all decays.
+    """
 
     tau: np.ndarray
     error: np.ndarray
@@ -50,9 +56,10 @@ def fit_decays(
     call: str,
     what: str,
 ) -> tuple[Decays, list[str]]:
-    """Fit the decays ``[D, R]`` at the readings ``used``; return the fit and notes. Times in ms, voltages in mV.
+    """Fit the decays ``V [D, R]`` to the readings where ``used`` is 1. Return the fit and notes.
 
-    Times count from the first reading of a decay; the readings of each trial are in the order of time.
+    Times are in ms and count from the first reading of a decay. Voltages are in mV. The readings of each trial must be
+    in the order of time.
     """
     notes: list[str] = []
     there = used > 0
@@ -73,15 +80,18 @@ def fit_decays(
             # A decay with too few remaining readings keeps all of them.
             mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
     if capped:
-        notes.append(f"the read-out saturates at {top:g} mV: readings expected near it were left out")
+        notes.append(f"the read-out saturates at {top:g} mV, so readings with a fitted value near it were left out")
     if clipped:
-        notes.append(f"readings are clipped at zero: {int((used - mask).sum())} expected near zero were left out")
+        notes.append(
+            "readings are clipped at zero, so readings with a fitted value near zero were left out "
+            f"({int((used - mask).sum())})"
+        )
     else:
         log_tau, offset, offset_error = _with_offset(t, V, mask, log_tau)
         height = float(np.abs(V[there]).max())
         if abs(offset) > height:
             raise ValueError(
-                f"{call}: the decays must not be straight lines; those of {what} would end at {offset:.4g} mV, but no "
+                f"{call}: the decays must not be straight lines; the fit of {what} ends at {offset:.4g} mV, but no "
                 f"reading exceeds {height:.4g} mV. Check the leak of the bench, or read for longer."
             )
     start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
@@ -91,13 +101,13 @@ def fit_decays(
     freedom = mask.sum(1) - 2
     own = np.sqrt((residuals**2).sum(1) / np.maximum(freedom, 1))
     broken = _broken(own, start)
-    # Broken decays must not set the noise of the others.
+    # Decays that are not exponential must not change the noise estimate of the others.
     noise = _noise(residuals[~broken], mask[~broken])
-    # The read noise is shared, except for decays that are clearly noisier than the others or not exponential.
+    # All decays share the read noise, except those that are clearly noisier than the others or not exponential.
     odd = stats.chi2.sf((own / max(noise, 1e-300)) ** 2 * freedom, freedom) < 1e-4
     if odd.any():
         some = "decay scatters" if odd.sum() == 1 else "decays scatter"
-        notes.append(f"{int(odd.sum())} {some} more than the read noise; errors there are enlarged")
+        notes.append(f"{int(odd.sum())} {some} more than the read noise, so the errors there are enlarged")
     echo = _autocorrelation(residuals, mask)
     own = np.where(odd, own, noise)
     kept = residuals * ~broken[:, None]
@@ -109,8 +119,8 @@ def fit_decays(
         )
     if echo > _ECHO:
         notes.append(
-            f"neighbouring residuals correlate ({echo:.2f}): the decays hold trial noise or are not single "
-            "exponentials, and the errors are enlarged; average decays over trials, or check the residuals"
+            f"neighbouring residuals correlate ({echo:.2f}), so the decays have trial noise or are not single "
+            "exponentials. The errors are enlarged. Average decays over trials, or check the residuals"
         )
     tau = np.where(known, np.exp(log_tau), np.nan)
     found = Decays(
@@ -122,7 +132,7 @@ def fit_decays(
 def _with_offset(
     t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray
 ) -> tuple[np.ndarray, float, float]:
-    """Return log tau, the shared offset, and its error; the offset is 0 if it is not significant."""
+    """Return log tau, the shared offset and its error. An offset below four standard errors is set to 0."""
 
     def refined(log_tau: np.ndarray, offset: float, rounds: int) -> tuple[np.ndarray, float, float]:
         error = 0.0
@@ -139,13 +149,15 @@ def _with_offset(
         return float((_pieces(t, V - offset, mask, log_tau)[2] ** 2).sum())
 
     best = refined(log_tau, 0.0, 4)
-    # A baseline of some 10 mV is too far from zero for these steps: restart from the lowest ends of the decays.
+    # These steps start at an offset of 0 and do not find an offset of some 10 mV. So restart from an offset near the
+    # lowest readings.
     ends = np.sort(np.where(mask > 0, V, np.inf), 1)[:, : max(2, mask.shape[1] // 10)]
     level = float(np.min(np.median(ends, 1)))
     for part in (1.0, 0.8, 0.5):
         other = refined(_best(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
         noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
-        # Five standard errors of the offset: without a baseline the first result is kept.
+        # The new result must reduce the sum of squares by 25 noise variances, as for an offset of five standard errors.
+        # So without an offset the first result is kept.
         if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
             best = other
     return best
@@ -155,9 +167,10 @@ def _errors(
     t: np.ndarray, mask: np.ndarray, trial: np.ndarray, log_tau: np.ndarray, slope: np.ndarray, residuals: np.ndarray,
     own: np.ndarray, noise: float, offset_error: float, *, correlated: bool,
 ) -> np.ndarray:  # fmt: skip
-    """Return the standard error of each log tau, from its noise and the error of the offset."""
+    """Return the standard error of each log tau, from the noise of the decay and the error of the offset."""
     power, tau = (slope**2).sum(1), np.exp(log_tau)
-    # A flat decay has no slope. Without noise the quotient is then NaN, and the decay counts as not measured.
+    # A flat decay does not depend on tau, so `power` is zero. The error is then infinite, or NaN without noise, and the
+    # decay counts as not measured.
     with np.errstate(divide="ignore", invalid="ignore"):
         error = noise / np.sqrt(power)
         if correlated:
@@ -171,9 +184,10 @@ def _errors(
 def _above_noise(
     t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray, offset: float, offset_error: float
 ) -> tuple[np.ndarray, float, float, np.ndarray]:
-    """Fit readings well above the membrane noise; return log tau, offset, its error and the mask.
+    """Fit only readings well above the membrane noise. Return log tau, the offset, its error and the mask.
 
-    A membrane that is clamped at zero has a positive mean where it is only noise, which looks like an offset.
+    If the membrane potential is clamped at zero, noise alone has a positive mean. Late readings then seem to have an
+    offset.
     """
     start, _, residuals = _pieces(t, V - offset, mask, log_tau)
     noise = _noise(residuals, mask)
@@ -185,12 +199,12 @@ def _above_noise(
 
 
 def _broken(own: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Return a mask of decays that are not exponential: they scatter far more than the median decay."""
+    """Return a mask of the decays that scatter far more than the median decay and are therefore not exponential."""
     return (own > _SCATTER * np.median(own)) & (own > _PART * np.median(np.abs(start)))
 
 
 def _scan(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: str) -> np.ndarray:
-    """Return the best log tau per decay on a grid from 1/5 of the shortest step to 100 times the total time."""
+    """Return the best log tau of each decay on a grid from 1/5 of the shortest interval to 100 times the total time."""
     if not np.ptp(t[used > 0]):
         time = f"{t[used > 0][0]:g} ms"
         raise ValueError(f"{call}: all readings of {what} are at one time, {time}. Read the membrane at more times.")
@@ -206,7 +220,7 @@ def _best(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> n
     best, best_score = np.full(t.shape[0], grid[0]), np.full(t.shape[0], -np.inf)
     first = np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True)
     for log_tau in grid:
-        # From the first reading, which may come late: otherwise the amplitude could overflow.
+        # Count time from the first used reading. If it is late, the amplitude at time 0 could overflow.
         shape = used * np.exp(-(t - first) / np.exp(log_tau))
         score = np.maximum((shape * V).sum(1), 0.0) ** 2 / (shape**2).sum(1)
         better = score > best_score
@@ -217,13 +231,13 @@ def _best(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> n
 def _pieces(
     t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return amplitudes, slopes of the fit in log tau (amplitude eliminated), and residuals."""
+    """Return the amplitudes, the derivatives of the fit by log tau (amplitude eliminated), and the residuals."""
     tau = np.exp(log_tau)[:, None]
     shape = used * np.exp(-t / tau)
     power = np.maximum((shape**2).sum(1), 1e-300)
     start = (shape * V).sum(1) / power
     slope = start[:, None] * shape * t / tau
-    # Remove the part of the slope that a change of amplitude can explain.
+    # Remove the component of the derivative that a change of the amplitude can explain.
     slope = slope - shape * ((slope * shape).sum(1) / power)[:, None]
     return start, slope, used * V - start[:, None] * shape
 
@@ -233,7 +247,8 @@ def _newton(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray)
         _, slope, residuals = _pieces(t, V, used, log_tau)
         power = (slope**2).sum(1)
         step = np.divide((slope * residuals).sum(1), power, out=np.zeros_like(power), where=power > 0)
-        # The grid is fine enough that a sound decay needs smaller steps; a flat decay must not diverge.
+        # Limit the steps, so that a flat decay does not diverge. Other decays need smaller steps, because the grid is
+        # fine.
         log_tau = log_tau + np.clip(step, -0.2, 0.2)
         if np.max(np.abs(step)) < 1e-10:
             break
@@ -245,7 +260,7 @@ def _noise(residuals: np.ndarray, used: np.ndarray) -> float:
 
 
 def _shared_offset(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray) -> tuple[float, float]:
-    """Return the step of the shared offset and its standard error, with the decays' own parameters eliminated."""
+    """Return the change of the shared offset and its standard error, with amplitudes and time constants eliminated."""
     _, slope, residuals = _pieces(t, V, used, log_tau)
     flat = _free_of(used, used * np.exp(-t / np.exp(log_tau)[:, None]), slope)
     power = max(float((flat**2).sum()), 1e-300)
@@ -261,7 +276,7 @@ def _offset_effect(
 
 def _free_of(flat: np.ndarray, *others: np.ndarray) -> np.ndarray:
     for other in others:
-        # `slope` is already orthogonal to the amplitude, so successive subtraction is a projection.
+        # The vectors in `others` are orthogonal, so the projections can be subtracted one after the other.
         power = np.maximum((other**2).sum(1, keepdims=True), 1e-300)
         flat = flat - other * (flat * other).sum(1, keepdims=True) / power
     return flat
@@ -272,6 +287,6 @@ def _autocorrelation(residuals: np.ndarray, used: np.ndarray) -> float:
     square = (residuals**2).sum()
     if not square:
         return 0.0
-    # Fitting two parameters per decay makes neighbouring residuals slightly anticorrelated, also for white noise.
+    # Fitting two parameters per decay makes neighbouring residuals slightly anticorrelated, even for white noise.
     expected = -2.0 / used.sum(1).mean()
     return float((pairs * residuals[:, 1:] * residuals[:, :-1]).sum() / square - expected)

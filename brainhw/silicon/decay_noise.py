@@ -1,4 +1,4 @@
-"""Standard errors of time constants for decays with noise in the membrane, which decays with the signal."""
+"""Standard errors of time constants for decays with membrane noise, which decays with the same time constant."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ def correlated_errors(
 ) -> np.ndarray:  # fmt: skip
     """Return the standard errors of log tau of a least-squares fit, ``[D]``, for correlated residuals.
 
-    A reading has white noise of variance ``r2``, and membrane noise that has entered since the first reading of its
-    trial at the variance ``q2`` per ms and decays with ``tau``. Both variances are chosen such that the sums of squared
-    residuals, and of products of neighbouring residuals, equal their expectations.
+    The noise of a reading is the sum of two parts. Read noise is white and has variance ``r2``. Membrane noise enters
+    with variance ``q2`` per ms from the first reading of the trial on, and decays with ``tau``. Both variances are
+    chosen such that the sum of squared residuals and the sum of products of neighbouring residuals equal their
+    expectations.
 
     Parameters
     ----------
     t, trial, used : array, shape [D, R]
-        Times since the first reading of the decay in ms, trial numbers, and 1 for used readings; the readings of a
-        trial are in the order of time.
+        Times since the first reading of the decay in ms, trial numbers, and 1 for used readings. The readings of a
+        trial must be in the order of time.
     tau : array, shape [D]
         Fitted time constants in ms.
     shape, slope, residuals : array, shape [D, R]
-        The fitted exponential with amplitude 1, the slope of the fit in log tau orthogonal to it, and the residuals; 0
-        for unused readings.
+        The fitted exponential with amplitude 1, the component of the derivative by log tau that is orthogonal to it,
+        and the residuals. All are 0 for unused readings.
     """
     noise = _MembraneNoise(t, trial, tau)
-    # The fit removes the noise along its shape and its slope; these are the two unit vectors.
+    # The fit absorbs the components of the noise along ``shape`` and ``slope``. These are the two unit vectors.
     fitted = np.stack([part / np.sqrt(np.maximum((part**2).sum(1, keepdims=True), 1e-300)) for part in (shape, slope)])
     carried = np.stack([noise.times(part) for part in fitted]) * used
     overlap = np.einsum("adr,bdr->abd", fitted, carried)
     pairs = used[:, 1:] * used[:, :-1] * noise.together
     here, there = np.s_[..., :-1], np.s_[..., 1:]
-    # Expected sums of squared residuals, and of products of neighbours, for membrane noise and for white noise.
+    # Expected sums of squared residuals and of products of neighbouring residuals, for membrane noise and for white
+    # noise of unit variance.
     squares = (noise.variance * used).sum() - np.einsum("aad->", overlap), used.sum() - 2 * len(t)
     mixed = np.einsum("adr,abd,bdr->dr", fitted[here], overlap, fitted[there])
     crossed = (fitted[here] * carried[there] + carried[here] * fitted[there]).sum(0)
@@ -45,19 +47,19 @@ def correlated_errors(
     )
     seen = np.array([(residuals**2).sum(), (pairs * residuals[here] * residuals[there]).sum()])
     q2, r2 = np.linalg.lstsq(np.array([squares, neighbours]), seen, rcond=None)[0]
-    if r2 < 0 or q2 < 0:  # one kind of noise explains everything
+    if r2 < 0 or q2 < 0:  # the other noise explains all residuals
         q2, r2 = (seen[0] / squares[0], 0.0) if r2 < 0 else (0.0, seen[0] / squares[1])
     power = np.maximum((slope**2).sum(1), 1e-300)
     return np.asarray(np.sqrt(q2 * (slope * noise.times(slope)).sum(1) + r2 * power) / power)
 
 
 class _MembraneNoise:
-    """Covariance of noise of variance 1 per ms that has entered the membrane since the first reading of a trial."""
+    """Covariance of membrane noise that enters with variance 1 per ms from the first reading of a trial on."""
 
     def __init__(self, t: np.ndarray, trial: np.ndarray, tau: np.ndarray) -> None:
         self.together = (trial[:, 1:] == trial[:, :-1]).astype(float)
         ahead = np.diff(t, axis=1)
-        # At the end of a trial, and in the padding, nothing is carried over.
+        # Noise is not carried over from one trial to the next, or into the padding.
         self.together *= ahead >= 0
         self.step = self.together * np.exp(-np.maximum(ahead, 0.0) / tau[:, None])
         self.variance = np.zeros_like(t)
@@ -67,7 +69,7 @@ class _MembraneNoise:
             self.variance[:, j] = step**2 * self.variance[:, j - 1] + fresh
 
     def times(self, x: np.ndarray) -> np.ndarray:
-        """Return the covariance times ``x [D, R]``, by one forward and one backward pass."""
+        """Multiply the covariance matrix by ``x [D, R]``, with one forward and one backward pass over the readings."""
         before, behind = np.zeros_like(x), np.zeros_like(x)
         for j in range(1, x.shape[1]):
             before[:, j] = self.step[:, j - 1] * (before[:, j - 1] + self.variance[:, j - 1] * x[:, j - 1])

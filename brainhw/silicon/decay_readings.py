@@ -1,4 +1,4 @@
-"""Faulty readings of decays: single outliers, and a saturated read-out."""
+"""Find faulty readings of decays: single outliers and a saturated read-out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from brainhw.silicon.tables import DecayTable
 
 __all__ = ["ceiling", "faults", "sticking_out", "why_none"]
 
-# An outlier lies beyond both neighbours by this multiple of the usual deviation, and by this part of a decay.
+# A reading is an outlier if it lies outside the range of its two neighbours by more than ``_USUAL`` times the median
+# distance and by more than the fraction ``_PART`` of the median height of a decay.
 _USUAL, _PART = 30.0, 0.2
-# A first reading is a fault if it exceeds those of the other decays by this factor and the second one is normal.
+# The first reading of a decay is faulty if it exceeds the median maximum of the decays by this factor but the second
+# reading does not exceed this maximum.
 _FIRST = 5.0
-# This many readings of one decay at exactly the largest value of the table mean saturation, unless the next value
-# occurs about as often, as for a quantised read-out.
+# The read-out saturates if at least ``_PLATEAU`` readings of one decay equal the largest value of the table. In a
+# quantised read-out, the next lower value occurs about as often. So the largest value must also occur more than
+# ``_MORE`` times as often as the next lower value.
 _PLATEAU, _MORE = 3, 4
 
 
 def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """Return a mask [R] of single faulty readings; ``d`` is the index of the decay of each reading.
+    """Return a mask ``[R]`` of single faulty readings. ``d`` contains the index of the decay of each reading.
 
-    A decay falls throughout, so a sound reading lies between its neighbours, apart from noise. The last reading is
-    compared with the two before it. The first reading is compared with the other decays, because a short time constant
-    also makes it large.
+    The membrane potential falls during the whole decay, so a correct reading lies between its neighbours, apart from
+    noise. The last reading is compared with the two before it. The first reading is compared with the other decays,
+    because with a short time constant a correct first reading also lies far above the second.
     """
     order = np.lexsort((t, trial, d))
     key = np.stack([d, trial])[:, order]
@@ -34,7 +37,7 @@ def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray)
     before, here, after = W[middle - 1], W[middle], W[middle + 1]
     beyond[middle] = here - np.clip(here, np.minimum(before, after), np.maximum(before, after))
     last = middle[~np.append(same, False)[middle + 1]] + 1
-    # At the end only a rise is a fault: the decay may continue to fall.
+    # The last reading is faulty only if it rises, because the decay may continue to fall.
     beyond[last] = np.maximum(W[last] - np.maximum(W[last - 1], W[last - 2]), 0.0)
     height = np.median([np.ptp(W[key[0] == one]) for one in np.unique(d)])
     odd = np.abs(beyond) > max(_USUAL * float(np.median(np.abs(beyond[middle]))) if middle.size else 0, _PART * height)
@@ -43,7 +46,8 @@ def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray)
     usual = float(np.median(tops))
     odd[first] = (np.abs(W[first]) > _FIRST * usual) & (np.abs(W[first + 1]) < usual)
     beyond[first] = np.where(odd[first], W[first], 0.0)
-    # The neighbours of a fault do not lie between their own neighbours either.
+    # The neighbours of a faulty reading look faulty too. So of adjacent faulty readings, keep only the one that is
+    # furthest outside.
     worst = odd.copy()
     for shift in (1, -1):
         near = np.roll(odd, shift) & (np.roll(key, shift, 1) == key).all(0)
@@ -54,7 +58,10 @@ def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray)
 
 
 def ceiling(V: np.ndarray, used: np.ndarray) -> float:
-    """Return the value at which the read-out saturates, or infinity; ``V`` and ``used`` have one row per decay."""
+    """Return the value at which the read-out saturates, or infinity if it does not saturate.
+
+    ``V`` and ``used`` have one row per decay.
+    """
     there = used > 0
     top = float(V[there].max())
     below = V[there & (top > V)]
@@ -66,14 +73,14 @@ def ceiling(V: np.ndarray, used: np.ndarray) -> float:
 
 
 def faults(table: DecayTable, faulty: np.ndarray) -> str:
-    """Return a note that lists the readings that were left out."""
+    """Return a note that lists the faulty readings, which the fit leaves out."""
     rows = np.flatnonzero(faulty)
     where = "; ".join(
         f"row {row + 1}, setting {table.setting[row]} neuron {table.neuron[row]}, {float(table.V.mantissa[row]):g} mV "
         f"at {float(table.t.mantissa[row]):g} ms"
         for row in rows[:5]
     )
-    return f"{counted(rows.size, 'reading')} far outside the decay left out: {where}"
+    return f"left out {counted(rows.size, 'reading')} far outside the decay: {where}"
 
 
 def why_none(V: np.ndarray, used: np.ndarray) -> str:

@@ -16,9 +16,9 @@ __all__ = ["Device", "DeviceError", "checked_device"]
 class Device(Protocol):
     """Protocol of a chip that can be programmed and run: a real bench or a model of one.
 
-    ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest on
-    ``x [T, B, N_in]``, plain numbers in float32, and returns the :class:`Recording` of all layers. Both raise
-    :class:`DeviceError` if the bench fails; the caller may then repair the bench, program again and continue.
+    ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest on ``x
+    [T, B, N_in]``, plain numbers in float32, and returns the :class:`Recording` of all layers. Both raise
+    :class:`DeviceError` if the bench fails. The caller may then repair the bench, program it again and continue.
     """
 
     def program(self, program: Any) -> None:
@@ -42,7 +42,7 @@ class DeviceError(RuntimeError):
 
 
 def checked_device(device: Any, call: str) -> Device:
-    """Return the device; raise if it lacks a method."""
+    """Return the device. Raise if it lacks a method."""
     if isinstance(device, type) or not isinstance(device, Device):
         raise TypeError(
             f"{call}: device must have the methods program and run of brainhw.silicon.Device; "

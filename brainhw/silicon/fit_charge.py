@@ -1,4 +1,4 @@
-"""Fit of the charge curve (charge of one spike against weight code) with a gain per synapse."""
+"""Fit of the charge curve (charge of one spike against weight code), with a gain for each synapse."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ __all__ = ["ChargeFit", "fit_charge"]
 LEAST_CODES = 3
 # The smooth form has five parameters and needs at least this many codes.
 _SMOOTH_FROM = 8
-# A good form is rejected in one of 1000 benches; the monotone table used instead is also correct.
+# Significance level of the test of the smooth form. A correct form is rejected for one of 1000 benches. The monotone
+# table that is then used is also correct.
 _POOR_FIT = 1e-3
-# If the slope is smaller than this many standard errors, the data are not a charge curve: check the synapse.
+# If the slope is smaller than this many standard errors, the data are rejected, because they show no charge curve.
 _RISE = 3.0
-# Among a few hundred pairs of codes, noise makes one fall by five standard errors in about 1 of 10,000 tables.
+# In a table with a few hundred pairs of codes, noise makes the charge of one pair fall by five standard errors in about
+# 1 of 10,000 tables.
 _FALL = 5.0
 
 
@@ -38,41 +40,43 @@ _FALL = 5.0
 class ChargeFit(Shown, Drawn):
     """A fitted charge curve.
 
-    The mean of the measured synapses represents the chip. ``value +- 1.96 error`` is a 95 % interval; the errors
-    include the read noise and the gains of the few measured synapses, which shift the whole curve.
+    brainhw assumes that the mean of the measured synapses is the mean of the chip. ``value +- 1.96 error`` is a 95 %
+    interval. The errors include the read noise and the error of the mean gain. Only a few synapses are measured, so
+    their mean gain shifts the whole curve.
 
     Attributes
     ----------
     table : ChargeTable
         The measurement.
     curve : TabulatedCharge
-        The fitted curve, a table over the weights ``codes * step``. Its charge at code 0 is exactly zero if the fit is
-        within two standard errors of zero.
+        The fitted curve, a table over the weights ``codes * step``. The charge at code 0 is set to exactly zero if the
+        fitted charge is within two standard errors of zero.
     codes : array of int, shape [K]
-        Codes of the table.
+        Codes of ``curve``.
     charge, error : Quantity, shape [K]
         Fitted charge of an average synapse and its standard error, fC.
     measured_codes : array of int, shape [M]
         Codes of the measurement.
     measured : Quantity, shape [M]
-        Charge averaged over the synapses, each divided by its gain, fC.
+        Measured charge at each code, averaged over the synapses after division by their gains, fC.
     residuals : Quantity, shape [R]
         Measured minus fitted charge of each row of the table, fC; NaN for synapses that were left out.
     synapses : array of int, shape [S]
-        Numbers of the synapses. A synapse with less than a fifth or more than three times the charge of the others, or
-        with charge of the other sign, is left out; the notes name it.
+        Numbers of the fitted synapses. A synapse is left out if it has less than a fifth or more than three times the
+        charge of the others, or charge of the other sign. The notes name it.
     gain, gain_error : array, shape [S]
         Gain of each synapse relative to their mean, and its standard error.
     gain_std, gain_std_error : float
-        Relative spread of the gain over synapses, without estimation error; NaN for one synapse, or if the synapses
+        Relative spread of the gain over synapses, without estimation error. NaN for one synapse, or if the synapses
         share no codes.
     read_noise : Quantity, scalar
         Noise of one reading, fC.
     form : {"branches", "monotone"}
-        ``"branches"``: ``q(w) = q_0 + G w_s tanh(w / w_s)`` with its own ``G`` and ``w_s`` for each sign of ``w``;
-        ``"monotone"``: isotonic regression, if that form does not fit.
+        ``"branches"`` is ``q(w) = q_0 + G w_s tanh(w / w_s)``, with separate ``G`` and ``w_s`` for each sign of ``w``.
+        ``"monotone"`` is isotonic regression, which is used if that form does not fit or there are too few codes for
+        it.
     common_error : float
-        The relative error that all codes share: that of the mean gain of the measured synapses.
+        Relative error that all codes share. It is the error of the mean gain of the measured synapses.
     notes : tuple of str
         Limits of the data, and assumptions.
     """
@@ -124,16 +128,17 @@ class ChargeFit(Shown, Drawn):
 def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     """Fit the charge curve of an average synapse, and the gain of each measured synapse.
 
-    The model is ``q[k, s] = g[s] c[k] + noise``, solved by alternating least squares with mean gain 1. The charges
-    ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression (``scipy.optimize``)
-    if a chi-square test rejects the branches. A dead synapse, or one of the other sign, is left out and named.
+    The model is ``q[k, s] = g[s] c[k] + noise``. It is fitted by alternating least squares, with a mean gain of 1. The
+    charges ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression
+    (``scipy.optimize``) if a chi-square test rejects the branches. A synapse that is dead or has charge of the other
+    sign is left out, and a note names it.
 
     Parameters
     ----------
     table : ChargeTable
-        The measurement, at least 3 codes.
+        The measurement, with at least 3 codes.
     chip : ChipSpec or str
-        The chip, which sets the range of weights and the bits.
+        The chip, which determines the range and the number of bits of the weights.
 
     Returns
     -------
@@ -143,8 +148,8 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     Raises
     ------
     TypeError, ValueError
-        If a code does not exist on the chip, there are too few codes, the charge falls with the code by more than the
-        noise, or it does not rise.
+        If a code does not exist on the chip, there are too few codes, or the charge does not rise with the code or
+        falls by more than the noise.
 
     Examples
     --------
@@ -178,7 +183,9 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
         sigma = float(np.sqrt(np.sum((q - c[k] * g[s]) ** 2) / freedom))
     else:
         sigma = float("nan")
-        notes.append("each code was measured once: the read noise is estimated from the fitted form")
+        notes.append(
+            "each code was measured once, so the read noise is estimated from the residuals of the fitted form"
+        )
     sd = 1.0 / np.sqrt((count * g**2).sum(1))
     dense = np.arange(codes[0], codes[-1] + 1)
 
@@ -197,17 +204,19 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     else:
         form, at, value, error = "branches", dense, smooth.value, smooth.error * sigma
     power = (count * c[:, None] ** 2).sum(0)
-    # A synapse that was only measured at codes without charge does not determine a gain.
+    # The gain of a synapse is unknown if it was measured only at codes without charge.
     gain_error = np.divide(sigma, np.sqrt(power), out=np.full(power.shape, np.nan), where=power > 0)
     compared = shares_codes(count)
     spread, spread_error, common = _gain_spread(g, gain_error, compared)
     if synapses.size == 1:
-        notes.append("one synapse: the gain spread, and so the error that all codes share, is unknown")
+        notes.append("with one synapse, the gain spread and the error that all codes share are unknown")
     elif not compared:
-        notes.append("the synapses share no codes: the gain spread, and so the error that all codes share, is unknown")
-    notes.append("the gains are relative to the mean of the measured synapses, which represents the chip")
+        notes.append("the synapses share no codes, so the gain spread and the error that all codes share are unknown")
+    notes.append(
+        "the gains are relative to the mean of the measured synapses, which is assumed to be the mean of the chip"
+    )
     if not (codes[0] < 0 < codes[-1]):
-        notes.append("codes of one sign only: the curve is extrapolated as a straight line")
+        notes.append("codes of one sign only, so the curve is extrapolated as a straight line")
     fitted = value[np.searchsorted(at, code)]
     residuals = np.full(table.code.size, np.nan)
     residuals[rows] = q - fitted * g[s]
@@ -234,8 +243,8 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
 
 
 def _zero_where_uncertain(codes: np.ndarray, charge: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Return the charges, with code 0 set to exactly zero if its charge is not significant."""
-    # With any other number, each unused synapse would count as an event in the power estimate.
+    """Return the charges. Set the charge of code 0 to exactly zero if it is not significant."""
+    # With any other charge at code 0, the power estimate would count each unused synapse as an event.
     (place,) = np.nonzero(codes == 0)
     uncertain = place.size and abs(charge[place[0]]) < 2 * error[place[0]]
     # A zero keeps the table increasing only if lower charges are negative and higher ones positive.
@@ -255,13 +264,16 @@ def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str, what: s
 
 
 def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return charges [K] and gains [S] (mean 1) of the least-squares product; ``count`` holds the weights."""
+    """Return the charges ``[K]`` and gains ``[S]`` whose products fit ``mean [K, S]`` with the weights ``count``.
+
+    The fit minimises the weighted sum of squares. The gains have mean 1.
+    """
     g = np.ones(mean.shape[1])
     for _ in range(100):
         c = (count * mean * g).sum(1) / (count * g**2).sum(1)
         power = (count * c[:, None] ** 2).sum(0)
         new = np.divide((count * mean * c[:, None]).sum(0), power, out=np.ones_like(g), where=power > 0)
-        # A synapse without charge, or measured only at code 0, does not determine a gain.
+        # The gain of a synapse without charge, or measured only at code 0, is unknown and set to 1.
         new = np.where(power > 1e-3 * power.max(), new, 1.0)
         new /= new.mean()
         if mean.shape[1] == 1 or np.max(np.abs(new - g)) < 1e-12:
@@ -271,7 +283,7 @@ def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[float, float, float]:
-    """Return the spread of the gains, its error, and the error of their mean as an estimate for the whole chip."""
+    """Return the spread of the gains, its error, and the error of their mean as an estimate of the mean of the chip."""
     g, error = g[np.isfinite(error)], error[np.isfinite(error)]
     n = g.size if compared else 0
     if n < 2:
@@ -283,14 +295,14 @@ def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[floa
 @dataclass(frozen=True)
 class _Smooth:
     value: np.ndarray
-    # In units of the read noise.
+    # Standard error, in units of the read noise.
     error: np.ndarray
     noise: float
     fits: bool
 
 
 def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np.ndarray) -> _Smooth | None:
-    """Fit an offset and a saturating branch per sign of the weight; ``at`` holds the weights of the result."""
+    """Fit an offset and a saturating branch for each sign of the weight. Return the fit at the weights ``at``."""
     if w.size < _SMOOTH_FROM or min((w > 0).sum(), (w < 0).sum()) < 3:
         return None
     limit = np.abs(w).max()
@@ -299,8 +311,8 @@ def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np
     def form(p: np.ndarray, x: np.ndarray) -> np.ndarray:
         return p[0] + np.where(x > 0, p[1] * _bent(x, p[2]), p[3] * _bent(x, p[4]))
 
-    # A negative bend (a curve that steepens) keeps the estimate of a straight curve unbiased; beyond (pi/2)**2 the
-    # tangent has a pole.
+    # Allow a negative bend (a curve that gets steeper), so that noise does not bias the fit of a straight curve. The
+    # limit keeps the tangent below its pole, at a bend of -(pi / 2 / limit)**2.
     least = -1.0 / limit**2
     found = least_squares(
         lambda p: (form(p, w) - c) / sd,
@@ -325,7 +337,7 @@ def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np
 
 
 def _bent(x: np.ndarray, bend: float) -> np.ndarray:
-    """Return ``w_s tanh(x / w_s)`` with ``bend = 1 / w_s**2``, continued to negative bends by ``w_s tan(x / w_s)``."""
+    """Return ``w_s tanh(x / w_s)`` with ``bend = 1 / w_s**2``, or ``w_s tan(x / w_s)`` for a negative bend."""
     root = np.sqrt(abs(bend))
     if root * np.abs(x).max() < 1e-4:
         return x - bend * x**3 / 3
@@ -338,7 +350,7 @@ def _monotone(c: np.ndarray, sd: np.ndarray) -> np.ndarray:
 
 
 def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, what: str) -> None:
-    """Raise if the charge falls with the code by more than the noise explains, or does not rise."""
+    """Raise if the charge does not rise with the code, or falls by more than the noise explains."""
     sd = np.maximum(sd, max(1e-12 * np.abs(c).max(), 1e-300))
     i, j = np.triu_indices(codes.size, 1)
     fall = (c[i] - c[j]) / np.hypot(sd[i], sd[j])
@@ -346,8 +358,8 @@ def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, wh
     if fall[worst] > _FALL:
         raise ValueError(
             f"{call}: the charge must not fall as the code grows; in {what} it falls from {c[i[worst]]:.4g} fC at code "
-            f"{codes[i[worst]]} to {c[j[worst]]:.4g} fC at code {codes[j[worst]]}, {fall[worst]:.1f} standard errors. "
-            "Check the sign of the codes and the bench, or measure again."
+            f"{codes[i[worst]]} to {c[j[worst]]:.4g} fC at code {codes[j[worst]]}, a fall of {fall[worst]:.1f} "
+            "standard errors. Check the sign of the codes and the bench, or measure again."
         )
     weight = (sd.min() / sd) ** 2
     middle = codes - np.average(codes, weights=weight)

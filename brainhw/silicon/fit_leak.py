@@ -23,7 +23,7 @@ __all__ = ["LeakFit", "fit_leak"]
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class LeakFit(Shown, Drawn):
-    """Fitted time constants. ``value +- 1.96 error`` is a 95 % interval; NaN means not measured.
+    """Fitted time constants. ``value +- 1.96 error`` is a 95 % interval. NaN marks values that were not measured.
 
     Attributes
     ----------
@@ -42,16 +42,17 @@ class LeakFit(Shown, Drawn):
     read_noise : Quantity, scalar
         Noise of one reading, mV.
     mean : Quantity, shape [S]
-        Geometric mean of the time constants of each setting, ms: the centre of log-normal leak currents.
+        Geometric mean of the time constants of each setting, ms. It is used because brainhw assumes log-normal leak
+        currents.
     mean_error : Quantity, shape [S]
-        Its standard error as the mean of all neurons of the chip: spread and errors over the root of the number of
-        neurons.
+        Standard error of ``mean`` as an estimate for all neurons of the chip, ms. It combines the spread over neurons
+        with the errors of their time constants, and falls with the square root of the number of neurons.
     spread : array, shape [S]
         Standard deviation over neurons of the log leak current, without estimation error.
     residuals : Quantity, shape [R]
-        Read minus fitted membrane potential of each row of the table, mV; NaN for rows that the fit left out.
+        Measured minus fitted membrane potential of each row of the table, mV. NaN for rows that the fit left out.
     notes : tuple of str
-        Omitted data, and assumptions.
+        Data that were left out, and assumptions.
     """
 
     table: DecayTable
@@ -94,22 +95,26 @@ class LeakFit(Shown, Drawn):
 def fit_leak(table: DecayTable) -> LeakFit:
     """Fit an exponential decay to each neuron at each setting: ``V(t) = V_0 exp(-t / tau) + offset + noise``.
 
-    The amplitude is linear and is eliminated (variable projection: G. H. Golub and V. Pereyra, SIAM J. Numer. Anal. 10,
-    413, 1973). One parameter per decay remains; Gauss-Newton steps from the best point of a grid find it for all decays
-    at once. All decays share the read noise, and also one offset if it exceeds four standard errors. If the bench clips
-    readings at zero, readings that the fit expects within four standard deviations of zero are left out, because their
-    mean differs from the membrane potential; the same holds below a ceiling where the read-out saturates. Single
-    readings far from their neighbours are left out, and a decay that scatters far more than the others is not measured;
-    the notes name both.
+    The model is linear in the amplitude, so the amplitude is eliminated (variable projection: G. H. Golub and V.
+    Pereyra, SIAM J. Numer. Anal. 10, 413, 1973). One parameter per decay remains. Gauss-Newton steps from the best
+    point of a grid determine it for all decays at once. All decays share the read noise. They also share an offset,
+    which is set to zero if it is below four standard errors.
 
-    If neighbouring residuals correlate, the membrane itself is noisy, and the noise decays with the same tau. Its
-    variance and that of the readings follow from squares and neighbouring products of the residuals, and the errors
-    follow from both. Readings within four standard deviations of zero are then also left out.
+    If the bench clips readings at zero, readings with a fitted value within four standard deviations of zero are left
+    out, because their mean differs from the membrane potential. If the read-out saturates, readings near the ceiling
+    are left out in the same way. Single readings far from their neighbours are also left out. A decay that scatters far
+    more than the others counts as not measured. The notes name these readings and decays.
+
+    If neighbouring residuals correlate, the fit assumes that the membrane potential itself is noisy, and that this
+    noise decays with the same tau. The variances of the membrane noise and of the read noise are then estimated from
+    the squares of the residuals and the products of neighbouring residuals. The standard errors of tau include both.
+    Readings with a fitted value within four standard deviations of zero are then also left out.
 
     Parameters
     ----------
     table : DecayTable
-        The readings: at least 4 per decay (setting and neuron), without input or spikes in between.
+        The readings, at least 4 for each pair of setting and neuron. During a decay, the neuron must have neither input
+        nor spikes.
 
     Returns
     -------
@@ -143,7 +148,7 @@ def fit_leak(table: DecayTable) -> LeakFit:
             f"{settings[short // neurons.size]}, neuron {neurons[short % neurons.size]} has {counts.min()}. Read the "
             "membrane at more times."
         )
-    # One row per decay, padded: `used` is 0 for missing readings.
+    # One row per decay, padded to the same length. `used` is 0 for the padding.
     trials = np.zeros_like(d) if table.trial is None else table.trial
     order = np.lexsort((np.asarray(table.t.mantissa), trials, d))
     column = np.arange(d.size) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -152,7 +157,7 @@ def fit_leak(table: DecayTable) -> LeakFit:
     V[d[order], column] = np.asarray(table.V.mantissa)[order]
     trial[d[order], column] = trials[order]
     used[d[order], column] = 1.0
-    # Count from the first reading of each decay: only the amplitude depends on it, and late times would overflow.
+    # Count time from the first reading of each decay. This changes only the amplitude, and late times would overflow.
     t = np.where(used > 0, t - np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True), 0.0)
     used_all = used.copy()
     faulty = sticking_out(d, trials, np.asarray(table.t.mantissa), np.asarray(table.V.mantissa))

@@ -1,4 +1,4 @@
-"""Fit of the trial noise from repeated recordings of the membrane potential under one input."""
+"""Fit of the trial noise from repeated recordings of the membrane potential with the same input."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class NoiseFit(Shown, Drawn):
     Attributes
     ----------
     noise_std, noise_std_error : Quantity, scalar
-        Noise added to the membrane potential in each step, mV.
+        Standard deviation of the noise that is added to the membrane potential in each step, mV.
     read_noise, read_noise_error : Quantity, scalar
-        Noise of one reading, mV.
+        Standard deviation of the noise of one reading, mV.
     residuals : Quantity, shape [trials, T - 1, N]
-        ``d[t + 1] - beta d[t]`` of the deviation ``d`` of each trial from the mean of all trials, mV.
+        ``d[t + 1] - beta d[t]``, where ``d`` is the deviation of a trial from the mean of all trials, mV.
     notes : tuple of str
         Limits of the data.
     """
@@ -60,15 +60,16 @@ class NoiseFit(Shown, Drawn):
 def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) -> NoiseFit:
     """Fit the noise per step and the read noise from repeated recordings of the membrane potential.
 
-    The deviation of a trial from the mean of all trials follows ``d[t + 1] = beta d[t] + noise``, and each reading adds
-    read noise. So ``e[t] = d[t + 1] - beta d[t]`` has variance ``s^2 + (1 + beta^2) r^2`` and covariance ``-beta r^2``
-    with ``e[t + 1]``, which gives the noise per step ``s`` and the read noise ``r``. The neurons must not spike, and
-    their membrane potentials must stay above zero, because clipping reduces the noise.
+    The deviation ``d`` of a trial from the mean of all trials follows ``d[t + 1] = beta d[t] + noise`` with ``beta =
+    exp(-dt / tau)``, and each reading adds read noise. So ``e[t] = d[t + 1] - beta d[t]`` has variance ``s^2 + (1 +
+    beta^2) r^2``, and its covariance with ``e[t + 1]`` is ``-beta r^2``. From these two values, the fit computes the
+    noise per step ``s`` and the read noise ``r``. The neurons must not spike. Their membrane potentials must stay above
+    zero, because clipping at zero reduces the noise.
 
     Parameters
     ----------
     V : Quantity, shape [trials, T, N]
-        Membrane potentials of at least 2 trials with the same input, at least 10 steps, one value per step.
+        Membrane potentials of at least 2 trials with the same input, with one value for each of at least 10 steps.
     tau : Quantity, scalar or shape [N]
         Time constants of the neurons (`fit_leak`).
     dt : Quantity, optional
@@ -77,7 +78,7 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
     Returns
     -------
     NoiseFit
-        The two noises with their errors.
+        The noise per step and the read noise, with their errors.
 
     Raises
     ------
@@ -105,15 +106,15 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
     given = _arguments.quantity(tau, u.ms, call=call, name="tau", shapes=[(), (n,)], positive=True).mantissa
     step = float(_arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True).mantissa)
     beta = np.broadcast_to(np.exp(-step / np.asarray(given, float)), (n,))
-    # The mean contains one trial's share of the noise, so deviations are too small by this factor.
+    # The mean includes the noise of the trial itself, so deviations from it are too small by this factor.
     d = (held - held.mean(0)) * np.sqrt(trials / (trials - 1))
     e = d[:, 1:] - beta * d[:, :-1]
     notes = []
     if (held <= 0).any():
         notes.append(
-            f"{int((held <= 0).sum())} readings are at or below zero: clipping there makes the noise look smaller"
+            f"{int((held <= 0).sum())} readings are at or below zero, where clipping makes the noise look smaller"
         )
-    # The moments of each pair of trial and neuron are one sample; their scatter gives the errors.
+    # Each pair of trial and neuron gives one sample of the moments. The errors follow from the scatter of the samples.
     variance, covariance = (e**2).mean(1), (e[:, 1:] * e[:, :-1]).mean(1)
     read = -covariance / beta
     own = variance - (1 + beta**2) * read
@@ -126,12 +127,13 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
 
 
 def _root(squares: np.ndarray, trials: int) -> tuple[u.Quantity, u.Quantity]:
-    """Return the root of a mean square and its error, in mV; zero where the mean is negative."""
+    """Return the square root of a mean square and its error, in mV. A negative mean counts as zero."""
     mean = max(float(squares.mean()), 0.0)
-    # The mean over trials costs one degree of freedom.
+    # Subtracting the mean over trials costs one degree of freedom per neuron.
     count = squares.size * (trials - 1) / trials
     error = float(squares.std(ddof=1) / np.sqrt(count)) * student_scale(count - 1)
     root = np.sqrt(mean)
-    # Near zero the root has no slope, so the error of the square bounds it.
+    # Near zero the derivative of the root diverges, so the error is limited to the root of the error of the mean
+    # square.
     bound = min(error / (2 * root), np.sqrt(error)) if root else np.sqrt(error)
     return u.Quantity(float(root), unit=u.mV), u.Quantity(float(bound), unit=u.mV)

@@ -33,22 +33,23 @@ class LayerFit:
     Attributes
     ----------
     threshold, threshold_error : Quantity
-        Threshold divided by the relative charge gain, and its standard error, ``[N]`` in mV; NaN: not measured.
+        Threshold divided by the relative charge gain, and its standard error, ``[N]`` in mV. NaN if not measured.
     tau, tau_error : Quantity
-        Membrane time constant and its standard error, ``[N]`` in ms; NaN: not measured.
+        Membrane time constant and its standard error, ``[N]`` in ms. NaN if not measured.
     noise : Quantity
         Noise added to the membrane potential per step, divided by the relative charge gain, ``[N]`` in mV.
     gain : numpy.ndarray or None
-        Ratio of charge to capacitance relative to the program's, ``[N]``; None without recorded membrane potentials.
+        Relative charge gain, ``[N]``. It is the ratio of charge to capacitance, divided by the same ratio of the
+        program's chip. None without recorded membrane potentials.
     spikes : numpy.ndarray
         Number of recorded spikes, ``[N]``.
     reasons : tuple of str
-        Reason why a neuron was not measured, ``[N]``; empty for measured ones.
+        Reason why each neuron was not measured, ``[N]``. Empty for measured neurons.
     residuals : numpy.ndarray
-        Spikes of each run minus the expected number, divided by its standard deviation, ``[runs, N]``; NaN: not
-        measured.
+        Number of spikes of each run minus the expected number, divided by the standard deviation of this number,
+        ``[runs, N]``. NaN if not measured.
     shared : tuple of float or None
-        Common factors of threshold and tau of the layer, with ``per_layer=True``.
+        Factors of threshold and tau that are common to all neurons of the layer. None without ``per_layer=True``.
     """
 
     threshold: u.Quantity
@@ -66,16 +67,17 @@ class LayerFit:
 @final
 @dataclass(frozen=True, eq=False)
 class RecordingsFit(Shown):
-    """Result of :func:`fit_recordings`; ``print`` it for a table.
+    """Result of :func:`fit_recordings`. ``print`` shows a table.
 
     Attributes
     ----------
     layers : mapping of str to LayerFit
-        The numbers of each layer by its path.
+        The fit of each layer, by the path of the layer.
     measured : MeasuredChip
-        The numbers by physical neuron. Threshold, capacitance and charge are consistent; see ``cannot_tell``.
+        The fitted values of each physical neuron. Only ratios of threshold, capacitance and charge are measured; see
+        ``cannot_tell``.
     cannot_tell : str
-        Quantities that the recordings cannot separate.
+        Text that names the quantities that the recordings cannot determine separately.
     """
 
     layers: Mapping[str, LayerFit]
@@ -84,7 +86,7 @@ class RecordingsFit(Shown):
 
     @property
     def unmeasured(self) -> dict[str, np.ndarray]:
-        """Indices of the neurons of each layer that were not measured."""
+        """For each layer, the indices of the neurons that were not measured."""
         return {path: np.flatnonzero([bool(why) for why in one.reasons]) for path, one in self.layers.items()}
 
     def table(self) -> str:
@@ -110,7 +112,7 @@ class RecordingsFit(Shown):
             if one.shared is not None:
                 lines.append(f"{path}: common factors, threshold {one.shared[0]:.3f}, tau {one.shared[1]:.3f}")
         yield Table(headings, rows, left=("layer",))
-        yield "Medians over neurons; errors are standard errors."
+        yield "Values are medians over neurons. Errors are standard errors."
         yield from lines
         yield self.cannot_tell
 
@@ -127,58 +129,61 @@ def fit_recordings(
 ) -> RecordingsFit:
     r"""Fit threshold, time constant and noise of each neuron to recorded spikes and their inputs.
 
-    The charge of each step follows from the program's codes, the inputs and the recorded spikes of the layer before,
-    with the charge curve and capacitance of the program's chip. Between two recorded spikes the membrane potential
-    follows
+    The charge :math:`Q_t` of each step is computed from the codes of the program and the inputs or the recorded spikes
+    of the previous layer, with the charge curve and the capacitance of the program's chip. Between two recorded spikes
+    the membrane potential follows
 
     .. math:: V' = \max(e^{-\Delta t/\tau} V_{t-1} + Q_t/C + \sigma \xi_t,\; 0), \qquad s_t = H(V' - V_{th})
 
-    and each recorded spike resets it. The fit maximises the likelihood of spikes and silent steps of each neuron, with
-    gradients from JAX and L-BFGS from SciPy. Standard errors come from the curvature. The likelihood uses an assumed
-    density filter (Maybeck 1979, Stochastic Models, vol. 2, ch. 12) with probit observations; maximum-likelihood fits
-    of spiking neurons go back to Paninski et al. 2004 (Neural Computation 16, 2533).
+    and each recorded spike resets it. For each neuron, the fit maximises the likelihood of the steps with and without
+    spikes, by L-BFGS from SciPy with gradients from JAX. The standard errors are computed from the curvature of the
+    log-likelihood. The likelihood is computed by an assumed density filter (Maybeck 1979, Stochastic Models, vol. 2,
+    ch. 12) with probit observations. Maximum-likelihood fits of spiking neurons go back to Paninski et al. 2004 (Neural
+    Computation 16, 2533).
 
     Parameters
     ----------
     net : brainstate.nn.Module, ChipProgram, or sequence of ChipProgram
         The network or program that the bench ran. A sequence gives the program of each recording, as collected during
-        training in the loop.
+        chip-in-the-loop training.
     xs : array, or sequence of arrays
-        Inputs of each recording, ``[T, B, N_in]``; one array serves all recordings (repeated trials).
+        Inputs of each recording, ``[T, B, N_in]``. A single array is the input of all recordings (repeated trials).
     recordings : Recording, or sequence of Recording
-        The recordings of the bench. Membrane potentials make the fit far more precise, if all recordings of a layer
-        have them.
+        The recordings of the bench. If all recordings of a layer include membrane potentials, the fit is far more
+        precise.
     min_spikes : int, optional
-        A neuron with fewer recorded spikes, or fewer silent steps, is not measured. Default 20.
+        A neuron with fewer recorded spikes, or fewer steps without a spike, is not measured. Default 20.
     largest_error : float, optional
         A neuron is not measured if the relative standard error of its threshold or tau is larger. Default 0.2.
     per_layer : bool, optional
-        Give neurons with too few spikes the common threshold and tau factors of their layer, fitted to all of its
-        neurons. Default False: they stay NaN.
+        For neurons that were not measured, use factors of threshold and tau that are fitted to all neurons of their
+        layer. Default False, which leaves NaN for these neurons.
     progress : bool, optional
         Show a progress bar. Default False.
 
     Returns
     -------
     RecordingsFit
-        Values, standard errors and residuals by layer; ``measured`` for :func:`put_chip`.
+        Values, standard errors and residuals of each layer, and the chip ``measured`` for :func:`put_chip`.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has a wrong type, recordings do not match their programs, or no neuron fired enough.
+        If an argument has a wrong type, the recordings do not match their programs, or no neuron fired often enough.
     RuntimeError
-        If ``net`` has no time step of its own and none is set in ``brainstate.environ``.
+        If the time step is neither stored in ``net`` nor set in ``brainstate.environ``.
 
     Notes
     -----
-    Spikes only determine the ratio :math:`V_{th} C / q`: a chip with twice the charge and twice the threshold fires
-    identically. ``measured`` keeps charge and capacitance of the program's chip and puts the ratio into ``V_th``. With
-    recorded membrane potentials, the ratio of charge to capacitance is also determined, but not the two separately.
+    Spikes determine only the ratio :math:`V_{th} C / q`, because a chip with twice the charge and twice the threshold
+    fires identically. ``measured`` keeps the charge and the capacitance of the program's chip, and its ``V_th`` is
+    chosen such that the ratio is correct. With recorded membrane potentials, the ratio of charge to capacitance is also
+    determined, but not the charge or the capacitance alone.
 
-    The model does not include a spread of the charges of the synapses of one neuron. Such a spread increases ``noise``
-    and makes the errors in the table too small: for 3 % spread and 60 synapses, by a factor of about 1.5. With constant
-    inputs it also raises ``misfit`` in the table, the standard deviation of the residuals, above 1.
+    The model assumes that all synapses of a neuron have the same charge curve. If their charges differ, ``noise``
+    increases, and the errors in the table are too small. For example, they are too small by a factor of about 1.5 if 60
+    synapses have a spread of 3 %. With constant inputs, ``misfit`` in the table, which is the standard deviation of the
+    residuals, is then also above 1.
 
     Examples
     --------
@@ -212,23 +217,23 @@ def fit_recordings(
         n = sum(len(one.reasons) for one in layers.values())
         why = next(one.reasons[0] for one in layers.values())
         raise ValueError(
-            f"{call}: recordings measure none of the {n} neurons (the first: {why}). Record more, or use a "
-            "stronger input."
+            f"{call}: recordings determine the values of none of the {n} neurons (the first: {why}). Record more, "
+            "or use a stronger input."
         )
     seen = all(layer.membranes is not None for layer in runs.values())
     return RecordingsFit(layers, measured_chip(program, layers), _CANNOT_TELL[seen])
 
 
 _CANNOT_TELL = {
-    False: "Spikes only determine threshold / (charge / capacitance): `threshold` uses the program's charge and "
-    "capacitance, and `noise` has the same scale.",
-    True: "Membrane potentials only determine the ratio charge / capacitance (`gain`): twice the charge and "
-    "twice the capacitance look the same.",
+    False: "Spikes determine only the ratio threshold / (charge / capacitance). The values of `threshold` and `noise` "
+    "are for the charge and the capacitance of the program's chip.",
+    True: "Membrane potentials determine only the ratio charge / capacitance (`gain`). A chip with twice the charge "
+    "and twice the capacitance gives the same recordings.",
 }
 
 
 def _runs(net: Any, xs: Any, recordings: Any, *, call: str) -> tuple[list[ChipProgram], list[Any], list[Recording]]:
-    """Return one program, input and recording per run."""
+    """Return the program, the input and the recording of each run."""
     one = isinstance(recordings, Recording)
     held = [recordings] if one else _arguments.several(recordings, call=call, name="recordings", of="Recording")
     if not held:
@@ -241,7 +246,8 @@ def _runs(net: Any, xs: Any, recordings: Any, *, call: str) -> tuple[list[ChipPr
     for name, found in (("net", programs), ("xs", inputs)):
         if len(found) not in (1, len(held)):
             raise ValueError(
-                f"{call}: {name} must be one for all recordings or one for each of the {len(held)}; got {len(found)}."
+                f"{call}: {name} must be one item for all recordings or one for each of the {len(held)}; got "
+                f"{len(found)}."
             )
     n = len(held)
     return (programs * n if len(programs) == 1 else programs), (inputs * n if len(inputs) == 1 else inputs), held
@@ -277,11 +283,11 @@ def _layer(
     values, errors = np.full((4, n), np.nan), np.full((2, n), np.nan)
     residuals = np.full((runs.spikes.shape[1], n), np.nan)
     if enough.any():
-        # Replace the others by a neuron that fired: another number of neurons would be compiled again.
+        # Replace the other neurons by one that fired, because another number of neurons would be compiled again.
         used = np.where(enough, np.arange(n), np.argmax(enough))
         fit = fit_neurons(runs.only(used), nominal[used], steps[used], to_zero=to_zero)
         for k in np.flatnonzero(enough):
-            # Errors of logarithms are relative errors.
+            # The fit uses logarithms, whose errors are relative errors.
             relative = np.sqrt(np.maximum(np.diag(fit.covariance[k])[:2], 0))
             if not fit.settled[k]:
                 reasons[k] = "no optimum found"

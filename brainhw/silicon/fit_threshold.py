@@ -23,9 +23,9 @@ from brainhw.silicon.tables import RateTable
 
 __all__ = ["ThresholdFit", "fit_threshold"]
 
-# A larger gain spread of the synapses is not plausible and means a faulty table.
+# A larger gain spread of the synapses is not plausible, so the table is rejected.
 WIDEST_GAIN = 0.2
-# With fewer points per curve, gains of synapses cannot be separated from noise.
+# With fewer points per curve, differences in the gains of synapses cannot be distinguished from noise.
 FEW_POINTS = 10
 
 LEAST_POINTS = 3
@@ -34,7 +34,7 @@ LEAST_POINTS = 3
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class ThresholdFit(Shown, Drawn):
-    """Fitted thresholds. ``value +- 1.96 error`` is a 95 % interval; NaN: not determined by the data.
+    """Fitted thresholds. ``value +- 1.96 error`` is a 95 % interval. NaN marks values that the data do not determine.
 
     Attributes
     ----------
@@ -43,35 +43,36 @@ class ThresholdFit(Shown, Drawn):
     neurons : array of int, shape [N]
         Physical indices of the neurons in the table.
     threshold_charge, threshold_charge_error : Quantity, shape [N]
-        ``V_th * C``: the charge that raises the membrane potential from zero to the threshold in one step, fC. The
-        error includes that of the charge curve, which all neurons share (``common_error``).
+        ``V_th * C``, which is the charge that raises the membrane potential from zero to the threshold in one step, fC.
+        The error includes the error of the charge curve, which all neurons share (``common_error``).
     V_th, V_th_error : Quantity, shape [N]
         The threshold charge divided by the capacitance ``C``, mV.
     mean, mean_error : Quantity, scalar
-        Mean threshold, mV, and its standard error as the mean of all neurons of the chip.
+        Mean threshold, mV, and its standard error as an estimate of the mean of all neurons of the chip.
     spread : float
         Relative standard deviation of the thresholds over neurons, without estimation error.
     common_error : float
-        Relative error that all neurons share: that of the charge per spike, or that of the fitted noise if the noise
-        was given in mV.
+        Relative error that all neurons share. It is the error of the charge per spike, or the error of the fitted noise
+        if the noise was given in mV.
     C : Quantity, scalar
-        Capacitance, fF: that of the spec, unless the trial noise was given in mV.
+        Capacitance, fF. It is taken from the spec, or computed from the trial noise if the noise was given in mV.
     C_measured : bool
-        Whether ``C`` is derived from the trial noise.
+        Whether ``C`` is computed from the trial noise.
     settings : array of int, shape [S]
-        Leak settings of the table. One setting if the table has no such column; -1 if no decay agrees with it.
+        Leak settings of the table. If the table has no such column, there is one setting, which is -1 if no decay
+        agrees with the curves.
     tau, tau_error : Quantity, shape [S, N]
-        Time constant from the f-I curves, combined with the decays if they were given, ms.
+        Time constants from the f-I curves, combined with those from the decays if ``leak`` was given, ms.
     tau_combined : bool
-        Whether tau includes the decays.
+        Whether ``tau`` combines the f-I curves with the decays.
     noise_charge, noise_charge_error : Quantity, scalar
         Trial noise per step as a charge, fC.
     noise_std, noise_std_error : Quantity, scalar
         Trial noise divided by ``C``, mV.
     drive_gain_std : float
-        Relative gain spread of the synapses that drive a neuron; 0 if the curves show none.
+        Relative gain spread of the synapses that drive a neuron. 0 if the curves show no spread.
     rate, residuals : Quantity, shape [R]
-        Fitted rate of each row of the table, and measured minus fitted, Hz.
+        Fitted rate of each row of the table, and measured minus fitted rate, Hz.
     standardised : array, shape [R]
         Residuals divided by the trial-to-trial standard deviation of the rate.
     notes : tuple of str
@@ -111,7 +112,7 @@ class ThresholdFit(Shown, Drawn):
             f"threshold: {np.isfinite(V).sum()} of {counted(V.size, 'neuron')}",
             f"  V_th {with_error(mean, mean_error, 'mV')} at C = {float(self.C.mantissa):g} fF, spread "
             f"{percent(self.spread, '.2g')}, error of one neuron {100 * float(np.nanmedian(error / V)):.2g} %",
-            f"  of which all neurons share {100 * self.common_error:.2g} %, the error of "
+            f"  of which all neurons share {100 * self.common_error:.2g} %, which is the error of "
             f"{'the fitted noise' if self.C_measured else 'the charge per spike'}",
             f"  trial noise per step {_text(self.noise_std, self.noise_std_error, 'mV')} = "
             f"{_text(self.noise_charge, self.noise_charge_error, 'fC')}",
@@ -148,27 +149,29 @@ def fit_threshold(
 ) -> ThresholdFit:
     """Fit threshold charge, time constant and trial noise to f-I curves.
 
-    The model is one step of the chip with trial noise: ``V' = max(beta V + n q / C + noise, 0)``, with a spike and a
-    reset if ``V' >= V_th``. Noise causes earlier threshold crossings, and a fit without noise finds thresholds about 2
-    % too low; this fit computes the expected count from the density of the membrane potential. Each neuron has its own
-    ``V_th C`` and tau; all neurons share the noise. ``scipy.optimize.least_squares`` weights each count by its variance
-    under the model.
+    The model is one step of the chip with trial noise. The membrane potential is ``V' = max(beta V + n q / C + noise,
+    0)``. If ``V' >= V_th``, the neuron spikes and is reset. Noise makes the membrane potential cross the threshold
+    earlier, so a fit without noise finds thresholds that are about 2 % too low. This fit computes the expected spike
+    count from the probability density of the membrane potential. Each neuron has its own ``V_th C`` and tau, and all
+    neurons share the noise. The curves are fitted by ``scipy.optimize.least_squares``, with weights from the variance
+    of each count in the model.
 
     Parameters
     ----------
     table : RateTable
-        The f-I curves, at least 3 points per neuron.
+        The f-I curves, with at least 3 points per neuron.
     chip : ChipSpec or str
-        The chip, with its reset, capacitance, codes and, without ``charge``, its charge curve.
+        The chip. The fit uses its reset, its capacitance, its codes and, if ``charge`` is not given, its charge curve.
     charge : ChargeFit, optional
         The measured charge curve. Default: the curve of the chip, taken as exact.
     leak : LeakFit, optional
-        The measured time constants, weighted by their errors. Default: tau comes from the f-I curves only.
+        The measured time constants, weighted by their errors. Default: tau is fitted to the f-I curves only.
     setting : int, optional
-        The leak setting of the f-I curves, for a table without that column. Default: the setting whose decays agree.
+        The leak setting of the f-I curves, for a table without that column. Default: the setting whose decays agree
+        with the f-I curves.
     noise_std : Quantity, optional
-        Trial noise of the membrane potential per step, if measured in mV (`fit_noise`). It determines the capacitance,
-        which the curves alone do not. Default: the capacitance of the spec.
+        Trial noise of the membrane potential per step in mV, if it was measured (`fit_noise`). It determines the
+        capacitance, which the f-I curves alone do not determine. Default: the capacitance is taken from the spec.
     dt : Quantity, optional
         Time step of the chip. Default 1 ms.
     progress : bool, optional
@@ -209,7 +212,9 @@ def fit_threshold(
         if table.setting is not None:
             raise ValueError(f"{call}: setting is given, but the table has a column of settings. Omit one of them.")
         if leak is not None and setting not in leak.settings:
-            raise ValueError(f"{call}: setting must be one of the decays, {leak.settings.tolist()}; got {setting}.")
+            raise ValueError(
+                f"{call}: setting must be a setting of the decays, {leak.settings.tolist()}; got {setting}."
+            )
     neurons, index = np.unique(table.neuron, return_inverse=True)
     data, common = _data(table, chip, charge, neurons, index, step, call)
     settings = np.array([0 if setting is None else setting]) if table.setting is None else np.unique(table.setting)
@@ -218,7 +223,7 @@ def fit_threshold(
     )
     notes += found.notes
     if common == 0 and charge is None:
-        notes.append("the charge per spike is that of the spec, taken as exact")
+        notes.append("the charge per spike is taken from the spec, without an error")
     gain_std = 0.0 if charge is None or not np.isfinite(charge.gain_std) else charge.gain_std
     C = float(chip.C.mantissa)
     return _result(table, data, found, neurons, settings, C, common, gain_std, noise_std, combined, notes)
@@ -237,19 +242,20 @@ def _result(
     combined: bool,
     notes: list[str],
 ) -> ThresholdFit:
-    """Return the solution in physical units, with NaN for values that it does not determine."""
+    """Return the solution in physical units, with NaN for values that the data do not determine."""
     known = np.isfinite(found.error) & (found.error < WORST)
     telling = np.isin(data.neuron, np.flatnonzero(found.tells))
     off = float(np.mean(np.abs(found.mean - data.count)[telling] / data.n_steps[telling])) if telling.any() else 0.0
     if off > FOREIGN:
         raise ValueError(
-            f"fit_threshold: the f-I curves do not follow the model of the chip; rates are off by {100 * off:.1f} % of "
-            f"a spike per step on average, at most {100 * FOREIGN:g} % are accepted. Check dt, window, and the family."
+            f"fit_threshold: the f-I curves do not follow the model of the chip; the rates deviate by {100 * off:.1f} "
+            f"% of a spike per step on average (at most {100 * FOREIGN:g} % is accepted). Check dt, window, and the "
+            "family."
         )
     if found.gain_std > WIDEST_GAIN:
         raise ValueError(
             "fit_threshold: the f-I curves do not follow the model of the chip; the synapses that drive a neuron would "
-            f"need a gain spread of {100 * found.gain_std:.0f} %, at most {100 * WIDEST_GAIN:g} % are accepted. "
+            f"need a gain spread of {100 * found.gain_std:.0f} % (at most {100 * WIDEST_GAIN:g} % is accepted). "
             "Check inputs (counted from 1), dt, window, and whether the read-out loses spikes or has a dead time."
         )
     if not known.any():
@@ -258,42 +264,42 @@ def _result(
             "in every step. Measure with numbers of inputs that give rates in between."
         )
     if not known.all():
-        # Neurons that were left out have their own note.
+        # Another note names the neurons that were left out.
         lost = neurons[~known & ~np.isnan(found.theta)]
         if lost.size:
-            notes.append(
-                f"no threshold shows in {counted(lost.size, 'neuron')}, not measured: {', '.join(map(str, lost[:8]))}"
-            )
+            notes.append(f"no threshold was found for {counted(lost.size, 'neuron')}: {', '.join(map(str, lost[:8]))}")
     if found.noise > NOISY * np.median(found.theta[known]):
         notes.append(
-            f"the trial noise is {100 * found.noise / np.median(found.theta[known]):.0f} % of the threshold, at most "
-            f"{100 * NOISY:g} % are usual: a wrong leak setting, dt or window looks like noise and gives wrong "
+            f"the trial noise is {100 * found.noise / np.median(found.theta[known]):.0f} % of the threshold, but "
+            f"usually at most {100 * NOISY:g} %. A wrong leak setting, dt or window looks like noise and gives wrong "
             "thresholds"
         )
     elif found.noise_error > 1:
-        notes.append("the curves do not determine the trial noise: its error exceeds its value")
+        notes.append("the curves do not determine the trial noise, because its error exceeds its value")
     own = np.where(known, found.error, np.nan)
     if found.gain_std == 0 and gain_std > 0 and table.inputs.size < FEW_POINTS * neurons.size:
-        # The mean gain of n synapses varies by their spread over the root of n.
+        # The standard deviation of the mean gain of n synapses is their gain spread divided by the square root of n.
         own = np.hypot(own, gain_std / np.sqrt(float(np.mean(table.inputs))))
         notes.append(
-            f"with fewer than {FEW_POINTS} points per neuron the curves cannot show whether driving synapses differ "
-            f"in gain; the errors include the {100 * gain_std:.1f} % of the charge table"
+            f"with fewer than {FEW_POINTS} points per neuron, the curves cannot show whether the driving synapses "
+            f"differ in gain, so the errors include the gain spread of {100 * gain_std:.1f} % from the charge table"
         )
     theta = np.where(known, found.theta, np.nan)
     spread = pooled_spread(theta, own * theta) / np.nanmean(theta)
     n = int(known.sum())
     scatter = np.hypot(0.0 if np.isnan(spread) else spread, np.nanmean(own)) / n**0.5
-    # The error that all neurons share: of the charge per spike, or of the noise if it sets the scale.
+    # All neurons share the error of the charge per spike, or the error of the noise if the noise sets the scale.
     shared = common
     if noise_std is None:
-        notes.append("only V_th C / q and noise C / q are measured; q comes from the charge curve, C from the spec")
+        notes.append(
+            "only V_th C / q and noise C / q are measured. q is taken from the charge curve, and C from the spec"
+        )
     else:
         C, shared = found.noise / float(noise_std.mantissa) * 1000, found.noise_error
         notes.append(
             f"C = {with_error(C, C * np.hypot(shared, common), 'fF')} follows from the trial noise that was given in mV"
         )
-    # If the noise is given in mV, its own error is unknown.
+    # If the noise was given in mV, its error is unknown and counts as zero.
     noise_error = found.noise * np.hypot(found.noise_error, common) if noise_std is None else 0.0
     tau_known = np.isfinite(found.tau_error) & (found.tau_error < 0.5) & known
     fitted = found.mean / data.n_steps / data.dt * 1000.0
@@ -335,7 +341,7 @@ def _data(
     dt: float,
     call: str,
 ) -> tuple[RateData, float]:
-    """Return the counts with their drives, and the relative error of the charge per spike."""
+    """Return the spike counts with their inputs, and the relative error of the charge per spike."""
     grid = stored_grid(chip, chip.weight_bits)
     code = np.full(index.size, grid.largest_code) if table.code is None else table.code
     off = (code > grid.largest_code) | (code < lowest_code(grid))
@@ -353,7 +359,8 @@ def _data(
     each = np.asarray(curve(np.asarray(grid.values(codes.astype(np.float32), np.float32))).mantissa, float)
     if not each.max() > 0:
         raise ValueError(
-            f"{call}: codes of table must include one with a positive charge; got {codes.tolist()[:5]}. Use others."
+            f"{call}: codes of table must include one with a positive charge; got {codes.tolist()[:5]}. Measure with "
+            "other codes."
         )
     common = 0.0
     if charge is not None:
@@ -373,9 +380,9 @@ def _data(
     if over.any() or n_steps.min() < 1:
         at = int(np.argmax(over))
         raise ValueError(
-            f"{call}: a neuron fires at most once per step, {1000 / dt:g} Hz; got "
-            f"{float(table.rate.mantissa[at]):g} Hz for neuron {table.neuron[at]}. Check dt and the units "
-            "of the rate and the window."
+            f"{call}: rate of table must be at most one spike per step, {1000 / dt:g} Hz; got "
+            f"{float(table.rate.mantissa[at]):g} Hz for neuron {table.neuron[at]}. Check dt and the units of the rate "
+            "and the window."
         )
     settings = np.zeros(index.size, int) if table.setting is None else np.unique(table.setting, return_inverse=True)[1]
     return RateData(

@@ -1,4 +1,4 @@
-"""Values of one sampled chip per neuron and per synapse, determined by a key."""
+"""Values of all neurons and synapses of a chip that is sampled with a random key."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from brainhw.chip import ChargeCurve, ChipSpec, TauProfiles
 
 __all__ = ["HiddenValues", "scaled_chip"]
 
-# Each quantity has its own random stream, so that changing one spread does not change the other draws.
+# Each quantity has its own random stream, so that changing one spread does not change the random numbers of the others.
 _LEAK, _THRESHOLD, _NEURON_ROWS, _INPUT_ROWS, _FRONTEND, _NOISE, _POOL = range(7)
 
 
 def scaled_chip(
     chip: ChipSpec, *, gain: float = 1.0, threshold: float = 1.0, tau: float = 1.0, **changes: Any
 ) -> ChipSpec:
-    """Return a chip whose mean values differ from those of its data sheet by given factors.
+    """Return a chip whose mean values differ from its data sheet by given factors.
 
     Parameters
     ----------
     chip : ChipSpec
         The chip.
     gain, threshold, tau : float, optional
-        Factors of all charges, of ``V_th`` and of all ``tau_profiles``; greater than zero, default 1.
+        Factors of all charges, of ``V_th`` and of all ``tau_profiles``. Each must be greater than zero. Default 1.
     **changes
-        Other fields, as for ``chip.replace``, such as spreads and ``noise_std``.
+        Other fields to change, as for ``chip.replace``, such as spreads and ``noise_std``.
 
     Returns
     -------
     ChipSpec
-        The changed chip; changed values have the provenance ``"assumed"``.
+        The changed chip. Changed values have the provenance ``"assumed"``.
 
     Raises
     ------
@@ -79,20 +79,23 @@ def _decimals(numbers: np.ndarray) -> Any:
 
 
 class HiddenValues:
-    """A chip sampled from a spec: ``tau [n_settings, n_neurons]`` in ms, ``V_th [n_neurons]`` in mV, and its synapses.
+    """Values of a chip that is sampled from a spec.
 
-    A synapse is determined by two places of the chip: its presynaptic side (an input or frontend channel, or a neuron)
-    and its postsynaptic neuron. So the same network uses the same synapses each time it is programmed.
+    ``tau [n_settings, n_neurons]`` is in ms, and ``V_th [n_neurons]`` in mV.
+
+    A synapse is identified by its presynaptic input channel, frontend channel or physical neuron, and by its
+    postsynaptic physical neuron. So the same network uses the same synapses each time it is programmed.
     """
 
     def __init__(self, chip: ChipSpec, key: jax.Array, gain_std: float) -> None:
         self._seed = [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
         self.chip, self.key, self._gain_std, n = chip, key, gain_std, chip.n_neurons
         taus = np.asarray(chip.tau_profiles.values.mantissa, float)
-        # One spread for all leak settings, or one per setting.
+        # The spec has one spread for all leak settings, or one for each.
         leak = np.broadcast_to(np.asarray(_or_zero(chip.leak_mismatch_std), float), taus.shape)
-        # Log-normal leak currents and normal thresholds, as in H1Layer.drawn. The leak of a neuron has the same
-        # relative deviation at all settings: in measured decays of a lab the settings correlate by 0.98.
+        # brainhw assumes log-normal leak currents and normal thresholds, as in H1Layer.drawn. The leak of a neuron
+        # deviates by the same normal number at all settings, because in decays measured by a lab the deviations at
+        # different settings correlate by 0.98.
         self.tau = taus[:, None] * np.exp(-leak[:, None] * self._stream(_LEAK).standard_normal(n))
         spread = float(_or_zero(chip.threshold_mismatch_std))
         self.V_th = float(chip.V_th.mantissa) * (1 + spread * self._stream(_THRESHOLD).standard_normal(n))
@@ -114,21 +117,21 @@ class HiddenValues:
 
     @property
     def has_synapses(self) -> bool:
-        """Whether synapses differ from each other."""
+        """Whether the synapses of the chip differ from each other."""
         return bool(_or_zero(self.chip.synapse_mismatch_std) or self._gain_std)
 
     def synapses(self, rows: np.ndarray | None, columns: np.ndarray, n_in: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the additive deviations in weight units and the relative gain deviations, ``[N_in, N_out]``.
 
-        ``rows`` holds the presynaptic physical neurons, or ``None`` for the input channels; ``columns`` holds the
-        postsynaptic ones.
+        ``rows`` contains the presynaptic physical neurons, or is ``None`` for the input channels. ``columns`` contains
+        the postsynaptic physical neurons.
         """
         kind, places = (_INPUT_ROWS, range(n_in)) if rows is None else (_NEURON_ROWS, rows.tolist())
         held = [self._row(kind, place) for place in places]
         return np.stack([added[columns] for added, _ in held]), np.stack([gain[columns] for _, gain in held])
 
     def frontend(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the deviations of the frontend, ``[channels]`` each."""
+        """Return the additive deviations and the relative gain deviations of the frontend, each ``[channels]``."""
         added, gain = self._row(_FRONTEND, 0)
         n = self.chip.frontend_channels
         return added[:n], gain[:n]

@@ -13,25 +13,27 @@ from brainhw import _arguments
 
 __all__ = ["match_settings", "scaled_profiles"]
 
-# A setting counts as the index of a profile if its time constant is within this factor of the profile.
+# The number of each setting is used as the index of its profile if every time constant is within this factor of its
+# profile.
 _PLAUSIBLE = 2.0
-# The common factor of all profiles varies more between chips than the profiles vary individually (standard deviations
-# of the log). So three settings at 0.7 of 10, 20, 50 ms are not matched to 5, 10, 50 ms.
+# Standard deviations of the log of two factors. brainhw assumes that a factor that is common to all profiles varies
+# more between chips than the factor of each single profile. For example, 7, 14 and 35 ms are then matched to profiles
+# of 10, 20 and 50 ms, and not of 5, 10 and 50 ms.
 _COMMON, _EACH = 0.5, 0.15
-# If all time constants are within this log distance of their profiles, the match is clear and gets no note.
+# If the log of every time constant is this close to the log of its profile, the second best assignment is not reported.
 _NEAR = 0.2
-# Largest number of assignments to try; beyond it, each setting gets its nearest profile.
+# At most this many assignments are tried. If there are more, each setting is assigned to the nearest free profile.
 _MOST_CHOICES = 20_000
 
 
 def match_settings(
     means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, int] | None, call: str
 ) -> tuple[dict[int, int], str]:
-    """Return the profile of each setting, and a sentence on how it was matched; time constants in ms."""
+    """Return the profile of each setting, and a sentence on how it was found. Time constants are in ms."""
     if len(means) > presets.size:
         raise ValueError(
             f"{call}: the tables hold {len(means)} leak settings, but the chip has {presets.size} tau_profiles. Check "
-            "the chip, or omit settings."
+            "the chip, or remove settings from the tables."
         )
     if given is not None:
         return _given(means, presets, given, call), "leak settings are matched to profiles as given"
@@ -58,7 +60,7 @@ def match_settings(
 def _choices(presets: np.ndarray, taus: np.ndarray) -> Any:
     if math.comb(presets.size, taus.size) <= _MOST_CHOICES:
         return itertools.combinations(range(presets.size), taus.size)
-    # With so many profiles, they lie close together; the nearest free profile is then as good.
+    # So many profiles lie close together, so the nearest free profile is as good as the best assignment.
     rows: list[int] = []
     for place, tau in enumerate(taus):
         least, most = (rows[-1] + 1 if rows else 0), presets.size - (taus.size - place) + 1
@@ -68,7 +70,7 @@ def _choices(presets: np.ndarray, taus: np.ndarray) -> Any:
 
 def _cost(taus: np.ndarray, presets: np.ndarray) -> float:
     ratio = taus - presets
-    # The best common factor under a normal prior on its log.
+    # The most likely common factor, if its log has a normal prior.
     common = ratio.sum() / (ratio.size + (_EACH / _COMMON) ** 2)
     return float(np.sum((ratio - common) ** 2) / _EACH**2 + (common / _COMMON) ** 2)
 
@@ -86,22 +88,27 @@ def _given(means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, 
         fault = f"lacks setting {missing[0]}" if missing else f"holds setting {extra[0]}, which is not in the tables"
         raise ValueError(f"{call}: settings {fault}; the tables have {sorted(means)}.")
     if len(set(matched.values())) < len(matched):
-        raise ValueError(f"{call}: settings must give each setting its own profile; got {matched}.")
+        raise ValueError(f"{call}: settings must map each leak setting to a different profile; got {matched}.")
     return matched
 
 
 def scaled_profiles(measured: Mapping[int, float], presets: np.ndarray, call: str) -> tuple[np.ndarray, str]:
-    """Return all profiles in ms, unmeasured ones scaled like their measured neighbours, with a note on them."""
+    """Return the time constants of all profiles in ms, and a note on those that were not measured.
+
+    Profiles that were not measured are scaled like their measured neighbours.
+    """
     rows = np.array(sorted(measured))
     taus = np.array([measured[row] for row in rows])
     if np.any(np.diff(taus) <= 0):
         at = int(np.argmax(np.diff(taus) <= 0))
         raise ValueError(
-            f"{call}: time constants must grow with the profile; profile {rows[at]} has {taus[at]:.4g} ms and profile "
-            f"{rows[at + 1]} has {taus[at + 1]:.4g} ms. Match them with settings."
+            f"{call}: time constants must increase with the index of the profile; profile {rows[at]} has "
+            f"{taus[at]:.4g} ms and profile {rows[at + 1]} has {taus[at + 1]:.4g} ms. Assign the profiles with the "
+            "argument settings."
         )
     log = np.log(presets)
-    # Interpolate linearly in the log between measured profiles, constant outside, so that the order is kept.
+    # Interpolate the log of the scale factor linearly between measured profiles and keep it constant outside them, so
+    # that the order of the time constants stays the same.
     ratio = np.interp(log, log[rows], np.log(taus) - log[rows])
     profiles = presets * np.exp(ratio)
     profiles[rows] = taus
@@ -109,6 +116,6 @@ def scaled_profiles(measured: Mapping[int, float], presets: np.ndarray, call: st
     if not others:
         return profiles, ""
     return profiles, (
-        f"profiles {', '.join(map(str, others))} were not measured: their time constants are assumed, scaled by "
-        f"{np.exp(ratio[others]).min():.3g} to {np.exp(ratio[others]).max():.3g} like the measured ones"
+        f"profiles {', '.join(map(str, others))} were not measured: brainhw assumes that their time constants are "
+        f"scaled by {np.exp(ratio[others]).min():.3g} to {np.exp(ratio[others]).max():.3g} like the measured ones"
     )

@@ -54,32 +54,35 @@ class InTheLoop:
 
     .. math:: s + \text{stop}(\hat s - s)
 
-    so loss and resets are those of the chip, and the gradient flows through the model. Training thus corrects mismatch
-    that the model does not know (Cramer et al. 2022, PNAS 119, e2109194119).
+    so the loss and the resets use the spikes of the chip, and the gradient is computed with the model. In this way,
+    training also corrects mismatch that the model does not include (Cramer et al. 2022, PNAS 119, e2109194119).
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; it must round its weights (``weight_bits="chip"``).
+        The network. It must round its weights (``weight_bits="chip"``).
     device : Device
         The bench, or a :class:`VirtualChip`.
     loss : callable
-        ``loss(outputs, y)`` returns a scalar: ``outputs [T, B, N_out]`` are the output spikes, ``y [B, ...]`` the
-        targets of the batch. It may read the network, as :func:`brainhw.train.weight_magnitude_loss` does.
+        ``loss(outputs, y)`` returns a scalar. ``outputs [T, B, N_out]`` are the output spikes, and ``y [B, ...]`` are
+        the targets of the batch. The function may also use the weights of the network, as
+        :func:`brainhw.train.weight_magnitude_loss` does.
     optimizer : braintools.optim.Optimizer
         An optimizer of braintools. If it has no weights registered, all weights of the network are registered.
     n_trials : int, optional
-        Number of runs of each sample per step; loss and gradient are means over the trials. Default 1.
+        Number of runs of each sample per step. Loss and gradient are means over the trials. Default 1.
     membranes : 'auto' or bool, optional
-        Use recorded membrane potentials: ``'auto'`` (default) if the bench records them, ``True`` requires them for
-        every layer, ``False`` ignores them. They correct the model's states, most where its parameters are wrong.
+        Whether to use recorded membrane potentials. ``'auto'`` (default) uses them if the bench records them, ``True``
+        requires them for every layer, and ``False`` ignores them. They correct the states of the model. This helps most
+        if the parameters of the model are wrong.
     accuracy : callable, optional
-        ``accuracy(outputs, y)`` for :meth:`evaluate`. Default :func:`brainhw.train.accuracy`.
+        ``accuracy(outputs, y)`` is the function that :meth:`evaluate` calls. Default :func:`brainhw.train.accuracy`.
     constrain : callable or None, optional
-        Called with the network after each update. Default :func:`brainhw.train.clip_weights`: a weight beyond the range
-        has the code of the limit, and without clipping it would take many updates to return.
+        Function that is called with the network after each update. Default :func:`brainhw.train.clip_weights`. A weight
+        beyond the range has the code of the limit. Without clipping, many updates would be needed to bring it back into
+        the range.
     placement : Placement, optional
-        The place of each neuron. Default: as in :meth:`ChipProgram.of`.
+        The position of each neuron on the chip. Default: as in :meth:`ChipProgram.of`.
 
     Attributes
     ----------
@@ -91,16 +94,16 @@ class InTheLoop:
     Raises
     ------
     TypeError, ValueError
-        If an argument has a wrong type, or the network breaks a rule of its chip.
+        If an argument has a wrong type, or the network cannot be programmed on its chip.
     RuntimeError
         If no dt is set in ``brainstate.environ``.
 
     Notes
     -----
-    If the bench fails, :meth:`step` raises a :class:`DeviceError` with the step number, and weights, optimizer and
-    counter do not change: repair the bench and call again. The caller controls the order of the data.
+    If the bench fails, :meth:`step` raises a :class:`DeviceError` with the step number. Weights, optimizer and counter
+    do not change, so you can repair the bench and call :meth:`step` again. The caller chooses the data of each step.
 
-    The step is compiled once per shape of a batch.
+    The step is compiled once for each batch shape.
 
     Examples
     --------
@@ -164,15 +167,15 @@ class InTheLoop:
         Returns
         -------
         float
-            The loss of the chip's spikes, before the update.
+            The loss for the spikes of the chip, before the update.
 
         Raises
         ------
         DeviceError
             If the bench fails or does not return a recording of the program, or if membrane potentials exceed 100
-            thresholds; nothing has changed.
+            thresholds. The training state has not changed.
         FloatingPointError
-            If loss, gradient or updated weights are not finite; nothing has changed.
+            If loss, gradient or updated weights are not finite. The training state has not changed.
         TypeError, ValueError
             If ``x`` or ``y`` are invalid.
         """
@@ -180,7 +183,7 @@ class InTheLoop:
         x, y = self._batch(x, y, call)
         if self._n_trials > 1:
             x, y = np.concatenate([x] * self._n_trials, axis=1), np.concatenate([y] * self._n_trials)
-        # The time step of the chip, independent of the current environment.
+        # Use the time step of the program, whatever the current environment sets.
         with brainstate.environ.context(dt=self.program.dt):
             self._check_loss(x, y, call)
             recording = self._on_chip(x, call)
@@ -242,7 +245,7 @@ class InTheLoop:
         call = "InTheLoop.evaluate"
         x, y = self._batch(x, y, call)
         if self._accuracy is most_active:
-            # Before the chip runs, because it raises for invalid labels.
+            # Call it before the chip runs, because it raises for invalid labels.
             answer(most_active, "accuracy", jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y), call)
             fix = "give accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
             warn_of_classes(y, self._n_out, call=call, fix=fix)
@@ -250,12 +253,12 @@ class InTheLoop:
         return float(answer(self._accuracy, "accuracy", jnp.asarray(outputs, jnp.float32), jnp.asarray(y), call))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write weights, optimizer and counter to one file, atomically.
+        """Write the weights, the optimizer state and the number of updates to one file, atomically.
 
         Parameters
         ----------
         path : str or PathLike
-            The file; an existing file is replaced.
+            The file. An existing file is replaced.
 
         Raises
         ------
@@ -268,11 +271,11 @@ class InTheLoop:
         _FILE.write(path_text(path, call=call, what="a training state"), state, self._notes(), call=call)
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Resume a saved run: from here on, the updates are bit-identical to those of that run.
+        """Resume a saved run. The following updates are bit-identical to those of the saved run.
 
-        Network, current chip, placement and optimizer must be built as for that run. The optimizer takes its state and
-        schedules, including the current learning rate, from the file. A :class:`VirtualChip` repeats its noise if its
-        ``n_runs`` is set to its value at the time.
+        Network, current chip, placement and optimizer must be built as in the saved run. The optimizer reads its state
+        and schedules, including the current learning rate, from the file. A :class:`VirtualChip` repeats its noise if
+        you set its ``n_runs`` to the value that it had when the run was saved.
 
         Parameters
         ----------
@@ -282,7 +285,7 @@ class InTheLoop:
         Raises
         ------
         TypeError, ValueError
-            If the file is damaged, or belongs to another network, chip or optimizer; nothing has changed.
+            If the file is damaged, or belongs to another network, chip or optimizer. Nothing has changed then.
         """
         call = "InTheLoop.load"
         check_same_chip(self._net, self.program.chip, call)
@@ -300,7 +303,7 @@ class InTheLoop:
         }
 
     def _check_loss(self, x: np.ndarray, y: np.ndarray, call: str) -> None:
-        """Trace the loss once per kind of batch, so that an invalid batch fails before the chip runs."""
+        """Trace the loss once for each batch shape and dtype, so that an invalid batch fails before the chip runs."""
         kind = (x.shape, y.shape, y.dtype)
         if kind not in self._traced:
             forward = brainstate.transform.StatefulFunction(
@@ -330,7 +333,7 @@ class InTheLoop:
                     self._optimizer.update(gradients)
                     fine = self._finite()
                     if self._constrain is not None:
-                        # Check before and after it, because clipping makes infinite numbers finite.
+                        # Check before and after `constrain`, because clipping makes infinite numbers finite.
                         self._constrain(self._net)
                         fine &= self._finite()
                 for state, before in zip(touched.states, touched.original_state_values, strict=True):
@@ -338,7 +341,8 @@ class InTheLoop:
                         state.value = jax.tree.map(functools.partial(jnp.where, fine), state.value, before)
                 return fine
 
-            # One program for gradient and update: a second call from Python takes up to a tenth of a small step.
+            # Gradient and update are compiled as one function, because a second call from Python would take up to a
+            # tenth of the time of a small step.
             return value, brainstate.transform.cond(sound, learn, lambda: jnp.asarray(False))
 
         return update
@@ -354,7 +358,7 @@ class InTheLoop:
             raise
         try:
             self._device.program(program)
-            # A copy: a bench that scales its input in place must not change the data of the gradient.
+            # Pass a copy, because a bench may scale its input in place, and the gradient needs the same data.
             recording = check_recording(self._device.run(x.copy()), program.layers, *x.shape[:2], call=call)
         except (Exception, SystemExit) as error:  # user code may raise any error
             self._stop(error, call)

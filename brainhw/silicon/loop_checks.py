@@ -28,15 +28,15 @@ __all__ = [
 
 
 def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> None:
-    """Raise if the network got another chip after the loop was built, because its program is for the old one."""
+    """Raise if the network got another chip after the loop was built, because the program is for the old chip."""
     for weight in chip_weights(net).values():
         now = weight.chip
         if now is not chip and now != chip:
             differ = [name for name in chip.provenance if getattr(chip, name) != getattr(now, name)]
             raise ValueError(
                 f"{call}: the network must be on the chip that the loop was built for, {chip.name!r}; got "
-                f"{now.name!r} with other {', '.join(differ) or 'notes'}, which was put in place later. Build a new "
-                "InTheLoop with it."
+                f"{now.name!r}, which was put in later and has other {', '.join(differ) or 'notes'}. Build a new "
+                "InTheLoop with this network."
             )
 
 
@@ -64,7 +64,7 @@ def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call
 
 
 def odd_targets(y: np.ndarray, n_out: int) -> str:
-    """Return a note on invalid targets for a message: not finite, or labels without an output neuron."""
+    """Return a part of an error message on targets that are not finite, or on labels without an output neuron."""
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         return ", y (it holds values that are not finite)"
     if y.dtype.kind not in "iu" or y.ndim != 1 or (y.min() >= 0 and y.max() < n_out):
@@ -78,7 +78,7 @@ def all_finite(tree: Any) -> jax.Array:
 
 
 def checked_optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> tuple[Any, dict[Any, brainstate.State]]:
-    """Return the optimizer and its weights; an optimizer without weights gets all of the network."""
+    """Return the optimizer and its weights. If it has no weights, register all weights of the network."""
     if not isinstance(optimizer, braintools.optim.Optimizer) or not hasattr(optimizer, "state_dict"):
         raise TypeError(
             f"{call}: optimizer must be an optimizer of braintools.optim, such as braintools.optim.Adam(lr=0.01); "
@@ -90,5 +90,8 @@ def checked_optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> t
         optimizer.register_trainable_weights(of_net)
         return optimizer, dict(of_net)
     if not {id(state) for state in known.values()} <= {id(state) for state in of_net.values()}:
-        raise ValueError(f"{call}: optimizer holds weights of another network. Give a new one, or one of this network.")
+        raise ValueError(
+            f"{call}: optimizer holds weights of another network. Give a new optimizer, or one with weights of this "
+            "network."
+        )
     return optimizer, known

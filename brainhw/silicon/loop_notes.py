@@ -14,7 +14,7 @@ __all__ = ["notes_of"]
 
 
 def notes_of(net: brainstate.nn.Module, program: ChipProgram) -> dict[str, str]:
-    """Return the properties of network and chip that a resumed run must share with the saved one."""
+    """Return the properties of network and chip that must be the same in a saved run and in a resumed run."""
     chip = hashlib.sha256(repr(program.chip).encode())
     for path, state in sorted(net.states(brainstate.LongTermState).items(), key=str):
         # Exclude the strength of sign annealing, which the caller's schedule sets in each epoch.

@@ -22,29 +22,30 @@ __all__ = ["MeasuredChip"]
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class MeasuredChip(Shown):
-    """The values that a bench measured on one chip; ``print`` it for a table.
+    """The values that a bench measured on one chip. ``print`` shows a table.
 
     A physical neuron has the index ``sum(cores[:core]) + position``. A leak setting is the index of a time constant in
-    ``spec.tau_profiles``. NaN means not measured.
+    ``spec.tau_profiles``. NaN marks values that were not measured.
 
     Parameters
     ----------
     spec : ChipSpec
-        The chip with its mean values: charge curve, capacitance, threshold, ``tau_profiles`` (the mean of each leak
-        setting), spreads and noise, each with its provenance.
+        The chip with its mean values and their provenance. These are the charge curve, the capacitance, the threshold,
+        ``tau_profiles`` (the mean time constant of each leak setting), the spreads and the noise.
     tau : Quantity, shape [n_settings, n_neurons]
-        Membrane time constant of each neuron at each leak setting; stored in ms, greater than zero, or NaN.
+        Membrane time constant of each neuron at each leak setting, stored in ms. Each value must be greater than zero,
+        or NaN.
     V_th : Quantity, shape [n_neurons]
-        Threshold of each neuron; stored in mV, greater than zero, or NaN.
+        Threshold of each neuron, stored in mV. Each value must be greater than zero, or NaN.
     tau_error, V_th_error : Quantity, optional
-        Standard error of each value, in the same shape; NaN if unknown. Default: all unknown.
+        Standard error of each value, in the same shape. NaN if unknown. Default: all are unknown.
     notes : str, optional
         Free text, such as the bench and the date.
 
     Raises
     ------
     TypeError, ValueError
-        If a value has another dimension or shape than the spec requires, is infinite, or is not greater than zero.
+        If an array has another unit or shape than the spec requires, or a value is infinite or not greater than zero.
 
     Examples
     --------
@@ -98,12 +99,12 @@ class MeasuredChip(Shown):
         return ~np.isnan(self.V_th.mantissa)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the chip to a readable text file with a checksum; an existing file is replaced atomically.
+        """Write the chip to a readable text file with a checksum. An existing file is replaced atomically.
 
         Parameters
         ----------
         path : path
-            The file, by convention with the ending ``.chip``; its folder must exist.
+            The file, by convention with the ending ``.chip``. Its folder must exist.
 
         Raises
         ------
@@ -120,7 +121,7 @@ class MeasuredChip(Shown):
         ...     bh.silicon.MeasuredChip.load(os.path.join(folder, "mine.chip")) == chip
         True
         """
-        # Imported here, because the module of the file imports this class.
+        # Imported here to avoid a circular import, because the module of the file format imports this class.
         from brainhw.silicon.measured_file import save_measured
 
         save_measured(self, path)
@@ -145,7 +146,7 @@ class MeasuredChip(Shown):
         return load_measured(path)
 
     def difference(self, other: MeasuredChip) -> ChipDifference:
-        """Return the change from this measurement to a later one; ``print`` it for a table.
+        """Return the change from this measurement to a later one. ``print`` shows a table.
 
         Parameters
         ----------
@@ -215,7 +216,7 @@ def _row(name: str, in_spec: float, values: np.ndarray, errors: np.ndarray | Non
 
 
 def _values(value: Any, unit: u.Unit, shape: tuple[int, ...], *, positive: bool, call: str, name: str) -> u.Quantity:
-    """Return measured values as read-only float64 numbers in a unit, NaN if not measured, or raise."""
+    """Check measured values and return them as read-only float64 numbers in ``unit``. NaN means not measured."""
     example = f"for example np.full({shape}, np.nan) * u.{_arguments.unit_name(unit)}"
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         raise TypeError(
@@ -241,7 +242,7 @@ def _values(value: Any, unit: u.Unit, shape: tuple[int, ...], *, positive: bool,
             f"{call}: {name} must be finite and {wanted}, or NaN; got {numbers[where]:g} {unit} at {where} "
             f"({int(bad.sum())} such values). Use NaN where a measurement failed."
         )
-    # One bit pattern for all NaN, so that two chips compare by their bytes.
+    # Use one bit pattern for all NaN, so that two chips can be compared by their bytes.
     numbers[np.isnan(numbers)] = np.nan
     numbers = numbers + 0.0
     numbers.flags.writeable = False

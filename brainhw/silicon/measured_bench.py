@@ -1,4 +1,4 @@
-"""Simulated runs of a program, on the chip of a network or on a measured chip in the role of the bench."""
+"""Simulated runs of a program, on the chip of a network or on a measured chip that replaces the bench."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["MeasuredBench", "model_run"]
 def model_run(
     net: brainstate.nn.Module, program: ChipProgram, x: np.ndarray
 ) -> tuple[Recording, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Run a network on ``x``; return the recording, and tau (ms) and threshold (mV) of each neuron.
+    """Run a network on ``x``. Return the recording, and tau (ms) and threshold (mV) of each neuron.
 
-    The network is not changed. The program defines the layers.
+    The network is not changed. The layers of the program are recorded.
     """
     names = {path: (f"{path}.spk", f"{path}.V") for path in program.layers}
     record = [name for pair in names.values() for name in pair]
@@ -44,21 +44,21 @@ def model_run(
 
 
 class MeasuredBench:
-    """A measured chip as a bench: a :class:`Device` that runs the exact model with its values, without noise."""
+    """A :class:`Device` that simulates a measured chip with the exact model, without noise."""
 
     def __init__(self, measured: MeasuredChip) -> None:
         self._measured = _arguments.instance(measured, MeasuredChip, call="MeasuredBench", name="measured")
         self._held: tuple[brainstate.nn.Module, ChipProgram] | None = None
 
     def program(self, program: ChipProgram) -> None:
-        """Replace the program's chip by the measured chip."""
+        """Build the network of the program, and replace its chip by the measured chip."""
         net = program.to_net()
         with brainstate.environ.context(dt=program.dt):
             put_chip(net, self._measured, program.placement)
         self._held = net, program
 
     def run(self, x: np.ndarray) -> Recording:
-        """Return spikes and membrane potentials of all layers on ``x [T, B, N_in]``."""
+        """Return spikes and membrane potentials of all layers for the input ``x [T, B, N_in]``."""
         if self._held is None:
             raise DeviceError("MeasuredBench.run: the chip is not programmed. Call program(...) first.")
         net, program = self._held

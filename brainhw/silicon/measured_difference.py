@@ -23,7 +23,7 @@ __all__ = ["ChipDifference"]
 @final
 @dataclass(frozen=True, eq=False)
 class ChipDifference(Shown):
-    """Later minus earlier measurement of a chip, per value; ``print`` it for a table.
+    """Difference of each value of a chip, later minus earlier measurement. ``print`` shows a table.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ class ChipDifference(Shown):
 
     @property
     def tau(self) -> u.Quantity:
-        """Change of each time constant in ms, ``[n_settings, n_neurons]``; NaN if not measured in both."""
+        """Change of each time constant in ms, ``[n_settings, n_neurons]``. NaN unless it was measured both times."""
         return self.after.tau - self.before.tau
 
     @property
     def V_th(self) -> u.Quantity:
-        """Change of each threshold in mV, ``[n_neurons]``; NaN if not measured in both."""
+        """Change of each threshold in mV, ``[n_neurons]``. NaN unless it was measured both times."""
         return self.after.V_th - self.before.V_th
 
     @property
@@ -106,7 +106,7 @@ class ChipDifference(Shown):
             )
         yield _row("V_th [mV]", self.before.V_th.mantissa, self.after.V_th.mantissa)
         spec, later = self.before.spec, self.after.spec
-        # Over the weights that both chips accept, in fC, because the change per code is given in fC.
+        # Compare the charges at the weights of the earlier chip, in fC.
         low, high = spec.weight_range
         weights = np.linspace(low, high, 2**spec.weight_bits - 1)
         yield _row("charge [fC]", np.asarray(spec.charge(weights).mantissa), np.asarray(later.charge(weights).mantissa))

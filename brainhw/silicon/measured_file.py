@@ -21,7 +21,7 @@ __all__ = ["TAG", "is_measured", "load_measured", "read_measured", "save_measure
 _KIND = FileKind("measured chip", "brainhw.silicon.MeasuredChip.save", 1)
 TAG = "brainhw-measured"
 """The first word of the file."""
-# 1000 times the size of a chip of 256 neurons with 8 settings.
+# The size limit is 1000 times the size of a chip of 256 neurons with 8 settings.
 _FILE = Sealed(_KIND, TAG, 64 * 2**20)
 
 _ARRAYS = {"tau_ms": u.ms, "V_th_mV": u.mV, "tau_error_ms": u.ms, "V_th_error_mV": u.mV}
@@ -47,19 +47,20 @@ def is_measured(path: str | os.PathLike[str]) -> bool:
     try:
         with open_regular(path) as stream:
             return stream.read(len(TAG) + 1) == f"{TAG} ".encode()
-    except (OSError, ValueError):  # the later read reports the fault
+    except (OSError, ValueError):  # reading the file later reports the error
         return False
 
 
 def read_measured(path: str | os.PathLike[str], *, call: str) -> tuple[MeasuredChip, str, dict[str, str]]:
-    """Return the chip of an untrusted file, its checksum and the versions that wrote it."""
+    """Read an untrusted file. Return the chip, the checksum, and the versions of the software that wrote the file."""
     payload, checksum, what = _FILE.read(path, call=call)
     try:
         data = parse_json(payload.decode("ascii"))
         return _chip(data), checksum, _versions(data["versions"])
     except UnknownFamilyError as error:
         raise ValueError(f"{what} needs a chip family that is not registered: {error}") from error
-    # The checksum only detects damage. Anyone can write a file, so every error in its content means a bad file.
+    # The checksum detects only damage. Anyone can write a file with a correct checksum, so errors of any kind in its
+    # content are reported as invalid content.
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -79,7 +80,7 @@ def _plain(chip: MeasuredChip, call: str) -> dict[str, Any]:
 
 
 def _listed(numbers: np.ndarray) -> list[Any]:
-    # JSON has no NaN: null means not measured.
+    # JSON has no NaN, so null marks values that were not measured.
     if numbers.ndim > 1:
         return [_listed(row) for row in numbers]
     return [None if np.isnan(number) else float(number) for number in numbers]
@@ -87,7 +88,7 @@ def _listed(numbers: np.ndarray) -> list[Any]:
 
 def _chip(data: Any) -> MeasuredChip:
     if not isinstance(data, Mapping) or set(data) != set(_FIELDS):
-        raise ValueError(f"it must hold {', '.join(_FIELDS)} and nothing else; got {describe(data):.80}.")
+        raise ValueError(f"it must have exactly the fields {', '.join(_FIELDS)}; got {describe(data):.80}.")
     spec = chip_from_text("\n".join(_lines(data["chip"], "chip")), call="chip")
     held = {
         name.rpartition("_")[0]: None if data[name] is None else u.Quantity(_numbers(data[name], name), unit=unit)
@@ -100,7 +101,7 @@ def _versions(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or any(
         not isinstance(word, str) or not word.isprintable() for pair in value.items() for word in pair
     ):
-        raise ValueError(f"versions must be a table of text; got {describe(value):.80}.")
+        raise ValueError(f"versions must be a mapping of text to text; got {describe(value):.80}.")
     return dict(value)
 
 

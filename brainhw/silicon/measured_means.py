@@ -1,4 +1,4 @@
-"""Build a measured chip from fits of single neurons: placement, means and spreads."""
+"""Build a measured chip from the fits of single neurons, with their placement, means and spreads."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["measured_chip"]
 
 
 def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredChip:
-    """Return a measured chip from the fits of each layer (:class:`LayerFit`), at the placement of a program.
+    """Return a measured chip from the fits of each layer (:class:`LayerFit`), with the placement of a program.
 
-    Charge curve and capacitance of the program's chip are kept, and thresholds take up the difference. If membrane
-    potentials determine the mean charge gain, it goes into the capacitance, so that voltages are in the bench's mV.
+    The charge curve and the capacitance of the program's chip are kept, and the thresholds are scaled such that ``V_th
+    C / q`` has the fitted value. If membrane potentials determine the mean charge gain, the capacitance is divided by
+    this gain, so that voltages agree with the mV of the bench.
     """
     chip = program.chip
     profiles = np.asarray(chip.tau_profiles.values.to(u.ms).mantissa, float)
@@ -43,7 +44,7 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
     changes: dict[str, Any] = {
         "name": f"{chip.name}, measured",
         "V_th": mean * u.mV,
-        # One factor for all leak settings: a program uses few of them, and their order must not change.
+        # Scale all leak settings by one factor, because a program uses few of them, and their order must not change.
         "tau_profiles": TauProfiles(profiles * float(np.exp(np.nanmean(np.log(ratio)))) * u.ms),
         "noise_std": gain * float(np.nanmedian(np.concatenate(noises))) * u.mV,
     }
@@ -52,10 +53,10 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
     relative = np.concatenate([one.tau_error.mantissa / one.tau.mantissa for one in layers.values()])
     if (spread := _spread(np.log(ratio), relative)) is not None:
         changes["leak_mismatch_std"] = spread
-    notes = "Fitted to recorded spikes; V_th is V_th / (charge / capacitance), with both kept as in the program."
+    notes = "Fitted to recorded spikes. V_th is fitted for the charge and the capacitance of the program."
     if gain != 1.0:
         changes["C"] = chip.C / gain
-        notes = "Fitted to recorded spikes and membranes; charge kept as in the program, C includes the measured gain."
+        notes = "Fitted to recorded spikes and membranes. The charge is from the program. C includes the measured gain."
     return MeasuredChip(
         spec=chip.replace(provenance="measured", **changes),
         tau=tau * u.ms,
@@ -67,7 +68,7 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
 
 
 def _spread(values: np.ndarray, errors: np.ndarray) -> float | None:
-    """Return the standard deviation of the true values: that of the estimates without their errors."""
+    """Return the standard deviation of the values without their estimation errors. None if fewer than two are known."""
     known = np.isfinite(values) & np.isfinite(errors)
     if known.sum() < 2:
         return None

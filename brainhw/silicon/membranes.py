@@ -1,4 +1,4 @@
-"""Plausibility checks of recorded membrane potentials: their unit, and reading after the reset."""
+"""Plausibility checks of recorded membrane potentials, for a wrong unit and for readings before the reset."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ import numpy as np
 
 __all__ = ["fault_of_membranes"]
 
-# Above this many thresholds, or always below the inverse, membrane potentials are in a wrong unit.
+# Membrane potentials have a wrong unit if one exceeds ``_MOST`` thresholds, or if all are below ``1 / _MOST``
+# thresholds.
 _MOST = 100
-# After a reset the membrane potential is zero, or the excess over the threshold, which rarely reaches this part of it.
+# After a reset the membrane potential is zero, or the excess over the threshold. The excess is rarely larger than this
+# fraction of the threshold.
 _AFTER_RESET = 0.8
 _LEAST_SPIKES = 20
-# This sample is usually enough; checking a whole batch takes a third of a training step.
+# Checking this many values is usually enough. Checking a whole batch takes a third of the time of a training step.
 _LOOKED_AT = 50_000
 
 
 def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float) -> tuple[str, bool]:
-    """Return the fault of membrane potentials in mV, and whether it must be an error; empty without a fault."""
+    """Return a message on implausible membrane potentials (mV), and whether it must be an error.
+
+    The message is empty if the membrane potentials are plausible.
+    """
     low, high = float(V.min()), float(V.max())
     largest = max(-low, high)
     if largest > _MOST * V_th:
         return (
             f"membranes of {path!r} must lie within {_MOST} thresholds of {V_th:g} mV; got {low:g} to {high:g} mV. "
-            "Give them with their own unit, or omit them; if the input is far too large, scale it.",
+            "Give them with their unit, or omit them. If the input is far too large, scale it down.",
             True,
         )
-    fired = spikes.reshape(-1).view(bool)  # bytes of 0 and 1; NumPy counts bools ten times faster
+    fired = spikes.reshape(-1).view(bool)  # the bytes are 0 or 1, and NumPy counts bools ten times faster
     n_spikes = int(np.count_nonzero(fired))
     rate = n_spikes / fired.size
-    # A neuron that fires in most steps is mostly at its reset.
+    # If neurons fire in most steps, low membrane potentials are plausible, because most follow a reset.
     if largest < V_th / _MOST and 0 < rate < 0.5:
         return (
             f"the membranes of {path!r} stay within {largest:.3g} mV although its neurons fire at a threshold of "
@@ -42,8 +47,9 @@ def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float
         at_spikes = float(np.median(V.reshape(-1)[where]))
         if at_spikes > _AFTER_RESET * V_th:
             return (
-                f"membranes of {path!r} must be read after the reset; in the steps of its spikes they are at "
-                f"{at_spikes:.4g} mV (median), with a threshold of {V_th:g} mV. Read them after it, or omit them.",
+                f"membranes of {path!r} must be read after the reset; in the steps with a spike their "
+                f"median is {at_spikes:.4g} mV, and the threshold is {V_th:g} mV. Read them after the reset, or omit "
+                "them.",
                 True,
             )
     return "", False

@@ -19,34 +19,41 @@ from brainhw.silicon.spike_likelihood import (
 
 __all__ = ["NeuronFit", "fit_neurons", "shared_factors"]
 
-# For its derivatives, the likelihood stores some 20 numbers per step: about 0.3 GB for this many steps.
+# To compute its derivatives, the likelihood stores some 20 numbers per step, about 0.3 GB for this many steps.
 _NUMBERS_AT_ONCE = 4_000_000
-# A fit has converged if a Newton step moves each parameter by less than this fraction of its error.
+# A fit has converged if a Newton step changes each parameter by less than ``_SETTLED`` standard errors. A fit has at
+# most ``_ROUNDS`` rounds of ``_STEPS`` iterations.
 _SETTLED, _ROUNDS, _STEPS = 0.1, 12, 12
-# If membrane potentials make the errors tiny, this is the limit of float32, in the logarithm.
+# Membrane potentials can make the errors smaller than the precision of float32. So a fit has also converged if a Newton
+# step changes the logarithms of the parameters by less than this.
 _CLOSE = 1e-3
-# A fit that stops farther away than this fraction of its error, or than this distance, has failed.
+# After the last round, a fit has failed if a Newton step is larger than both ``_GOOD`` standard errors and ``_NEAR`` in
+# the logarithm.
 _GOOD, _NEAR = 0.5, 5e-3
-_FURTHEST = 0.8  # the longest step of one round, in the logarithm
-# Grid search before the fit: factors of threshold and tau, and the noise as a fraction of the threshold.
+_FURTHEST = 0.8  # largest change of a parameter in one round, in the logarithm
+# Grid search before the fit: logarithms of the factors of threshold and tau, and the noise as a fraction of the
+# threshold.
 _THRESHOLDS, _TAUS, _NOISE = np.arange(-1.2, 1.6, 0.3), np.arange(-1.0, 1.1, 0.5), 0.08
-# With membrane potentials the likelihood is steep and needs a finer grid, and more noise if synapses differ.
+# With membrane potentials the likelihood is steep and needs a finer grid. Larger noise is also tried, because the
+# synapses may differ.
 _FINE, _NOISES = np.arange(-0.2, 0.21, 0.04), np.array([0.0, 0.5, 1.0])
-# Without noise on the bench, the likelihood has no maximum: it grows without limit as the fitted noise falls. So the
-# fit assumes a minimum noise, as a fraction of the threshold, and the logarithm of the additional noise has a normal
-# prior around another fraction. 100 spikes outweigh the prior.
+# If the bench has no noise, the likelihood has no maximum, because it grows without limit as the fitted noise falls. So
+# the fit assumes a minimum noise of ``_LEAST_NOISE`` thresholds. The logarithm of the additional noise has a normal
+# prior, centred at ``_PRIOR`` thresholds. With 100 spikes, the data outweigh the prior.
 _LEAST_NOISE, _PRIOR, _PRIOR_STD = 0.003, 0.02, 1.5
-_LOWEST_MV = 2.0  # lower readings count as "below": the clamp at zero hides the membrane potential
+_LOWEST_MV = 2.0  # lower readings are not used as values, because the clamp at zero changes them
 _LEAST_READ_MV = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronFit:
-    """Estimates for ``N`` neurons: logarithms ``[K, N]`` of threshold (mV), tau (steps), noise (mV) and gain.
+    """Estimates for ``N`` neurons.
 
-    ``covariance [N, K, K]`` is the inverse of the curvature of the log-likelihood; ``settled`` marks the neurons whose
-    optimum was found. ``read_noise`` is in mV or None. ``residuals [runs, N]`` are the excess spikes over their
-    standard deviation.
+    ``p [K, N]`` contains the logarithms of threshold (mV), tau (steps), noise (mV) and, with membrane potentials, gain.
+
+    ``covariance [N, K, K]`` is the inverse of the curvature of the log-likelihood. ``settled`` marks the neurons whose
+    optimum was found. ``read_noise`` is in mV, or None without membrane potentials. ``residuals [runs, N]`` are
+    recorded minus expected spikes, divided by their standard deviation.
     """
 
     p: np.ndarray
@@ -86,7 +93,7 @@ def fit_neurons(
 
 def _observed(runs: LayerRuns, read_noise: float | None, typical: float, to_zero: bool) -> Observed:
     n_steps, n_runs, n_neurons = runs.drive.shape
-    # Chunks of runs bound the memory; the last one is padded with invalid runs.
+    # Runs are split into chunks to limit the memory. The last chunk is padded with invalid runs.
     size = max(1, min(n_runs, _NUMBERS_AT_ONCE // (n_steps * n_neurons)))
     n_chunks = -(-n_runs // size)
 
@@ -119,7 +126,7 @@ def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
     alone = seen.membranes is None
     for threshold in _THRESHOLDS:
         for tau in _TAUS if alone else [0.0]:
-            # The noise is a fraction of the threshold. Membrane potentials determine noise and tau beforehand.
+            # Scale the noise with the threshold. With membrane potentials, noise and tau are already known.
             tried(start + np.array([threshold, tau, threshold] if alone else [threshold, 0, 0, 0])[:, None])
     if not alone:
         coarse = best
@@ -134,8 +141,9 @@ def _maximised(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the optimum of every neuron, the curvature there, and which neurons have converged.
 
-    All neurons share one call of L-BFGS. In coordinates where the curvature of each neuron is the identity, few steps
-    suffice; the coordinates are renewed until a Newton step is small compared with the standard errors.
+    One call of L-BFGS optimises all neurons. It uses coordinates in which the curvature of each neuron is the identity
+    matrix, so that few steps are enough. New coordinates are computed for each round, until a Newton step is small
+    compared with the standard errors.
     """
     from scipy.optimize import minimize
 
@@ -150,7 +158,7 @@ def _maximised(
         bend = curvature(p, seen)
         bend[:, 2, 2] += 1 / _PRIOR_STD**2
         sizes, axes = np.linalg.eigh(bend)
-        # A direction without (or with negative) curvature gets the step of an error of 1 in the logarithm.
+        # Use the absolute curvature, but at least 1, which corresponds to a standard error of 1 in the logarithm.
         scale = np.sqrt(np.maximum(np.abs(sizes), 1.0))
         whiten = axes / scale[:, None, :]
         steps = np.einsum("nki,kn->in", whiten, gradient)
@@ -159,7 +167,8 @@ def _maximised(
         if last or settled.all():
             break
 
-        # The slope of a neuron far from its optimum would hide all others. Weights do not move the optimum.
+        # Without weights, the gradient of a neuron far from its optimum would dominate the sum. Weights do not move the
+        # optimum of a neuron.
         weight = 1 / np.maximum(1.0, np.abs(steps).max(axis=0))
 
         def loss(
@@ -169,7 +178,7 @@ def _maximised(
             value, slope = posterior(moved)
             return -float((weight * value).sum()), -(weight * np.einsum("nki,kn->in", whiten, slope)).ravel()
 
-        # The line search uses the sum over neurons: without a bound, one neuron could diverge.
+        # The line search uses the sum over neurons, so without bounds one neuron could diverge.
         reach = (_FURTHEST * scale.T).ravel()
         found = minimize(
             loss,
@@ -187,7 +196,7 @@ def _maximised(
 def shared_factors(
     runs: LayerRuns, threshold: np.ndarray, tau_steps: np.ndarray, *, to_zero: bool
 ) -> tuple[float, float]:
-    """Return the most likely factors of threshold and tau, common to all neurons."""
+    """Return the most likely factors of threshold and tau that are common to all neurons."""
     from scipy.optimize import minimize
 
     seen = _observed(LayerRuns(runs.drive, runs.spikes, None, runs.valid), None, float(np.median(threshold)), to_zero)
@@ -207,8 +216,9 @@ def shared_factors(
 def _regression(runs: LayerRuns, tau_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Return gain, tau (steps), noise (mV) of each neuron, and the read noise (mV), from recorded membrane potentials.
 
-    Without a spike or clamp in between, ``V[t] = beta V[t-1] + gain I[t]``. Read noise in ``V[t-1]`` would bias
-    ``beta`` towards zero, so the nominal membrane potential with the recorded resets serves as an instrument.
+    Without a spike or a clamp in step ``t - 1`` or ``t``, ``V[t] = beta V[t-1] + gain I[t]``. In a least-squares fit,
+    read noise in ``V[t-1]`` would bias ``beta`` towards zero. So this is an instrumental-variable regression. The
+    instrument of ``V[t-1]`` is the membrane potential with nominal parameters and the recorded resets.
     """
     assert runs.membranes is not None
     V, drive, spikes = runs.membranes, runs.drive, runs.spikes
@@ -222,7 +232,7 @@ def _regression(runs: LayerRuns, tau_steps: np.ndarray) -> tuple[np.ndarray, np.
     def total(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.sum(a * b * use, axis=(0, 1), dtype=float)
 
-    # Two equations per neuron, with the instruments proxy and drive.
+    # There are two equations per neuron, with the instruments `proxy` and `drive`.
     left = np.array([[total(one, V[:-1]), total(one, drive[1:])] for one in (proxy, drive[1:])])
     right = np.array([total(one, V[1:]) for one in (proxy, drive[1:])])
     left = np.moveaxis(left, -1, 0) + 1e-6 * np.eye(2)
@@ -232,7 +242,7 @@ def _regression(runs: LayerRuns, tau_steps: np.ndarray) -> tuple[np.ndarray, np.
     counted = np.maximum(use.sum(axis=(0, 1)), 1)
     variance = np.sum(error**2, axis=(0, 1)) / counted
     pairs = np.maximum((use[1:] & use[:-1]).sum(axis=(0, 1)), 1)
-    # Read noise returns with the opposite sign in the error of the next step.
+    # The noise of one reading also appears in the error of the next step, with the opposite sign and times beta.
     read = np.median(-np.sum(error[1:] * error[:-1], axis=(0, 1)) / pairs / beta)
     read = max(float(read), _LEAST_READ_MV**2)
     noise = np.sqrt(np.maximum(variance - (1 + beta**2) * read, 0.01))

@@ -1,4 +1,4 @@
-"""Outliers among the synapses of a charge table: dead, inverted, or without shared codes."""
+"""Find synapses of a charge table that are dead or inverted, and check which synapses share codes."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import numpy as np
 
 __all__ = ["cell_means", "odd_synapses", "shares_codes"]
 
-# Synapses of a chip vary by a few to some 10 percent; outside these limits a synapse is broken or miswired.
+# The synapses of a chip vary by a few percent to some 10 percent. Outside these limits, a synapse is broken or wrongly
+# wired.
 _LEAST, _MOST = 0.2, 3.0
 _SURE = 3.0
-# With fewer shared readings, a gain cannot be estimated.
+# With fewer shared codes, a gain cannot be estimated.
 _LEAST_SHARED = 3
 
 
 def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Return a mask [R] of the rows of consistent synapses, and a note for each outlier.
+    """Return a mask ``[R]`` of the rows without outlier synapses, and a note for each outlier.
 
     Each synapse is compared with the median synapse at the codes that it shares with others. It is an outlier if its
-    charge is less than a fifth or more than three times that of the others, beyond three standard errors.
+    charge is less than a fifth or more than three times the charge of the others, by more than three standard errors.
     """
     codes, k = np.unique(code, return_inverse=True)
     synapses, s = np.unique(synapse, return_inverse=True)
     mean, count = cell_means(k, s, charge)
     shared = (count > 0) & ((count > 0).sum(1, keepdims=True) > 1)
     if synapses.size == 2:
-        # Of two synapses, the one with the larger slope is sound: their median would mix both.
+        # With two synapses, the one with the larger slope is the reference, because the median would be the mean of
+        # both.
         slopes = [_slope(codes, mean[:, place]) for place in range(2)]
         reference = mean[:, int(np.argmax(slopes))]
     else:
@@ -44,13 +46,13 @@ def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> t
             why = small if gain < _LEAST else "check its weight"
             notes.append(f"synapse {number} is left out: it carries {gain:.2f} times the charge of the others; {why}")
     if kept.sum() < kept.size / 2:
-        # Without a majority of consistent synapses, the fit itself judges the table.
+        # If more than half of the synapses are outliers, keep all. The fit then accepts or rejects the table.
         return np.ones(code.size, bool), []
     return kept[s], notes
 
 
 def cell_means(k: np.ndarray, s: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and number of readings per pair of code and synapse, [K, S]; NaN without readings."""
+    """Return mean (NaN without readings) and number of readings for each pair of code and synapse, ``[K, S]``."""
     count = np.zeros((k.max() + 1, s.max() + 1))
     np.add.at(count, (k, s), 1.0)
     total = np.zeros_like(count)
@@ -59,7 +61,10 @@ def cell_means(k: np.ndarray, s: np.ndarray, charge: np.ndarray) -> tuple[np.nda
 
 
 def shares_codes(count: np.ndarray) -> bool:
-    """Return whether shared codes link all synapses, so that gains can be compared; ``count`` is [K, S]."""
+    """Return whether shared codes link all synapses, so that their gains can be compared.
+
+    ``count [K, S]`` contains the number of readings for each code and synapse.
+    """
     reached = np.zeros(count.shape[1], bool)
     reached[0] = True
     for _ in range(count.shape[1]):

@@ -1,4 +1,4 @@
-"""Plausibility checks of measured values against the chip so far: fits cannot detect a wrong unit."""
+"""Compare measured values with the chip before the calibration, because fits cannot detect a wrong unit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from brainhw.silicon.fit_threshold import ThresholdFit
 
 __all__ = ["note_charge", "note_leak", "note_taus", "note_threshold"]
 
-# Real chips are within the first factor of their data sheet, and never beyond the second.
+# brainhw assumes that real chips usually deviate from their data sheet by less than the first factor, and always by
+# less than the second.
 _UNUSUAL, _IMPOSSIBLE = 5.0, 100.0
-# Time constants are always close to the nearest profile.
+# It also assumes that a time constant always deviates from the nearest profile by less than this factor.
 _IMPOSSIBLE_TAU = 20.0
-# Thresholds are closer to the data sheet, and half the time window or twice the charge changes them by a factor of 2.
+# It assumes that thresholds deviate less from the data sheet. The factor is below 2, because half the time window or
+# twice the charge changes a threshold by a factor of 2.
 _UNUSUAL_V_TH = 1.9
-# At weight zero, a chip moves a small part of its largest charge.
+# It assumes that the charge of a chip at weight zero is smaller than this fraction of its largest charge.
 _HIGH_ZERO = 0.1
-# This many readings at exactly the largest value are not a coincidence.
+# If this many readings have exactly the largest or the smallest value, the read-out may saturate.
 _LEAST_SAME = 5
 # A decay that starts above this many thresholds had a spike before, or its unit is wrong.
 _HIGH_START = 3.0
@@ -37,21 +39,21 @@ def note_charge(fit: ChargeFit, chip: ChipSpec, *, call: str) -> list[str]:
     if share > _HIGH_ZERO:
         notes.append(
             f"code 0 has {100 * share:.0f} % of the largest charge. This looks like a baseline of the read-out, which "
-            "must be subtracted first; otherwise every unused synapse of this chip adds it"
+            "must be subtracted before the fit. Otherwise every unused synapse of this chip adds this charge"
         )
     readings = np.asarray(fit.table.charge.mantissa)
     for word, end in (("largest", readings.max()), ("smallest", readings.min())):
         same = readings == end
         if same.sum() >= _LEAST_SAME and np.unique(fit.table.code[same]).size > 1:
             notes.append(
-                f"{int(same.sum())} charges of several codes have exactly the {word} value, {end:.4g} fC: the read-out "
-                "may saturate there, and the curve is then that of the read-out"
+                f"{int(same.sum())} charges of several codes have exactly the {word} value, {end:.4g} fC. The read-out "
+                "may saturate there, and the curve would then be wrong near this value"
             )
     return notes
 
 
 def note_leak(fit: LeakFit, chip: ChipSpec, *, call: str) -> list[str]:
-    """Return notes on the membrane potential at which the decays start; there is no lower limit."""
+    """Return notes on the membrane potential at which the decays start. There is no lower limit."""
     start, V_th = float(np.nanmedian(np.asarray(fit.start.mantissa))), float(chip.V_th.mantissa)
     if start <= V_th:
         return []
@@ -91,14 +93,14 @@ def _far(
     note: float = _UNUSUAL,
     refuse: float = _IMPOSSIBLE,
 ) -> list[str]:
-    """Return a note if the ratio to the usual value is beyond ``note``; raise if it is beyond ``refuse``."""
+    """Return a note if the values differ by more than the factor ``note``. Raise if by more than ``refuse``."""
     if not (value > 0 and usual > 0):
         return []
     ratio = value / usual
-    seen = f"{what} is {value:.4g} {unit}, {ratio:.3g} times that of the chip so far, {usual:.4g} {unit}"
+    seen = f"{what} is {value:.4g} {unit}, {ratio:.3g} times the value before the calibration, {usual:.4g} {unit}"
     if not 1 / refuse <= ratio <= refuse:
         raise ValueError(
-            f"{call}: {column} must be in its unit: {seen}, and at most a factor of {refuse:g} is accepted. Check the "
+            f"{call}: {column} must be in its unit: {seen}, but at most a factor of {refuse:g} is accepted. Check the "
             "unit in the name of the column, or give a chip with about the right value."
         )
     return [] if 1 / note < ratio < note else [f"{seen}: check the unit of {column}"]

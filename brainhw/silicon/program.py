@@ -1,4 +1,4 @@
-"""Chip program of a network: integer codes, leak settings, and the place of each neuron."""
+"""Chip program of a network: integer codes, leak settings, and the position of each neuron."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from brainhw.silicon.program_files import Format, content_of_folder, places, wri
 
 __all__ = ["ChipProgram", "on_chip", "with_weights"]
 
-# Training breaks these two rules temporarily. The codes are those that the model applies: rounding clips values that
-# are out of range.
+# Training may break these two rules temporarily, so programs do not check them. The codes are the same as in the model,
+# where rounding clips weights that are out of range.
 _UNJUDGED = ("weights in range", "one sign in a block")
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ChipProgram(Shown):
-    """A network in chip coordinates: everything that a bench must write to the chip to run it.
+    """Everything that a bench must write to a chip to run a network: codes, leak settings and neuron positions.
 
-    :meth:`of` makes a program from a network, :meth:`load` reads one from files, :meth:`to_net` builds the network
-    again. The how-to "Connect a bench" describes the files.
+    :meth:`of` makes a program from a network, :meth:`load` reads a program from files, and :meth:`to_net` builds the
+    network of a program. The how-to "Connect a bench" describes the files.
 
-    The physical neuron with index ``sum(chip.cores[:core]) + position`` implements one neuron of a layer. Its leak
+    Each neuron of a layer runs on the physical neuron with the index ``sum(chip.cores[:core]) + position``. Its leak
     setting is the index of its time constant in ``chip.tau_profiles``. A weight is stored as an integer code.
 
     Parameters
@@ -73,26 +73,27 @@ class ChipProgram(Shown):
         """Return the program of a network.
 
         The network must satisfy all rules of :func:`brainhw.deploy.check_deployable` except two, which training may
-        break temporarily: weights out of range get the code of the limit, and blocks may hold both signs. A bench that
-        requires blocks of one sign must reject such a program.
+        break temporarily. A weight out of range has the code of the limit, and a block may have weights of both signs.
+        A bench that requires blocks of one sign must reject such a program.
 
         Parameters
         ----------
         net : brainstate.nn.Module
-            The network; it must round its weights (``weight_bits="chip"``).
+            The network. It must round its weights (``weight_bits="chip"``).
         placement : Placement, optional
-            The place of each neuron. Default: that of a loaded network, otherwise the result of
-            :func:`brainhw.deploy.place`.
+            The position of each neuron. Default: the placement of the bundle if the network was loaded from one, or
+            else the result of :func:`brainhw.deploy.place`.
 
         Returns
         -------
         ChipProgram
-            The program. It includes the current chip if that is sampled or measured, for :meth:`to_net`.
+            The program. If the current chip of the network is sampled or measured, the program includes its values for
+            :meth:`to_net`.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument has a wrong type, the network breaks a rule, or the placement is of another network.
+            If an argument has a wrong type, the network breaks a rule, or the placement belongs to another network.
         RuntimeError
             If no dt is set in ``brainstate.environ``, or if called inside ``jit``.
         """
@@ -104,17 +105,18 @@ class ChipProgram(Shown):
             sizes = {path: len(layer.profiles) for path, layer in content.layers.items()}
             if placement.layers != sizes or placement.chip.cores != content.chip.cores:
                 raise ValueError(
-                    f"{call}: placement must be one of this network; it places {placement.layers} on cores "
+                    f"{call}: placement must belong to this network; it places {placement.layers} on cores "
                     f"{placement.chip.cores}, but the network has {sizes} for cores {content.chip.cores}."
                 )
-            # Checked again, because the kinds of the pieces determine the cores on which a layer may lie.
+            # Check the pieces again, because their kinds determine the cores on which a layer may be placed.
             Placement.from_list(content.chip, placement.to_list(), sizes)
         return ChipProgram(content)
 
     def updated(self, net: brainstate.nn.Module) -> ChipProgram:
-        """Return this program with the current weights of its network; much faster than :meth:`of`.
+        """Return this program with the current weights of its network. This is much faster than :meth:`of`.
 
-        For loops that program the chip after each update. Wiring, placement and leak settings do not change.
+        Use it in training loops that program the chip after each update. Wiring, placement and leak settings do not
+        change.
 
         Parameters
         ----------
@@ -146,7 +148,7 @@ class ChipProgram(Shown):
 
     @property
     def placement(self) -> Placement:
-        """The place of each neuron."""
+        """The position of each neuron."""
         return self.content.placement
 
     @property
@@ -161,7 +163,7 @@ class ChipProgram(Shown):
 
     @property
     def n_in(self) -> int:
-        """Width of the input."""
+        """Number of input channels."""
         return self.content.n_in
 
     @property
@@ -195,10 +197,10 @@ class ChipProgram(Shown):
         return self.placement.physical_of(layer)
 
     def save(self, folder: str | os.PathLike[str], *, format: Format = "npz") -> None:
-        """Write the program to a folder: ``program.json`` with ``program.npz`` or with three CSV files.
+        """Write the program to a folder, as ``program.json`` with ``program.npz`` or with three CSV files.
 
-        The folder is created if needed; its parent must exist. Files of an earlier program in it are replaced. If
-        writing is interrupted, the folder has no ``program.json`` and :meth:`load` rejects it.
+        The folder is created if needed, but its parent folder must exist. Files of an earlier program in the folder are
+        replaced. If writing is interrupted, the folder has no ``program.json`` and :meth:`load` rejects it.
 
         Parameters
         ----------
@@ -227,7 +229,7 @@ class ChipProgram(Shown):
 
     @staticmethod
     def load(folder: str | os.PathLike[str]) -> ChipProgram:
-        """Read a program from a folder written by :meth:`save`, possibly edited since.
+        """Read a program from a folder that :meth:`save` wrote. The files may have been edited.
 
         Parameters
         ----------
@@ -244,24 +246,25 @@ class ChipProgram(Shown):
         TypeError
             If ``folder`` is not a path.
         ValueError
-            If a file is missing, damaged or truncated, or holds an invalid value: a code off the grid, two neurons at
-            one place, an unknown layer; the message names it.
+            If a file is missing, damaged or truncated, or has an invalid value, such as a code that is not on the grid,
+            two neurons at the same position or an unknown layer. The message names the error.
         """
         return ChipProgram(content_of_folder(folder, call="ChipProgram.load"))
 
     def to_net(self, chip: ChipSpec | None = None) -> BundledNet:
-        """Build the network of the program; its spikes equal those of the original network exactly.
+        """Build the network of the program. Its spikes are exactly those of the original network.
 
         Parameters
         ----------
         chip : ChipSpec, optional
-            Another chip of the family with the same cores, to run the program on it. Default: the chip of the program,
-            with its sampled or measured values, if any.
+            Another chip on which the network runs. It must have the same family and cores. Default: the chip of the
+            program, with its sampled or measured values, if any.
 
         Returns
         -------
         BundledNet
-            The network, with the paths of the original. Run it inside ``brainstate.environ.context(dt=program.dt)``.
+            The network. Its modules have the same paths as in the original network. Run it inside
+            ``brainstate.environ.context(dt=program.dt)``.
 
         Raises
         ------
@@ -323,7 +326,7 @@ class ChipProgram(Shown):
 
 
 def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> ChipProgram:
-    """Return ``program.updated(net)`` from ``chip_weights(net)``, which a loop computes only once."""
+    """Return ``program.updated(net)``, given ``chip_weights(net)``, which a training loop computes only once."""
     call, content = "ChipProgram.updated", program.content
     chips = [weight.effective.chip for weight in weights.values()]
     if any(chip is not content.chip and chip != content.chip for chip in chips):
@@ -350,7 +353,8 @@ def _codes(weights: Mapping[str, ChipWeight], call: str) -> dict[str, Codes]:
             masters.append(master.value)
         else:
             found[path] = codes_of(path, weights[path], call)
-    # One call for all weights: starting a call costs more than rounding (2 ms per program become 0.2 ms).
+    # Round all weights in one call, because starting a call takes longer than rounding (0.2 ms per program instead of 2
+    # ms).
     for (path, grid), codes in zip(grids.items(), _rounded(tuple(grids.values()), masters), strict=True):
         found[path] = Codes(grid.bits, np.asarray(codes))
     return found
@@ -362,7 +366,7 @@ def _rounded(grids: tuple[WeightGrid, ...], masters: list[jax.Array]) -> list[ja
 
 
 def on_chip(content: BundleContent, chip: ChipSpec, call: str) -> BundleContent:
-    """Return the program for another chip; raise if its family, cores or settings differ."""
+    """Return the program for another chip. Raise if its family, cores, frontend or number of settings differ."""
     old = content.chip
     for what, wanted, got in (
         ("family", old.family, chip.family),
@@ -382,6 +386,7 @@ def _settings(chip: ChipSpec) -> int:
 
 def _comparable(content: BundleContent) -> dict[str, Any]:
     plain = content.to_plain()
-    # Adjacent pieces are merged in the files, and the version of the writer does not matter.
+    # Compare positions and not pieces, because the files merge adjacent pieces. Ignore the versions of the software
+    # that wrote the program.
     at = {layer: (core.tolist(), position.tolist()) for layer, (core, position) in places(content.placement).items()}
     return {**plain, "placement": at, "versions": None}

@@ -1,4 +1,4 @@
-"""CSV files of a chip program: neurons, codes and levels as plain tables."""
+"""CSV files of a chip program, with plain tables of neurons, codes and levels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def write_csv(stages: list[dict[str, Any]], arrays: dict[str, np.ndarray]) -> di
         if name.startswith("levels/") and name.endswith("/code"):
             bits = name.split("/")[1]
             held = [arrays[f"levels/{bits}/{column}"] for column in _LEVEL_COLUMNS]
-            # The shortest decimals that round-trip to the same float.
+            # `str` returns the shortest decimals that are read as the same float.
             rows[LEVELS] += [(bits, int(c), str(w), str(q)) for c, w, q in zip(*held, strict=True)]
     return {name: _text(_COLUMNS[name], rows[name]) for name in CSV_FILES}
 
@@ -59,7 +59,7 @@ def _text(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def read_csv(folder: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Return the arrays of the CSV files by name; a ``ValueError`` names file, line and fault."""
+    """Return the arrays of the CSV files by name. A ``ValueError`` names the file, the line and the error."""
     arrays: dict[str, np.ndarray] = {}
     for stage in stages:
         shape = (stage["neurons"],)
@@ -83,7 +83,7 @@ def read_csv(folder: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarray
 
 
 def _read_codes(path: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    # By name in the file: the name of the array, the array, and whether it is one-to-one.
+    # For each name in the file: the name of the array, the array, and whether the connections are one-to-one.
     owners: dict[str, tuple[str, np.ndarray, bool]] = {}
     for stage in stages:
         n, inputs, synapse = stage["neurons"], stage["inputs"], stage["synapse"]
@@ -126,7 +126,7 @@ def _read_levels(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each row of a CSV file with exactly these columns, and a text with file name and line."""
+    """Yield each row of a CSV file with exactly these columns, with a text that names the file and the line."""
     try:
         with open_regular(path) as stream:
             text = stream.read().decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""Files of a chip program: a folder with JSON plus npz or CSV files; strict reading and writing."""
+"""Read and write the folder of a chip program, with a JSON file and npz or CSV files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 JSON_FILE, NPZ_FILE = "program.json", "program.npz"
 _KIND = FileKind("program", "ChipProgram.save", 1)
 _TAG = "brainhw-program"
-# Several hundred times a full chip; a larger file is rejected before parsing.
+# Size limit in bytes, several hundred times the size of a full chip. A larger file is rejected before parsing.
 _LARGEST = 2**28
 _STAGE = {
     "bits": (int, type(None)),
@@ -50,13 +50,14 @@ _REPLACED = ("chip", "layers", "placement", "synapses", "wires")
 
 
 def write_folder(content: BundleContent, folder: Any, *, files: str, call: str) -> None:
-    """Write a program to a folder, which is created if needed; files of an earlier program are replaced."""
+    """Write a program to a folder, which is created if needed. Files of an earlier program are replaced."""
     files = choice(files, FORMATS, call=call, name="format")
     path = Path(path_text(folder, call=call, what="a folder"))
     top, arrays = _taken_apart(content)
     try:
         path.mkdir(exist_ok=True)
-        # The JSON file is removed first and written last: a folder with an interrupted write has none and is rejected.
+        # Remove the JSON file first and write it last. If writing is interrupted, the folder has no JSON file and is
+        # rejected.
         for name in (JSON_FILE, NPZ_FILE, *CSV_FILES):
             with contextlib.suppress(FileNotFoundError):
                 (path / name).unlink()
@@ -78,7 +79,7 @@ def write_folder(content: BundleContent, folder: Any, *, files: str, call: str) 
 
 
 def content_of_folder(folder: Any, *, call: str) -> BundleContent:
-    """Read a program; every value is checked, and every error is a ``ValueError`` with folder and fault."""
+    """Read a program and check every value. Every error is a ``ValueError`` that names the folder."""
     path = Path(path_text(folder, call=call, what="the folder of a program"))
     what = f"{call}: the program in {str(path)!r}"
     top = _KIND.read(path / JSON_FILE, _json, call=call)
@@ -112,7 +113,7 @@ def _json(stream: IO[bytes], what: str) -> dict[str, Any]:
 
 
 def _check_top(top: dict[str, Any]) -> None:
-    """Raise unless the fields that this module reads are valid; ``content_from_plain`` checks the others."""
+    """Raise unless the fields that this module reads are valid. ``content_from_plain`` checks the other fields."""
     for name in ("arrays", "chip", "family", "stages", *(["npz_sha256"] if top.get("arrays") == "npz" else [])):
         if name not in top:
             raise ValueError(f"{JSON_FILE} lacks {name}")
@@ -122,7 +123,7 @@ def _check_top(top: dict[str, Any]) -> None:
         raise ValueError(f"{JSON_FILE}: stages must be a list of at least one stage; got {describe(stages)}")
     for i, stage in enumerate(stages):
         if not isinstance(stage, dict) or set(stage) != set(_STAGE):
-            raise ValueError(f"{JSON_FILE}: stage {i} must hold {', '.join(_STAGE)} and nothing else")
+            raise ValueError(f"{JSON_FILE}: stage {i} must have exactly the fields {', '.join(_STAGE)}")
         for name, kinds in _STAGE.items():
             if type(stage[name]) not in kinds:
                 kind = " or ".join(
@@ -167,7 +168,7 @@ def _levels(chip: ChipSpec, bits: int, dtype: str) -> dict[str, np.ndarray]:
     grid = stored_grid(chip, bits)
     codes = np.arange(lowest_code(grid), grid.largest_code + 1, dtype=np.int32)
     weights = grid.values(jnp.asarray(codes), dtype)
-    # NumPy files do not support bfloat16; float32 represents it exactly.
+    # NumPy files do not support bfloat16, but float32 represents its values exactly.
     kind = np.float64 if dtype == "float64" else np.float32
     return {
         "code": codes,
@@ -207,7 +208,7 @@ def _taken_apart(content: BundleContent) -> tuple[dict[str, Any], dict[str, np.n
     rest = {name: value for name, value in content.to_plain().items() if name not in _REPLACED}
     chip = tomllib.loads(chip_to_text(content.chip))
     top = {**rest, "format": f"{_TAG}/{_KIND.format}", "family": content.chip.family, "chip": chip, "stages": stages}
-    # Fixed byte order and size on every machine, so that a bench need not check them.
+    # Use the same byte order and integer size on every machine, so that a bench need not check them.
     return top, {name: _little_endian(values) for name, values in arrays.items()}
 
 
@@ -220,7 +221,8 @@ def _npz(stream: IO[bytes], top: dict[str, Any]) -> dict[str, np.ndarray]:
     data = stream.read(_LARGEST + 1)
     if len(data) > _LARGEST or hashlib.sha256(data).hexdigest() != top.pop("npz_sha256"):
         raise ValueError(
-            f"{NPZ_FILE} does not match npz_sha256 of {JSON_FILE}: it is damaged, was changed, or is of another program"
+            f"{NPZ_FILE} does not match npz_sha256 of {JSON_FILE}: it is damaged, was changed, or belongs to another "
+            "program"
         )
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as held:
@@ -234,7 +236,7 @@ def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Bund
     stages = top.pop("stages")
     chip = chip_from_data(_table(top.pop("chip"), "chip"), call="chip")
     if top.pop("family") != chip.family or top.pop("format", None) is None:
-        raise ValueError(f"family must be that of the chip, {chip.family!r}")
+        raise ValueError(f"family must be the family of the chip, {chip.family!r}")
     shapes = wanted_shapes(stages)
     levels = [f"levels/{bits}/{name}" for bits in _bits(stages) for name in ("code", "weight", "charge_fC")]
     for name in arrays:
@@ -271,7 +273,7 @@ def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Bund
 
 
 def _pieces(path: str, kind: str, core: np.ndarray, position: np.ndarray) -> list[dict[str, Any]]:
-    """Return the pieces of a layer: consecutive neurons on one core form one piece."""
+    """Return the pieces of a layer. Neurons at consecutive positions on one core form one piece."""
     cuts = np.flatnonzero((np.diff(core) != 0) | (np.diff(position) != 1)) + 1
     return [
         {
@@ -288,8 +290,8 @@ def _pieces(path: str, kind: str, core: np.ndarray, position: np.ndarray) -> lis
 
 def _check_levels(chip: ChipSpec, bits: int, dtype: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Raise if the weights or charges of the codes in the files differ from those of the chip."""
-    # The levels are for benches that do not know the charge curve. Inconsistent levels would mislead one of the
-    # readers.
+    # The levels are for benches that do not know the charge curve. If they differed from the curve, such a bench would
+    # use other charges than brainhw.
     for name, right in _levels(chip, bits, dtype).items():
         held = arrays.get(f"levels/{bits}/{name}")
         # Another version of JAX may round the last bits of a charge differently.

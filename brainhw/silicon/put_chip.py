@@ -25,21 +25,22 @@ from brainhw.transform.trace import put_back_on_failure
 
 __all__ = ["put_chip"]
 
-# A change of these fields would require other codes, placements or resets, and so another network.
+# If one of these fields changed, the network would need other codes, placements or resets. So they must be the same.
 _SAME = ("family", "cores", "weight_limit", "weight_bits", "frontend_channels", "sign_block", "sign_axis", "reset")
 
 
 def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Placement | None = None) -> None:
-    """Make a measured chip the current chip of a network, which then runs with the values of its physical neurons.
+    """Make a measured chip the current chip of a network.
 
-    Every module takes the mean values of ``measured.spec`` (charge curve, capacitance, threshold, time constants of the
-    leak settings). Each neuron takes the measured time constant and threshold of its physical neuron at its leak
-    setting; unmeasured ones take the mean of the spec. The weights and their codes do not change.
+    Every module uses the mean values of ``measured.spec`` (charge curve, capacitance, threshold, time constants of the
+    leak settings). Each neuron uses the measured threshold of its physical neuron, and the measured time constant of
+    this neuron at its leak setting. For values that were not measured, it uses the mean values of the spec. The weights
+    and their codes do not change.
 
-    It stays the current chip over calls and training. :func:`brainhw.sample_chip`, :func:`brainhw.deploy.robustness`
-    and a ``key=`` keep the measured values and sample the others. A bundle stores the chip.
-    :func:`brainhw.nominal_chip` uses the mean values of ``measured.spec`` again and discards the measured ones. A
-    function compiled earlier by ``brainstate.transform.jit`` is retraced.
+    The measured chip stays the current chip in later calls and in training. :func:`brainhw.sample_chip`,
+    :func:`brainhw.deploy.robustness` and calls with ``key=`` keep the measured values and sample the others. A bundle
+    stores the measured chip. :func:`brainhw.nominal_chip` discards the measured values of the neurons, which then use
+    the mean values of ``measured.spec``. A function that ``brainstate.transform.jit`` compiled before is traced again.
 
     Parameters
     ----------
@@ -47,17 +48,17 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
         A network of H1v1 or H1v2 modules, or of a family whose modules derive from :class:`brainhw.nn.H1Layer` and
         :class:`brainhw.nn.H1Synapse`.
     measured : MeasuredChip
-        The chip. Family, cores, ``weight_limit``, ``weight_bits``, frontend, sign blocks, reset and number of leak
-        settings must match the network's chip.
+        The chip. Its family, cores, ``weight_limit``, ``weight_bits``, frontend, sign blocks, reset and number of leak
+        settings must be those of the network's chip.
     placement : Placement, optional
-        The place of each neuron. Default: that of an earlier ``put_chip`` or of the bundle, otherwise the result of
-        :func:`brainhw.deploy.place`. Bundles and programs use the same placement.
+        The position of each neuron. Default: the placement of an earlier ``put_chip`` or of the bundle, or else the
+        result of :func:`brainhw.deploy.place`. Bundles and programs use the same placement.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid, the chip does not fit, the placement is of another network, or no placement exists;
-        nothing has changed then.
+        If an argument is invalid, the chip does not fit, the placement belongs to another network, or no placement
+        exists. The network has not changed then.
     RuntimeError
         If called inside ``jit``.
 
@@ -89,7 +90,8 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
     if placement is None:
         placement = net.placement if isinstance(net, BundledNet) else place(net)
     _check_placement(placement, layers, now, call)
-    # Includes the parts of the modules, and the network itself if it comes from a bundle.
+    # Keep the attributes, to restore them after an error. The nodes include the submodules, and the network itself if
+    # it comes from a bundle.
     before = [(node, dict(vars(node))) for node in net.nodes().values()]
     try:
         with put_back_on_failure(net.states().values()):
@@ -113,8 +115,8 @@ def _warn_of_unmeasured(layers: Mapping[str, Any], measured: MeasuredChip, call:
     bare = [path for path, layer in layers.items() if not layer.known]
     if n_measured and bare:
         warnings.warn(
-            f"{call}: {n_measured} neurons of the chip are measured, but none of them is in {', '.join(bare)}; these "
-            "layers use the mean values. Give a placement on measured neurons, or measure the neurons in use.",
+            f"{call}: {n_measured} neurons of the chip are measured, but none of them is in {', '.join(bare)}, so "
+            "these layers use the mean values. Give a placement on measured neurons, or measure the neurons in use.",
             UserWarning,
             stacklevel=3,
         )
@@ -137,7 +139,7 @@ def _check_fits(now: ChipSpec, measured: MeasuredChip, call: str) -> None:
 
 
 def _modules(net: brainstate.nn.Module, call: str) -> dict[str, Any]:
-    """Return every module that has a chip, by its path; raise if one cannot take another chip."""
+    """Return every module that has a chip, by its path. Raise if the chip of a module cannot be replaced."""
     found = {}
     for where, node in net.nodes().items():
         if isinstance(getattr(node, "chip", None), ChipSpec) and not isinstance(node, (EffectiveWeight, BundledNet)):
@@ -155,18 +157,18 @@ def _check_placement(placement: Placement, layers: Mapping[str, Any], now: ChipS
     wanted = {path: math.prod(layer.in_size) for path, layer in layers.items()}
     if placement.layers != wanted:
         raise ValueError(
-            f"{call}: placement is of the layers {placement.layers}, but the network has {wanted}. Make it with "
+            f"{call}: placement is for the layers {placement.layers}, but the network has {wanted}. Make it with "
             "brainhw.deploy.place(net)."
         )
     if placement.chip.cores != now.cores:
         raise ValueError(
-            f"{call}: placement is on the cores {placement.chip.cores}, but the chip has {now.cores}. Make it with "
+            f"{call}: placement is for the cores {placement.chip.cores}, but the chip has {now.cores}. Make it with "
             "brainhw.deploy.place(net)."
         )
 
 
 def _put_values(layer: Any, measured: MeasuredChip, physical: np.ndarray, call: str) -> None:
-    """Put the measured values of its physical neurons into a layer."""
+    """Write the measured values of the physical neurons of a layer into the layer."""
     layer.physical = physical
     physical = physical.reshape(layer.in_size)
     values = {"tau": measured.tau[layer.profiles, physical], "V_th": measured.V_th[physical]}
@@ -176,7 +178,7 @@ def _put_values(layer: Any, measured: MeasuredChip, physical: np.ndarray, call: 
         mean, unit = state.value.mantissa, state.value.unit
         numbers = np.asarray(value.to(unit).mantissa)
         masks[name] = ~np.isnan(numbers)
-        # A single rounding, to the precision of the network.
+        # Round only once, to the precision of the network.
         state.value = u.Quantity(jnp.where(masks[name], jnp.asarray(numbers, mean.dtype), mean), unit=unit)
     layer.known = checked_masks(layer, masks, call=call)
     layer.chip_mark = new_mark()

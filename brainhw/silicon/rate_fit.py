@@ -1,4 +1,4 @@
-"""Least-squares fit of f-I curves with the noisy rate model, on plain arrays."""
+"""Least-squares fit of f-I curves with the noisy rate model, on arrays without units."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from brainhw.silicon.rate_model import LEAST_NOISE, Counts, expected_counts
 
 __all__ = ["Bar", "RateData", "RateSolution", "rough_tau", "solve_gains", "solve_rates"]
 
-# Variance added to that of the model, because counts locked to the steps would be taken as exact.
+# This variance is added to the variance of the model. Otherwise counts that are locked to the time steps would be taken
+# as exact.
 _ROUNDING = 0.1
-# Per stage: variance of each count as a fraction of the squared steps, most evaluations, precision. The first stage
-# has a large variance, so that a poor start converges; later stages use the model's own variance.
+# For each stage: additional variance of each count as a fraction of the squared number of steps, largest number of
+# evaluations, precision. The first stage adds a variance, so that the fit converges from a poor start. Later stages use
+# only the variance of the model.
 _PLAN = ((1e-4, 10, 1e-3), (0.0, 8, 1e-4), (0.0, 6, 1e-5))
-# Start of the search for the gain spread, and its largest number of rounds.
+# First value of the search for the gain spread, and largest number of rounds of the search.
 _FIRST_GAIN = 0.05
 _GAIN_ROUNDS = 8
-# Bound on the change of the logs of threshold, tau and noise; far more than a table can determine.
+# Bound on the change of the logarithms of threshold, tau and noise. It is far beyond the range that a table can
+# determine.
 _FARTHEST = 10.0
 # Above this number of parameters, a sparse solver is used.
 _DENSE = 200
@@ -32,7 +35,11 @@ _DENSE = 200
 
 @dataclass(frozen=True)
 class RateData:
-    """Spike counts: neuron and setting (indices), inputs, charge per spike in fC, steps, count; one row each."""
+    """Spike counts of f-I curves, with one row per measurement.
+
+    ``neuron`` and ``setting`` are indices. ``charge`` is the charge per spike in fC. ``count`` is the number of
+    spikes in ``n_steps`` steps of ``dt`` ms.
+    """
 
     neuron: np.ndarray
     setting: np.ndarray
@@ -51,12 +58,12 @@ class RateData:
 
 @dataclass
 class RateSolution:
-    """Threshold charge ``[N]`` in fC, tau ``[S, N]`` in ms, noise in fC, with relative errors; counts per row.
+    """Threshold charge ``theta [N]`` in fC, ``tau [S, N]`` in ms and ``noise`` in fC, with relative errors.
 
-    ``excess`` is the variance of the counts around the fit relative to that of the model, and ``chance`` the
-    probability of at least this much by chance. ``cost`` is the sum of all squared residuals. ``gain_std`` is the
-    relative spread of the synapses that drive a neuron. ``tells`` marks neurons with a rate between zero and one spike
-    per step.
+    ``mean`` and ``variance`` describe the count of each row. ``excess`` is the variance of the counts around the fit,
+    divided by the variance of the model. ``chance`` is the probability that ``excess`` is at least this large by
+    chance. ``cost`` is the sum of all squared residuals. ``gain_std`` is the relative gain spread of the synapses that
+    drive a neuron. ``tells`` marks neurons with at least one rate between zero and one spike per step.
     """
 
     theta: np.ndarray
@@ -83,7 +90,10 @@ class RateSolution:
 def solve_rates(
     data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, bar: Bar
 ) -> tuple[np.ndarray, RateSolution]:
-    """Return parameters and solution; ``prior`` holds log tau and its error ``[S, N]``, NaN if unknown."""
+    """Fit the curves and return the parameters and the solution.
+
+    ``prior`` contains log tau from decays and its error, each ``[S, N]``, with NaN for unknown values.
+    """
     problem = _Problem(data, prior)
     p = problem.start()
     for wide, most, precision in _PLAN:
@@ -94,7 +104,7 @@ def solve_rates(
 
 
 def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: np.ndarray, bar: Bar) -> RateSolution:
-    """Fit the curves with a gain for each driving synapse, starting from the fit without gains."""
+    """Fit the curves with a gain for each driving synapse, starting from the fit ``p`` without gains."""
     gain = _FIRST_GAIN
     problem = _Problem(data, prior, gain)
     problem.middle = np.concatenate([p[:-1], np.zeros(problem.deviations), p[-1:]])
@@ -105,7 +115,7 @@ def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: 
         new = float(np.clip(problem.next_gain(p), 1e-4, 1.0))
         settled, gain = abs(new - gain) < 0.03 * gain, new
         problem = problem.with_gain(gain)
-        # The deviations are in units of the spread.
+        # The deviations are in units of the spread, so convert them to the new spread.
         xi = slice(-1 - problem.deviations, -1)
         p = np.concatenate([p[: xi.start], p[xi] * (problem.old_gain / gain), p[-1:]])
         if settled and not wide:
@@ -117,15 +127,15 @@ def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: 
 
 
 def rough_tau(data: RateData, log_tau: np.ndarray) -> np.ndarray:
-    """Return the log tau ``[N]`` whose noise-free curves fit best on a grid, for a table of one setting."""
+    """Return the log tau ``[N]`` from a grid whose noise-free curves fit best, for a table with one setting."""
     return _Problem(data, None).scan(np.exp(log_tau))[1][0]
 
 
 class Bar:
-    """Progress bar over evaluations of the model; it appears after some seconds."""
+    """Progress bar over evaluations of the model. It appears after some seconds."""
 
     def __init__(self, shown: bool) -> None:
-        # Number of evaluations if the first fit is good.
+        # Number of evaluations if the first fit is good and no other fit follows.
         total = sum(most for _, most, _ in _PLAN)
         self._bar = progress_bar(total, desc="f-I curves", shown=shown, delay=PROGRESS_AFTER, leave=False)
 
@@ -148,16 +158,16 @@ class _Problem:
         self.prior = np.full(shape, np.nan) if prior is None else prior[0]
         self.prior_error = np.full(shape, np.nan) if prior is None else prior[1]
         self.tied = np.isfinite(self.prior) & np.isfinite(self.prior_error)
-        # A tau without rows and without decays keeps its start value.
+        # Mask of the settings and neurons that have rows. A tau without rows and without a decay keeps its start value.
         self.measured = np.zeros(shape, bool)
         self.measured[data.setting, data.neuron] = True
         self.rows = [np.flatnonzero(data.neuron == i) for i in range(self.n)]
         self.root = np.ones(data.count.size)
-        # A neuron that is always silent or fires in every step has no threshold in the range.
+        # The curve of a neuron that is always silent or fires in every step does not show its threshold.
         between = (data.count > 0) & (data.count < data.n_steps)
         self.tells = np.bincount(data.neuron[between], minlength=self.n) > 0
-        # n inputs activate the first n synapses. The synapses between two consecutive numbers of inputs add a sum of
-        # gains, which is one normal number per neuron.
+        # With n inputs, the first n synapses are active. The synapses between two consecutive numbers of inputs are
+        # always active together, so the sum of their gain deviations is one normal number for each neuron.
         levels, at = np.unique(np.concatenate([[0.0], data.inputs]), return_inverse=True)
         self.reach = np.tri(levels.size, levels.size - 1, -1) * np.sqrt(np.diff(levels))
         self.level, self.deviations = at[1:], (levels.size - 1) * self.n if gain else 0
@@ -178,7 +188,7 @@ class _Problem:
         return p[: self.n], p[self.n : self.n * (1 + self.s)].reshape(self.s, self.n), float(p[-1])
 
     def bounded(self, p: np.ndarray) -> np.ndarray:
-        """Return the parameters within bounds around the start, so that undetermined ones do not diverge."""
+        """Clip the parameters to bounds around the start, so that undetermined parameters do not diverge."""
         return np.clip(p, self.middle - _FARTHEST, self.middle + _FARTHEST)
 
     def drive(self, p: np.ndarray) -> np.ndarray:
@@ -190,7 +200,7 @@ class _Problem:
         return np.asarray(data.charge * (data.inputs + self.gain * (self.reach[self.level] * xi).sum(1)))
 
     def start(self) -> np.ndarray:
-        """Return the best point of a grid of noise-free curves for each neuron."""
+        """Return the start of the fit. For each neuron, it is the best noise-free curve of a grid."""
         known = self.prior[self.tied]
         taus = (
             np.exp(np.quantile(known, np.linspace(0, 1, 12)))
@@ -215,7 +225,7 @@ class _Problem:
             misfit = np.zeros((self.s, theta.size, taus.size))
             for row in rows:
                 misfit[data.setting[row]] += np.abs(rate[place[row]] - data.count[row] / data.n_steps[row])
-            # Each setting has its own tau: find the best tau for each threshold, then the best threshold.
+            # Each setting has its own tau, so find the best tau for each threshold, then the best threshold.
             at = int(np.argmin(misfit.min(2).sum(0)))
             log_theta[i] = np.log(theta[at])
             log_tau[:, i] = np.log(taus[np.argmin(misfit[:, at], axis=1)])
@@ -224,7 +234,8 @@ class _Problem:
     def evaluate(self, p: np.ndarray, every: bool = False) -> tuple[Counts, np.ndarray, np.ndarray, np.ndarray]:
         """Return the counts and their derivatives by log threshold, log tau and log noise.
 
-        Insensitive rows keep their counts since the weights were last fixed, unless ``every`` row is requested.
+        Rows whose counts hardly depend on the parameters keep the counts of the last call of `weigh`, unless ``every``
+        is true.
         """
         key = p.tobytes()
         if every or self._held[0] != key:
@@ -246,9 +257,9 @@ class _Problem:
         return self._held[1]
 
     def weigh(self, p: np.ndarray, wide: float) -> None:
-        """Set the weights: the variance of each count at ``p``, plus ``wide`` times the squared number of steps."""
+        """Set the weights from the variance of each count at ``p``, plus ``wide`` times the squared number of steps."""
         counts, by_theta, by_tau, by_noise = self.evaluate(p, every=True)
-        # A row is sensitive if its count changes by more than this when the parameters change by some percent.
+        # A row is sensitive if its count changes by more than this when the parameters change by 5 %.
         self.telling = 0.05 * (np.abs(by_theta) + np.abs(by_tau) + np.abs(by_noise)) > (1e-4 if self.gain else 0.01)
         self.root = self.tells[self.data.neuron] / np.sqrt(counts.variance + _ROUNDING + wide * self.data.n_steps**2)
 
@@ -280,7 +291,7 @@ class _Problem:
         return matrix if p.size > _DENSE else matrix.toarray()
 
     def next_gain(self, p: np.ndarray) -> float:
-        """Return the best gain spread: the sum of squared deviations over the number that the data determine.
+        """Return the best gain spread, from the mean square of the deviations that the data determine.
 
         D. J. C. MacKay, Neural Comput. 4, 415, 1992.
         """
@@ -289,7 +300,10 @@ class _Problem:
         return float(self.gain * np.sqrt(np.sum(xi**2) / max(np.sum(1 - error**2), 1e-3)))
 
     def errors(self, p: np.ndarray) -> np.ndarray:
-        """Return the standard error of each parameter; neurons are coupled only through the noise."""
+        """Return the standard error of each parameter.
+
+        Only the noise couples the neurons, so the information matrix is inverted for one neuron after the other.
+        """
         information = csr_matrix(self.jacobian(p))
         information = (information.T @ information).tocsr()
         steps = self.deviations // self.n
@@ -298,7 +312,7 @@ class _Problem:
             own = [i, *(self.n * (1 + s) + i for s in range(self.s))]
             own += range(self.n * (1 + self.s) + i * steps, self.n * (1 + self.s) + (i + 1) * steps)
             block = information[own].tocsc()
-            # A small ridge for parameters that the data do not determine.
+            # Add a small ridge, because the data may not determine all parameters.
             inverse = np.linalg.inv(block[:, own].toarray() + 1e-9 * np.eye(len(own)))
             tied = block[:, [p.size - 1]].toarray()[:, 0]
             parts.append((own, inverse, inverse @ tied))
@@ -325,13 +339,13 @@ class _Problem:
         notes = []
         squares = self.residuals(p) ** 2
         misfit = squares[: self.data.count.size]
-        # Counts locked to the steps carry no information on the scatter.
+        # Counts that are locked to the time steps do not show the scatter.
         free = counts.variance > _ROUNDING
-        # Each neuron has a threshold, and a time constant if no decay determines it.
+        # The fit determines a threshold for each neuron, and a time constant if no decay determines it.
         freedom = max(int(free.sum()) - self.n - int((self.measured & ~self.tied).sum()), 1)
         excess = float(misfit[free].sum() / freedom) if free.any() else 1.0
         if np.exp(noise - np.median(theta)) < LEAST_NOISE * 1.05:
-            notes.append(f"the trial noise is below {100 * LEAST_NOISE:g} % of the threshold, too small to be measured")
+            notes.append(f"the trial noise is below {100 * LEAST_NOISE:g} % of the threshold and too small to measure")
         if self.gain:
             notes.append(f"the driving synapses differ in gain by {100 * self.gain:.2g} % (standard deviation)")
         return RateSolution(
@@ -353,7 +367,7 @@ class _Problem:
 
 
 def _noise_free(m: np.ndarray, beta: np.ndarray, subtract: bool, n_steps: int = 200) -> np.ndarray:
-    """Return spikes per step without noise, for drives ``m [D, A, 1]`` in units of the threshold and decays ``[B]``."""
+    """Return spikes per step without noise, for drives ``m [D, A, 1]`` in thresholds and decay factors ``beta [B]``."""
     m = np.broadcast_to(m, (*m.shape[:-1], beta.size))
     V, spikes = np.zeros(m.shape, np.float32), np.zeros(m.shape, np.float32)
     for _ in range(n_steps):

@@ -1,11 +1,17 @@
-"""Expected spike count of a neuron under constant drive and trial noise, from the membrane potential density.
+"""Expected spike count of a neuron with constant input and trial noise.
 
-With the membrane potential in units of the threshold, a step is ``V' = max(beta V + m + s xi, 0)`` with normal ``xi``;
-if ``V' >= 1`` the neuron spikes and resets. The membrane potential after a step is a Markov chain with a Gaussian
-kernel. Gauss-Legendre nodes on (0, 1) represent it with spectral accuracy (Nystrom's method) once their distance is
-smaller than the noise; the probability that is clipped or reset to 0 is a separate state. Mean and variance of the
-spike count over many steps, and the derivatives of the mean, follow from the fundamental matrix (J. G. Kemeny and
-J. L. Snell, Finite Markov Chains, 1960, chapter 4; P. J. Schweitzer, J. Appl. Probab. 5, 401, 1968).
+With the membrane potential in units of the threshold, one step is ``V' = max(beta V + m + s xi, 0)``, where ``xi`` is a
+standard normal number. If ``V' >= 1``, the neuron spikes and resets. So the membrane potential after each step is a
+Markov chain, and its transition density is Gaussian.
+
+The density of the membrane potential is represented at Gauss-Legendre nodes on (0, 1) (Nystrom's method). If
+neighbouring nodes are closer than the standard deviation ``s`` of the noise, the error falls exponentially with the
+number of nodes (spectral accuracy). After a clip or a reset, the membrane potential is exactly 0. This has a finite
+probability, so 0 is a separate state of the chain.
+
+The mean and the variance of the spike count over many steps, and the derivatives of the mean, are computed from the
+fundamental matrix of the chain (J. G. Kemeny and J. L. Snell, Finite Markov Chains, 1960, chapter 4; P. J. Schweitzer,
+J. Appl. Probab. 5, 401, 1968).
 """
 
 from __future__ import annotations
@@ -20,20 +26,21 @@ from scipy.special import ndtr
 __all__ = ["LEAST_NOISE", "Counts", "expected_counts"]
 
 LEAST_NOISE = 0.005
-"""Smallest noise relative to the threshold that the nodes resolve; smaller noise is replaced by it."""
+"""Smallest noise, relative to the threshold, that the nodes resolve. Smaller noise is set to this value."""
 _MOST_NOISE = 0.5
 _NODES_PER_WIDTH = 1.25
 _ROOT_2PI = np.sqrt(2 * np.pi)
-# With a drive this far above the threshold, in units of the noise, a neuron fires in every step.
+# If the drive is this many standard deviations of the noise above the threshold, a neuron fires in every step.
 _SURE = 8.0
-# Counts with a smaller variance lock to the steps; then the number of whole intervals in the window matters.
+# A count with a smaller variance is locked to the time steps. It depends on how many whole interspike intervals fit
+# into the window.
 _LOCKED = 5.0
 _LONGEST_INTERVAL = 64
 _BLOCK = 24
 
 
 class Counts(NamedTuple):
-    """Mean and variance of the spike count, and derivatives of the mean; each ``[K]``."""
+    """Mean and variance of the spike count, and derivatives of the mean. Each has shape ``[K]``."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -45,7 +52,7 @@ class Counts(NamedTuple):
 def expected_counts(
     drive: np.ndarray, beta: np.ndarray, noise: np.ndarray, n_steps: np.ndarray, *, subtract: bool
 ) -> Counts:
-    """Return the statistics of the spike count from rest over ``n_steps``.
+    """Return mean and variance of the spike count over ``n_steps`` from rest, and derivatives of the mean.
 
     Parameters
     ----------
@@ -56,14 +63,15 @@ def expected_counts(
     n_steps : array, shape [K]
         Number of steps over which spikes are counted.
     subtract : bool
-        Whether a spike subtracts the threshold (and clamps at zero) or resets to zero.
+        If true, a spike subtracts the threshold from the membrane potential, which is then clamped at zero. If false, a
+        spike resets it to zero.
     """
     noise = np.clip(noise, LEAST_NOISE, _MOST_NOISE)
     result = np.zeros((5, drive.size))
     sure = drive > 1 + _SURE * noise
     result[0, sure] = n_steps[sure]
     open_ = np.flatnonzero(~sure)
-    # Sort by noise, so that each block shares its nodes.
+    # Sort by noise, because all counts of a block use the nodes for its smallest noise.
     open_ = open_[np.argsort(noise[open_], kind="stable")]
     for block in np.array_split(open_, max(1, -(-open_.size // _BLOCK))):
         if block.size:
@@ -78,7 +86,7 @@ def _nodes(n: int) -> tuple[np.ndarray, np.ndarray]:
     return (x + 1) / 2, w / 2
 
 
-def _block(  # noqa: PLR0915 - one derivation, in the order of the module's text
+def _block(  # noqa: PLR0915 - one derivation, in the order of the module docstring
     m: np.ndarray, beta: np.ndarray, s: np.ndarray, n_steps: np.ndarray, subtract: bool
 ) -> np.ndarray:
     x, w = _nodes(8 * int(np.ceil(max(40.0, _NODES_PER_WIDTH / s.min()) / 8)))
@@ -100,7 +108,8 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module's text
     else:
         chain[:, :, 0] += spike
     chain /= chain.sum(2, keepdims=True)
-    # (I - P + 1 e0') is regular; its inverse gives the stationary distribution and the deviations of the count.
+    # I - P + 1 e0' is regular. Its inverse gives the stationary distribution, and for each state the expected number of
+    # later spikes in excess of the mean rate.
     regular = np.eye(n) - chain
     regular[:, :, 0] += 1.0
     inverse = np.linalg.inv(regular)
@@ -109,12 +118,13 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module's text
     ahead = (inverse @ (spike - rate[:, None])[:, :, None])[:, :, 0]
     ahead -= (law * ahead).sum(1, keepdims=True)
     h, h0 = ahead[:, 1:], ahead[:, :1]
-    # Derivatives of a Gaussian are its moments, so a second kernel is not needed.
+    # Derivatives of a Gaussian are the Gaussian times polynomials, so a second transition matrix is not needed.
     vectors = np.stack([h, x * h, x * x * h, h * h], axis=2)
     k0, k1, k2, kk = np.moveaxis(below @ vectors, 2, 0)
     by_mu = (k1 - mu * k0) / s1**2 - h0 * at_low / s1
     by_s = (k2 - 2 * mu * k1 + mu**2 * k0) / s1**3 - k0 / s1 + h0 * low * at_low / s1
-    # Variance of a martingale step: count plus expected future excess, minus the previous expectation.
+    # Variance per step of a martingale: the spikes of the step plus the expected later excess, minus the expectation of
+    # both before the step.
     base = ahead + rate[:, None]
     stay = clipped * h0**2 + kk - 2 * base * (clipped * h0 + k0) + base**2 * (1 - spike)
     if subtract:
@@ -141,7 +151,10 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module's text
 
 
 def _renewals(silent: np.ndarray, spike: np.ndarray, n_steps: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Return the exact mean count for short intervals: each spike restarts the membrane potential at zero."""
+    """Return the exact mean count for short interspike intervals, or ``otherwise`` for longer ones.
+
+    Each spike resets the membrane potential to zero, so the spikes are a renewal process.
+    """
     law = np.zeros(spike.shape)
     law[:, 0] = 1.0
     first = np.zeros((spike.shape[0], _LONGEST_INTERVAL + 1))
@@ -152,7 +165,8 @@ def _renewals(silent: np.ndarray, spike: np.ndarray, n_steps: np.ndarray, otherw
             break
     mean = otherwise.copy()
     for i in np.flatnonzero(law.sum(1) < 1e-6):
-        # The expected spikes of each step solve u = first * (start + u), a convolution: a recursive filter.
+        # The expected spikes u of each step solve u = first * (start + u), where * is a convolution. This is a
+        # recursive filter.
         impulse = np.zeros(int(n_steps[i]) + 1)
         impulse[0] = 1.0
         mean[i] = lfilter([1.0], np.concatenate([[1.0], -first[i, 1:]]), impulse)[1:].sum()

@@ -1,4 +1,4 @@
-"""Screening of f-I curves: leave out curves that do not follow the model and would bias the shared parameters."""
+"""Leave out f-I curves that do not follow the model, because they would bias the shared parameters."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from brainhw.silicon.rate_settings import first_prior, fit_with_decays, is_poor
 
 __all__ = ["FOREIGN", "WORST", "fit_screened"]
 
-# Largest mean deviation of a valid curve, in spikes per step; good fits of benches deviate by 0.0005.
+# Largest mean deviation of a valid curve, in spikes per step. In good fits of bench data, the deviation is 0.0005.
 FOREIGN = 0.02
 # A threshold with a larger relative error counts as not measured.
 WORST = 0.2
-# A spec allows a threshold spread of 20 %. A threshold beyond this multiple of the median, or below its inverse, is
-# an outlier.
+# A spec allows a threshold spread of 20 %. A threshold is an outlier if it differs from the median by more than this
+# factor.
 _FARTHEST = 2.0
-# Trial noise above this fraction of the threshold indicates another cause; on a bench it is a few percent.
+# Trial noise above this fraction of the threshold has another cause. On a bench, trial noise is a few percent.
 NOISY = 0.05
-# All neurons share the noise, so a neuron with this multiple of the others' noise is an outlier.
+# All neurons share the noise, so a neuron with more than this multiple of the median noise is an outlier.
 _MORE_NOISE = 4.0
 _MORE_SCATTER = 10.0
 # With fewer neurons, outliers cannot be identified.
@@ -31,14 +31,17 @@ _FEWEST = 3
 def fit_screened(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, *, search: bool, progress: bool
 ) -> tuple[RateSolution, np.ndarray, bool, list[str]]:
-    """Return `fit_with_decays` without neurons whose curves do not follow the model; these get NaN and a note."""
+    """Return the result of `fit_with_decays` without neurons whose curves do not follow the model.
+
+    These neurons have NaN in the result, and a note names them.
+    """
     with Bar(progress) as bar:
         found, named, combined, notes = fit_with_decays(data, leak, settings, neurons, search=search, bar=bar)
         if not _suspect(data, found):
             return found, named, combined, notes
         alone = _each_alone(data, leak, settings, neurons, search, bar)
         odd = _odd(data, alone, found.tells)
-        # If half of the curves are outliers, the fault is elsewhere.
+        # If half of the curves are outliers, the cause is not single curves, so all are kept.
         if not odd.any() or 2 * odd.sum() >= found.tells.sum():
             return found, named, combined, notes
         kept = np.flatnonzero(~odd)
@@ -46,7 +49,7 @@ def fit_screened(
             _only(data, kept), leak, settings, neurons[kept], search=search, bar=bar
         )
     notes.append(
-        f"curves that do not follow the model that fits the others; not measured: neuron "
+        f"not measured, because their curves do not follow the model that fits the others: neuron "
         f"{', '.join(map(str, neurons[odd][:8]))} ({odd.sum()} in all). Check these rows of the table"
     )
     return _spread_out(data, some, kept, alone, found), named, combined, notes
@@ -80,7 +83,7 @@ def _only(data: RateData, kept: np.ndarray) -> RateData:
 def _each_alone(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, search: bool, bar: Bar
 ) -> list[RateSolution]:
-    """Fit each neuron with its own noise; the decays are used at the setting that fits most neurons."""
+    """Fit each neuron separately, with its own noise. Use the decays at the setting that fits most neurons."""
     prior = first_prior(data, leak, settings, neurons, search=search)[0]
     found = []
     for i in range(neurons.size):
@@ -115,7 +118,10 @@ def _odd(data: RateData, alone: list[RateSolution], tells: np.ndarray) -> np.nda
 def _spread_out(
     data: RateData, some: RateSolution, kept: np.ndarray, alone: list[RateSolution], whole: RateSolution
 ) -> RateSolution:
-    """Return a solution for all neurons: that of the kept ones, and NaN for the others with their own fitted rates."""
+    """Return a solution for all neurons.
+
+    The kept neurons have the values of ``some``. The others have NaN, with the rates of their separate fits.
+    """
     n = whole.theta.size
     theta, error = np.full(n, np.nan), np.full(n, np.inf)
     theta[kept], error[kept] = some.theta, some.error

@@ -1,4 +1,4 @@
-"""Joint fit of f-I curves and decays: find the leak setting, check agreement, fit gains of the synapses."""
+"""Joint fit of f-I curves and decays: find the leak setting, check that both agree, and fit gains of the synapses."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ __all__ = ["first_prior", "fit_with_decays", "is_poor"]
 
 Prior = tuple[np.ndarray, np.ndarray]
 
-# A fit is poor above this excess variance, if its probability by chance is lower: few counts scatter a lot.
+# A fit is poor if its excess variance is above ``_POOR`` and has a probability by chance below ``_CHANCE``. The second
+# condition is needed because a few counts can have a large scatter by chance.
 _POOR, _CHANCE = 1.5, 1e-3
-# Noise-free curves give log tau to about 0.3 in the median of the neurons; neighbouring settings are about 0.7 apart.
+# From noise-free curves, the median over neurons of log tau is known to about 0.3. Neighbouring settings are about 0.7
+# apart.
 _ROUGHLY = 0.5
-# The same for curves fitted with noise.
+# The same limit for curves that are fitted with noise.
 _SAME = 0.2
-# Gains of the driving synapses are kept if they reduce the cost to this fraction.
+# Gains of the driving synapses are kept only if they reduce the cost below this fraction.
 _BETTER = 0.6
 
 
 def is_poor(found: RateSolution) -> bool:
-    """Return whether counts scatter around a fit by more than model and chance explain."""
+    """Return whether the counts scatter around a fit by more than the model and chance explain."""
     return found.excess > _POOR and found.chance < _CHANCE
 
 
@@ -32,21 +34,21 @@ def fit_with_decays(
 ) -> tuple[RateSolution, np.ndarray, bool, list[str]]:
     """Return the fit, the leak settings of the curves, whether the fit includes the decays, and notes.
 
-    With ``search``, the single setting of the curves is chosen among those of the decays.
+    With ``search``, all curves have the same setting, which is chosen from the settings of the decays.
     """
     notes: list[str] = []
     prior, settings, taus = first_prior(data, leak, settings, neurons, search=search)
     told = prior is not None
     p, found = solve_rates(data, prior, bar)
     if taus is not None and prior is not None and is_poor(found):
-        # The cause may be another setting than given, another temperature or chip, or a gain spread of the synapses.
+        # The cause may be a wrong setting, another temperature or chip, or a gain spread of the synapses.
         p_alone, alone = solve_rates(data, None, bar)
         if search:
             place = taus.nearest(np.log(alone.tau[0]), _SAME)
             if taus.named([place]).tolist() != settings.tolist():
                 prior, settings = taus.prior([place]), taus.named([place])
                 p, found = solve_rates(data, prior, bar)
-        # Decays that agree add no more cost than their own errors explain.
+        # If the decays agree with the curves, they increase the cost by no more than their errors explain.
         ties = max(int(np.isfinite(taus.log_tau).any(0).sum()), 1)
         worse = stats.chi2.sf(max(found.cost - alone.cost, 0.0), ties) < _CHANCE
         if is_poor(found) and worse and not is_poor(alone):
@@ -57,22 +59,26 @@ def fit_with_decays(
     if is_poor(found):
         scale = float(np.sqrt(found.excess))
         found.enlarge(scale)
-        notes.append(f"the curves scatter {scale:.1f} times as much as the model predicts; errors are enlarged")
+        notes.append(f"the curves scatter {scale:.1f} times as much as the model predicts, so the errors are enlarged")
     if taus is not None and prior is None:
         notes.append(
-            "the f-I curves do not agree with the decays: tau comes from the curves only"
+            "the f-I curves do not agree with the decays, so tau comes from the curves only"
             if told
             else taus.why_none(neurons, settings)
         )
     elif search and leak is not None:
-        notes.append(f"the f-I curves were taken at leak setting {settings[0]}, found by its time constants")
+        notes.append(f"the f-I curves were taken at leak setting {settings[0]}, which was found by its time constants")
     return found, settings, prior is not None, notes
 
 
 def first_prior(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, *, search: bool
 ) -> tuple[Prior | None, np.ndarray, _Decays | None]:
-    """Return log tau of the decays if noise-free curves identify the setting, the settings, and the decays."""
+    """Return the log tau of the decays with its error, the settings of the curves, and all decays.
+
+    The first is None if there are no decays at these settings. With ``search``, it is also None if
+    noise-free curves do not identify the setting.
+    """
     if leak is None:
         return None, settings, None
     taus = _Decays(leak, neurons)
@@ -98,10 +104,10 @@ class _Decays:
         """Return the note for curves without matching decays."""
         tail = "tau comes from the curves only"
         if not np.isfinite(self.log_tau).any():
-            return f"the neurons of the f-I curves have no decays: {tail}"
+            return f"the neurons of the f-I curves have no decays, so {tail}"
         if settings.tolist() == [-1]:
-            return f"the f-I curves do not agree with the decays at any leak setting: {tail}"
-        return f"there are no decays at leak setting {', '.join(map(str, settings))} of the f-I curves: {tail}"
+            return f"the f-I curves do not agree with the decays at any leak setting, so {tail}"
+        return f"there are no decays at leak setting {', '.join(map(str, settings))} of the f-I curves, so {tail}"
 
     def range(self) -> np.ndarray:
         """Return a grid of log tau that covers all decays."""
@@ -118,11 +124,11 @@ class _Decays:
         return shared[int(np.argmin(distances))] if min(distances) <= most else None
 
     def named(self, places: list[int | None]) -> np.ndarray:
-        """Return the numbers of the settings; -1 for an unknown one."""
+        """Return the numbers of the settings, with -1 for unknown settings."""
         return np.array([-1 if place is None else self.settings[place] for place in places])
 
     def prior(self, places: list[int | None]) -> Prior | None:
-        """Return log tau and its error ``[S, N]``, NaN without a decay; None if there are no decays at all."""
+        """Return log tau and its error ``[S, N]``, NaN without a decay. Return None if there are no decays at all."""
         nothing = np.full(self.log_tau.shape[1], np.nan)
         values = np.stack([nothing if place is None else self.log_tau[place] for place in places])
         errors = np.stack([nothing if place is None else self.error[place] for place in places])

@@ -24,10 +24,10 @@ __all__ = ["LayerRuns", "bench_input", "layer_runs", "program_of"]
 
 @dataclass(frozen=True, eq=False)
 class LayerRuns:
-    """All runs of one layer, concatenated along the axis of samples: ``[T, B, N]``, padded to the longest run.
+    """All runs of one layer as arrays ``[T, B, N]``, joined along the sample axis and padded to the longest run.
 
-    ``drive`` is the nominal charge over the nominal capacitance in mV. ``membranes`` are membrane potentials in mV, or
-    None if a run lacks them. ``valid [T, B]`` marks the steps of each run.
+    ``drive`` is the nominal charge of each step divided by the nominal capacitance, in mV. ``membranes`` are membrane
+    potentials in mV, or None if a run has none. ``valid [T, B]`` marks the steps of each run.
     """
 
     drive: np.ndarray
@@ -36,19 +36,19 @@ class LayerRuns:
     valid: np.ndarray
 
     def only(self, neurons: np.ndarray) -> LayerRuns:
-        """Return the runs, restricted to some neurons."""
+        """Return the runs with only some of the neurons."""
         membranes = None if self.membranes is None else self.membranes[..., neurons]
         return LayerRuns(self.drive[..., neurons], self.spikes[..., neurons], membranes, self.valid)
 
 
 def program_of(net: Any, *, call: str) -> ChipProgram:
-    """Return the program of a network; a program is returned unchanged."""
+    """Return the program of a network. A program is returned unchanged."""
     if isinstance(net, ChipProgram):
         return net
     if not isinstance(net, brainstate.nn.Module):
         raise TypeError(f"{call}: net must be a network or a ChipProgram; got {_arguments.describe(net)}.")
     own = getattr(net, "dt", None)
-    if isinstance(own, u.Quantity):  # a loaded network has its own time step
+    if isinstance(own, u.Quantity):  # a network loaded from a bundle stores its time step
         with brainstate.environ.context(dt=own):
             return ChipProgram.of(net)
     _arguments.time_step(call=call)
@@ -56,14 +56,14 @@ def program_of(net: Any, *, call: str) -> ChipProgram:
 
 
 def bench_input(x: Any, program: ChipProgram, *, call: str, name: str) -> np.ndarray:
-    """Return inputs ``[T, B, N_in]`` in float32, or raise."""
+    """Check inputs ``[T, B, N_in]`` and return them in float32."""
     return in_float32(of_shape(x, program.n_in, call=call, name=name), call=call, name=name)
 
 
 def layer_runs(
     programs: Sequence[ChipProgram], xs: Sequence[Any], recordings: Sequence[Recording], *, call: str
 ) -> dict[str, LayerRuns]:
-    """Return the runs of each layer; each run has one program, one input and one recording."""
+    """Return the runs of each layer. Each run has one program, one input and one recording."""
     first = programs[0]
     parts: dict[str, list[LayerRuns]] = {path: [] for path in first.layers}
     held: tuple[ChipProgram, Mapping[str, np.ndarray]] | None = None
@@ -92,13 +92,13 @@ def _check_same(first: ChipProgram, other: ChipProgram, i: int, call: str) -> No
     )
     if not (same and float(first.dt.mantissa) == float(other.dt.mantissa)):
         raise ValueError(
-            f"{call}: all programs must share chip, dt, wiring, leak settings and places; programs 0 and {i} differ. "
-            "Fit each of them separately."
+            f"{call}: all programs must share chip, dt, wiring, leak settings and neuron positions; programs 0 and {i} "
+            "differ. Fit each of them separately."
         )
 
 
 def _charges(program: ChipProgram) -> dict[str, np.ndarray]:
-    """Return the voltage step of one spike through each connection in mV, by the path of the weights' owner."""
+    """Return the voltage step (mV) of one spike through each connection, by the path of the module with the weights."""
     with brainstate.environ.context(dt=program.dt, fit=False):
         net = program.to_net()
         prepare_net(net)
@@ -133,6 +133,6 @@ def _joined(parts: Sequence[LayerRuns]) -> LayerRuns:
         padded = [np.pad(a, [(0, longest - len(a))] + [(0, 0)] * (a.ndim - 1)) for a in arrays]
         return np.concatenate(padded, axis=1)
 
-    # A run without membrane potentials would need another likelihood.
+    # Use membrane potentials only if all runs have them, because runs without them need another likelihood.
     read = all(part.membranes is not None for part in parts)
     return LayerRuns(join("drive"), join("spikes"), join("membranes") if read else None, join("valid"))

@@ -113,7 +113,7 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
         numbers = np.asarray(value.to(u.mV).mantissa, np.float32)
     if numbers.shape != shape:
         raise ValueError(f"{where} must have the shape of its spikes, {shape}; got {numbers.shape}.")
-    # Fast path: two passes without another array; NaN propagates through both.
+    # Fast path with two passes and without another array. `min` and `max` return NaN if a number is NaN.
     if not (np.isfinite(numbers.min()) and np.isfinite(numbers.max())):
         step, sample, neuron = map(int, np.argwhere(~np.isfinite(numbers))[0])
         raise ValueError(
@@ -124,14 +124,14 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
 
 
 def _own(array: np.ndarray) -> np.ndarray:
-    # A bench may reuse one buffer. Read-only arrays need not be copied.
+    # Copy the array, because a bench may reuse its buffer. A read-only array need not be copied.
     return array.copy() if array.flags.writeable else array
 
 
 def check_recording(
     recording: Any, layers: Mapping[str, int], n_steps: int, batch_size: int, *, call: str
 ) -> Recording:
-    """Return the recording if it has exactly these layers (path to number of neurons), steps and samples, or raise."""
+    """Return the recording. Raise unless it has exactly these layers (path to number of neurons), steps and samples."""
     if not isinstance(recording, Recording):
         wrap = " Wrap it: Recording(spikes)." if isinstance(recording, Mapping) else ""
         raise TypeError(

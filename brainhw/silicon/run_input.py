@@ -12,7 +12,7 @@ __all__ = ["in_float32", "of_shape"]
 
 
 def of_shape(x: Any, n_in: int, *, call: str, name: str) -> np.ndarray:
-    """Return inputs as an array; raise unless they are ``[T, B, n_in]`` (steps, samples, inputs)."""
+    """Return inputs as an array. Raise unless the shape is ``[T, B, n_in]`` (steps, samples, inputs)."""
     array = np.asarray(_arguments.as_array(x, call=call, name=name))
     if array.ndim != 3 or 0 in array.shape or array.shape[2] != n_in:
         raise ValueError(f"{call}: {name} must have shape [T, B, {n_in}]; got {array.shape}.")
@@ -20,7 +20,7 @@ def of_shape(x: Any, n_in: int, *, call: str, name: str) -> np.ndarray:
 
 
 def in_float32(array: np.ndarray, *, call: str, name: str) -> np.ndarray:
-    """Return an array in float32; raise if a number is not finite in float32."""
+    """Return an array in float32. Raise if a number is not finite in float32."""
     # An overflow of the cast is reported below, with its index.
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = array.astype(np.float32, copy=False)
@@ -28,7 +28,7 @@ def in_float32(array: np.ndarray, *, call: str, name: str) -> np.ndarray:
         _arguments.check_finite(array, call=call, name=name)
         at = tuple(map(int, np.argwhere(~np.isfinite(numbers))[0]))
         raise ValueError(
-            f"{call}: {name} must fit float32, at most {np.finfo(np.float32).max:.3g}; got {array[at]:g} at index "
-            f"{at}. Scale the data."
+            f"{call}: {name} must fit float32, with values up to {np.finfo(np.float32).max:.3g}; got {array[at]:g} at "
+            f"index {at}. Scale the data."
         )
     return numbers

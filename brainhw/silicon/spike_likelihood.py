@@ -13,18 +13,19 @@ from jax.scipy.special import log_ndtr, ndtr
 __all__ = ["Observed", "curvature", "expected_spikes", "log_likelihood", "value_and_gradient"]
 
 _LOG_SQRT_2PI = 0.5 * float(np.log(2 * np.pi))
-# Smallest fraction of a variance after a truncation: float32 would round smaller ones to zero or below.
+# Smallest fraction of a variance that remains after a truncation. Smaller ones could round to zero or below in float32.
 _LEAST = 1e-6
 
 
 class Observed(NamedTuple):
     """Recorded data of ``N`` neurons in ``B`` runs of ``T`` steps, in chunks of runs.
 
-    ``drive``: charge over capacitance of each step in mV, ``[K, T, B, N]``. ``spikes``: 0 or 1, same shape. ``valid``:
-    mask of the steps of each run, ``[K, T, B]``. ``membranes``: after the reset in mV, or None. ``read_noise``:
-    standard deviation of one reading, mV. ``floor``: a reading below it counts only as "below", because the clamp at
-    zero hides the rest, mV. ``least_noise``: added in quadrature to the noise of each step, because a likelihood
-    without noise has no derivative, mV. ``to_zero``: whether a spike resets to zero.
+    ``drive [K, T, B, N]`` is the charge of each step divided by the capacitance, in mV. ``spikes`` is 0 or 1, in the
+    same shape. ``valid [K, T, B]`` is the mask of the steps of each run. ``membranes`` are the membrane potentials
+    after the reset in mV, in the shape of ``drive``, or None. ``read_noise`` is the standard deviation of one reading
+    in mV. A reading below ``floor`` (mV) shows only that the membrane potential is below ``floor``, because the clamp
+    at zero hides lower values. ``least_noise`` (mV) is added in quadrature to the noise of each step, because a
+    likelihood without noise has no derivative. ``to_zero`` is true if a spike resets to zero.
     """
 
     drive: jax.Array
@@ -48,12 +49,12 @@ def _rectified(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def _cut(mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.Array) -> tuple[Any, Any, Any]:
-    """Return the log-probability of spike or silence, and mean and variance of the membrane potential given it."""
+    """Return the log-probability of a spike or no spike, and mean and variance of the membrane potential given it."""
     sd = jnp.sqrt(variance)
-    sign = 1 - 2 * spike  # +1: the membrane potential stayed below threshold
+    sign = 1 - 2 * spike  # +1 if the membrane potential stayed below threshold
     z = (threshold - mean) / sd
     log_p = log_ndtr(sign * z)
-    # The inverse Mills ratio from logarithms, because density and probability underflow far from threshold.
+    # Compute the inverse Mills ratio from logarithms, because density and probability underflow far from threshold.
     mills = jnp.exp(-0.5 * z * z - _LOG_SQRT_2PI - log_p)
     kept = jnp.maximum(1 - sign * z * mills - mills * mills, _LEAST)
     return log_p, mean - sign * sd * mills, variance * kept
@@ -69,14 +70,14 @@ def _read(
     exact = -0.5 * off * off - jnp.log(sd) - _LOG_SQRT_2PI
     low = reading <= floor
     gain = variance / total
-    # Near zero, a reading does not determine the membrane potential before the clamp, only that it is below the floor.
+    # A reading near zero shows only that the membrane potential before the clamp is below the floor.
     log_p = jnp.where(low, log_ndtr((floor - mean) / sd), exact)
     state = jnp.where(low, jnp.maximum(reading, 0.0), mean + gain * (reading - mean))
     return log_p, state, jnp.maximum(gain * noise**2, _LEAST * variance)
 
 
 def _chunk(p: jax.Array, seen: Observed) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return log-likelihood, expected spikes, and the variance of their number, per run and neuron of a chunk."""
+    """Return log-likelihood, expected number of spikes, and its variance, for each run and neuron of a chunk."""
     threshold, decay, noise = jnp.exp(p[0]), jnp.exp(-jnp.exp(-p[1])), jnp.exp(2 * p[2]) + seen.least_noise**2
     gain = jnp.exp(p[3]) if seen.membranes is not None else None
 
@@ -87,10 +88,10 @@ def _chunk(p: jax.Array, seen: Observed) -> tuple[jax.Array, jax.Array, jax.Arra
         probability = ndtr((mean - threshold) / jnp.sqrt(variance))
         log_p: Any = 0.0
         if gain is not None:
-            # In units of the nominal drive, like all other values: the reading is divided by the charge gain.
+            # Divide the reading by the charge gain, because all other values are in units of the nominal drive.
             before = reading if seen.to_zero else reading + spike * threshold * gain
             log_r, mean_r, variance_r = _read(mean, variance, before / gain, seen.floor / gain, seen.read_noise / gain)
-            # After a reset to zero, the reading does not depend on the membrane potential before it.
+            # After a reset to zero, the reading does not depend on the membrane potential before the reset.
             known = (1 - spike) if seen.to_zero else jnp.ones_like(spike)
             log_p = known * (log_r - jnp.log(gain) * (before > seen.floor))
             mean, variance = jnp.where(known > 0, mean_r, mean), jnp.where(known > 0, variance_r, variance)
@@ -131,7 +132,7 @@ def _gradient(p: jax.Array, arrays: Any, to_zero: bool) -> tuple[jax.Array, jax.
 
 @partial(jax.jit, static_argnames="to_zero")
 def _hessian(p: jax.Array, arrays: Any, to_zero: bool) -> jax.Array:
-    # Neurons are independent: one direction serves all of them, and K directions give [K, K, N].
+    # Neurons are independent, so one direction is used for all neurons at once. K directions give [K, K, N].
     def along(direction: jax.Array) -> jax.Array:
         tangent = jnp.broadcast_to(direction[:, None], p.shape)
         return jax.jvp(lambda p: _gradient(p, arrays, to_zero)[1], (p,), (tangent,))[1]
@@ -149,23 +150,25 @@ def _sum(function: Any, p: np.ndarray, seen: Observed) -> Any:
     for k in range(seen.drive.shape[0]):
         arrays, to_zero = _static(_each(seen, k))
         parts.append(function(jnp.asarray(p, seen.drive.dtype), arrays, to_zero=to_zero))
-    # In float64, because the sum over many runs would lose the effect of a small step.
+    # Sum in float64, because a float32 sum over many runs would lose the effect of a small step of the optimiser.
     return jax.tree.map(lambda *leaves: np.sum([np.asarray(leaf, np.float64) for leaf in leaves], axis=0), *parts)
 
 
 def log_likelihood(p: np.ndarray, seen: Observed) -> np.ndarray:
     r"""Return the log-likelihood of each neuron, ``[N]``.
 
-    The membrane potential of a neuron with noise :math:`\sigma` per step is approximated by a normal distribution,
+    A neuron with noise :math:`\sigma` per step follows
 
     .. math:: V' = \max(e^{-\Delta t/\tau} V_{t-1} + I_t + \sigma\xi_t,\; 0), \qquad s_t = H(V' - \theta)
 
-    which each recorded step truncates at threshold: a silent step keeps the part below, a spike resets the part above.
-    The moments after truncation and clamp are exact for a normal distribution (assumed density filter; Maybeck 1979,
-    Stochastic Models, vol. 2, ch. 12). The likelihood is the product of the probabilities of the steps.
+    The distribution of its membrane potential is approximated by a normal distribution. Each recorded step truncates
+    this distribution at the threshold. In a step without a spike, the part below the threshold remains. In a step with
+    a spike, the part above the threshold remains and is then reset. The mean and the variance after truncation and
+    clamp are those of a truncated normal distribution (assumed density filter; Maybeck 1979, Stochastic Models, vol. 2,
+    ch. 12). The likelihood is the product of the probabilities of the steps.
 
-    ``p`` holds the logarithms of threshold (mV), time constant (steps), noise (mV) and, with membrane potentials, the
-    charge gain, ``[3, N]`` or ``[4, N]``.
+    ``p`` contains the logarithms of threshold (mV), time constant (steps), noise (mV) and, with membrane potentials,
+    the charge gain. Its shape is ``[3, N]`` or ``[4, N]``.
     """
     return _sum(_value, p, seen)
 
@@ -181,7 +184,7 @@ def curvature(p: np.ndarray, seen: Observed) -> np.ndarray:
 
 
 def expected_spikes(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.ndarray]:
-    """Return, per run and neuron, the expected number of spikes given the past, and its variance, ``[runs, N]``."""
+    """Return the expected number of spikes of each run and neuron given the past, and its variance, ``[runs, N]``."""
     parts = []
     for k in range(seen.drive.shape[0]):
         arrays, to_zero = _static(_each(seen, k))

@@ -37,13 +37,13 @@ class SyntheticBench:
     charge : ChargeTable
         Charges of all codes.
     decays : DecayTable
-        Decays at each leak setting; setting ``k`` of the table is the profile ``profiles[k]`` of the chip.
+        Decays at each leak setting. Setting ``k`` of the table is the profile ``profiles[k]`` of the chip.
     rates : RateTable
         f-I curves at the largest code, without a column of settings.
     truth : MeasuredChip
-        The true values: the spec, and tau and V_th of every neuron.
+        The true values, which are the spec, and tau and V_th of every neuron.
     profiles : tuple of int
-        The profile of the chip for each leak setting of the tables.
+        The index of the chip's profile for each leak setting of the tables.
     rates_setting : int
         The leak setting of the f-I curves, numbered as in ``decays``.
     """
@@ -110,11 +110,11 @@ def synthetic_bench(
 ) -> SyntheticBench:
     """Simulate the three measurements of :func:`calibrate` on a chip.
 
-    From a spec, a chip is sampled: leak currents vary log-normally and thresholds normally, with the spreads of the
-    spec. From a :class:`MeasuredChip`, such as ``VirtualChip.truth``, the neurons take its values. The membrane
-    equation ``V' = max(beta V + n q / C + noise, 0)``, with a spike and a reset if ``V' >= V_th``, is stepped directly,
-    independent of the fits. Decays are ``V_0 exp(-t / tau)`` with read noise, like averages over many trials. The
-    default noises are those of a lab's tables.
+    If ``chip`` is a spec, a chip is sampled from it. Its leak currents vary log-normally and its thresholds normally,
+    with the spreads of the spec. If ``chip`` is a :class:`MeasuredChip`, such as ``VirtualChip.truth``, its neuron
+    values are used. The f-I curves are simulated step by step with ``V' = max(beta V + n q / C + noise, 0)``, and a
+    spike and a reset if ``V' >= V_th``. This simulation is independent of the fits. Decays are ``V_0 exp(-t / tau)``
+    with read noise, like averages over many trials. The default noises are those of the tables of a lab.
 
     Parameters
     ----------
@@ -135,20 +135,21 @@ def synthetic_bench(
     window : Quantity, optional
         Time over which spikes are counted. Default 1 s.
     noise_std : Quantity, optional
-        Trial noise of the membrane potential per step. Default: that of the spec, or 1.5 mV if it has none.
+        Trial noise of the membrane potential per step. Default: the noise of the spec, or 1.5 mV if the spec has none.
     gain_std : float, optional
         Relative gain spread of the synapses. Default 0.03.
     charge_noise, read_noise : Quantity, optional
         Noise of one reading of a charge and of a membrane potential. Default 0.01 fC and 0.4 mV.
     drive_gains : bool, optional
-        Give the synapses that drive a neuron in the f-I curves individual gains. Default False: mean gain.
+        Whether each synapse that drives a neuron in the f-I curves has its own gain. Default False: all have the mean
+        gain.
     dt : Quantity, optional
         Time step. Default 1 ms.
 
     Returns
     -------
     SyntheticBench
-        The tables and the truth.
+        The tables and the true values.
 
     Raises
     ------
@@ -235,7 +236,7 @@ def _drawn(chip: ChipSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     """Return time constants (ms) and thresholds (mV) of every neuron of a chip sampled from a spec."""
     taus = np.asarray(chip.tau_profiles.values.mantissa, float)
     leak = np.broadcast_to(0.0 if chip.leak_mismatch_std is None else np.asarray(chip.leak_mismatch_std), taus.shape)
-    # A neuron's leak has the same relative deviation at all settings, as in the tables of a lab.
+    # The leak of a neuron deviates by the same normal number at all settings, as in the tables of a lab.
     tau = taus[:, None] * np.exp(-leak[:, None] * rng.standard_normal(chip.n_neurons))
     V_th = float(chip.V_th.mantissa) * (1 + (chip.threshold_mismatch_std or 0.0) * rng.standard_normal(chip.n_neurons))
     return tau, V_th
@@ -244,7 +245,7 @@ def _drawn(chip: ChipSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 def _of_neurons(
     chip: MeasuredChip, settings: np.ndarray, which: np.ndarray, call: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return all time constants and thresholds of a given chip; raise if one that is to be measured is unknown."""
+    """Return all time constants and thresholds of a given chip. Raise if one that is to be measured is unknown."""
     tau, V_th = np.asarray(chip.tau.mantissa, float), np.asarray(chip.V_th.mantissa, float)
     for name, values in (("tau", tau[np.ix_(settings, which)]), ("V_th", V_th[which])):
         if np.isnan(values).any():
@@ -258,7 +259,7 @@ def _of_neurons(
 def _count(
     drive: np.ndarray, beta: np.ndarray, V_th: np.ndarray, noise: float, n_steps: int, subtract: bool, rng: Any
 ) -> np.ndarray:
-    """Return the spike count of each neuron and number of inputs over ``n_steps`` from rest; voltages in mV."""
+    """Return the spike count over ``n_steps`` from rest for each neuron and number of inputs. Voltages are in mV."""
     V, count = np.zeros(drive.shape), np.zeros(drive.shape)
     for _ in range(n_steps):
         before = np.maximum(beta * V + drive + noise * rng.standard_normal(drive.shape), 0.0)
@@ -277,5 +278,5 @@ def _indices(value: Iterable[int], n: int, *, call: str, name: str) -> np.ndarra
     given = _arguments.several(value, call=call, name=name, of="whole numbers")
     held = [_arguments.whole_number(one, call=call, name=f"{name}[{i}]", most=n - 1) for i, one in enumerate(given)]
     if not held or len(set(held)) < len(held):
-        raise ValueError(f"{call}: {name} must hold at least one number, none twice; got {held[:10]}.")
+        raise ValueError(f"{call}: {name} must hold at least one number, and no number twice; got {held[:10]}.")
     return np.array(held)

@@ -1,4 +1,4 @@
-"""CSV files of bench measurements; columns are identified by name and unit, in any order."""
+"""Read CSV files of bench measurements. Columns are identified by name and unit, in any order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from brainhw.silicon.tables import ChargeTable, DecayTable, RateTable
 
 __all__ = ["read_table"]
 
-# Reading a file of this size takes some gigabytes of memory.
+# Size limit in bytes. Reading a file of this size takes some gigabytes of memory.
 LARGEST = 256 * 2**20
 
 # Spellings of units in headers, as multiples of the stored unit.
@@ -89,28 +89,28 @@ _KINDS = (
 
 
 def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> ChargeTable | DecayTable | RateTable:
-    r"""Read a CSV file of bench measurements; the header determines which of the three kinds it is.
+    r"""Read a CSV file of bench measurements. The header determines the kind of table.
 
     ==============  ======================================================================================
-    kind            columns, in any order; those in brackets are optional
+    kind            columns, in any order (those in brackets are optional)
     ==============  ======================================================================================
     `ChargeTable`   ``code, synapse, charge_fC, [trial]``
     `DecayTable`    ``setting, neuron, t_ms, V_mV, [trial]``
     `RateTable`     ``neuron, inputs, rate_Hz, [code], [setting], [window_s], [trial]``
     ==============  ======================================================================================
 
-    A unit follows its name, as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)``, and is converted. Columns are
-    separated by commas, semicolons or tabs; with semicolons or tabs, decimal commas are accepted, but a number whose
-    comma may separate thousands is an error. The text is UTF-8, or UTF-16 with a byte order mark. Columns with other
-    names are ignored with a warning. Errors count rows from 1, the first below the header; empty lines and lines that
-    start with ``#`` are not counted.
+    The unit follows the name of a column, as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)``, and the numbers are
+    converted. Columns are separated by commas, semicolons or tabs. With semicolons or tabs, decimal commas are
+    accepted. If every comma in the numbers may also separate thousands, the file is rejected. The text is UTF-8, or
+    UTF-16 with a byte order mark. Columns with other names are ignored with a warning. Error messages count rows from
+    1, which is the first row below the header. Empty lines and lines that start with ``#`` are not counted.
 
     Parameters
     ----------
     path : str or path
         The file, at most 256 MiB.
     call : str, optional
-        Name of the calling function for errors.
+        Name of the calling function, for error messages.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     Raises
     ------
     TypeError, ValueError
-        If the file cannot be read or is not such a table; the message names the file, the line and the column.
+        If the file cannot be read or is not such a table. The message names the file, the row and the column.
 
     Examples
     --------
@@ -149,7 +149,7 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     kind, columns = _columns(rows[0], what)
     if len(rows) == 1:
         raise ValueError(f"{what} has a header but no rows.")
-    # A decimal comma in a comma-separated file adds a cell, which would shift the rest of the row.
+    # In a comma-separated file, a decimal comma adds a cell, which would shift the rest of the row.
     odd = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
     if odd is not None:
         raise ValueError(
@@ -170,12 +170,12 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
         table: ChargeTable | DecayTable | RateTable = kind.table(**given)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} is invalid: {error}") from error
-    # Fits name the file in their errors.
+    # The fits name this file in their error messages.
     object.__setattr__(table, "_path", name)
     return table
 
 
-# Excel writes such a line, or needs it, to identify the separator.
+# A first line such as ``sep=;``, which Excel writes or needs to identify the separator.
 _MARK = re.compile(r'\s*"?sep=.?"?[^\S\n]*\n', re.IGNORECASE)
 
 
@@ -217,7 +217,7 @@ _HEADER = re.compile(r"([^\W\d_]+)\s*(?:[_ /]\s*|[\[(]\s*|[_ /]\s*[\[(]\s*)?([^\
 
 
 def _columns(header: Sequence[str], what: str) -> tuple[_Kind, dict[str, tuple[int, str, float]]]:
-    """Return the kind of table, and index, header and unit factor of each of its columns."""
+    """Return the kind of table, and the index, header and unit factor of each of its columns."""
     split = [_split(cell) for cell in header]
     names = [name.lower() for name, _ in split]
     known = {column.lower() for kind in _KINDS for column in kind.columns}
@@ -270,12 +270,12 @@ def _factor(column: str, header: str, unit: str, units: dict[str, float], what: 
     return units[unit]
 
 
-# 1,000 or -12,345,678: the comma is ambiguous.
+# In numbers such as 1,000 or -12,345,678, the comma may separate thousands or decimals.
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, str, float]], what: str) -> bool:
-    """Return whether a comma is a decimal comma; raise if all commas may separate thousands."""
+    """Return whether a comma is a decimal comma. Raise if all commas may separate thousands."""
     doubtful: tuple[int, str, str] | None = None
     for place, header, _ in columns.values():
         for at, row in enumerate(rows[1:]):
@@ -298,14 +298,14 @@ def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, 
 def _numbers(
     rows: Sequence[Sequence[str]], place: int, header: str, factor: float, decimal_comma: bool, what: str
 ) -> np.ndarray:
-    # Word processors write another minus sign.
+    # Word processors write the Unicode minus sign.
     cells = [row[place].strip().replace("\u2212", "-") for row in rows[1:]]
     plain = [cell.replace(",", ".") for cell in cells] if decimal_comma else cells
     try:
         numbers = np.array(plain, dtype=float)
     except ValueError:
         numbers = np.array([_number(cell) for cell in plain])
-    # Python accepts 1_000 as a number.
+    # Python accepts 1_000 as a number, but in a table it is an error.
     bad = ~np.isfinite(numbers) | np.array(["_" in cell for cell in plain])
     if bad.any():
         at = int(np.argmax(bad))
@@ -314,7 +314,7 @@ def _numbers(
             f"({int(bad.sum())} such rows); expected a finite number without separators of thousands. "
             "Remove rows that were not measured."
         )
-    # Thirteen digits remove the rounding error of a unit conversion by a power of ten.
+    # Rounding to thirteen digits removes the rounding error of a unit conversion by a power of ten.
     return numbers if factor == 1.0 else np.array([float(f"{x:.13g}") for x in (numbers * factor).tolist()])
 
 

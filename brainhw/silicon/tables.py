@@ -14,14 +14,15 @@ from brainhw.silicon._results import counted
 
 __all__ = ["ChargeTable", "DecayTable", "RateTable"]
 
-# A chip has a few hundred neurons, and synapses per neuron; a larger number means mixed-up columns.
+# A chip has a few hundred neurons, each with a few hundred synapses. A number above this limit means that columns are
+# mixed up.
 MOST_INDEX = 10**6
 
 
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class ChargeTable:
-    """Charge of single spikes by weight code and synapse; one row per measurement.
+    """Charge of single spikes by weight code and synapse, with one row per measurement.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ class ChargeTable:
     synapse : array of int, shape [R]
         Number of the measured synapse, from 0.
     charge : Quantity, shape [R]
-        Charge of one spike; stored in fC.
+        Charge of one spike, stored in fC.
     trial : array of int, shape [R], optional
         Number of the repetition. Default: each pair of code and synapse was measured once.
 
@@ -67,7 +68,7 @@ class ChargeTable:
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class DecayTable:
-    """Decays of the membrane potential without input, by leak setting and neuron; one row per reading.
+    """Decays of the membrane potential without input, by leak setting and neuron, with one row per reading.
 
     Parameters
     ----------
@@ -76,9 +77,9 @@ class DecayTable:
     neuron : array of int, shape [R]
         Physical index of the neuron, from 0.
     t : Quantity, shape [R]
-        Time of the reading, zero or greater; stored in ms. The decay need not start at 0.
+        Time of the reading, zero or greater, stored in ms. The first time of a decay need not be 0.
     V : Quantity, shape [R]
-        Membrane potential; stored in mV.
+        Membrane potential, stored in mV.
     trial : array of int, shape [R], optional
         Number of the repetition. Default: each decay was read once.
 
@@ -115,7 +116,7 @@ class DecayTable:
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class RateTable:
-    """Firing rates against the number of active synapses (f-I curves); one row per measurement.
+    """Firing rates against the number of active synapses (f-I curves), with one row per measurement.
 
     In a measurement, ``inputs`` synapses of the neuron, all with weight ``code``, receive one spike in every step.
 
@@ -126,13 +127,13 @@ class RateTable:
     inputs : array of int, shape [R]
         Number of synapses that spike in every step, from 0.
     rate : Quantity, shape [R]
-        Firing rate of the neuron, zero or greater; stored in Hz.
+        Firing rate of the neuron, zero or greater, stored in Hz.
     code : array of int, shape [R], optional
         Weight code of the synapses. Default: the largest code of the chip.
     setting : array of int, shape [R], optional
         Leak setting, numbered as in `DecayTable`. Default: a single setting, which the fit identifies.
     window : Quantity, shape [R] or scalar, optional
-        Time over which spikes were counted, greater than zero; stored in ms. Default: 1 second.
+        Time over which spikes were counted, greater than zero, stored in ms. Default: 1 second.
     trial : array of int, shape [R], optional
         Number of the repetition. Default: each point was measured once.
 
@@ -158,7 +159,7 @@ class RateTable:
 
     def __post_init__(self) -> None:
         columns = {"neuron": 0, "inputs": 0, "code": None, "setting": 0, "trial": 0}
-        # One window for all rows is enough.
+        # A single window is used for all rows.
         object.__setattr__(self, "window", 1000.0 * u.ms if self.window is None else self.window)
         _check(self, columns, {"rate": u.Hz, "window": u.ms}, nonnegative=("rate",), positive=("window",))
         _check_repeated(self, ("neuron", "inputs", "code", "setting", "trial"))
@@ -171,7 +172,7 @@ class RateTable:
 
 
 def named(table: Any) -> str:
-    """Return the name of a table for errors of fits, with its file if it was read from one."""
+    """Return the name of a table for error messages of fits, with its file if it was read from one."""
     path = getattr(table, "_path", None)
     return "table" if path is None else f"the table {path!r}"
 
@@ -183,7 +184,10 @@ def _check(
     nonnegative: tuple[str, ...] = (),
     positive: tuple[str, ...] = (),
 ) -> None:
-    """Store every column of a table as a read-only array of the same length; ``whole`` gives the lowest value."""
+    """Store every column of a table as a read-only array of the same length.
+
+    ``whole`` gives the lowest value of each column of whole numbers.
+    """
     call, first, length = type(table).__name__, "", 0
     for name, field in table.__dataclass_fields__.items():
         value = getattr(table, name)

@@ -27,25 +27,26 @@ __all__ = ["VirtualChip", "checked_run_input"]
 class VirtualChip:
     r"""A simulated chip on a virtual bench, to run and test all chip-in-the-loop code without hardware.
 
-    Its values are hidden: a device only shows spikes and, on request, membrane potentials. With fixed normal numbers
-    :math:`\xi` of the chip, and normal numbers :math:`\eta_t` that differ from step to step and run to run, it computes
+    The values of its neurons and synapses are hidden, because a device shows only spikes and, on request, membrane
+    potentials. The chip has fixed normal numbers :math:`\xi`, and new normal numbers :math:`\eta_t` in each step of
+    each run. It computes
 
     .. math::
         q_{ij} &= q(w_{ij})(1 + \sigma_g\, \xi^g_{ij}) + q'(0)\, \sigma_w\, \xi_{ij} \\
         V' &= \max(e^{-\Delta t/\tau_{kj}} V_{t-1} + Q_t / C + \sigma\, \eta_t,\; 0)
 
-    and spikes and resets like its family. :math:`\tau_{kj}` of leak setting ``k`` and physical neuron ``j`` is
-    log-normal around ``chip.tau_profiles``; at settings of equal spread, a neuron deviates by the same factor. The
-    threshold is normal around ``chip.V_th``. Synapses belong to physical places, so the same program always uses the
-    same synapses.
+    Spikes and resets are those of its chip family. The time constant :math:`\tau_{kj}` of leak setting ``k`` and
+    physical neuron ``j`` is log-normal around ``chip.tau_profiles``. If two settings have the same spread, a neuron
+    deviates by the same factor at both. The threshold is normal around ``chip.V_th``. Each synapse has a fixed place on
+    the chip, so the same program always uses the same synapses.
 
     Parameters
     ----------
     chip : ChipSpec
-        The hidden chip: its means, and its spreads ``leak_mismatch_std``, ``threshold_mismatch_std``,
-        ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes one that is far from its data sheet.
+        The mean values of the hidden chip, and its spreads ``leak_mismatch_std``, ``threshold_mismatch_std``,
+        ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes a chip that is far from its data sheet.
     key : jax.Array or int
-        Key of the chip; the same key gives the same chip and the same noise of the first, second, ... run.
+        Key of the chip. The same key gives the same chip, and the same noise in the first, second, ... run.
     membranes : bool, optional
         Record membrane potentials too. Default True.
     gain_std : float, optional
@@ -54,18 +55,18 @@ class VirtualChip:
     Attributes
     ----------
     n_runs : int
-        Number of runs. The noise of a run depends on the key and on this number: set it back to repeat a run.
+        Number of runs. The noise of a run depends on the key and on this number. Set it back to repeat a run.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has a wrong type or is out of range; the message names it.
+        If an argument has a wrong type or is out of range. The message names the argument.
 
     Notes
     -----
-    A program of the same shape (layers, wires, bits, dt) with other codes, leak settings or places does not need
-    another compilation, nor does an input of the same shape. Noise is the sum of two windows of a fixed table of 2**20
-    normal numbers, at random places for each step.
+    A run is compiled once for each shape of program (layers, wires, bits, dt) and each shape of input. Other codes,
+    leak settings or positions do not need another compilation. The noise of each step is the sum of two windows of a
+    fixed table of 2**20 normal numbers. The windows are at random places.
 
     Examples
     --------
@@ -89,7 +90,7 @@ class VirtualChip:
         key = _arguments.some_key(key, call)
         self._hidden = HiddenValues(self._chip, key, gain_std)
         self._program: ChipProgram | None = None
-        # Keyed by the shape of a program: codes, leak settings and places are arguments of the compiled run.
+        # Compiled runs by the shape of the program. Codes, leak settings and positions are arguments of a compiled run.
         self._built: dict[Any, CompiledRun] = {}
         self._run: CompiledRun | None = None
         self._values: dict[str, Any] = {}
@@ -106,7 +107,8 @@ class VirtualChip:
         Raises
         ------
         TypeError, ValueError
-            If it is not a program, or its chip has another family, other cores or another number of leak settings.
+            If ``program`` is not a :class:`ChipProgram`, or its chip has another family, other cores or another number
+            of leak settings.
         """
         call = "VirtualChip.program"
         _arguments.instance(program, ChipProgram, call=call, name="program")
@@ -130,14 +132,14 @@ class VirtualChip:
         Returns
         -------
         Recording
-            Spikes of all layers and, unless ``membranes=False``, their membranes after the reset.
+            Spikes of all layers and, unless ``membranes=False``, their membrane potentials after the reset.
 
         Raises
         ------
         DeviceError
             If the chip is not programmed.
         TypeError, ValueError
-            If ``x`` does not have that shape or is not finite.
+            If ``x`` does not have the shape ``[T, B, N_in]`` or is not finite.
         """
         call = "VirtualChip.run"
         if self._program is None or self._run is None:
@@ -152,7 +154,7 @@ class VirtualChip:
 
     @property
     def truth(self) -> MeasuredChip:
-        """The hidden values of all neurons, for tests and error tables; a calibration must not use them."""
+        """The hidden values of all neurons, for tests and error tables. A calibration must not use them."""
         return MeasuredChip(self._chip, self._hidden.tau * u.ms, self._hidden.V_th * u.mV, notes="the hidden truth")
 
     def __repr__(self) -> str:
@@ -160,9 +162,9 @@ class VirtualChip:
 
 
 def checked_run_input(x: Any, program: ChipProgram, *, call: str) -> np.ndarray:
-    """Return the input of a run in float32; raise unless it is finite and ``[T, B, N_in]`` of the program."""
+    """Return the input of a run in float32. Raise unless it is finite and has the shape ``[T, B, N_in]``."""
     array = of_shape(x, program.n_in, call=call, name="x")
-    # Fast path with two passes over the data; NaN fails both comparisons.
+    # Fast path with two passes over the data. NaN fails both comparisons.
     if array.min() >= 0 and array.max() <= MOST_EVENTS:
         return array.astype(np.float32, copy=False)
     numbers = in_float32(array, call=call, name="x")

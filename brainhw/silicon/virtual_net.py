@@ -28,19 +28,20 @@ from brainhw.transform.trace import registered_modules
 
 __all__ = ["POOL", "CompiledRun", "settings_of", "shape_of"]
 
-# Normal numbers are drawn once; each step of a run adds two windows of them, at random places. Drawing new numbers
-# would take as long as a training step (CPU, 116 steps of 54 samples and 145 neurons: 4 ms; the windows: 0.2 ms).
+# Size of a table of normal numbers, which are drawn once. Each step of a run adds two windows of this table, at random
+# places. This takes 0.2 ms for 116 steps of 54 samples and 145 neurons on a CPU. Drawing new numbers would take 4 ms,
+# as long as a training step.
 POOL = 2**20
 
 
 def settings_of(content: BundleContent) -> contextlib.AbstractContextManager[Any]:
     """Return a context with the time step and precision of a program."""
-    # Without `fit`, so that inside a training context a device neither rounds stochastically nor compiles again.
+    # Set `fit` to False, so that a device neither rounds stochastically nor compiles again inside a training context.
     return brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype], fit=False)
 
 
 def shape_of(content: BundleContent) -> Any:
-    """Return everything that the compiled run of a program depends on, without codes, leak settings and places."""
+    """Return everything that the compiled run of a program depends on, except codes, leak settings and positions."""
     layers = content.layers
     stages = tuple(
         (wire, content.synapses[wire.synapse].frontend, content.synapses[wire.synapse].weight.values.shape,
@@ -52,7 +53,7 @@ def shape_of(content: BundleContent) -> Any:
 
 
 class CompiledRun:
-    """Compiled run for all programs of one shape on one sampled chip; codes and neuron values are arguments."""
+    """Compiled run for all programs of one shape on one sampled chip. Codes and neuron values are arguments."""
 
     def __init__(self, content: BundleContent, hidden: HiddenValues, *, membranes: bool, call: str) -> None:
         self._content, self._hidden = content, hidden
@@ -63,16 +64,19 @@ class CompiledRun:
         for path, module in self._modules.items():
             _refuse_other_steps(module, path, call)
         noise = hidden.chip.noise_std
-        # The sum of two numbers has twice the variance of one.
+        # The sum of two normal numbers has twice the variance of one.
         self._noise = 0.0 if noise is None else float(noise.mantissa) / np.sqrt(2)
         self._compiled: dict[Any, Callable[..., dict[str, jax.Array]]] = {}
-        # Values of the previous program, because most programs differ only in their codes.
+        # Keep the neuron values of the previous program, because most programs differ only in their codes.
         self._known: tuple[Any, dict[str, Any]] = (None, {})
 
     def __call__(self, values: dict[str, Any], x: np.ndarray, offsets: np.ndarray) -> tuple[Any, Any]:
-        """Return spikes and membrane potentials by layer for ``x [T, B, N_in]``, with noise at ``[2, layers, T]``."""
+        """Return spikes and membrane potentials by layer for ``x [T, B, N_in]``.
+
+        ``offsets [2, layers, T]`` contains the places of the noise windows.
+        """
         widest = max(len(layer.profiles) for layer in self._content.layers.values())
-        # Long enough for a window that starts at the last place.
+        # The table must be long enough for a window that starts at the last place.
         noise = (offsets, self._hidden.pool(POOL, x.shape[1] * widest)) if self._noise else None
         with settings_of(self._content):
             if x.shape[:2] not in self._compiled:
@@ -89,7 +93,7 @@ class CompiledRun:
     def values_of(self, program: ChipProgram) -> dict[str, Any]:
         """Return the arguments of a run: the codes of a program and the values of its neurons."""
         content = program.content
-        # Compared by identity: programs that differ only in their codes share these objects.
+        # Compare by identity, because programs that differ only in their codes share these objects.
         place = (content.placement, *(layer.profiles for layer in content.layers.values()))
         known, values = self._known
         if known is None or len(known) != len(place) or any(a is not b for a, b in zip(known, place, strict=True)):
@@ -112,7 +116,7 @@ class CompiledRun:
                 if self._content.layers[wire.layer].recurrent is not None:
                     deviations[wire.layer] = hidden.synapses(there, there, len(there))
             pinned[wire.layer] = {"tau": hidden.tau[program.leak(wire.layer), there], "V_th": hidden.V_th[there]}
-        # On the device, where they stay for all runs of this program.
+        # Put the values on the JAX device, where they stay for all runs of this program.
         with settings_of(self._content):
             return jax.tree.map(
                 lambda numbers: jnp.asarray(numbers, kind), {"deviations": deviations, "pinned": pinned}
@@ -149,7 +153,7 @@ class CompiledRun:
             module.prepare()
 
     def _steps(self, layer: Any, drives: u.Quantity, noise: Any) -> tuple[jax.Array, jax.Array]:
-        """Return spikes and membrane potentials after the reset of a layer from rest, in mV, ``[T, B, N]``.
+        """Run a layer from rest. Return its spikes and its membrane potentials after the reset in mV, ``[T, B, N]``.
 
         The steps equal those of ``SpikingLayer.update_sequence``, with noise and without a backward pass.
         """
@@ -170,11 +174,11 @@ class CompiledRun:
                 drive = drive + spk @ recurrent
             charged = decay * V + layer.to_voltage(u.Quantity(drive, unit=layer.drive_unit)).to(u.mV).mantissa
             if noise is not None:
-                # Before the clamp, as part of the membrane potential of this step.
+                # Add the noise before the clamp, as part of the membrane potential of this step.
                 first, second = (jax.lax.dynamic_slice(noise[1], (start,), (V.size,)) for start in starts)
                 charged = charged + (self._noise * (first + second)).reshape(V.shape).astype(V.dtype)
             _, spk, V, wait = firing.advance(V, charged, V_th, wait)
-            # As bytes, a quarter of the memory: on a CPU, writing takes as long as the steps.
+            # Bytes need a quarter of the memory. On a CPU, writing the spikes takes as long as computing the steps.
             return (V, spk, wait), (spk.astype(jnp.uint8), V)
 
         rest = V, jnp.zeros_like(V), resting.get("wait")
@@ -189,15 +193,15 @@ def _refuse_other_steps(module: Any, path: str, call: str) -> None:
     drawn = module.effective_class.drawn is EffectiveWeight.drawn
     if own or not drawn or not runs_whole_sequence(module, call=call):
         raise ValueError(
-            f"{call}: {type(module).__name__} at {path!r} has its own step or mismatch, which a virtual chip does not "
-            "compute. Write a model of that chip as a CallableDevice."
+            f"{call}: {type(module).__name__} at {path!r} defines its own step or mismatch, which a virtual chip does "
+            "not compute. Write a model of that chip as a CallableDevice."
         )
 
 
 def _without_states(run: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    """Return a compiled ``run`` without state in or out: each call starts from the states of the first call.
+    """Return ``run`` as a compiled function without states. Each call starts from the states of the first call.
 
-    A compiled function that carries states costs 0.5 ms more per call, a fifth of a run.
+    A compiled function with states as arguments and results takes 0.5 ms more per call, a fifth of the time of a run.
     """
     function = brainstate.transform.StatefulFunction(run, name="virtual chip")
     key = function.get_arg_cache_key(*arguments, compile_if_miss=True)

@@ -47,7 +47,7 @@ def test_options_reach_the_fit(tmp_path, capsys) -> None:
         ([CHARGE], "give one of --family and --chip; got neither"),
         ([CHARGE, "--family", "h1v1", "--chip", "x.toml"], "got both"),
         ([CHARGE, "--family", "h9"], "chip must be one of"),
-        ([CHARGE, CHARGE, "--family", "h1v1"], "two of kind ChargeTable"),
+        ([CHARGE, CHARGE, "--family", "h1v1"], "at most one ChargeTable"),
         (["nowhere.csv", "--family", "h1v1"], "'nowhere.csv' does not exist"),
         ([CHARGE, "--family", "h1v1", "-o", "no/such/folder/x.chip"], "does not exist"),
         ([CHARGE, "--family", "h1v1", "--figure", "x.gif"], "--figure must end in .png"),

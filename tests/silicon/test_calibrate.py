@@ -112,7 +112,7 @@ def test_more_settings_and_the_other_family() -> None:
 def test_what_does_not_suit_the_chip_is_refused(bench) -> None:
     with pytest.raises(ValueError, match=r"calibrate: neurons of the DecayTable .*0 to 199.*got 255"):
         calibrate(bench.decays, chip="H1v2")
-    with pytest.raises(ValueError, match=r"calibrate: tables hold two of kind ChargeTable"):
+    with pytest.raises(ValueError, match=r"calibrate: tables must hold at most one ChargeTable"):
         calibrate(bench.charge, bench.charge, chip="H1v1")
     with pytest.raises(ValueError, match=r"calibrate: tables must hold at least one"):
         calibrate(chip="H1v1")
@@ -128,7 +128,7 @@ def test_what_does_not_suit_the_chip_is_refused(bench) -> None:
 
 def test_profiles_out_of_order_are_refused(bench) -> None:
     table: DecayTable = bench.decays
-    with pytest.raises(ValueError, match=r"calibrate: time constants must grow"):
+    with pytest.raises(ValueError, match=r"calibrate: time constants must increase"):
         calibrate(table, chip="H1v1", settings={0: 5, 1: 4, 2: 3})
 
 

@@ -122,7 +122,7 @@ def test_a_bench_that_fails_is_a_device_error_and_the_net_stays() -> None:
     before = {path: state.value for path, state in net.states().items()}
     short = Recording({"layers.1": np.zeros((9, 2, 24))})
     for failing, match in (
-        (DeviceError("the supply is off"), r"compare: the bench failed in trial 2 of 2: the supply is off"),
+        (DeviceError("the supply is off"), r"compare: the bench failed during trial 2 of 2: the supply is off"),
         (OSError("no\nlink"), r"trial 2 of 2: no link"),
         (short, r"trial 2 of 2: .*\(9, 2, 24\).*\(10, 2, 24\)"),
         (np.zeros(3), r"trial 2 of 2: .*must return a .*Recording"),

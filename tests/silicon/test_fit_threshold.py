@@ -82,7 +82,7 @@ def test_a_silent_neuron_is_not_measured() -> None:
     rate = np.where(table.neuron == 3, 0.0, table.rate.mantissa)
     fit = fit_threshold(RateTable(table.neuron, table.inputs, rate * u.Hz), CHIPS["H1v1"], progress=False)
     assert np.isnan(fit.V_th.mantissa).tolist() == [n == 3 for n in range(8)]
-    assert "not measured: 3" in str(fit)
+    assert "no threshold was found for 1 neuron: 3" in str(fit)
     assert np.isfinite(float(fit.mean.mantissa))
 
 
@@ -113,7 +113,7 @@ def change(**columns: Any) -> RateTable:
     [
         (lambda: RateTable([0, 0], [1, 2], [1, 2] * u.Hz), {}, r"at least 3 points; neuron 0 has 2"),
         (lambda: change(inputs=0 * np.arange(128), trial=np.arange(128)), {}, r"inputs of table .*got only 0"),
-        (lambda: change(rate=2000 * np.ones(128) * u.Hz), {}, r"at most once per step, 1000 Hz; got 2000 Hz"),
+        (lambda: change(rate=2000 * np.ones(128) * u.Hz), {}, r"at most one spike per step, 1000 Hz; got 2000 Hz"),
         (lambda: change(rate=0 * np.ones(128) * u.Hz), {}, r"none of the 8 f-I curves"),
         (lambda: change(code=np.full(128, 16)), {}, r"codes of table .*-15 to 15; got 16 \(128"),
         (
@@ -131,7 +131,7 @@ def test_tables_that_tell_no_threshold_are_refused(table: Any, options: dict[str
 
 def test_a_setting_that_no_decay_has_is_refused() -> None:
     held = bench("H1v1")
-    with pytest.raises(ValueError, match=r"fit_threshold: setting must be one of the decays, \[0, 1, 2\]; got 7"):
+    with pytest.raises(ValueError, match=r"fit_threshold: setting must be a setting of the decays, \[0, 1, 2\]; got 7"):
         fit_threshold(held.rates, "H1v1", leak=fit_leak(held.decays), setting=7, progress=False)
 
 

@@ -64,7 +64,7 @@ def test_given_settings_must_suit_tables_and_chip(given: dict[int, int], match: 
 
 
 def test_two_settings_cannot_be_one_profile_and_no_more_than_there_are() -> None:
-    with pytest.raises(ValueError, match=r"calibrate: settings .*its own profile"):
+    with pytest.raises(ValueError, match=r"calibrate: settings .*a different profile"):
         match_settings({0: 7.0, 1: 8.0}, PRESETS, {0: 3, 1: 3}, "calibrate")
     with pytest.raises(ValueError, match=r"calibrate: .*9 leak settings, but the chip has 8"):
         match_settings({k: 1.0 + k for k in range(9)}, PRESETS, None, "calibrate")

@@ -62,8 +62,8 @@ def edited(saved, change):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda data: data.pop("notes"), "must hold chip, notes"),
-        (lambda data: data.update(more=1), "must hold chip, notes"),
+        (lambda data: data.pop("notes"), "must have exactly the fields chip, notes"),
+        (lambda data: data.update(more=1), "must have exactly the fields chip, notes"),
         (lambda data: data.update(tau_ms="x"), "tau_ms must be rows"),
         (lambda data: data["tau_ms"].pop(), r"tau must have shape \(8, 256\).*\(7, 256\)"),
         (lambda data: data["tau_ms"][0].pop(), "tau_ms: all rows"),

@@ -42,7 +42,7 @@ def test_decays_in_volts_written_as_millivolts_are_refused(bench) -> None:
 
 
 def test_ten_times_is_noted(bench) -> None:
-    assert "10.1 times that of the chip so far, 0.747 fC: check the unit of charge" in notes_of(
+    assert "10.1 times the value before the calibration, 0.747 fC: check the unit of charge" in notes_of(
         times(bench.charge, "charge", 10.0)
     )
     assert "check the unit of V" in notes_of(times(bench.decays, "V", 10.0))

@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
         (other(reset="subtract"), None, ValueError, "put_chip: measured has reset = subtract"),
         (chip.spec, None, TypeError, "put_chip: measured must be"),
         (chip, "here", TypeError, "put_chip: placement must be"),
-        (chip, bh.deploy.Placement(bh.chip.H1V1, ()), ValueError, "put_chip: placement is of the layers"),
+        (chip, bh.deploy.Placement(bh.chip.H1V1, ()), ValueError, "put_chip: placement is for the layers"),
     ]
     profiles = chip.spec.replace(tau_profiles=bh.chip.TauProfiles(TAUS[:7] * u.ms))
     bad.append((MeasuredChip(profiles, chip.tau[:7], chip.V_th), None, ValueError, "measured has 7 leak settings"))

@@ -28,14 +28,14 @@ def test_a_curve_without_a_threshold_does_not_spoil_the_others(wrong) -> None:
     assert np.isnan(fit.tau.mantissa[0, 1])
     np.testing.assert_allclose(fit.V_th.mantissa[[0, 2, 3]], held.truth.V_th.mantissa[[0, 2, 3]], rtol=0.02)
     np.testing.assert_allclose(float(fit.mean.mantissa), np.nanmean(fit.V_th.mantissa))
-    assert "not measured: neuron 1 (1 in all)" in str(fit)
+    assert "the model that fits the others: neuron 1 (1 in all)" in str(fit)
     assert fit.tau_combined
 
 
 def test_a_wrong_leak_setting_shows_as_noise_and_is_said() -> None:
     held = bench()
     fit = fit_threshold(held.rates, held.truth.spec, leak=fit_leak(held.decays), setting=0, progress=False)
-    said = [note for note in fit.notes if "at most 5 % are usual" in note]
+    said = [note for note in fit.notes if "usually at most 5 %" in note]
     assert len(said) == 1
     assert "leak setting" in said[0]
 
