@@ -117,7 +117,7 @@ class ArrayFile:
             raise ValueError(f"its array has version {version} of the NumPy format, which is unsupported")
         shape, _, dtype = readers[version](stream)
         if dtype.hasobject:
-            raise ValueError("it contains Python objects, which are not allowed")
+            raise ValueError("it contains Python objects, which are not allowed; save text with .astype(str)")
         header = Header(shape, dtype)
         if any(length < 0 for length in shape) or header.nbytes != size - stream.tell():
             raise ValueError(f"its header gives shape {shape} of {dtype}, but {size - stream.tell()} bytes follow")

@@ -60,8 +60,8 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
     if not there or not os.access(target.parent, os.W_OK | os.X_OK):
         fault = "may not be written" if there else "does not exist"
         raise ValueError(
-            f"{call}: cannot write {str(path)!r}: the folder {str(target.parent)!r} {fault}. Give the path of a file in "
-            "an existing, writable folder."
+            f"{call}: cannot write {str(path)!r}: the folder {str(target.parent)!r} {fault}. Give the path of a file "
+            "in an existing, writable folder."
         )
     return target
 

@@ -37,6 +37,7 @@ def test_every_report_with_a_figure_is_registered() -> None:
     assert drawn == {
         "Calibration": "plot_calibration",
         "ChargeFit": "plot_charge_fit",
+        "ClassReport": "plot_confusion",
         "Comparison": "plot_comparison",
         "FluctReport": "plot_fluct_report",
         "History": "plot_history",

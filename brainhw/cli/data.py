@@ -83,10 +83,8 @@ def read_recordings(
 
     def check_labels(header: Header) -> None:
         if header.shape != (len(x),) or header.dtype.kind not in "iufbUS":
-            fix = " Save them with y.astype(str)." if header.dtype.kind == "O" else ""
             raise ValueError(
-                f"{of_labels} must be names or whole numbers of shape ({len(x)},), one for each recording; got "
-                f"{header}.{fix}"
+                f"{of_labels} must be names or whole numbers of shape ({len(x)},), one for each recording; got {header}."
             )
 
     y = _array(path, "y", of_labels, check_labels, required=labelled)

@@ -6,8 +6,9 @@ import argparse
 import contextlib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from brainhw.cli.parser import COMMANDS, build_parser
 
@@ -85,6 +86,23 @@ def _warn(kind: str, message: str) -> None:
             sys.stderr.write(f"{kind}: {' '.join(message.split())}\n")
 
 
+@contextlib.contextmanager
+def _ended_by_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, without an exception.
+
+    Compiled modules that are being imported print a traceback, or ignore the exception, if one is raised.
+    """
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except ValueError:  # only the main thread may do this
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _drop_output() -> None:
     # Without this, Python's own flush at exit would fail again and print a traceback.
     with contextlib.suppress(OSError, ValueError):
@@ -95,7 +113,8 @@ def _start(words: argparse.Namespace, parser: argparse.ArgumentParser, *, is_pro
     # Importing JAX is slow. Therefore each command imports only what it needs, and `--help` imports nothing.
     given = vars(words)
     command, as_json = given.pop("command"), given.pop("json", False)
-    module = importlib.import_module(f"brainhw.cli.{COMMANDS[command]}")
+    with _ended_by_interrupt() if is_program else contextlib.nullcontext():
+        module = importlib.import_module(f"brainhw.cli.{COMMANDS[command]}")
     if command == "completion":
         sys.stdout.write(module.completion(parser, **given))
         return 0

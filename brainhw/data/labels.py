@@ -108,9 +108,20 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
         array = array.astype(np.int64)  # whole numbers from a file that has a missing value elsewhere
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuUb":
         raise TypeError(
-            f"{call}: {name} must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. Fill "
-            "missing labels."
+            f"{call}: {name} must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. "
+            + _label_fix(array)
         )
     if not array.size:
         raise ValueError(f"{call}: {name} must hold at least one label; got shape {array.shape}.")
     return array
+
+
+def _label_fix(array: np.ndarray) -> str:
+    """Return how to make labels of an array that has none."""
+    if array.dtype.kind == "f" and not np.isnan(array).any():
+        return "Numbers that are not whole need limits between the classes: np.digitize(y, limits)."
+    if array.dtype.kind == "O" and array.ndim:
+        kinds = sorted({type(one).__name__ for one in array.ravel().tolist()})
+        if len(kinds) > 1 and "NoneType" not in kinds:
+            return f"They have the types {', '.join(kinds[:4])}. Convert all to names: [str(one) for one in y]."
+    return "Fill missing labels, or remove these recordings."

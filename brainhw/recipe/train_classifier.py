@@ -32,6 +32,8 @@ _STEPS, _POWER = 100, 8.0
 _EPOCHS, _SIGNS_HARD, _N_BATCHES, _BATCH_SIZE = 10, 3, 60, 64
 _RATE, _MAX_GRADIENT = 1e-2, 5.0
 _FLOOR, _SCALE = 5.0, 0.5
+# With fewer recordings of a class, the cross-validation that chooses the teacher has folds without this class.
+_FEW = 5
 
 
 def train_classifier(
@@ -100,12 +102,14 @@ def train_classifier(
     if len(classes) < 2 or not voters:
         raise ValueError(
             f"{call}: y must contain 2 to {n_neurons // 2} classes for {spec.name} with {n_neurons} neurons; got "
-            f"{len(classes)}."
+            f"{len(classes)}. "
+            + ("Add recordings of another class." if len(classes) < 2 else "Merge classes, or choose a larger chip.")
         )
     encoding, sizes = fit_encoding(recordings, of_each, in_shape, block=spec.sign_block, n_steps=_STEPS)
     features = encoding.standardised(features_of(recordings, of_each, encoding.n_parts, encoding.windows))
     if not encoding.gain.any():
         raise ValueError(f"{call}: all recordings in x are equal, so their classes cannot be distinguished. Check x.")
+    _warn_of_few(numbers, classes, call)
     teacher = choose_teacher(features, sizes, numbers, len(classes), encoding.std)
     # Weights have only 32 levels. If inputs were too large, weights would have to be smaller than the smallest level.
     gain = encoding.gain * teacher.gains
@@ -158,6 +162,18 @@ def _recordings(
             f"{len(numbers)}."
         )
     return recordings, of_each, in_shape, numbers, classes
+
+
+def _warn_of_few(numbers: np.ndarray, classes: tuple[str, ...], call: str) -> None:
+    """Warn if a class has so few recordings that training and accuracy mean little."""
+    counts = np.bincount(numbers, minlength=len(classes))
+    few = int(counts.argmin())
+    if counts[few] < _FEW:
+        warnings.warn(
+            f"{call}: the class {classes[few]!r:.40} has {counts[few]} of {len(numbers)} recordings, fewer than {_FEW}. "
+            "The accuracy on new recordings may be much lower than on these. Add recordings of this class.",
+            stacklevel=3,
+        )
 
 
 def _started(

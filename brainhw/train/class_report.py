@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments, _records
+from brainhw._drawn import Drawn
 from brainhw._printing import printable
 from brainhw._shown import Shown
 from brainhw._table import Table
@@ -25,8 +26,8 @@ _MOST_ROWS = 20
 
 @final
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class ClassReport(Shown):
-    """Statistics of the predictions for labelled recordings; ``print`` shows a table.
+class ClassReport(Shown, Drawn):
+    """Statistics of the predictions for labelled recordings; ``print`` shows a table, ``plot`` the confusion matrix.
 
     Attributes
     ----------

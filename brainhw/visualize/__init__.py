@@ -2,6 +2,7 @@
 
 from brainhw.visualize.activity import plot_layer_rates, plot_membrane, plot_raster
 from brainhw.visualize.comparison import plot_comparison
+from brainhw.visualize.confusion import plot_confusion
 from brainhw.visualize.deployment import plot_placement, plot_power, plot_robustness
 from brainhw.visualize.fluctuations import plot_fluct_report, plot_membrane_distribution, plot_response
 from brainhw.visualize.orders import plot_fractional_orders
@@ -20,6 +21,7 @@ __all__ = [
     "plot_calibration",
     "plot_charge_fit",
     "plot_comparison",
+    "plot_confusion",
     "plot_fluct_report",
     "plot_fractional_orders",
     "plot_history",

@@ -8,6 +8,8 @@ import pathlib
 import pickle
 import re
 import runpy
+import signal
+import subprocess
 import sys
 
 import brainstate
@@ -178,6 +180,8 @@ def test_help_and_version(capsys) -> None:
     [
         ([], "the following arguments are required: COMMAND"),
         (["look", "votes"], "invalid choice: 'look'"),
+        (["tarin", "x.npz"], "did you mean 'train'? (see"),
+        (["completion", "bsh"], "did you mean 'bash'? (see"),
         (["info"], "the following arguments are required: BUNDLE"),
         (["run", "votes"], "the following arguments are required: DATA"),
         (["info", "votes", "--loud"], "unrecognized arguments: --loud"),
@@ -274,12 +278,21 @@ def test_labels_that_do_not_fit_are_refused(at_home: pathlib.Path, capsys) -> No
             np.arange(9) % 2,
             r"must be whole numbers of shape \(10,\), one per sample; got an array of shape",
         ),
-        ("real.npy", np.zeros(10), "must be whole numbers"),
+        ("real.npy", np.full(10, 0.5), r"names or whole numbers; 10 of 10 are not, the first is 0.5. .*np.digitize"),
+        (
+            "lost.npy",
+            np.where(np.arange(10) < 8, 1.0, np.nan),
+            "2 of 10 are not, the first is nan. Remove the recordings",
+        ),
+        ("names.npy", np.array(["a"] * 10), r"must be whole numbers of shape \(10,\).*--encoding FILE"),
         ("high.npy", np.arange(10), "must be classes from 0 to 1; got 0 to 9"),
         ("low.npy", np.arange(10) - 1, "must be classes from 0 to 1; got -1 to 8"),
     ):
         np.save(name, labels)
         assert re.search(match, failed(capsys, *run, name))
+    np.save("floats.npy", np.arange(10.0) % 2)
+    assert main((*run, "floats.npy")) == 0
+    assert "accuracy" in capsys.readouterr().out
     assert "has no array 'y'; it holds 'z'" in failed(capsys, *run, "other.npz")
     assert "the file does not exist" in failed(capsys, *run, "missing.npy")
     assert "classes from 0 to 1; got 0 to 3" in failed(capsys, "run", "votes", "xy.npz")
@@ -329,3 +342,24 @@ def test_python_m_brainhw_is_the_command_line(at_home, capsys, monkeypatch: pyte
         runpy.run_module("brainhw", run_name="__main__")
     assert stop.value.code == 1
     assert "error: check: 'none' cannot be read" in capsys.readouterr().err
+
+
+def test_ctrl_c_during_the_imports_ends_without_a_traceback(tmp_path: pathlib.Path) -> None:
+    """Compiled modules print the exception of an interrupted import, or ignore it."""
+    (tmp_path / "numpy.py").write_text(
+        "import sys, time\nsys.stdout.write('importing\\n')\nsys.stdout.flush()\ntime.sleep(60)\n"
+    )
+    path = os.pathsep.join((str(tmp_path), str(pathlib.Path(bh.__file__).parents[1])))
+    program = subprocess.Popen(
+        [sys.executable, "-m", "brainhw", "info", "none.bundle"],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "importing\n"
+    program.send_signal(signal.SIGINT)
+    _, error = program.communicate(timeout=60)
+    # A shell reports the end by this signal as 130.
+    assert (program.returncode, error) == (-signal.SIGINT, "")

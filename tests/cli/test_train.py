@@ -40,6 +40,10 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     assert "swing" in again
     assert main(["run", "mine.bundle", "test.npz", "--encoding", "mine.bundle"]) == 1
     assert "mine.bundle" in capsys.readouterr().err
+    assert main(["power", "mine.bundle", "test.npz", "--encoding", "mine.encoding"]) == 0
+    assert re.match(r"energy [\d.]+ uJ per inference", capsys.readouterr().out)
+    assert main(["power", "mine.bundle", "test.npz"]) == 1
+    assert "--encoding FILE" in capsys.readouterr().err
     x, y, _ = recordings(18, 2)
     np.savez("whole.npz", x=x, y=y)
     assert main(["train", "train.npz", "--test", "whole.npz", "--json"]) == 0
@@ -69,6 +73,17 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["nan.npz"], "NaN or infinite"),
         (["long.npz"], "lengths of 'long.npz' must lie between 1 and 30 steps"),
         (["train.npz", "--out", "no/such/folder/x"], "no/such/folder"),
+        (["train.npz", "--out", ""], "--out must be the name of the two files, such as digits; got ''"),
+        (["train.npz", "--out", "./"], "--out must be the name of the two files, such as digits; got './'"),
+        (["objects.npz"], "it contains Python objects, which are not allowed; save text with .astype(str)"),
+        (["reals.npz"], "36 of 36 are not, the first is 0.5. A classifier needs classes"),
+        (["lost.npz"], "1 of 36 are not, the first is nan. Remove the recordings without a label"),
+        (["one.npz"], "y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of another"),
+        (
+            ["table.npz"],
+            "lengths of 'table.npz' are 3 to 3 steps, but `x` of shape [recordings, features] has no steps",
+        ),
+        (["table.csv"], "Convert a text table first"),
     ],
 )
 def test_bad_words_and_files_are_one_line(
@@ -82,10 +97,18 @@ def test_bad_words_and_files_are_one_line(
     np.savez("flat.npz", x=x[:, 0, 0], y=y)
     np.savez("nan.npz", x=x * np.nan, y=y)
     np.savez("long.npz", x=x, y=y, lengths=lengths + 30)
+    np.savez("objects.npz", x=x, y=np.array(["a", 1] * 18, object))
+    np.savez("reals.npz", x=x, y=np.full(36, 0.5))
+    np.savez("lost.npz", x=x, y=np.where(np.arange(36) == 3, np.nan, 1.0))
+    np.savez("one.npz", x=x, y=np.ones(36))
+    np.savez("table.npz", x=x[:, 0], y=y, lengths=np.full(36, 3))
+    (home / "table.csv").write_text("a,b,class\n1,2,x\n")
     assert main(["train", *words]) == 1
     error = capsys.readouterr().err
     assert match in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    for name in ("labels", "flat", "nan", "long", "other", "wide"):
+    made = ("labels", "flat", "nan", "long", "other", "wide", "objects", "reals", "lost", "one", "table")
+    for name in made:
         (home / f"{name}.npz").unlink()
+    (home / "table.csv").unlink()

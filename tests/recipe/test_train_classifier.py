@@ -62,7 +62,7 @@ def test_files_that_do_not_belong_together_are_refused(classifier: Any, tmp_path
     other = dataclasses.replace(classifier.encoding, gain=classifier.encoding.gain * 0)
     other.save(tmp_path / "mine.encoding")
     with pytest.raises(
-        ValueError, match=r"^load_classifier: .*mine.encoding has 5 inputs and 3 classes.*Give the encoding"
+        ValueError, match=r"^load_classifier: .*mine.encoding' encodes recordings as 5 inputs, but .* has \d+ inputs"
     ):
         bh.recipe.load_classifier(tmp_path / "mine")
     with pytest.raises(ValueError, match=r"does not exist|No such file"):
@@ -82,12 +82,20 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
     [
         ((X,), "y is missing"),
         ((X, Y[:5]), r"y must hold one name or whole number for each of 30 recordings"),
-        ((X, np.arange(30) / 2), r"^train_classifier: y must be an array \[n\] or \[n, T\] of names or whole numbers"),
+        (
+            (X, np.arange(30) / 2),
+            r"^train_classifier: y must be an array \[n\] or \[n, T\] of names or whole numbers.*np.digitize",
+        ),
+        ((X, np.where(np.arange(30) == 3, np.nan, 1.0)), "y must be an array.*Fill missing labels, or remove these"),
+        ((X, np.array(["a", 1] * 15, object)), r"They have the types int, str.*\[str\(one\) for one in y\]"),
         (
             (X, np.zeros((30, 2), int)),
             r"^train_classifier: y must hold one label for each recording, \[n\]; got .*30, 2",
         ),
-        ((X, ["a"] * 30), r"y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1"),
+        (
+            (X, ["a"] * 30),
+            r"y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of another",
+        ),
         ((X * np.nan, Y), "NaN|finite"),
         ((X, Y, np.zeros(30, int)), r"lengths must be between 1 and 30, the number of steps"),
         ((X, Y, np.full(30, 31)), "lengths"),
@@ -98,6 +106,23 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
 def test_bad_recordings_are_named(arguments: Any, match: str) -> None:
     with pytest.raises((TypeError, ValueError), match=match):
         bh.recipe.train_classifier(*arguments, progress=False)
+
+
+def test_few_recordings_of_a_class_are_warned_of(monkeypatch: Any) -> None:
+    class Begun(Exception):
+        pass
+
+    def begin(*given: Any, **options: Any) -> Any:
+        raise Begun
+
+    module = importlib.import_module("brainhw.recipe.train_classifier")
+    monkeypatch.setattr(module, "choose_teacher", begin)
+    y = np.array(["b"] * 4 + ["a"] * 26)
+    match = r"^train_classifier: the class 'b' has 4 of 30 recordings, fewer than 5"
+    with pytest.warns(UserWarning, match=match), pytest.raises(Begun):
+        bh.recipe.train_classifier(X, y, progress=False)
+    with pytest.raises(Begun):
+        bh.recipe.train_classifier(X, np.array(["b"] * 5 + ["a"] * 25), progress=False)
 
 
 def test_recordings_that_are_all_alike_are_named() -> None:
@@ -162,7 +187,7 @@ def test_nonsense_is_refused_before_the_training(argument: str, monkeypatch: Any
     monkeypatch.setattr(module, "fit", begin)
     monkeypatch.setattr(module, "fluct_init", lambda *_, **__: None)
     monkeypatch.chdir(tmp_path)
-    valid = {"x": X[:12], "y": Y[:12], "lengths": LENGTHS[:12], "progress": False}
+    valid = {"x": X[:15], "y": Y[:15], "lengths": LENGTHS[:15], "progress": False}
     reached, refused = set(), {}
     for label, make in NONSENSE.items():
         try:

@@ -16,6 +16,7 @@ ELEMENTS = (
 ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     # A choice between two, or a default.
     "flag": (("True", "False"), "both are flags"),
+    "optional flag": (("None", "True", "False"), "both are flags, None is the default"),
     "flag or choice": (("True", "False", "np.bool_"), "both are flags, also those of numpy"),
     "flag or list": (("True", "False", "np.bool_"), "one flag for all layers"),
     # Numbers: an int, a Fraction or an array without axes is a number; huge is allowed where nothing is allocated.

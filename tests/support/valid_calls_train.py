@@ -61,6 +61,14 @@ def _() -> Any:
     }  # fmt: skip
 
 
+@add("visualize.plot_confusion")
+def _() -> Any:
+    report = bh.train.ClassReport(np.array([[3, 1], [0, 2]]), tied=0, undecided=0, silent=0)
+    return bh.visualize.plot_confusion, {
+        "report": ("class report", report), "numbers": ("optional flag", None), "ax": ("optional axes", axes()),
+    }  # fmt: skip
+
+
 @add("train.classifier_loss")
 def _() -> Any:
     return bh.train.classifier_loss, {
