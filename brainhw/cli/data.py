@@ -84,7 +84,8 @@ def read_recordings(
     def check_labels(header: Header) -> None:
         if header.shape != (len(x),) or header.dtype.kind not in "iufbUS":
             raise ValueError(
-                f"{of_labels} must be names or whole numbers of shape ({len(x)},), one for each recording; got {header}."
+                f"{of_labels} must be names or whole numbers of shape ({len(x)},), one for each recording; got "
+                f"{header}."
             )
 
     y = _array(path, "y", of_labels, check_labels, required=labelled)

@@ -170,8 +170,8 @@ def _warn_of_few(numbers: np.ndarray, classes: tuple[str, ...], call: str) -> No
     few = int(counts.argmin())
     if counts[few] < _FEW:
         warnings.warn(
-            f"{call}: the class {classes[few]!r:.40} has {counts[few]} of {len(numbers)} recordings, fewer than {_FEW}. "
-            "The accuracy on new recordings may be much lower than on these. Add recordings of this class.",
+            f"{call}: the class {classes[few]!r:.40} has {counts[few]} of {len(numbers)} recordings, fewer than "
+            f"{_FEW}. The accuracy on new recordings may be much lower than on these. Add recordings of this class.",
             stacklevel=3,
         )
 
