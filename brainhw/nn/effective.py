@@ -109,7 +109,7 @@ class EffectiveWeight(brainstate.nn.Module):
         _arguments.text(owner, call=type(self).__name__, name="owner", some=True)
         _arguments.instance(chip, ChipSpec, call=owner, name="chip")
         if not isinstance(master, brainstate.State):
-            raise TypeError(f"{owner}: master must be a brainstate.State of weights; got {_arguments.describe(master)}.")
+            raise TypeError(f"{owner}: master must be a brainstate.ParamState; got {_arguments.describe(master)}.")
         # Do not store `master` here. It belongs to the synapse or layer, whose path names it in checkpoints. A second
         # reference here would change that name or be lost when a network is copied.
         self.chip = chip
@@ -197,7 +197,7 @@ class EffectiveWeight(brainstate.nn.Module):
         return weights if self.grid is None else self.grid.quantize(weights, key)
 
     def refresh(self, weights: brainstate.ParamState, key: jax.Array | None = None) -> None:
-        """Recompute the charges from the master weights, for a chip sampled with ``key`` or else the current chip."""
+        """Recompute the charges, for a chip sampled with ``key``, or for the current chip if ``key`` is ``None``."""
         master = weights.value
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
