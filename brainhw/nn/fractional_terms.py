@@ -122,8 +122,8 @@ def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarr
             raise ValueError(f"{call}: {name} is empty; give the order of at least one term.")
         if any(isinstance(term, (list, tuple)) for term in alpha):
             raise ValueError(
-                f"{call}: {name} is a nested list, but a layer takes one list with one entry per term. To pass one list "
-                "per layer, call brainhw.set_fractional_orders."
+                f"{call}: {name} is a nested list, but a layer takes one list with one entry per term. "
+                "To pass one list per layer, call brainhw.set_fractional_orders."
             )
         terms = [
             _arguments.number(term, call=call, name=f"{name}[{j}]", shapes=[(), size]) for j, term in enumerate(alpha)
