@@ -454,7 +454,7 @@ class H1Layer(SpikingLayer):
         if snap.moved:
             # The stack level skips the metaclass of brainstate.
             warnings.warn(snap.message(call), UserWarning, stacklevel=3)
-        # Use the full shape from the start, because otherwise sampling a chip would change it and cause a recompilation.
+        # Use the full shape from the start. Otherwise, sampling a chip would change it and cause a recompilation.
         self.profiles = np.broadcast_to(np.asarray(snap.index), self.in_size)
         self._tau = self._taus(state_dtype())
         # `chip_` and `pinned_` are separate states, because `prepare_net` with a key samples a chip for one preparation

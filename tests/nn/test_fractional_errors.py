@@ -138,7 +138,7 @@ CHOICES = [
     ({"reset": "soft"}, ValueError, r"reset must be one of 'current', 'subtract', 'zero'; got 'soft'"),
     ({"reset": None}, ValueError, r"reset must be one of .*; got None"),
     ({"history": "forget"}, ValueError, r"history must be one of 'keep', 'clear'; got 'forget'"),
-    ({"history": "clear"}, ValueError, r"history='clear' .* reset='current' acts .* pass reset='subtract' or"),
+    ({"history": "clear"}, ValueError, r"history='clear' .* reset='current', .* Pass reset='subtract' or"),
     ({"alpha_rule": "wrong"}, ValueError, r"alpha_rule must be one of 'exact', 'spikede'; got 'wrong'"),
 ]
 UNITS = [
