@@ -430,7 +430,7 @@ class CubaLIFLayer(RestingStates):
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
             raise TypeError(
                 f"{call}: the state {name} must be a Quantity with the dimension of mV; "
-                f"got {_arguments.describe(value)}. Write a voltage in u.mV into it, or call brainhw.prepare_net."
+                f"got {_arguments.describe(value)}. Assign a voltage in u.mV, or call brainhw.prepare_net."
             )
         shape, of_V = np.shape(value.mantissa), np.shape(u.get_mantissa(self.V.value))
         self._check_state_shape(
@@ -447,7 +447,7 @@ class CubaLIFLayer(RestingStates):
         if shape != expected:
             raise ValueError(
                 f"{call}: the state {name} must have shape {expected}; got shape {shape}. "
-                "Write values of that shape into it, or call brainhw.prepare_net."
+                "Assign values of that shape, or call brainhw.prepare_net."
             )
 
     def _spikes(self, V: jax.Array, V_th: jax.Array) -> jax.Array:

@@ -217,7 +217,7 @@ class EffectiveWeight(brainstate.nn.Module):
         self._source = weakref.ref(master), weakref.ref(in_place.mantissa)
 
     def nominal_mismatch(self) -> u.Quantity:
-        """Return the charge that the nominal chip adds to each connection: zero."""
+        """Return zeros, because the nominal chip has no mismatch that adds charge to the connections."""
         # Use NumPy. If the network has another precision, JAX would warn before brainhw raises its clearer error.
         zeros = np.zeros(self._shape, self.charge.value.mantissa.dtype)
         return u.Quantity(jnp.asarray(zeros), unit=u.fcoulomb)
@@ -283,7 +283,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     bad = ~np.isfinite(held) | (positive & (held <= 0))
     if bad.any():
         wanted = "finite and above zero" if positive else "finite"
-        raise ValueError(f"{call}: must be {wanted}; got {held[bad][0]:g} (one of {int(bad.sum())}). {fix}")
+        raise ValueError(f"{call}: must be {wanted}; got {held[bad][0]:g} (invalid values: {int(bad.sum())}). {fix}")
     # Do not store NumPy arrays, because they may be changed in place.
     if isinstance(numbers, jax.Array):
         _SOUND[place] = weakref.ref(numbers, lambda _: _SOUND.pop(place, None))
@@ -465,4 +465,4 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
             if f.name != "notes" and len({str(getattr(s, f.name)) for s in specs}) > 1
         ]
         problem = f"the specs of one family differ in {', '.join(fields)}"
-    raise ValueError(f"{call}: one network runs on one chip, but {problem} ({listed}). Build every module on one spec.")
+    raise ValueError(f"{call}: one network runs on one chip, but {problem} ({listed}). Pass one spec to all modules.")

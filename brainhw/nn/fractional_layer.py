@@ -283,7 +283,7 @@ class FractionalLayer(RestingStates):
         super().init_state(batch_size)
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
+        """Reset the states to their resting values, ``[*size]`` or ``[batch_size, *size]``."""
         batch_size = checked_batch(batch_size, self, "reset_state")
         self._dt_of_past = None
         super().reset_state(batch_size)
@@ -300,7 +300,7 @@ class FractionalLayer(RestingStates):
         return _plain({"V": V.to(u.mV)} | {name: state.value for name, state in states.items() if state is not None})
 
     def write(self, state: NeuronState, spk: jax.Array) -> None:
-        """Write a state and its spikes."""
+        """Set the states of the layer to ``state`` and its spikes to ``spk``."""
         self.V.value = state.V * u.mV
         self.slots.value = state.slots * u.mV
         self.spk.value = as_dtype(spk, jnp.result_type(self.spk.value))

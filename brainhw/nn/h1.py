@@ -478,7 +478,7 @@ class H1Layer(SpikingLayer):
         for argument, is_given in given.items():
             if is_given:
                 raise ValueError(
-                    f"{call}: {argument} is for recurrent weights, but topology is 'FF', which has none. Pass "
+                    f"{call}: {argument} is given but topology is 'FF', which has no recurrent weights. Pass "
                     "topology='RC' or leave it out. Incoming weights are set in the synapse."
                 )
 

@@ -109,7 +109,7 @@ class Preparable(Protocol):
 
 
 class Sampled(Protocol):
-    """A module whose values differ between chips."""
+    """A module with values that differ from chip to chip because of mismatch."""
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
         """Use the chip sampled with ``key`` from now on, or the nominal chip if ``key`` is ``None``.

@@ -49,7 +49,7 @@ class RestingStates(brainstate.nn.Dynamics):
 
     @abc.abstractmethod
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting value of every state by name."""
+        """Return a dict from the name of each state to its resting value."""
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
         """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``, or reset existing states."""
@@ -65,7 +65,7 @@ class RestingStates(brainstate.nn.Dynamics):
                 setattr(self, name, brainstate.HiddenState(value))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
+        """Reset the states to their resting values, ``[*size]`` or ``[batch_size, *size]``."""
         batch_size = checked_batch(batch_size, self, "reset_state")
         for name, value in self.resting_values(batch_size).items():
             getattr(self, name).value = value
@@ -209,7 +209,7 @@ class SpikingLayer(RestingStates):
         return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped, self.refractory_steps)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting value of every state by name."""
+        """Return a dict from the name of each state to its resting value."""
         resting = {"V": zeros(self.in_size, batch_size, u.mV), "spk": no_spikes(self.in_size, batch_size)}
         return resting | ({"wait": zeros(self.in_size, batch_size)} if self.refractory_steps else {})
 
