@@ -1,4 +1,4 @@
-"""Modules that step in time: synapses, neuron layers, frontends and readouts."""
+"""Network modules that are simulated step by step: synapses, neuron layers, frontends and readouts."""
 
 from brainhw.nn.alif import ALIFLayer
 from brainhw.nn.cuba import CubaLIFLayer

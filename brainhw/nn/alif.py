@@ -1,4 +1,4 @@
-"""Adaptive neurons: each spike triggers an after-hyperpolarising current."""
+"""Adaptive leaky integrate-and-fire neurons, in which each spike triggers an after-hyperpolarising current."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ class ALIFLayer(CubaLIFLayer):
         s_t &= \text{spikes}(p_t, V_{th}) \\
         V_t &= p_t - s_t V_{th}
 
-    with :math:`\alpha, \beta, \gamma = e^{-\Delta t/\tau}` of membrane, synapses and after-hyperpolarisation. These are
-    the equations of Rockpool's ``aLIFTorch``; the spikes equal those of Rockpool 3.1.0 exactly. The threshold is
-    constant.
+    where :math:`\alpha`, :math:`\beta` and :math:`\gamma` are the decay factors :math:`e^{-\Delta t/\tau}` of the
+    membrane, the synapses and the after-hyperpolarisation. These are the equations of Rockpool's ``aLIFTorch``. The
+    spikes are identical to those of Rockpool 3.1.0. The threshold is constant.
 
     Parameters
     ----------
     size, n_synapses, leak
-        As in :class:`CubaLIFLayer`.
+        See :class:`CubaLIFLayer`.
     tau_ahp : Quantity or brainstate.nn.Param, optional
-        Time constant of the after-hyperpolarisation in every leak mode, scalar or ``[N]``. Default 20 ms.
+        Time constant of the after-hyperpolarisation, scalar or ``[N]``; accepted with every ``leak``. Default 20 ms.
     w_ahp : Quantity or brainstate.nn.Param, optional
-        Voltage that each spike adds to the after-hyperpolarisation, scalar or ``[N]``; a negative value lowers the
+        Voltage that each spike adds to the after-hyperpolarisation, scalar or ``[N]``. A negative value lowers the
         membrane potential. Default -0.9 mV.
     gamma : float, array or brainstate.nn.Param, optional
-        Decay factor per step, 0 to 1, instead of ``tau_ahp``; needs ``leak='decays'``.
+        Decay factor of the after-hyperpolarisation per step, 0 to 1. It replaces ``tau_ahp`` and needs
+        ``leak='decays'``.
     **options
         All other arguments of :class:`CubaLIFLayer`: ``tau_mem``, ``tau_syn``, ``bias``, ``V_th``, ``w_rec``,
         ``noise_std``, ``max_spikes_per_step``, ``spk_fun``, ``detach_reset``, ``alpha``, ``beta``, ``dash_mem``,
@@ -55,20 +56,21 @@ class ALIFLayer(CubaLIFLayer):
     Attributes
     ----------
     V, I_syn, I_ahp, spk : brainstate.HiddenState
-        Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``), after-hyperpolarisation
-        (mV, ``[N]``) and spike counts (``[N]``), each with a leading ``[B]`` for a batch.
+        Membrane potential after the reset (mV, ``[N]``), synaptic currents after the decay (mV, ``[N, S]``),
+        after-hyperpolarisation (mV, ``[N]``) and number of spikes (``[N]``). A batch adds a leading axis ``[B]``.
     recurrent_weight : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, shape or range, or belongs to another leak mode; the message names it.
+        If an argument has the wrong unit, shape or range, or belongs to another ``leak`` mode. The message names
+        the argument.
 
     Notes
     -----
-    See :class:`CubaLIFLayer` for learnt parameters, thresholds that are learnt to zero or below, spike limits and
-    values that can be recorded.
+    See :class:`CubaLIFLayer` for how to learn parameters, what happens if a learnt threshold reaches zero, how to limit
+    the number of spikes, and which values can be recorded.
 
     Examples
     --------
@@ -105,7 +107,10 @@ class ALIFLayer(CubaLIFLayer):
         call, shapes = type(self).__name__, self._per_neuron
         if gamma is not None and (leak != "decays" or tau_ahp is not None):
             reason = "tau_ahp is given as well" if leak == "decays" else f"leak is {leak!r}"
-            raise ValueError(f"{call}: gamma replaces tau_ahp and needs leak='decays', but {reason}; leave one out.")
+            raise ValueError(
+                f"{call}: gamma replaces tau_ahp and needs leak='decays', but {reason}. "
+                "Leave gamma out, or pass leak='decays' without tau_ahp."
+            )
         self.tau_ahp = self.gamma = None
         if gamma is None:
             tau_ahp = LEAKS["taus"].default if tau_ahp is None else tau_ahp
@@ -116,13 +121,14 @@ class ALIFLayer(CubaLIFLayer):
         self.w_ahp = neuron_parameter(w_ahp, VOLTAGE, (), call=call, name="w_ahp", shapes=shapes)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting value of every state by name."""
+        """Return a dict from the name of each state to its resting value."""
         return {**super().resting_values(batch_size), "I_ahp": zeros(self.out_size, batch_size, u.mV)}
 
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
-        """Advance and return the after-hyperpolarisation in mV, fed by the spikes of the previous step."""
+        """Advance the after-hyperpolarisation by one step and return it in mV; ``spk`` is from the previous step."""
         w_ahp = current_value(self.w_ahp).in_unit(u.mV)
-        # Add before the decay, like an input; only then is it equivalent to an additional synapse.
+        # Add the spikes before the decay, as for inputs. Otherwise, the after-hyperpolarisation would not be equivalent
+        # to an additional synapse.
         own = self._ahp_decay(dt) * (self.voltage_state("I_ahp") + spk * w_ahp)
         self.write_voltage("I_ahp", own)
         return own
@@ -131,33 +137,38 @@ class ALIFLayer(CubaLIFLayer):
         return self._ahp_decay(dt), current_value(self.w_ahp)
 
     def as_lif_with_ahp_synapses(self) -> CubaLIFLayer:
-        r"""Return a :class:`CubaLIFLayer` with the after-hyperpolarisation as an additional synapse.
+        r"""Return an equivalent :class:`CubaLIFLayer` that models the after-hyperpolarisation by an additional synapse.
 
-        Synapse ``S`` of neuron ``i`` decays with ``tau_ahp[i]`` and receives ``w_ahp[i]`` from neuron ``i`` only:
+        The additional synapse of each neuron is its last, with index ``S``. For neuron ``i``, this synapse has the time
+        constant ``tau_ahp[i]``. It receives recurrent input only from neuron ``i``, with weight ``w_ahp[i]``:
 
         .. math:: \tau'_{i,S} = \tau_{ahp,i}, \qquad W'_{i,\; j(S+1)+S} = w_{ahp,i} \, \delta_{ij}
 
-        All other parameters are unchanged; columns and time constants are neuron-major. Use this form for hardware
-        that has two synapses per neuron and no adaptation. :meth:`widen_input` converts the input.
+        All other parameters are unchanged. The columns of the weights and the time constants are sorted by neuron, then
+        by synapse. Use the new layer for hardware that has two synapses per neuron and no adaptation.
+        :meth:`widen_input` converts inputs of this layer to inputs of the new layer.
 
         Returns
         -------
         CubaLIFLayer
-            At rest, with ``S + 1`` synapses and the present parameter values. Learnt parameters are learnt again; fixed
-            or frozen ones (``brainstate.nn.Const``, ``Param(..., fit=False)``) stay fixed.
+            The new layer, at rest, with ``S + 1`` synapses per neuron and the present parameter values. Parameters that
+            are learnt in this layer are learnt in the new one. Fixed or frozen parameters (``brainstate.nn.Const``,
+            ``Param(..., fit=False)``) stay fixed.
 
         Notes
         -----
-        The two layers are equal up to rounding: XLA may round ``s @ W`` and ``exp`` differently for another shape, so a
-        membrane within rounding error of its threshold may fire in only one of them.
+        The two layers agree up to rounding. XLA may round ``s @ W`` and ``exp`` differently for arrays of another
+        shape. A neuron whose membrane potential is within rounding error of its threshold may therefore fire in only
+        one of the layers.
 
-        The membrane parameter, ``bias`` and ``V_th`` keep their transform and regulariser. The parameters of synapses
-        and after-hyperpolarisation are joined into one parameter with a value per neuron and synapse, and so are
-        ``w_rec`` and ``w_ahp``. Joined parameters have no transform and no regulariser, and their fixed parts stay
-        fixed. Of the added weights only ``W'_{i, i(S+1)+S}`` are learnt, and only if ``w_ahp`` was.
+        The leak parameter of the membrane, ``bias`` and ``V_th`` keep their transform and regulariser. The leak
+        parameters of the synapses and of the after-hyperpolarisation are joined into one parameter with one value per
+        neuron and synapse. ``w_rec`` and ``w_ahp`` are joined into one weight matrix. Joined parameters have no
+        transform and no regulariser, and entries that were fixed stay fixed. Of the added weights, only
+        ``W'_{i, i(S+1)+S}`` are learnt, and only if ``w_ahp`` is learnt in this layer.
 
-        With ``leak='decays'`` or ``'bitshifts'`` and a ``tau_ahp``, the decay is computed for the ``dt`` of
-        ``brainstate.environ``, which must be set.
+        If ``leak`` is ``'decays'`` or ``'bitshifts'`` and the layer has a ``tau_ahp``, this method computes the decay
+        of the after-hyperpolarisation for the ``dt`` of ``brainstate.environ``, which must be set.
 
         Examples
         --------
@@ -194,18 +205,18 @@ class ALIFLayer(CubaLIFLayer):
         )
 
     def widen_input(self, x: u.Quantity) -> u.Quantity:
-        """Convert an input of this layer for :meth:`as_lif_with_ahp_synapses`: zeros for the added synapses.
+        """Convert an input of this layer to an input of the layer from :meth:`as_lif_with_ahp_synapses`.
 
         Parameters
         ----------
         x : Quantity
-            ``[..., N * S]`` in mV, channel ``neuron * S + syn``.
+            Input of this layer in mV, ``[..., N * S]``. Channel ``neuron * S + syn`` is synapse ``syn`` of ``neuron``.
 
         Returns
         -------
         Quantity
-            ``[..., N * (S + 1)]`` in mV: channel ``neuron * S + syn`` becomes ``neuron * (S + 1) + syn``, and the last
-            synapse of every neuron receives zero.
+            Input of the new layer in mV, ``[..., N * (S + 1)]``. Channel ``neuron * S + syn`` becomes channel
+            ``neuron * (S + 1) + syn``. The last synapse of every neuron, which is the added one, receives zero.
 
         Examples
         --------
@@ -225,7 +236,7 @@ class ALIFLayer(CubaLIFLayer):
         call = f"{type(self).__name__}.{method}"
         if len(self.out_size) > 1:
             raise ValueError(
-                f"{call}: the layer must have one axis, because several synapses need one; got size {self.out_size}. "
+                f"{call}: the layer must have one axis, because it gets several synapses; got size {self.out_size}. "
                 f"Build it with size={self.n_neurons}."
             )
         return call
@@ -252,7 +263,7 @@ class ALIFLayer(CubaLIFLayer):
             return _value(self.tau_ahp)
         call = f"{type(self).__name__}.as_lif_with_ahp_synapses"
         decay = _value(self.gamma) if self.gamma is not None else self._ahp_decay(_arguments.time_step(call=call))
-        # Bit shifts: the inverse of 1 - 2**-shift; a shift need not be an integer.
+        # For bit shifts, solve decay = 1 - 2**-shift for the shift, which need not be an integer.
         return decay if self.leak == "decays" else -jnp.log2(1 - decay)
 
 
@@ -263,7 +274,7 @@ def _value(parameter: Any) -> Any:
 def _copy(parameter: Any) -> Any:
     if not isinstance(parameter, brainstate.nn.Param):
         return parameter
-    # Copy the untransformed value: near a bound, transforming there and back loses precision.
+    # Copy the value before the transform. Near a bound, applying the transform and its inverse would lose precision.
     held = parameter.val.value if parameter.fit else parameter.val
     copy = brainstate.nn.Param(held, reg=parameter.reg, precompute=parameter.precompute, fit=parameter.fit)
     copy.t = parameter.t
@@ -279,5 +290,6 @@ def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:
 
 
 def _hold(value: Any, learnt: np.ndarray, moved: Any) -> Any:
-    # Use the value itself, not a zero gradient: weight decay changes parameters without a gradient too.
+    # Insert the fixed values at every use. A zero gradient would not keep them fixed, because weight decay changes
+    # parameters without a gradient too.
     return u.math.where(learnt, moved, value)

@@ -1,4 +1,4 @@
-"""Current-based leaky integrate-and-fire neurons with several synapses each."""
+"""Current-based leaky integrate-and-fire neurons with several synapses per neuron."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _NOISE = Range(0.0, includes_low=True, unit=u.mV / u.second**0.5)
 
 
 class CubaLIFLayer(RestingStates):
-    r"""Current-based leaky integrate-and-fire neurons with several synapses and several spikes per step.
+    r"""Current-based leaky integrate-and-fire neurons with several synapses per neuron and several spikes per step.
 
     .. math::
         I_t &= \beta \, (I_{t-1} + x_t + s_{t-1} W_{rec}) \\
@@ -54,71 +54,78 @@ class CubaLIFLayer(RestingStates):
         s_t &= \text{spikes}(p_t, V_{th}) \\
         V_t &= p_t - s_t V_{th}
 
-    with :math:`\alpha = e^{-\Delta t/\tau_{mem}}` and :math:`\beta = e^{-\Delta t/\tau_{syn}}`, the exact solution of
-    two exponential leaks in series. An input already decays by one step when it arrives (Rockpool's ``LIFTorch``; Muir
-    et al., Rockpool, 2019). A current is given as the voltage in mV that it adds to the membrane in one step.
+    where :math:`\alpha = e^{-\Delta t/\tau_{mem}}` and :math:`\beta = e^{-\Delta t/\tau_{syn}}`. This is the exact
+    solution of two exponential leaks in series. As in Rockpool's ``LIFTorch`` (Muir et al., Rockpool, 2019), an input
+    already decays in the step in which it arrives. The unit of a current is mV, the voltage that the current adds to
+    the membrane potential in one step.
 
     Parameters
     ----------
     size : int or tuple of int
-        Number of neurons ``N``, or the shape of the layer. More than one axis needs ``n_synapses=1`` and no ``w_rec``;
-        ``[N]`` below is then ``[*size]``, and the input has that shape too.
+        Number of neurons ``N``, or the shape of the layer. A layer with more than one axis needs ``n_synapses=1`` and
+        no ``w_rec``. Its input has the shape ``[*size]``, and ``[N]`` below stands for ``[*size]``.
     n_synapses : int, optional
         Number of synapses per neuron, ``S``. Default 1.
     tau_mem, tau_syn : Quantity or brainstate.nn.Param, optional
-        With ``leak='taus'``: time constants. ``tau_mem`` is a scalar or ``[N]``; ``tau_syn`` is a scalar, ``[N]``,
-        ``[1, S]``, ``[N, S]`` or flat ``[N * S]``. One axis means neurons, also if ``N == S``. Default 20 ms.
+        Time constants, for ``leak='taus'``. ``tau_mem`` is a scalar or ``[N]``. ``tau_syn`` is a scalar, ``[N]``,
+        ``[1, S]``, ``[N, S]`` or ``[N * S]``. An array of shape ``[N]`` has one value per neuron, even if ``N == S``.
+        Default 20 ms.
     bias, V_th : Quantity or brainstate.nn.Param, optional
-        Voltage added at every step, and threshold, which is subtracted at a spike; scalar or ``[N]``. Default 0 and
-        1 mV.
+        ``bias`` is the voltage added in every step. ``V_th`` is the threshold, which each spike subtracts from the
+        membrane potential. Both are a scalar or ``[N]``. Default 0 mV and 1 mV.
     w_rec : Quantity, callable, True, brainstate.nn.Param or None, optional
-        Recurrent weights in mV, ``[N, N * S]`` (row: presynaptic neuron; column: ``post * S + synapse``) or
-        ``[N, N, S]``, driven by the spikes of the previous step; or an initializer that is called with ``(N, N * S)``
-        and returns voltages. ``True`` draws them uniformly within ``sqrt(6 / (N * S))`` mV. They are learnt; pass
-        ``brainstate.nn.Const`` or a ``Param`` of shape ``[N, N * S]`` to freeze or transform them. Default ``None``: no
-        recurrence.
+        Recurrent weights in mV, which multiply the spikes of the previous step. Pass an array of shape ``[N, N * S]``
+        (row: presynaptic neuron; column: ``post * S + synapse``) or ``[N, N, S]``, or an initializer that is called
+        with ``(N, N * S)`` and returns voltages. ``True`` draws them uniformly between plus and minus
+        ``sqrt(6 / (N * S))`` mV. The weights are learnt. To freeze or transform them, pass a ``brainstate.nn.Const`` or
+        a ``Param`` of shape ``[N, N * S]``. Default ``None``, a layer without recurrence.
     noise_std : Quantity, optional
-        Membrane noise in mV per square-root second, scalar or ``[N]``: its standard deviation after one second without
-        leak. Drawn from ``brainstate.random`` at every step. Default ``None``: no noise.
+        Strength of the membrane noise in mV per square root of a second, scalar or ``[N]``. Without leak, this is the
+        standard deviation of the noise after one second. The noise is drawn from ``brainstate.random`` at every step.
+        Default ``None``, no noise.
     max_spikes_per_step : int, optional
-        Maximum number of spikes per neuron and step, up to 2**24; the excess stays on the membrane. Default ``None``,
-        the same as ``inf``: no limit. In a strongly recurrent net the counts can then grow until the membrane is NaN.
+        Maximum number of spikes per neuron and step, up to 2**24. The part of the membrane potential beyond the limit
+        is not reset. ``None`` (default) and ``inf`` mean no limit. Without a limit, the number of spikes in a strongly
+        recurrent network can grow until the membrane potential is NaN.
     spk_fun : MultiSpike or braintools.surrogate.Surrogate, optional
-        Spike function. Default ``brainhw.surrogate.StepPWL()``. With a surrogate, a function of ``(V - V_th)/V_th``,
-        neurons fire at most once per step.
+        Spike function. Default ``brainhw.surrogate.StepPWL()``. If it is a ``Surrogate``, it is called with
+        ``(V - V_th)/V_th``, and neurons fire at most once per step.
     detach_reset : bool, optional
-        Stop the gradient through the spikes of the reset. Default False.
+        Whether to stop the gradient that flows through the spikes in the reset. Default False.
     leak : {'taus', 'decays', 'bitshifts'}, optional
         Parametrisation of the leak. Default ``'taus'``.
     alpha, beta : float, array or brainstate.nn.Param, optional
-        With ``leak='decays'``: decay factors per step, 0 to 1, shapes of ``tau_mem`` and ``tau_syn``. Default 0.5.
+        Decay factors per step, 0 to 1, for ``leak='decays'``. They accept the shapes of ``tau_mem`` and ``tau_syn``.
+        Default 0.5.
     dash_mem, dash_syn : float, array or brainstate.nn.Param, optional
-        With ``leak='bitshifts'``: the decay factor is ``1 - 2**-dash``. Default 1.
+        Bit shifts, for ``leak='bitshifts'``. The decay factor is ``1 - 2**-dash``. Default 1.
     name : str, optional
         Name of the module.
 
     Attributes
     ----------
     V, I_syn, spk : brainstate.HiddenState
-        Membrane after the reset (mV, ``[N]``), currents after the decay (mV, ``[N, S]``) and spike counts (``[N]``),
-        each with a leading ``[B]`` for a batch. They accept any unit of voltage.
+        Membrane potential after the reset (mV, ``[N]``), synaptic currents after the decay (mV, ``[N, S]``) and number
+        of spikes (``[N]``). A batch adds a leading axis ``[B]``. You may assign ``V`` and ``I_syn`` in any unit of
+        voltage.
     recurrent_weight : brainstate.ParamState, brainstate.nn.Param or None
         Recurrent weights.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, shape or range, or belongs to another leak mode; the message names it.
+        If an argument has the wrong unit, shape or range, or belongs to another ``leak`` mode. The message names the
+        argument.
 
     Notes
     -----
-    To learn a parameter, pass a ``brainstate.nn.Param`` with a transform that keeps it in range:
-    ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms.
-    Without a transform a threshold can be learnt to zero or below, where spikes are undefined: ``prepare_net`` then
-    refuses the layer. Inside a compiled function its spikes become NaN, which ``rollout(..., check_finite=True)``
-    reports.
+    To learn a parameter, pass a ``brainstate.nn.Param`` with a transform that keeps it in range. For example,
+    ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms. Without a transform,
+    training can move a threshold to zero or below, where spikes are undefined. ``prepare_net`` then raises an error.
+    Inside a compiled function, the spikes become NaN, which ``rollout(..., check_finite=True)`` reports.
 
-    ``V_pre`` (membrane before the reset) and ``irec`` (recurrent input before the decay) can be recorded too.
+    The values ``V_pre`` (membrane potential before the reset) and ``irec`` (recurrent input before the decay) can be
+    recorded in addition to the states.
 
     Examples
     --------
@@ -162,7 +169,8 @@ class CubaLIFLayer(RestingStates):
         call = type(self).__name__
         n_syn = _arguments.positive_int(n_synapses, call=call, name="n_synapses", most=_MOST_SYNAPSES)
         shape = _layer_shape(size, n_syn, w_rec, call)
-        # Inputs are flat, channel neuron * S + synapse, as in Rockpool: the output of a dense synapse has one axis.
+        # Neurons and synapses share one axis of the input, as in Rockpool, because the output of a dense synapse has
+        # one axis. The channel is neuron * S + synapse.
         super().__init__(
             shape if len(shape) > 1 else (shape[0] * n_syn,),
             name=_arguments.module_name(name, call=call),
@@ -209,14 +217,15 @@ class CubaLIFLayer(RestingStates):
         return [*self._per_neuron, (1, n_syn), (n, n_syn), (n * n_syn,)]
 
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity | None:
-        """Advance and return the current in mV that the neurons' own previous spikes cause; ``None`` without one.
+        """Return the current in mV that each neuron's previous spikes cause in the neuron itself, or ``None``.
 
-        A subclass that returns a current must add its state to :meth:`resting_values`.
+        The call advances this current by one step. A subclass that returns a current must add the state of the current
+        to :meth:`resting_values`.
         """
         return None
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting value of every state by name."""
+        """Return a dict from the name of each state to its resting value."""
         size = self.out_size
         return {
             "V": zeros(size, batch_size, u.mV),
@@ -225,7 +234,7 @@ class CubaLIFLayer(RestingStates):
         }
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, or ``None`` without recurrence."""
+        """Return the recurrent weight, or ``None`` if the layer has no recurrence."""
         return None if self.recurrent_weight is None else Slot(self.recurrent_weight, unit=u.mV)
 
     @contextlib.contextmanager
@@ -247,9 +256,10 @@ class CubaLIFLayer(RestingStates):
 
     @broadcasting
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane ``[T, ..., N]`` in mV from rest, driven by inputs and bias, without spikes and noise.
+        """Return the membrane potential ``[T, ..., N]`` in mV that inputs and bias cause, without spikes and noise.
 
-        ``xs`` is the input of each synapse in mV, ``[T, ..., N * S]``. The states do not change.
+        The potential starts at rest. ``xs`` is the input of each synapse in mV, ``[T, ..., N * S]``. The states of the
+        layer do not change.
         """
         call = f"{type(self).__name__}.subthreshold"
         xs = drives_over_time(xs, u.mV, size=self.in_size, call=call)
@@ -268,12 +278,13 @@ class CubaLIFLayer(RestingStates):
 
     @broadcasting
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the spike counts, ``[N]`` or ``[B, N]``.
+        """Advance one step and return the number of spikes of each neuron, ``[N]`` or ``[B, N]``.
 
         Parameters
         ----------
         x : Quantity
-            Input of each synapse in this step, mV, ``[N * S]`` or ``[B, N * S]``; channel ``neuron * S + syn``.
+            Input of each synapse in this step, mV, ``[N * S]`` or ``[B, N * S]``. Channel ``neuron * S + syn`` is
+            synapse ``syn`` of ``neuron``.
         """
         call = f"{type(self).__name__}.update"
         dt = _arguments.time_step(call=call)
@@ -285,7 +296,7 @@ class CubaLIFLayer(RestingStates):
         self._check_state_shape("spk", spk.shape, V.shape, call)
         precision, spk = spk.dtype, as_dtype(spk, V.dtype)
 
-        # As in Rockpool, all inputs decay by one step when they arrive, and recurrent spikes are delayed by one step.
+        # As in Rockpool, all inputs decay in the step in which they arrive, and recurrent spikes arrive one step later.
         if self.recurrent_weight is not None:
             irec = self._by_synapse(self.recurrent_drive(spk))
             tap(self, "irec", irec)
@@ -294,10 +305,11 @@ class CubaLIFLayer(RestingStates):
             tap(self, "irec", u.math.zeros_like(I_syn))
         I_syn = beta * I_syn
         own = self.own_current(spk, dt)
-        # The order of the sums is Rockpool's: in float32 another order rounds differently and changes spikes.
+        # Add in the same order as Rockpool, because in float32 another order rounds differently and changes spikes.
         V = alpha * V + _total(I_syn, own)
         if self.noise_std is not None:
-            # Independent draws add their variances, so a step of any length leaves the same noise after one second.
+            # The variances of independent draws add up. With the factor sqrt(dt), the noise after one second does not
+            # depend on dt.
             std = (self.noise_std * dt**0.5).to(u.mV)
             V = V + std * brainstate.random.randn(*V.shape, dtype=V.dtype)
         V = V + current_value(self.bias).in_unit(u.mV)
@@ -308,7 +320,7 @@ class CubaLIFLayer(RestingStates):
         spk = self._spikes(V.mantissa, V_th.mantissa)
         if recorded:
             spk = instead(spk, recorded[0])
-        # The reset keeps its gradient by default, like Rockpool, whose gradients are the reference in the tests.
+        # By default, gradients flow through the reset as in Rockpool, because the tests compare with its gradients.
         V = V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th
         if recorded:
             V = u.Quantity(membrane_after(recorded, V.to(u.mV).mantissa, V_th.mantissa), unit=u.mV)
@@ -319,7 +331,7 @@ class CubaLIFLayer(RestingStates):
 
     sequence_records = ("V", "V_pre", "spk")
     can_be_cut = True
-    # `recurrent_drive` and `own_current` are not listed: the loop of `update_sequence` has its own form of both.
+    # `recurrent_drive` and `own_current` are not listed, because `update_sequence` does not call them.
     _hooks: ClassVar[tuple[str, ...]] = (
         "init_state",
         "quiet",
@@ -333,20 +345,23 @@ class CubaLIFLayer(RestingStates):
 
     @property
     def sequence_hooks(self) -> tuple[str, ...]:
-        """Members that a subclass may override and still use `update_sequence`; they must not change in time."""
+        """Members that a subclass may override while `update_sequence` stays valid.
+
+        Their results must not change from step to step.
+        """
         states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
         known = states <= {"V", "I_syn", "I_ahp", "spk"}
         return self._hooks if known and not reads_own_states(self, "threshold", "recurrent_matrix") else ()
 
     def gains_from_sequence(self) -> bool:
-        """Return True: over a whole sequence the backward pass stores only one array."""
+        """Return True, because for a whole sequence the backward pass stores only one array."""
         return True
 
     @broadcasting
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return the outputs of :meth:`update` for ``xs [T, ..., N * S]``, and update the states to the last step."""
+        """Return the outputs of :meth:`update` for all steps of ``xs [T, ..., N * S]``, and update the states."""
         if self.noise_std is not None:
-            # Every step draws new noise.
+            # Every step draws new noise from `brainstate.random`, which the loop below does not support.
             return brainstate.transform.for_loop(self.update, xs)
         call = f"{type(self).__name__}.update_sequence"
         dt = _arguments.time_step(call=call)
@@ -372,7 +387,7 @@ class CubaLIFLayer(RestingStates):
         }
         parameters = CurrentParameters(**plain)
         recorded = () if recorded_now.get() is None else recorded_for(self)
-        # A subclass may compute its spikes in another way.
+        # If a subclass overrides `_spikes`, its forward pass is unknown.
         known = type(self)._spikes is CubaLIFLayer._spikes
         forward = forward_of(self.spk_fun) if known else None
         rules = CurrentRules(self._spikes, self.detach_reset, forward, self.max_spikes_per_step)
@@ -391,7 +406,10 @@ class CubaLIFLayer(RestingStates):
         return as_dtype(trace.spk, precision)
 
     def _own_parameters(self, dt: u.Quantity) -> tuple[Any, Any]:
-        """Return the decay factor of the own current and the voltage in mV per spike; ``None`` without a current."""
+        """Return the decay factor of :meth:`own_current` and the voltage that each spike adds to it.
+
+        Both are ``None`` for a layer without such a current.
+        """
         return None, None
 
     def _checked(self, x: Any, V: u.Quantity, call: str, *, steps: bool = False) -> u.Quantity:
@@ -407,12 +425,12 @@ class CubaLIFLayer(RestingStates):
         )
 
     def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
-        """Return a state in mV, ``[..., N, *per_neuron]`` with the batch of ``V``; raise if its value is invalid."""
+        """Return a state in mV; raise unless its shape is ``[..., N, *per_neuron]``, with the batch axes of ``V``."""
         call, value = f"{type(self).__name__}.update", getattr(self, name).value
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
             raise TypeError(
                 f"{call}: the state {name} must be a Quantity with the dimension of mV; "
-                f"got {_arguments.describe(value)}. Write a voltage in u.mV into it, or call brainhw.prepare_net."
+                f"got {_arguments.describe(value)}. Assign a voltage in u.mV, or call brainhw.prepare_net."
             )
         shape, of_V = np.shape(value.mantissa), np.shape(u.get_mantissa(self.V.value))
         self._check_state_shape(
@@ -421,7 +439,7 @@ class CubaLIFLayer(RestingStates):
         return value.in_unit(u.mV)
 
     def write_voltage(self, name: str, value: u.Quantity) -> None:
-        """Write a state in its own unit and precision, because a time loop cannot change them."""
+        """Write a state and keep its unit and precision, because they must not change in a time loop."""
         state = getattr(self, name)
         state.value = as_dtype(value.in_unit(u.get_unit(state.value)), state.value.dtype)
 
@@ -429,14 +447,15 @@ class CubaLIFLayer(RestingStates):
         if shape != expected:
             raise ValueError(
                 f"{call}: the state {name} must have shape {expected}; got shape {shape}. "
-                "Write values of that shape into it, or call brainhw.prepare_net."
+                "Assign values of that shape, or call brainhw.prepare_net."
             )
 
     def _spikes(self, V: jax.Array, V_th: jax.Array) -> jax.Array:
         """Return the spikes for membrane potentials and thresholds in mV."""
         if isinstance(self.spk_fun, MultiSpike):
             return self.spk_fun(V, V_th, self.max_spikes_per_step)
-        # A threshold learnt to zero or below would flip the sign: return NaN instead of wrong spikes.
+        # A threshold that training moved below zero would change the sign of the argument. Return NaN instead of wrong
+        # spikes.
         return jnp.where(V_th > 0, self.spk_fun((V - V_th) / V_th), jnp.nan)
 
     def _decay_factors(self, dt: u.Quantity) -> tuple[Any, Any]:
@@ -444,11 +463,11 @@ class CubaLIFLayer(RestingStates):
         return decay_factor(self.leak, membrane, dt), self.per_synapse(decay_factor(self.leak, synapse, dt))
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the recurrent weights ``[N, N * S]`` in mV; only for a recurrent layer."""
+        """Return the recurrent weights ``[N, N * S]`` in mV; the layer must be recurrent."""
         return Slot(self.recurrent_weight, unit=u.mV).quantity.in_unit(u.mV)
 
     def per_synapse(self, value: Any) -> Any:
-        """Reshape a parameter of the synapses so that it broadcasts against ``[..., N, S]``."""
+        """Reshape a parameter of the synapses so that it broadcasts with ``[..., N, S]``."""
         one_each = np.ndim(value) == len(self.out_size) and np.size(value) > 1
         return value.reshape((*self.out_size, -1)) if one_each else value
 
@@ -457,7 +476,8 @@ class CubaLIFLayer(RestingStates):
 
 
 def _total(I_syn: u.Quantity, own: u.Quantity | None) -> u.Quantity:
-    # Add one by one, not as a reduction: an own current is then added in the same order as an additional synapse.
+    # Add the terms one by one instead of with a reduction, so that `own` is added in the same order as the current of
+    # an additional synapse.
     n_syn = I_syn.shape[-1]
     terms = [term[..., 0] * u.mV for term in jax.lax.split(I_syn.mantissa, [1] * n_syn, axis=I_syn.ndim - 1)]
     return functools.reduce(operator.add, terms if own is None else [*terms, own])
@@ -472,8 +492,8 @@ def _layer_shape(size: Any, n_syn: int, w_rec: Any, call: str) -> tuple[int, ...
     if len(shape) > 1 and (n_syn > 1 or w_rec is not None):
         given = f"n_synapses is {n_syn}" if n_syn > 1 else "w_rec is given"
         raise ValueError(
-            f"{call}: size must have one axis if {given}; got size {shape}. Several synapses and recurrent weights "
-            f"index the neurons along one axis: use size={math.prod(shape)}."
+            f"{call}: size must have one axis if {given}; got size {shape}. "
+            f"Pass size={math.prod(shape)}, or leave out n_synapses and w_rec."
         )
     return shape
 
@@ -483,7 +503,7 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
         return None
     shape = (n, n * n_syn)
     if w_rec is True:
-        # The bound of Rockpool's `kaiming_uniform_` (measured: 0.1225 for 200 x 400).
+        # Rockpool's `kaiming_uniform_` uses this bound (measured: 0.1225 for 200 x 400).
         bound = math.sqrt(6 / (n * n_syn))
         w_rec = braintools.init.Uniform(-bound * u.mV, bound * u.mV)
     elif isinstance(w_rec, (bool, brainstate.State)):
@@ -513,7 +533,7 @@ def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> in
     limit = spike_limit(limit, call=call, name="max_spikes_per_step")
     if limit is not None and limit > 1 and not isinstance(spk_fun, MultiSpike):
         raise ValueError(
-            f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} fires at most once per step; "
-            "pass spk_fun=brainhw.surrogate.StepPWL() or PeriodicExponential(), or leave the limit out."
+            f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} allows one spike per step. "
+            "Pass spk_fun=brainhw.surrogate.StepPWL() or PeriodicExponential(), or leave out max_spikes_per_step."
         )
     return limit

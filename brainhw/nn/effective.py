@@ -1,4 +1,4 @@
-"""Chip weights: the charge per spike computed from the learnt weights, and the sum of charges at a neuron."""
+"""Compute the charge per spike from the learnt weights, and the total charge that each neuron receives."""
 
 from __future__ import annotations
 
@@ -45,51 +45,54 @@ WeightBits = int | Literal["chip"] | None
 
 
 class EffectiveWeight(brainstate.nn.Module):
-    r"""Charge per spike of every connection, computed from the master weights once per preparation.
+    r"""Charge per spike of every connection, computed from the master weights at each preparation.
 
-    The master weight :math:`w` is a plain number that is learnt and never rounded. The chip applies
+    The master weight :math:`w` is a plain number that is learnt and never rounded. On the chip, a spike adds the charge
 
     .. math:: q_{ij} = q(w^{*}_{ij}) + q'(0)\, \sigma_w\, \xi_{ij}
 
-    where :math:`w^{*}` is the weight after the optional sign annealing and the optional rounding to the grid of
-    ``weight_bits``, :math:`q` the charge curve of the chip, :math:`\sigma_w` its synapse mismatch and :math:`\xi`
-    standard normal numbers of one sampled chip (zero for the nominal chip). A family with another kind of synapse
-    mismatch overrides :meth:`drawn`, and sets the class as ``effective_class`` of its modules; other weight levels
-    come from ``Family.weight_grid``.
+    where :math:`w^{*}` is the weight after optional sign annealing and optional rounding to ``weight_bits``, :math:`q`
+    is the charge curve of the chip, and :math:`\sigma_w` is the standard deviation of its synapse mismatch. The
+    :math:`\xi_{ij}` are standard normal numbers, drawn once per sampled chip, and zero for the nominal chip.
+
+    For a chip family with another kind of synapse mismatch, override :meth:`drawn` in a subclass and set the subclass
+    as ``effective_class`` of the modules of the family. For other weight levels, set ``Family.weight_grid``.
 
     Parameters
     ----------
     master : brainstate.ParamState
         The learnt weights, dimensionless, shape ``[N_in, N_out]`` or ``[N]`` (one-to-one).
     chip : ChipSpec
-        The chip that provides charge curve and mismatch.
+        The chip that defines the charge curve and the mismatch.
     owner : str
-        The call to name in errors, e.g. ``"H1v1Synapse"``.
+        The call to name in errors, for example ``"H1v1Synapse"``.
     weight_bits : int, 'chip' or None, optional
-        Bits of the weight grid over the chip's range; ``'chip'`` uses ``chip.weight_bits``, ``None`` (default) does not
-        round.
+        Number of bits to which the weights are rounded, over the weight range of the chip. ``'chip'`` uses
+        ``chip.weight_bits``. ``None`` (default) does not round.
     rounding : {'nearest', 'stochastic'}, optional
-        ``'stochastic'`` rounds up or down at random at each preparation inside
-        ``brainstate.environ.context(fit=True)``. Outside, and by default, weights go to the nearest level.
+        ``'nearest'`` (default) rounds to the nearest level. ``'stochastic'`` rounds up or down at random at each
+        preparation inside ``brainstate.environ.context(fit=True)``, and to the nearest level otherwise.
 
     Attributes
     ----------
     charge : brainstate.ShortTermState
         The charges in fC.
     mismatch : brainstate.LongTermState
-        Charge that the chip of :func:`brainhw.sample_chip` adds to each connection, in fC; zero on the nominal chip.
+        Charge in fC that the mismatch of the current chip adds to each connection. It is zero for the nominal chip and
+        is set by :func:`brainhw.sample_chip`.
     sign_alpha : brainstate.LongTermState or None
-        Strength of the sign annealing (:class:`brainhw.train.SignAnnealing`); ``None`` without annealing.
+        Strength of the sign annealing (:class:`brainhw.train.SignAnnealing`), or ``None`` without annealing.
 
     Notes
     -----
-    :func:`brainhw.prepare_net` recomputes the charges; they are never saved. ``of`` raises if the master weights
-    changed since the preparation, for example by an optimizer step or a load. A function that was compiled before
-    cannot detect this; call ``prepare_net`` inside it. A gradient with respect to master weights that were prepared
-    outside the differentiated function is refused, because it would be zero.
+    :func:`brainhw.prepare_net` recomputes the charges, so they are never saved. :meth:`of` raises an error if the
+    master weights changed since the preparation, for example in an optimizer step or when weights were loaded. A
+    function that was already compiled cannot detect such a change, so call ``prepare_net`` inside it. If the network
+    was prepared outside the differentiated function, differentiation raises an error, because the gradient with respect
+    to the master weights would be zero.
     """
 
-    # The kind of mismatch of the chip's family that the state `mismatch` holds.
+    # Which kind of mismatch of the chip family the state `mismatch` contains.
     kind = "synapse"
     chip_mark = 0
 
@@ -106,25 +109,25 @@ class EffectiveWeight(brainstate.nn.Module):
         _arguments.text(owner, call=type(self).__name__, name="owner", some=True)
         _arguments.instance(chip, ChipSpec, call=owner, name="chip")
         if not isinstance(master, brainstate.State):
-            raise TypeError(f"{owner}: master must be the state of a weight; got {_arguments.describe(master)}.")
-        # The weights stay with their owner, because checkpoints use its path. A second reference here would rename them
-        # or be lost when a network is copied.
+            raise TypeError(f"{owner}: master must be a brainstate.ParamState; got {_arguments.describe(master)}.")
+        # Do not store `master` here. It belongs to the synapse or layer, whose path names it in checkpoints. A second
+        # reference here would change that name or be lost when a network is copied.
         self.chip = chip
         self.owner = owner
         self.charge = brainstate.ShortTermState(jnp.zeros_like(master.value) * u.fcoulomb)
         self.mismatch = brainstate.LongTermState(jnp.zeros_like(master.value) * u.fcoulomb)
         self.sign_alpha: brainstate.LongTermState | None = None
-        # Stored, because a transformation such as vmap may leave the states with another axis.
+        # Store the shape, because a transformation such as vmap may add an axis to the states.
         self._shape = tuple(master.value.shape)
         self._source: Any = None
         self.set_grid(weight_bits, rounding, call=owner)
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
-        # A weak reference prints an address, which differs between runs.
+        # Do not print weak references, because their text contains an address that differs between runs.
         return None if name in ("_source", "chip_mark") else super().__pretty_repr_item__(name, value)
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
-        """Use another weight grid from the next preparation on; raise if the arguments are invalid."""
+        """Set the weight grid that the next preparation uses; raise if the arguments are invalid."""
         before = vars(self).get("grid"), vars(self).get("rounding")
         self.grid = self.grid_of(weight_bits, rounding, call=call)
         self.weight_bits = None if self.grid is None else int(self.grid.bits)
@@ -134,14 +137,14 @@ class EffectiveWeight(brainstate.nn.Module):
         self.forget()
 
     def take_chip(self, chip: ChipSpec, *, call: str) -> None:
-        """Use another chip of the same family, without mismatch, from the next preparation on."""
+        """Set another chip of the same family, without mismatch, which the next preparation uses."""
         self.chip = chip
         self.set_grid(self.weight_bits, self.rounding, call=call)
         self.chip_mark = new_mark()
         self.mismatch.value = self.nominal_mismatch()
 
     def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:
-        """Return the grid of ``weight_bits`` over the chip's range, or raise; the module does not change."""
+        """Return the grid of ``weight_bits`` over the weight range of the chip, and leave the module unchanged."""
         _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
         if weight_bits is None:
             if rounding != "nearest":
@@ -149,8 +152,8 @@ class EffectiveWeight(brainstate.nn.Module):
             return None
         if isinstance(weight_bits, str) and weight_bits != "chip":
             raise ValueError(
-                f"{call}: weight_bits must be a number of bits, 'chip' for the {self.chip.weight_bits} bits of "
-                f"{self.chip.name}, or None for weights that are not rounded; got {weight_bits!r}."
+                f"{call}: weight_bits must be a number of bits, 'chip' ({self.chip.weight_bits} bits on "
+                f"{self.chip.name}), or None for no rounding; got {weight_bits!r}."
             )
         bits = self.chip.weight_bits if isinstance(weight_bits, str) else weight_bits
         bits = check_bits(bits, call=call, name="weight_bits")
@@ -160,7 +163,7 @@ class EffectiveWeight(brainstate.nn.Module):
         return family.weight_grid(self.chip, bits)
 
     def _family(self) -> Family | None:
-        # A spec of an unregistered family is allowed, for experiments with this class alone.
+        # The family of a spec need not be registered, so that this class can be tried out without the other modules.
         return next((family for family in families() if family.name == self.chip.family), None)
 
     @contextlib.contextmanager
@@ -177,11 +180,11 @@ class EffectiveWeight(brainstate.nn.Module):
             self.charge.value = charge
 
     def forget(self) -> None:
-        """Mark the charges as outdated; call it after a change of anything that they are computed from."""
+        """Mark the charges as outdated; call this whenever a value changes from which they are computed."""
         self._source = None
 
     def signed(self, master: jax.Array) -> jax.Array:
-        """Return the weights after the sign annealing, before any rounding."""
+        """Return the weights after the sign annealing and before the rounding."""
         if self.sign_alpha is None:
             return master
         chip = self.chip
@@ -189,39 +192,41 @@ class EffectiveWeight(brainstate.nn.Module):
         return signs.fold(master, self.sign_alpha.value, block=chip.sign_block, axis=chip.sign_axis, limits=limits)
 
     def applied(self, master: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Return the weights programmed into the chip; ``key`` rounds at random, ``None`` to the nearest level."""
+        """Return the weights programmed into the chip; they are rounded at random if there is a ``key``."""
         weights = self.signed(master)
         return weights if self.grid is None else self.grid.quantize(weights, key)
 
     def refresh(self, weights: brainstate.ParamState, key: jax.Array | None = None) -> None:
-        """Recompute the charges from the master weights; ``key`` samples a chip, ``None`` keeps the current one."""
+        """Recompute the charges, for a chip sampled with ``key``, or for the current chip if ``key`` is ``None``."""
         master = weights.value
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
-        # In the order of the chip: sign, rounding, charge curve, mismatch.
+        # Same order as on the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
         mismatch = in_place = self.mismatch.value
         check_pinned(in_place, self._shape, u.fcoulomb, owner=self.owner, name="mismatch", positive=False)
         if key is not None:
             family = self._family()
             mismatch = self.drawn(key, {} if family is None else family.sizes(self.chip))
-        # Plain numbers: a sum of Quantities prints both for a message that it rarely needs, which takes milliseconds.
+        # Add plain numbers. Adding Quantities takes milliseconds, because brainunit formats both for an error message
+        # that is rarely shown.
         total = charge.to(u.fcoulomb).mantissa + mismatch.to(u.fcoulomb).mantissa
         self.charge.value = u.Quantity(total, unit=u.fcoulomb)
-        # Weak references, because a traced value must not outlive its trace.
+        # Use weak references, because a traced value must not outlive its trace.
         self._source = weakref.ref(master), weakref.ref(in_place.mantissa)
 
     def nominal_mismatch(self) -> u.Quantity:
-        """Return the charge that the nominal chip adds to each connection: zero."""
-        # Created with NumPy: JAX would warn about a net of another precision before brainhw raises its clear error.
+        """Return zeros, because the nominal chip has no mismatch that adds charge to the connections."""
+        # Use NumPy. If the network has another precision, JAX would warn before brainhw raises its clearer error.
         zeros = np.zeros(self._shape, self.charge.value.mantissa.dtype)
         return u.Quantity(jnp.asarray(zeros), unit=u.fcoulomb)
 
     def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> u.Quantity:
-        """Return the charge in fC that one sampled chip adds to each connection; ``sizes`` by kind of mismatch.
+        """Return the charge in fC that the mismatch of one sampled chip adds to each connection.
 
-        Normally distributed, with the standard deviation of the kind ``'synapse'`` in weight units.
+        ``sizes`` maps each kind of mismatch to its standard deviation. The charges are normally distributed, with the
+        standard deviation of the kind ``'synapse'``, which is in units of the weight.
         """
         size = sizes.get("synapse")
         if not size:
@@ -230,12 +235,12 @@ class EffectiveWeight(brainstate.nn.Module):
         return (self.chip.charge.slope_at_zero * spread).in_unit(u.fcoulomb)
 
     def pin(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
-        """Use the chip of ``key`` until the next call; ``None`` is the nominal chip."""
+        """Use the chip sampled with ``key`` from now on, or the nominal chip if ``key`` is ``None``."""
         self.mismatch.value = self.nominal_mismatch() if key is None else self.drawn(key, sizes)
         self.forget()
 
     def of(self, weights: brainstate.ParamState) -> u.Quantity:
-        """Return the charges of ``weights`` in fC; raise unless :func:`brainhw.prepare_net` is up to date."""
+        """Return the charges of ``weights`` in fC; raise if ``weights`` changed since :func:`brainhw.prepare_net`."""
         if self._source is None:
             raise RuntimeError(
                 f"{self.owner}.update: the network is not prepared; call brainhw.prepare_net(net, batch_size) once "
@@ -256,13 +261,13 @@ class EffectiveWeight(brainstate.nn.Module):
         return charge
 
 
-# Arrays that passed the check, by identity and required sign: a net is prepared for every batch, but its chip seldom
-# changes.
+# Arrays that passed the check, by identity and required sign. They are not checked again, because a network is prepared
+# for every batch but its chip seldom changes.
 _SOUND: dict[tuple[int, bool], Any] = {}
 
 
 def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str, name: str, positive: bool) -> None:
-    """Raise unless a value of the current chip has this shape, the dimension of this unit, and valid numbers."""
+    """Raise unless ``value``, a value of the current chip, has this shape and dimension and valid numbers."""
     call, fix = f"{owner}.{name}", "Call brainhw.nominal_chip(net), or write a valid value."
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         named, got = _arguments.unit_name(unit), _arguments.describe(value)
@@ -270,7 +275,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     numbers = value.mantissa
     if np.shape(numbers) != shape:
         raise ValueError(f"{call}: must have shape {shape}; got shape {np.shape(numbers)}. {fix}")
-    # Inside a compiled function there are no numbers to check.
+    # Traced values have no numbers to check.
     known = _SOUND.get(place := (id(numbers), positive))
     if isinstance(numbers, jax.core.Tracer) or (known is not None and known() is numbers):
         return
@@ -278,14 +283,15 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     bad = ~np.isfinite(held) | (positive & (held <= 0))
     if bad.any():
         wanted = "finite and above zero" if positive else "finite"
-        raise ValueError(f"{call}: must be {wanted}; got {held[bad][0]:g} (one of {int(bad.sum())}). {fix}")
-    if isinstance(numbers, jax.Array):  # an array of NumPy may be changed in place
+        raise ValueError(f"{call}: must be {wanted}; got {held[bad][0]:g} (invalid values: {int(bad.sum())}). {fix}")
+    # Do not store NumPy arrays, because they may be changed in place.
+    if isinstance(numbers, jax.Array):
         _SOUND[place] = weakref.ref(numbers, lambda _: _SOUND.pop(place, None))
 
 
 def _held_by(state: brainstate.State) -> Iterator[Any]:
-    """Yield the value of ``state``, and its value before each running trace that has only read it."""
-    # Reading inside a trace replaces the value by a tracer, so the current value alone does not identify the array.
+    """Yield the value of ``state``, and the value it had before each active trace that only read the state."""
+    # A trace that reads a state replaces its value by a tracer, so the current value alone does not identify the array.
     yield state._value
     for trace in reversed(TRACE_CONTEXT.state_stack):
         for seen, written, before in zip(trace.states, trace.been_writen, trace.original_state_values, strict=True):
@@ -297,7 +303,7 @@ def _held_by(state: brainstate.State) -> Iterator[Any]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _tied(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
-    """Return ``charge``; raise on differentiation if only ``master`` carries a derivative."""
+    """Return ``charge``; raise on differentiation with respect to ``master`` if ``charge`` does not depend on it."""
     return charge
 
 
@@ -306,8 +312,8 @@ def _tied_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -
     if of_charge and not of_master:
         raise RuntimeError(
             f"{owner}: the gradient cannot reach the weights, because the network was prepared outside the "
-            "differentiated function; call brainhw.prepare_net(net, batch_size) inside it, or rollout with "
-            "prepare=True (prepare='weights' keeps the membranes)."
+            "differentiated function. Call brainhw.prepare_net(net, batch_size) inside it, or call rollout with "
+            "prepare=True. To keep the membrane potentials, pass prepare='weights'."
         )
     return primals[0], tangents[0]
 
@@ -319,32 +325,35 @@ _side_by_side: ContextVar[bool] = ContextVar("brainhw_chips_side_by_side", defau
 
 
 def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
-    """Return ``x [..., N_in] @ charge [N_in, N_out]`` in fC, bitwise equal for one chip and for many at once."""
+    """Return ``x [..., N_in] @ charge [N_in, N_out]`` in fC.
+
+    The result for a chip is bitwise the same whether one chip or several are simulated at once.
+    """
     return _of_each_chip(x, charge) @ charge
 
 
 def charge_sums(xs: jax.Array, charge: u.Quantity) -> u.Quantity:
-    """Return the charge sums of many steps ``[T, ..., N_in]`` as one product, ``[T, ..., N_out]`` in fC."""
+    """Return the charge sums ``[T, ..., N_out]`` in fC for ``xs [T, ..., N_in]``, as one matrix product."""
     return u.Quantity(tall_product(_of_each_chip(xs, charge), charge.to(u.fcoulomb).mantissa), unit=u.fcoulomb)
 
 
 def _of_each_chip(x: jax.Array, charge: u.Quantity) -> jax.Array:
     if not _side_by_side.get():
         return x
-    # vmap would multiply an input that all chips share with all their weights as one wide matrix, in another order of
-    # additions than for one chip, and spikes would differ. So each chip gets its own input: a choice that depends on
-    # its charges and that XLA cannot simplify.
+    # If all chips share the input, vmap joins their weights into one wide matrix. The product then adds in another
+    # order than for one chip, and spikes differ. The `where` below prevents this: the input depends on the charges of
+    # each chip, and XLA cannot simplify the expression.
     return jnp.where(jnp.isnan(charge.mantissa[0, 0]), jnp.nan, x)
 
 
 def are_chips_side_by_side() -> bool:
-    """Return whether the present trace is vmapped over chips."""
+    """Return whether the current trace is vmapped over chips."""
     return _side_by_side.get()
 
 
 @contextlib.contextmanager
 def chips_side_by_side() -> Iterator[None]:
-    """Mark everything that is traced inside the block as vmapped over chips."""
+    """Declare that functions traced inside the block are vmapped over chips."""
     token = _side_by_side.set(True)
     try:
         yield
@@ -353,7 +362,7 @@ def chips_side_by_side() -> Iterator[None]:
 
 
 class ChipWeight(NamedTuple):
-    """Master weights and their chip.
+    """Master weights of a synapse or layer, with their chip and charges.
 
     Attributes
     ----------
@@ -362,7 +371,7 @@ class ChipWeight(NamedTuple):
     chip : ChipSpec
         The chip.
     effective : EffectiveWeight
-        The charges computed from them.
+        The charges computed from the master weights.
 
     Examples
     --------
@@ -378,7 +387,7 @@ class ChipWeight(NamedTuple):
 
 
 def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
-    """Return all chip weights of ``net``, by the dotted path of their owner.
+    """Return all weights of ``net`` that belong to a chip.
 
     A weight appears once, even if several attributes refer to its synapse.
 
@@ -390,7 +399,7 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
     Returns
     -------
     dict of str to ChipWeight
-        Empty without chip modules.
+        The weights by the dotted path of their module. The dict is empty if the network has no chip modules.
 
     Examples
     --------
@@ -408,7 +417,7 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
 
 
 def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
-    """Return the one chip of all modules of ``net``, or ``None`` without chip modules.
+    """Return the chip that all modules of ``net`` share, or ``None`` if the network has no chip modules.
 
     Parameters
     ----------
@@ -425,7 +434,7 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     Raises
     ------
     ValueError
-        If ``net`` mixes two families, or two different specs of one family.
+        If modules of ``net`` use different chip families or different specs of one family.
 
     Examples
     --------
@@ -438,9 +447,10 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     found: dict[str, ChipSpec] = {}
     for path, node in net.nodes().items():
         chip = getattr(node, "chip", None)
-        if isinstance(chip, ChipSpec) and not isinstance(node, EffectiveWeight):  # its owner is listed
+        # Skip EffectiveWeight, because the module that it belongs to is in the list.
+        if isinstance(chip, ChipSpec) and not isinstance(node, EffectiveWeight):
             found[".".join(str(part) for part in path) or type(node).__name__] = chip
-    # A typical net has one spec object; comparing specs by value at every preparation would dominate its time.
+    # Compare specs by identity first, because comparing them by value at every preparation would take most of its time.
     specs = list({id(chip): chip for chip in found.values()}.values())
     specs = list(dict.fromkeys(specs)) if len(specs) > 1 else specs
     if len(specs) <= 1:
@@ -455,4 +465,4 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
             if f.name != "notes" and len({str(getattr(s, f.name)) for s in specs}) > 1
         ]
         problem = f"the specs of one family differ in {', '.join(fields)}"
-    raise ValueError(f"{call}: one network runs on one chip, but {problem} ({listed}). Build every module on one spec.")
+    raise ValueError(f"{call}: one network runs on one chip, but {problem} ({listed}). Pass one spec to all modules.")

@@ -1,4 +1,4 @@
-"""Fractional-order neurons, whose membrane depends on its whole past."""
+"""Fractional-order neurons, whose membrane potential depends on its whole past."""
 
 from __future__ import annotations
 
@@ -13,67 +13,73 @@ __all__ = ["FractionalIFLayer", "FractionalLIFLayer", "spikede_preset"]
 
 
 class FractionalLIFLayer(FractionalLayer):
-    r"""Leaky integrate-and-fire neurons of fractional order, whose memory decays as a power law, not exponentially.
+    r"""Leaky integrate-and-fire neurons of fractional order, whose past fades as a power law, not exponentially.
 
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = -V + x, \qquad V(0) = 0
 
-    Time is measured in ``time_scale``, by default ``tau``; one term then reads
-    :math:`\tau^\alpha D^\alpha V = -V + x`. A neuron fires when its voltage reaches ``V_th``. At order 1 it is the
-    ordinary neuron (explicit Euler; the trapezoidal rule for ``method='cn'``). From rest, the derivatives of
-    Riemann-Liouville and of Caputo are equal.
+    The derivatives are taken with respect to time in units of ``time_scale``, by default ``tau``. With this default and
+    a single term, the equation is :math:`\tau^\alpha D^\alpha V = -V + x`. A neuron fires when its voltage reaches
+    ``V_th``. At order 1, it is an ordinary leaky integrate-and-fire neuron, solved with the explicit Euler method (or
+    with the trapezoidal rule for ``method='cn'``). Because the neuron starts at rest, Riemann-Liouville and Caputo
+    derivatives are equal.
 
     Parameters
     ----------
     size : int or tuple of int
-        Number of neurons ``N``, or the shape of the layer; ``[N]`` below is then ``[*size]``.
+        Number of neurons ``N``, or the shape of the layer, in which case ``[N]`` below stands for ``[*size]``.
     alpha : float, list, array or brainstate.nn.Param, optional
-        Orders, above 0 and at most 1. A number is one term for all neurons. A list holds one entry per term: a number
-        or an array ``[N]``. An array ``[N]`` is one term with one order per neuron, an array ``[J, N]`` holds ``J``
-        such terms. A ``Param`` holds a number, ``[N]`` or ``[J, N]``. Default 0.5.
+        Orders :math:`\alpha_j` of the derivatives, above 0 and at most 1. A number is one term for all neurons. A list
+        has one entry per term, each a number or an array ``[N]``. An array ``[N]`` is one term with one order per
+        neuron. An array ``[J, N]`` contains ``J`` such terms. The value of a ``Param`` is a number, ``[N]`` or
+        ``[J, N]``. Default 0.5.
     coefficients : list, array or brainstate.nn.Param, optional
-        Factors :math:`w_j`, dimensionless, one per term. Default: ones.
+        Factors :math:`w_j`, dimensionless, one per term. By default, all are 1.
     tau, V_th : Quantity or brainstate.nn.Param, optional
         Time constant and threshold, scalar or ``[N]``. Default 20 ms and 1 mV.
     time_scale : Quantity, optional
-        Unit of time of the derivatives. Default ``None``: ``tau``.
+        Unit of time in which the derivatives are taken. Default ``None``, which means ``tau``.
     method : {'gl', 'l1', 'trap', 'pred', 'cn'}, optional
-        Numerical scheme. ``'gl'`` (default): Gruenwald-Letnikov, the only one for several terms. ``'l1'``: L1;
-        ``'trap'`` is equal to it from rest. ``'pred'``: product rectangle rule. These are explicit and of order 1 in
-        the step. ``'cn'``: fractional Crank-Nicolson rule, implicit and of order 2.
+        Numerical scheme. ``'gl'`` (default) is the Gruenwald-Letnikov scheme, the only one that supports several terms.
+        ``'l1'`` is the L1 scheme, and ``'trap'`` is equal to it if the neuron starts at rest. ``'pred'`` is the product
+        rectangle rule. These four are explicit, with a global error of order 1 in the time step. ``'cn'`` is the
+        fractional Crank-Nicolson rule, which is implicit and of order 2.
     memory : int, optional
-        With ``kernel='dense'``: number of past steps to keep; older ones are dropped. Default ``None``: keep all.
+        Number of past steps to keep, for ``kernel='dense'``. Older steps are dropped. By default (``None``), all steps
+        are kept.
     kernel : {'soe', 'dense'}, optional
-        Representation of the past: a sum of exponentials that approximates the weights (default; constant time and
-        memory), or all past steps, exact.
+        How the layer stores the past. ``'soe'`` (default) approximates the weights of past steps by a sum of
+        exponentials, with constant time per step and constant memory. ``'dense'`` stores all past steps and is exact.
     n_exponentials : int, optional
-        Number of exponentials, 4 to 128. Default 24: for ``gl``, ``l1`` and ``cn`` a
-        :func:`brainhw.kernel.weight_error` below 2e-6 over the default horizon. For a tolerance,
-        :func:`brainhw.kernel.n_exponentials` finds the number.
+        Number of exponentials, 4 to 128. With the default of 24, :func:`brainhw.kernel.weight_error` is below 2e-6 for
+        ``gl``, ``l1`` and ``cn`` over the default horizon. Call :func:`brainhw.kernel.n_exponentials` to find the
+        number for a given tolerance.
     horizon : int, optional
-        Number of steps over which the exponentials approximate the weights; older steps fade out. Default 4096, for
-        runs of any length. With ``kernel='dense'`` and no ``memory`` it is required: the number of steps of the
-        longest run. :func:`brainhw.rollout` refuses a longer run; in other compiled loops the voltage becomes NaN.
+        For ``kernel='soe'``, the number of steps over which the exponentials approximate the weights. The effect of
+        older steps fades out. The default of 4096 works for runs of any length. For ``kernel='dense'`` without
+        ``memory``, ``horizon`` is required and is the number of steps of the longest run. For a longer run,
+        :func:`brainhw.rollout` raises an error, and the voltage becomes NaN in other compiled loops.
     reset : {'current', 'subtract', 'zero'}, optional
-        ``'current'`` (default): a spike subtracts ``V_th`` from the drive of its step, and this effect fades like that
-        of any input. ``'subtract'``: it subtracts ``V_th`` from the voltage. ``'zero'``: it sets the voltage to zero.
+        Effect of a spike. ``'current'`` (default) subtracts ``V_th`` from the drive of the same step, and this effect
+        fades like that of any input. ``'subtract'`` subtracts ``V_th`` from the voltage. ``'zero'`` sets the voltage to
+        zero.
     history : {'keep', 'clear'}, optional
-        Keep the past at a spike (default), or clear it and start from the voltage after the reset. ``'clear'`` does not
-        work with ``reset='current'``.
+        Whether a spike keeps the past (default) or clears it. After ``'clear'``, the neuron starts again from the
+        voltage after the reset. ``'clear'`` cannot be combined with ``reset='current'``.
     lookahead : Quantity, optional
-        Decide a spike before the step, at the voltage extrapolated by this time. Default ``None``: decide it at the
-        voltage after the step.
+        If given, the spike is decided before the step, from the voltage extrapolated by this time. By default
+        (``None``), the spike is decided from the voltage after the step.
     learn_alpha, learn_coefficients : bool or 'raw', optional
-        Learn them: ``True`` keeps orders between 0 and 1 and coefficients above 0, ``'raw'`` sets no bounds. Default
-        False.
+        Whether to learn the orders and the coefficients. ``True`` keeps learnt orders between 0 and 1 and learnt
+        coefficients above 0. ``'raw'`` sets no bounds. Default False.
     learn_tau : bool, optional
-        Learn the time constant on a logarithmic scale, above 0. Default False.
+        Whether to learn the time constant. It is learnt on a logarithmic scale and stays above 0. Default False.
     detach_reset : bool, optional
-        Stop the gradient through the spikes of the reset. Default True.
+        Whether to stop the gradient that flows through the spikes in the reset. Default True.
     memory_rule : {'past', 'spikede'}, optional
-        ``'past'`` (default): ``memory=M`` keeps ``M`` past values. ``'spikede'``: it keeps ``M - 1``, as in spikeDE.
+        With ``memory=M``, ``'past'`` (default) keeps ``M`` past values. ``'spikede'`` keeps ``M - 1``, as spikeDE does.
     alpha_rule : {'exact', 'spikede'}, optional
-        ``'exact'`` (default): the exact gradient with respect to ``alpha``. ``'spikede'``: without the derivative of
-        the Gamma function, as in spikeDE.
+        Gradient with respect to ``alpha``. ``'exact'`` (default) is the exact gradient. ``'spikede'`` leaves out the
+        derivative of the Gamma function, as spikeDE does.
     spk_fun : braintools.surrogate.Surrogate, optional
         Spike function of ``(V - V_th) / V_th``. Default ``brainhw.surrogate.fast_sigmoid()``.
     name : str, optional
@@ -82,22 +88,25 @@ class FractionalLIFLayer(FractionalLayer):
     Attributes
     ----------
     V, spk : brainstate.HiddenState
-        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``; do not write them, ``slots`` determines them.
+        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``. Do not assign values to them, because the layer
+        computes them from ``slots``.
     slots : brainstate.HiddenState
-        The past, mV, ``[slots, N]`` or ``[slots, B, N]``. Some options add ``position``, ``V_offset`` and ``x_before``.
+        Stored past in mV, ``[slots, N]`` or ``[slots, B, N]``. Some options add the states ``position``, ``V_offset``
+        and ``x_before``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, shape or range, or conflicts with another; the message names it.
+        If an argument has the wrong unit, shape or range, or conflicts with another. The message names the argument.
 
     Notes
     -----
-    The voltage relaxes towards its drive: a constant drive of ``V_th`` just reaches the threshold. One step of drive
-    contributes about :math:`(\Delta t/\tau)^\alpha`, so weights must be larger than for a :class:`LIFLayer`.
+    The voltage relaxes towards the drive, so a constant drive of ``V_th`` only just reaches the threshold. A drive that
+    lasts one step changes the voltage by about :math:`(\Delta t/\tau)^\alpha` times the drive. Weights must therefore
+    be larger than for a :class:`LIFLayer`.
 
-    With learnt orders, coefficients or time constants only reverse-mode derivatives are available (``grad``, not
-    ``jvp``). In a ``Sequential``, :func:`brainhw.rollout` runs the layer over the whole sequence at once if that is
+    If orders, coefficients or time constants are learnt, only reverse-mode derivatives are available (``grad``, not
+    ``jvp``). In a ``Sequential``, :func:`brainhw.rollout` processes the whole sequence in this layer at once if that is
     faster.
 
     References
@@ -108,7 +117,7 @@ class FractionalLIFLayer(FractionalLayer):
 
     Examples
     --------
-    At a constant drive, a neuron of low order responds fast at first and slowly later:
+    At a constant drive, a neuron of low order responds quickly at first and slowly later:
 
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
     >>> layer = bh.nn.FractionalLIFLayer(2, alpha=jnp.array([0.5, 1.0]), tau=10 * u.ms, V_th=2 * u.mV)
@@ -128,11 +137,11 @@ class FractionalIFLayer(FractionalLayer):
 
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = x, \qquad V(0) = 0
 
-    Arguments, attributes and errors are those of :class:`FractionalLIFLayer`.
+    The arguments, attributes and errors are the same as for :class:`FractionalLIFLayer`.
 
     Examples
     --------
-    At order 1 the voltage is the sum of the drive:
+    At order 1, the voltage is the sum of the drives of all steps, times ``dt / tau``:
 
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
     >>> layer = bh.nn.FractionalIFLayer(1, alpha=1.0, tau=10 * u.ms)
@@ -146,21 +155,22 @@ class FractionalIFLayer(FractionalLayer):
 
 
 def spikede_preset(time_unit: u.Quantity = 1.0 * u.ms) -> dict[str, Any]:
-    """Return the options that make a fractional layer reproduce spikeDE 0.1.0, term by term.
+    """Return the options with which a fractional layer reproduces every term of the equations of spikeDE 0.1.0.
 
-    Time is measured in ``time_unit``, a spike is decided one unit ahead, the reset acts through the current, and the
-    surrogate is an arctan of scale 5. Three faults of spikeDE are reproduced: ``memory`` is off by one, no gradient
-    flows through the Gamma function, and ``l1`` has no memory at order 1.
+    With these options, derivatives are taken with respect to time in units of ``time_unit``. The spike is decided from
+    the voltage extrapolated by one such unit, a spike resets the neuron through its drive, and the surrogate is an
+    arctan of scale 5. The options also reproduce three faults of spikeDE: ``memory`` is off by one, no gradient flows
+    through the Gamma function, and ``l1`` ignores the past at order 1.
 
     Parameters
     ----------
     time_unit : Quantity, optional
-        Unit of time of the numbers in spikeDE. Default 1 ms.
+        The time that corresponds to 1 in spikeDE, whose times have no unit. Default 1 ms.
 
     Returns
     -------
     dict
-        Keyword arguments of :class:`FractionalLIFLayer` and :class:`FractionalIFLayer`.
+        Keyword arguments for :class:`FractionalLIFLayer` and :class:`FractionalIFLayer`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Base class of all fractional neurons: arguments, states and step."""
+"""Base class of all fractional-order neurons, with their arguments, states and time step."""
 
 from __future__ import annotations
 
@@ -37,31 +37,34 @@ from brainhw.nn.spiking import (
 __all__ = ["FractionalLayer"]
 
 DEFAULT_HORIZON = 4096
-# Above dt = 2 tau an explicit Gruenwald-Letnikov step overshoots by more than it corrects: at that step the symbol
-# (1 - 1/z)^alpha at z = -1 equals (dt/tau)^alpha.
+# The explicit Gruenwald-Letnikov scheme for one term is unstable for dt > 2 tau. Its characteristic equation is
+# (1 - 1/z)^alpha = -(dt/tau)^alpha / z, and z = -1 is a root at dt = 2 tau.
 _EXPLICIT = dataclasses.replace(
     DURATION,
     per_step=lambda ratio: f"dt/tau = {ratio:.3g}; explicit steps are unstable above 2" if ratio > 2 else None,
 )
 _COARSE = dataclasses.replace(
-    DURATION, per_step=lambda ratio: f"dt/tau = {ratio:.3g}; steps do not resolve it" if ratio > 5 else None
+    DURATION, per_step=lambda ratio: f"dt/tau = {ratio:.3g}; the time step is too coarse" if ratio > 5 else None
 )
 
 
 class FractionalLayer(RestingStates):
-    r"""Neurons whose membrane follows a weighted sum of fractional derivatives.
+    r"""Neurons with an equation that contains a weighted sum of fractional derivatives of the membrane potential.
 
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = x - \lambda V, \qquad V(0) = 0
 
-    Time is measured in ``time_scale``, and :math:`\lambda` is the ``leak_factor`` of the subclass, 1 or 0. The
-    arguments are those of :class:`FractionalLIFLayer`.
+    The derivatives are taken with respect to time in units of ``time_scale``. :math:`\lambda` is the ``leak_factor`` of
+    the subclass, 1 or 0. For the arguments, see :class:`FractionalLIFLayer`.
     """
 
     leak_factor: ClassVar[float]
-    position: Any  # only for a buffer of past values
+    # Exists only if the past values are stored in a buffer.
+    position: Any
     sequence_records = ("V", "V_pre", "spk")
-    never_forgets = True  # the response to a spike decays as a power law, not exponentially
-    can_be_cut = False  # gradients between pieces would pass through the whole past
+    # The response to a spike decays as a power law, not exponentially.
+    never_forgets = True
+    # If a sequence were processed in pieces, gradients from piece to piece would flow through the whole past.
+    can_be_cut = False
 
     def __init__(
         self,
@@ -109,8 +112,8 @@ class FractionalLayer(RestingStates):
         self.history = _arguments.choice(history, ("keep", "clear"), call=call, name="history")
         if self.history == "clear" and self.reset == "current":
             raise ValueError(
-                f"{call}: history='clear' needs a reset of the voltage, but reset='current' acts through the history; "
-                "pass reset='subtract' or 'zero'."
+                f"{call}: history='clear' does not work with reset='current', whose effect is part of the history. "
+                "Pass reset='subtract' or 'zero'."
             )
         self.memory_rule = _arguments.choice(memory_rule, ("past", "spikede"), call=call, name="memory_rule")
         self.alpha_rule = _arguments.choice(alpha_rule, ("exact", "spikede"), call=call, name="alpha_rule")
@@ -118,13 +121,13 @@ class FractionalLayer(RestingStates):
         self.n_exponentials = check_count(n_exponentials, call=call, name="n_exponentials")
         if kernel == "soe" and memory is not None:
             raise ValueError(
-                f"{call}: memory={memory} drops older steps, which only kernel='dense' supports; pass kernel='dense', "
-                "or leave memory out (kernel='soe' keeps the whole past)."
+                f"{call}: memory={memory} needs kernel='dense', but kernel is 'soe'. Pass kernel='dense', or leave "
+                "memory out to keep the whole past."
             )
         if kernel == "dense" and (memory is None) == (horizon is None):
             raise ValueError(
-                f"{call}: kernel='dense' stores every past step, so it needs exactly one of horizon (number of steps "
-                "of the longest run) and memory (number of past steps to keep); pass one of them."
+                f"{call}: kernel='dense' needs exactly one of horizon and memory, because it stores past steps. Pass "
+                "horizon, the steps of the longest run, or memory, the number of past steps to keep."
             )
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else check_spike_function(spk_fun, call)
@@ -135,11 +138,11 @@ class FractionalLayer(RestingStates):
 
     @property
     def parameter_ranges(self) -> dict[str, Range]:
-        """The range of each parameter."""
-        # A coefficient that is learnt without a transform (`learn_coefficients='raw'`) may be negative.
+        """Range of each parameter."""
+        # Learnt coefficients have no range, because they may be negative with `learn_coefficients='raw'`.
         factors = {} if isinstance(self.coefficients, brainstate.nn.Param) else {"coefficients": FACTOR}
         explicit = self.time_scale is None and not self.scheme().implicit
-        # Without a leak, tau is only a gain, so the time step need not resolve it.
+        # Without a leak, tau only scales the drive, so the time step may be longer than tau.
         tau = DURATION if not self.leak_factor else _EXPLICIT if explicit else _COARSE
         return {"alpha": ORDER, "tau": tau, "V_th": THRESHOLD, "time_scale": DURATION, **factors}
 
@@ -151,17 +154,17 @@ class FractionalLayer(RestingStates):
         learn_alpha: bool | Literal["raw"] = False,
         learn_coefficients: bool | Literal["raw"] = False,
     ) -> None:
-        """Replace orders and coefficients; the arguments are those of the constructor.
+        """Replace the orders and the coefficients; the arguments are the same as in the constructor.
 
-        Functions that were compiled before may keep the old values. Create a new optimizer if the old one holds the old
-        parameters.
+        Functions that are already compiled may continue to use the old values. If an optimizer contains the old
+        parameters, create a new optimizer.
         """
         call = f"{type(self).__name__}.set_orders"
         options: dict[str, Any] = {"size": self.in_size, "method": self._method, "call": call}
         self.take_terms(make_terms(alpha, coefficients, learn_alpha, learn_coefficients, **options))
 
     def take_terms(self, terms: Terms) -> None:
-        """Store orders and coefficients that were already checked for this layer and its method."""
+        """Store orders and coefficients, which must have been checked for this layer and its method."""
         self.alpha, self.coefficients, self._alpha_per_neuron = terms
 
     def orders(self) -> jax.Array:
@@ -185,7 +188,10 @@ class FractionalLayer(RestingStates):
 
     @property
     def method(self) -> str:
-        """Name of the scheme. Setting it resets the layer, without a batch; prepare and compile the net again."""
+        """Name of the numerical scheme.
+
+        Setting it resets the states and removes their batch axis, so prepare and compile the network again.
+        """
         return self._method
 
     @method.setter
@@ -194,7 +200,7 @@ class FractionalLayer(RestingStates):
         name = _arguments.choice(name, METHODS, call=call, name="method")
         if len(self.orders()) > 1 and not METHODS[name].many_terms:
             raise ValueError(
-                f"{call}: {name!r} supports one derivative, but alpha has {len(self.orders())} terms. Use 'gl'."
+                f"{call}: {name!r} supports only one term, but alpha has {len(self.orders())} terms. Use 'gl'."
             )
         self._method = name
         FractionalLayer.init_state(self)
@@ -205,20 +211,20 @@ class FractionalLayer(RestingStates):
         return math.prod(self.in_size)
 
     def scheme(self) -> FractionalMethod:
-        """Return the scheme that steps the derivatives."""
+        """Return the numerical scheme of the derivatives."""
         return METHODS[self._method](compatible=self.alpha_rule == "spikede")
 
     def past(self) -> Past:
-        """Return the buffer or the sums that hold the past."""
+        """Return the object that stores the past, a buffer or sums of exponentials."""
         if self.kernel == "soe":
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
             return LagBuffer(self.horizon or 1, whole=True)
-        # spikeDE counts the current value as well: its memory=M+1 equals memory=M of torchfde to 5e-9.
+        # spikeDE also counts the current value. Its memory=M+1 gives the same result as memory=M in torchfde, to 5e-9.
         return LagBuffer(self.memory - 1 if self.memory_rule == "spikede" else self.memory)
 
     def rules(self) -> NeuronRules:
-        """Return the fixed rules of these neurons, for :mod:`brainhw.kernel`."""
+        """Return the settings of these neurons that are fixed at compile time, for :mod:`brainhw.kernel`."""
         tau_learnt = Slot(self.tau).learnt
         n_terms = len(self.orders())
         return NeuronRules(
@@ -250,11 +256,11 @@ class FractionalLayer(RestingStates):
             tau=tau / scale if self.time_scale is not None else jnp.ones_like(tau),
         )
         V_th = jnp.asarray(self.threshold().mantissa, dtype=dtype)
-        # In units of tau: the slope of the membrane is (x - V) / tau.
+        # The lookahead is in units of tau, because the extrapolation uses the derivative (x - V) / tau.
         return NeuronParameters(operator, V_th, None if self.lookahead is None else self.lookahead.mantissa / tau)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting value of every state by name; the rules determine which states exist."""
+        """Return a dict from the name of each state to its resting value; the options determine which states exist."""
         rules = self.rules()
         rest = zeros(self.in_size, batch_size, u.mV)
         slots = jnp.zeros((rules.past.n_slots, *rest.shape), dtype=rest.dtype) * u.mV
@@ -272,11 +278,12 @@ class FractionalLayer(RestingStates):
         batch_size = checked_batch(batch_size, self, "init_state")
         self._dt_of_past: float | None = None
         for name in {"position", "V_offset", "x_before"} - self.resting_values(batch_size).keys():
-            setattr(self, name, None)  # left from another method
+            # These states belong to a method that was set before.
+            setattr(self, name, None)
         super().init_state(batch_size)
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
+        """Reset the states to their resting values, ``[*size]`` or ``[batch_size, *size]``."""
         batch_size = checked_batch(batch_size, self, "reset_state")
         self._dt_of_past = None
         super().reset_state(batch_size)
@@ -287,13 +294,13 @@ class FractionalLayer(RestingStates):
         if not isinstance(V, u.Quantity) or not u.have_same_dim(V, u.mV) or V.shape != held:
             raise ValueError(
                 f"{type(self).__name__}: the state V must be a voltage of shape {held}; got {_arguments.describe(V)}. "
-                "Do not write V, because the slots determine it; call brainhw.prepare_net to reset it."
+                "Do not assign V, because it is computed from slots. Call brainhw.prepare_net to reset it."
             )
         states = {name: getattr(self, name) for name in ("slots", "V_offset", "position", "x_before")}
         return _plain({"V": V.to(u.mV)} | {name: state.value for name, state in states.items() if state is not None})
 
     def write(self, state: NeuronState, spk: jax.Array) -> None:
-        """Write a state and its spikes."""
+        """Set the states of the layer to ``state`` and its spikes to ``spk``."""
         self.V.value = state.V * u.mV
         self.slots.value = state.slots * u.mV
         self.spk.value = as_dtype(spk, jnp.result_type(self.spk.value))
@@ -317,8 +324,8 @@ class FractionalLayer(RestingStates):
         horizon = self.horizon or 0
         return ValueError(
             f"{call}: {type(self).__name__} stores {horizon} past steps (kernel='dense', horizon={horizon}), but this "
-            f"run reaches step {n_steps + horizon - self.steps_left:.0f}; increase horizon, drop old steps with "
-            "memory=, or use kernel='soe', whose memory does not grow."
+            f"run reaches step {n_steps + horizon - self.steps_left:.0f}. Increase horizon, pass memory= instead to "
+            "drop old steps, or use kernel='soe', which has no limit."
         )
 
     def threshold(self) -> u.Quantity:
@@ -327,9 +334,10 @@ class FractionalLayer(RestingStates):
 
     @broadcasting
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the voltage ``[T, ..., *size]`` in mV that is compared with the threshold, from rest, without spikes.
+        """Return the voltage ``[T, ..., *size]`` in mV that is compared with the threshold, if no neuron ever fires.
 
-        ``xs`` are drives in mV, ``[T, ..., *size]``. Without reset; the states do not change.
+        The voltage starts at rest. ``xs`` are the drives in mV, ``[T, ..., *size]``. The states of the layer do not
+        change.
         """
         call = f"{type(self).__name__}.subthreshold"
         xs = drives_over_time(xs, u.mV, size=self.in_size, call=call)
@@ -341,12 +349,12 @@ class FractionalLayer(RestingStates):
 
     @broadcasting
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the spikes, 0 or 1, shape of ``x``.
+        """Advance one step and return the spikes, 0 or 1, with the shape of ``x``.
 
         Parameters
         ----------
         x : Quantity
-            Voltage towards which the neurons are driven, mV, ``[*size]`` or ``[B, *size]``.
+            Voltage towards which the membrane potential relaxes, in mV, ``[*size]`` or ``[B, *size]``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         rules, parameters = self.rules(), self.parameters(dt)
@@ -356,15 +364,15 @@ class FractionalLayer(RestingStates):
         return self.spk.value
 
     def gains_from_sequence(self) -> bool:
-        """Return whether the layer is linear given its spikes: a sequence then has a memory-efficient backward pass."""
+        """Return whether the layer is linear for given spikes, so that the backward pass needs little memory."""
         return is_linear(self.rules())
 
     @broadcasting
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return the outputs of :meth:`update` for ``xs [T, ..., *size]``, and update the states to the last step.
+        """Return the outputs of :meth:`update` for all steps of ``xs [T, ..., *size]``, and update the states.
 
-        If :meth:`gains_from_sequence` is True, the backward pass is one transposed causal convolution and stores
-        nothing of the past. Otherwise the steps are differentiated one by one.
+        If :meth:`gains_from_sequence` returns True, the backward pass is one transposed causal convolution and stores
+        no past values. Otherwise, the steps are differentiated one by one.
         """
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         rules = self.rules()
@@ -383,7 +391,7 @@ class FractionalLayer(RestingStates):
         drive = checked_drive(
             x,
             u.mV,
-            "the voltage that the neurons are driven towards",
+            "the voltage towards which the membrane potential relaxes",
             size=self.in_size,
             held=self.slots.value.shape[1:],
             call=call,
@@ -400,7 +408,7 @@ class FractionalLayer(RestingStates):
         if held is not None and dt.mantissa != held:
             raise ValueError(
                 f"{call}: dt is {dt.mantissa:g} ms, but the past was stored in steps of {held:g} ms, and a fractional "
-                "derivative needs equal steps; keep dt, or call brainhw.prepare_net(net, batch_size) first."
+                "derivative needs equal steps. Keep dt, or call brainhw.prepare_net(net, batch_size) to reset the past."
             )
         self._dt_of_past = dt.mantissa
         return dt
@@ -417,13 +425,13 @@ def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> An
         return parameter
     if isinstance(parameter, brainstate.nn.Param):
         raise ValueError(f"{call}: tau is a Param, which is learnt already; leave learn_tau out.")
-    # Learnt on a logarithmic scale: one update changes 2 ms and 2 s by the same factor.
+    # Learn tau on a logarithmic scale, so that one update changes 2 ms and 2 s by the same factor.
     value = u.Quantity(jnp.asarray(parameter.mantissa, dtype=brainstate.environ.dftype()), unit=u.ms)
     return brainstate.nn.Param(value, t=brainstate.nn.ExpT(0.0 * u.ms))
 
 
 def _plain(states: Mapping[str, Any]) -> NeuronState:
-    """Return states in mV as plain arrays."""
+    """Return the states, in mV, as plain arrays."""
     V, offset, slots, position, before = (
         u.get_mantissa(states.get(name)) for name in ("V", "V_offset", "slots", "position", "x_before")
     )

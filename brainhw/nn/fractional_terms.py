@@ -1,4 +1,4 @@
-"""Orders and coefficients of a fractional operator: range checks, and learnt or fixed parameters."""
+"""Check the orders and coefficients of a fractional operator and store them as fixed or learnt parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Names", "Terms", "make_terms"]
 
 
 class Names(NamedTuple):
-    """Argument names for error messages; a call on a whole network uses other names than a layer."""
+    """Argument names for error messages; functions for a whole network have other argument names than a layer."""
 
     alpha: str = "alpha"
     coefficients: str = "coefficients"
@@ -30,9 +30,10 @@ _OWN_NAMES = Names()
 
 
 class Terms(NamedTuple):
-    """Terms of one operator (fixed arrays or parameters), and whether each neuron has its own order.
+    """Orders and coefficients of one operator, each a fixed array or a learnt parameter.
 
-    ``alpha`` is ``[J]`` or ``[J, *size]`` and ``coefficients`` ``[J]``; a ``Param`` of the user keeps its own shape.
+    ``alpha`` has the shape ``[J]``, or ``[J, *size]`` if ``per_neuron`` is True, and ``coefficients`` has the shape
+    ``[J]``. A ``Param`` from the user keeps its shape.
     """
 
     alpha: Any
@@ -51,10 +52,10 @@ def make_terms(
     call: str,
     names: Names = _OWN_NAMES,
 ) -> Terms:
-    """Check the orders and coefficients of a layer of shape ``size`` and return them fixed or learnt.
+    """Check the orders and coefficients of a layer of shape ``size`` and return them as arrays or parameters.
 
-    A number is one term. A list holds one entry per term: a number or an array ``[*size]``. An array ``[*size]`` is one
-    term with one order per neuron; an array ``[J, *size]`` holds ``J`` such terms.
+    For the orders, a number is one term. A list has one entry per term, each a number or an array ``[*size]``. An array
+    ``[*size]`` is one term with one order per neuron. An array ``[J, *size]`` contains ``J`` such terms.
     """
     learn_alpha = _learn_flag(learn_alpha, call, names.learn_alpha)
     given = current_value(alpha)
@@ -66,7 +67,7 @@ def make_terms(
             raise ValueError(
                 f"{call}: {name} must be {ORDER.words}; got {wrong.flat[0]:g}. Order 1 is the ordinary derivative."
             )
-    # The sigmoid that keeps a learnt order in range reaches 1 only at infinity.
+    # A sigmoid keeps a learnt order in range, and it reaches 1 only at infinity.
     if learn_alpha is True and np.any(orders >= 1):
         raise ValueError(
             f"{call}: {names.learn_alpha}=True keeps {names.alpha} between 0 and 1, so it must start below 1; got "
@@ -74,18 +75,18 @@ def make_terms(
         )
     if len(orders) > 1 and not METHODS[method].many_terms:
         raise ValueError(
-            f"{call}: method {method!r} supports one derivative, but {names.alpha} has {len(orders)} terms; "
-            "pass method='gl'."
+            f"{call}: method {method!r} supports only one term, but {names.alpha} has {len(orders)} terms. "
+            "Pass method='gl'."
         )
     held = _held(alpha, orders, learn_alpha, brainstate.nn.SigmoidT(0.0, 1.0), call, names.alpha, names.learn_alpha)
 
     learn = _learn_flag(learn_coefficients, call, names.learn_coefficients)
     factors = _factors(current_value(coefficients), len(orders), call, names.coefficients)
-    # The transform of a user's `Param` determines its range.
+    # If the user passes a `Param`, its transform determines the range.
     if not isinstance(coefficients, brainstate.nn.Param):
         within, word = (factors != 0, "other than 0") if learn == "raw" else (factors > 0, "greater than 0")
         if not np.all(within):
-            fix = "Leave the term out" if learn == "raw" else f"Pass {names.learn_coefficients}='raw' to allow others"
+            fix = "Leave the term out" if learn == "raw" else f"To allow others, pass {names.learn_coefficients}='raw'"
             wrong = factors[~within][0]
             raise ValueError(f"{call}: {names.coefficients} must be {word}; got {wrong:g}. {fix}.")
     transform = brainstate.nn.SoftplusT(0.0)
@@ -102,7 +103,7 @@ def _learn_flag(flag: Any, call: str, name: str) -> bool | str:
 
 
 def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, name: str, flag: str) -> Any:
-    """Return the parameter to store: the user's own ``Param``, a new one if it is learnt, or an array."""
+    """Return the ``Param`` that the user passed, or a new ``Param`` for a learnt value, or else an array."""
     if isinstance(given, brainstate.nn.Param):
         if learn is not False:
             raise ValueError(f"{call}: {name} is a Param, which is learnt already; leave {flag} out.")
@@ -110,19 +111,19 @@ def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, 
     if learn is False:
         return jnp.asarray(value, dtype=state_dtype())
     array = jnp.asarray(value, dtype=brainstate.environ.dftype())
-    # 'raw' has no transform, like spikeDE, which sets no bounds.
+    # With 'raw' there is no transform, because spikeDE sets no bounds.
     return brainstate.nn.Param(array, t=transform) if learn is True else brainstate.nn.Param(array)
 
 
 def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarray:
-    """Return the orders ``[J]`` or ``[J, *size]``."""
+    """Return the orders as an array ``[J]`` or ``[J, *size]``."""
     if isinstance(alpha, (list, tuple)):
         if not alpha:
             raise ValueError(f"{call}: {name} is empty; give the order of at least one term.")
         if any(isinstance(term, (list, tuple)) for term in alpha):
             raise ValueError(
-                f"{call}: {name} holds a list within a list; a layer takes one list with one entry per term. "
-                "brainhw.set_fractional_orders takes one list per layer."
+                f"{call}: {name} is a nested list, but a layer takes one list with one entry per term. "
+                "To pass one list per layer, call brainhw.set_fractional_orders."
             )
         terms = [
             _arguments.number(term, call=call, name=f"{name}[{j}]", shapes=[(), size]) for j, term in enumerate(alpha)
@@ -135,14 +136,14 @@ def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarr
     if axes not in (0, 1) or values.shape[axes:] != size or not values.size:
         shape = ", ".join(str(n) for n in size)
         raise ValueError(
-            f"{call}: {name} must be a number, a list with one entry per term, an array of shape {size} with one "
-            f"order per neuron, or (terms, {shape}); got {_arguments.describe(alpha)}."
+            f"{call}: {name} must be a number, a list with one entry per term, or an array with one order per neuron, "
+            f"of shape {size} or (terms, {shape}); got {_arguments.describe(alpha)}."
         )
     return values if axes else values[None]
 
 
 def _factors(coefficients: Any, n_terms: int, call: str, name: str) -> np.ndarray:
-    """Return the coefficients ``[J]``; ones by default."""
+    """Return the coefficients as an array ``[J]``; by default, all are 1."""
     if coefficients is None:
         return np.ones(n_terms)
     if isinstance(coefficients, (list, tuple)):
@@ -153,7 +154,7 @@ def _factors(coefficients: Any, n_terms: int, call: str, name: str) -> np.ndarra
     values = np.atleast_1d(_arguments.number(coefficients, call=call, name=name, shapes=None))
     if values.shape != (n_terms,):
         raise ValueError(
-            f"{call}: {name} must hold one coefficient for each of the {n_terms} term(s) of alpha; got {values.size}. "
-            "Give one per term, or leave them out for ones."
+            f"{call}: {name} must have one coefficient for each of the {n_terms} term(s) of alpha; got {values.size}. "
+            "Pass one per term, or leave them out to set all to 1."
         )
     return values

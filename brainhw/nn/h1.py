@@ -1,4 +1,4 @@
-"""Modules of the H1 chips: dense synapse, frontend and neurons, extensible for other chip families."""
+"""Modules of the H1 chips: dense synapse, frontend and neurons. Other chip families can subclass them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -> ChipSpec:
-    """Return the chip of a module, by default the preset of its family; raise for a chip of another family."""
+    """Return the chip of a module, by default the preset of its family; raise if the chip is of another family."""
     name = getattr(owner, "family", None)
     if name is None:
         built = [family.modules[role].__name__ for family in families() if role in family.modules]
@@ -53,7 +53,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
     if chip is None:
         preset = getattr(owner, "preset", None)
         return get_family(name, call=call).preset if preset is None else preset
-    # Another family has other equations; its parameters would give wrong spikes here without an error.
+    # Reject chips of another family. Its equations differ, so its parameters would give wrong spikes without an error.
     chip = get_chip(chip, call=call)
     if chip.family != name:
         raise ValueError(
@@ -64,9 +64,9 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
 
 
 class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
-    """Base of synapse and frontend: one weight on a chip, its preparation and its protocols."""
+    """Base class of synapse and frontend, a module with one array of chip weights."""
 
-    # Set on each class by the decorator of its family, `Family.module`.
+    # The decorator `Family.module` sets this attribute on each class of a family.
     family: str
     preset: ChipSpec
     effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight
@@ -85,7 +85,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
     def _put_weight(self, init: Any, shape: tuple[int, ...], weight_bits: WeightBits, rounding: Rounding) -> None:
         call = type(self).__name__
         self.weight = weight_state(init, shape, call=call, name="weight_init")
-        # Read from the instance, so that a family of another package can bring its own mismatch.
+        # Use the class attribute, so that families from other packages can define another mismatch.
         self.effective = self.effective_class(
             self.weight, self.chip, owner=call, weight_bits=weight_bits, rounding=rounding
         )
@@ -96,29 +96,29 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         return self.weight
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Compute the charges, so that the module can run after ``brainstate.nn.init_all_states``."""
+        """Compute the charges, so that the module can be called after ``brainstate.nn.init_all_states``."""
         checked_batch(batch_size, self, "init_state")
         self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Recompute the charges from the weights; ``key`` samples a chip, ``None`` uses the current chip."""
+        """Recompute the charges, for a chip sampled with ``key``, or for the current chip if ``key`` is ``None``."""
         if key is not None:
             key = _arguments.as_key(key, f"{type(self).__name__}.prepare")
         self.effective.refresh(self.weight, key)
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
-        """Use the chip of ``key`` from now on; ``None`` is the nominal chip."""
+        """Use the chip sampled with ``key`` from now on, or the nominal chip if ``key`` is ``None``."""
         self.effective.pin(key, sizes)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Use another chip of the same family from the next preparation on, with its nominal values."""
+        """Set another chip of the same family, with its nominal values, which the next preparation uses."""
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "synapse", call=call)
         self.effective.take_chip(chip, call=call)
 
     def weight_slot(self) -> Slot:
-        """Return the master weight, with the range and the grid of the chip."""
-        # A one-to-one weight has no input axis.
+        """Return the master weights, with the weight range and the grid of the chip."""
+        # One-to-one weights have no input axis.
         axis = -1 if self.weight.value.ndim > 1 else None
         return Slot(self.weight, limit=_reach(self.chip), grid=self.effective.grid, out_axis=axis)
 
@@ -128,41 +128,42 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
 
 
 class H1Synapse(_ChipSynapse):
-    r"""Dense chip synapse; use :class:`H1v1Synapse`, :class:`H1v2Synapse` or a subclass with its own ``family``.
+    r"""Base class of the dense synapses on a chip; use :class:`H1v1Synapse` or :class:`H1v2Synapse`.
 
     .. math:: Q_j = \sum_i x_i\, q_{ij}
 
-    where :math:`q_{ij}` is the charge of the weight (:class:`~brainhw.nn.EffectiveWeight`), computed once per batch by
-    :func:`brainhw.prepare_net`.
+    where :math:`q_{ij}` is the charge per spike of the connection (:class:`~brainhw.nn.EffectiveWeight`), computed once
+    per batch by :func:`brainhw.prepare_net`. For another chip family, derive a subclass with another ``family``.
 
     Parameters
     ----------
     in_size, out_size : int
         Number of inputs and of target neurons.
     chip : ChipSpec, optional
-        The chip; default the preset of the family.
+        The chip. Default is the preset of the family.
     weight_init : callable or array, optional
-        Initializer called with ``(in_size, out_size)``, or the weights themselves; dimensionless.
-        Default ``braintools.init.KaimingNormal()``; :func:`brainhw.init.fluct_init` gives better starting weights.
+        Initializer called with ``(in_size, out_size)``, or the weights themselves, dimensionless.
+        Default ``braintools.init.KaimingNormal()``. :func:`brainhw.init.fluct_init` gives better initial weights.
     weight_bits : int, 'chip' or None, optional
-        Round the applied weights to a grid of this many bits over the chip's range; ``'chip'`` uses the chip's number
-        of bits. Default ``None``: no rounding. The master weights are never rounded, so small updates accumulate.
+        Number of bits to which the applied weights are rounded, over the weight range of the chip. ``'chip'`` uses
+        ``chip.weight_bits``. ``None`` (default) does not round. The master weights are never rounded, so small updates
+        accumulate.
     rounding : {'nearest', 'stochastic'}, optional
-        ``'stochastic'`` rounds up or down at random, once per preparation, inside
-        ``brainstate.environ.context(fit=True)``. Outside, and by default, weights go to the nearest level.
+        ``'nearest'`` (default) rounds to the nearest level. ``'stochastic'`` rounds up or down at random at each
+        preparation inside ``brainstate.environ.context(fit=True)``, and to the nearest level otherwise.
     name : str, optional
         Name of the module.
 
     Attributes
     ----------
     weight : brainstate.ParamState
-        Master weights ``[in_size, out_size]``, dimensionless. The chip accepts magnitudes up to ``chip.weight_limit``;
-        training may exceed it, and :func:`brainhw.train.weight_magnitude_loss` penalises that.
+        Master weights ``[in_size, out_size]``, dimensionless. The chip accepts magnitudes up to ``chip.weight_limit``.
+        Training does not enforce this limit, but :func:`brainhw.train.weight_magnitude_loss` penalises larger weights.
 
     Raises
     ------
     TypeError, ValueError
-        If a size, the weights or the chip do not fit; the message names the argument.
+        If a size, the weights or the chip are invalid. The message names the argument.
     """
 
     parameter_ranges: ClassVar[dict[str, Range]] = {"weight": DENSE_NUMBER}
@@ -193,7 +194,7 @@ class H1Synapse(_ChipSynapse):
         Parameters
         ----------
         x : jax.Array
-            Spikes or dimensionless analog values, ``[..., in_size]``: one step or a whole sequence.
+            Spikes or dimensionless analog values of one step or of a whole sequence, ``[..., in_size]``.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
         return charge_sum(x, self.effective.of(self.weight))
@@ -206,9 +207,9 @@ class H1Synapse(_ChipSynapse):
 
 @H1V1_FAMILY.module("synapse")
 class H1v1Synapse(H1Synapse):
-    """Dense synapse of the H1v1 family: nonlinear charge curve, weights in [-0.9, 0.9], synaptic mismatch.
+    """Dense synapse of the H1v1 family, with a nonlinear charge curve, weights in [-0.9, 0.9] and synaptic mismatch.
 
-    Parameters, attributes and errors as in :class:`H1Synapse`.
+    See :class:`H1Synapse` for parameters, attributes and errors.
 
     Examples
     --------
@@ -222,9 +223,9 @@ class H1v1Synapse(H1Synapse):
 
 @H1V2_FAMILY.module("synapse")
 class H1v2Synapse(H1Synapse):
-    """Dense synapse of the H1v2 family: linear charge curve, weights in [-1.66, 1.66], no synaptic mismatch.
+    """Dense synapse of the H1v2 family, with a linear charge curve, weights in [-1.66, 1.66] and no synaptic mismatch.
 
-    Parameters, attributes and errors as in :class:`H1Synapse`.
+    See :class:`H1Synapse` for parameters, attributes and errors.
 
     Examples
     --------
@@ -237,23 +238,23 @@ class H1v2Synapse(H1Synapse):
 
 
 class H1Frontend(_ChipSynapse):
-    r"""One-to-one synapse from the filter channels to the neurons; use the class of one family.
+    r"""Base class of the frontends, which connect each filter channel to one neuron; use the class of one family.
 
     .. math:: Q_i = x_i\, q(w_i)
 
-    The 16 x 16 synapse of the chip is diagonal, so only the diagonal is stored. A layer of ``chip.frontend_channels``
-    neurons follows it. With the H1v1 preset, default weights, tau = 10 ms and dt = 1 ms, a channel fires for a steady
-    input above about 2.1.
+    The weight matrix of the 16 x 16 synapse on the chip is diagonal, so only the diagonal is stored. The next module
+    must be a layer of ``chip.frontend_channels`` neurons. With the H1v1 preset, default weights, tau = 10 ms and
+    dt = 1 ms, the neuron of a channel fires if the input is constant and above about 2.1.
 
     Parameters
     ----------
     chip : ChipSpec, optional
-        The chip; default the preset of the family.
+        The chip. Default is the preset of the family.
     weight_init : callable or array, optional
-        Initializer called with ``(channels,)``, or the diagonal itself; dimensionless.
-        Default: half the weight limit on every channel.
+        Initializer called with ``(channels,)``, or the diagonal itself, dimensionless. By default, every weight is half
+        of ``chip.weight_limit``.
     weight_bits, rounding
-        As in :class:`H1Synapse`.
+        See :class:`H1Synapse`.
     name : str, optional
         Name of the module.
 
@@ -265,7 +266,7 @@ class H1Frontend(_ChipSynapse):
     Raises
     ------
     TypeError, ValueError
-        If the weights or the chip do not fit; the message names the argument.
+        If the weights or the chip are invalid. The message names the argument.
     """
 
     parameter_ranges: ClassVar[dict[str, Range]] = {"weight": Range(shape=lambda frontend: frontend.in_size)}
@@ -292,10 +293,10 @@ class H1Frontend(_ChipSynapse):
         Parameters
         ----------
         x : jax.Array
-            Filter bank output, dimensionless, ``[..., channels]``: one step or a whole sequence.
+            Output of the filter bank for one step or for a whole sequence, dimensionless, ``[..., channels]``.
         """
         x = checked_spikes(x, self.in_size[-1], call=f"{type(self).__name__}.update")
-        # Elementwise, so the order of additions (see `charge_sum`) does not matter.
+        # This product is elementwise, so the order of additions that `charge_sum` fixes does not matter here.
         return x * self.effective.of(self.weight)
 
     def update_sequence(self, xs: jax.Array) -> u.Quantity:
@@ -305,7 +306,7 @@ class H1Frontend(_ChipSynapse):
 
 @H1V1_FAMILY.module("frontend")
 class H1v1Frontend(H1Frontend):
-    """Frontend of the H1v1 family. Parameters, attributes and errors as in :class:`H1Frontend`.
+    """Frontend of the H1v1 family. See :class:`H1Frontend` for parameters, attributes and errors.
 
     Examples
     --------
@@ -319,7 +320,7 @@ class H1v1Frontend(H1Frontend):
 
 @H1V2_FAMILY.module("frontend")
 class H1v2Frontend(H1Frontend):
-    """Frontend of the H1v2 family. Parameters, attributes and errors as in :class:`H1Frontend`.
+    """Frontend of the H1v2 family. See :class:`H1Frontend` for parameters, attributes and errors.
 
     Examples
     --------
@@ -330,7 +331,7 @@ class H1v2Frontend(H1Frontend):
 
 
 class H1Layer(SpikingLayer):
-    r"""Chip neurons; use :class:`H1v1Layer`, :class:`H1v2Layer` or a subclass with its own ``family``.
+    r"""Base class of the neuron layers on a chip; use :class:`H1v1Layer` or :class:`H1v2Layer`.
 
     .. math::
         V' &= \max(e^{-\Delta t/\tau} V_{t-1} + Q_t / C,\; 0) \\
@@ -338,61 +339,68 @@ class H1Layer(SpikingLayer):
         V_t &= V'(1 - s_t) \;\text{(reset to zero)} \quad\text{or}\quad \max(V' - s_t V_{th}, 0)
                \;\text{(subtraction and clamp)}
 
-    :math:`Q_t` is the charge of this step; for ``'RC'`` it includes the recurrent charge of the previous spikes. The
-    vendor documents the clamp and the reset. ``V_th``, ``C`` and the leak profiles are assumptions of the
-    :class:`~brainhw.chip.ChipSpec`; print it to see which.
+    where :math:`Q_t` is the charge that a neuron receives in this step. For ``topology='RC'``, it includes the charge
+    that the spikes of the previous step cause through the recurrent weights. The vendor documents the clamp at zero and
+    the reset. The values of ``V_th``, ``C`` and the leak profiles are assumed. Print the
+    :class:`~brainhw.chip.ChipSpec` to see which values are documented and which are assumed.
 
-    A family with its own kinds of mismatch overrides :meth:`nominal` and :meth:`drawn`. Each entry becomes two states,
-    ``chip_<name>`` and ``pinned_<name>``, and ``pinned_kinds`` gives its kind of mismatch. For ``firing`` and
-    ``refractory_steps`` see :class:`SpikingLayer`.
+    For another chip family, derive a subclass with another ``family``. If the family has other kinds of mismatch,
+    override :meth:`nominal` and :meth:`drawn`. The layer creates two states for each value that they return,
+    ``chip_<name>`` and ``pinned_<name>``, and ``pinned_kinds`` maps the name of the value to the kind of mismatch. For
+    ``firing`` and ``refractory_steps``, see :class:`SpikingLayer`.
 
     Parameters
     ----------
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, such as ``(8, 8, 2)``.
     tau : Quantity
-        Membrane time constant, scalar or ``[*size]``. It is rounded to the nearest leak profile of the chip; a change
-        of more than 1 % gives one ``UserWarning``.
+        Membrane time constant, scalar or ``[*size]``. It is rounded to the nearest leak profile of the chip, with a
+        ``UserWarning`` if a value changes by more than 1 %.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default ``'FF'``.
+        ``'RC'`` adds all-to-all recurrent weights, which need a layer with one axis. Default ``'FF'``.
     chip : ChipSpec, optional
-        The chip; default the preset of the family. It sets threshold, capacitance and reset: they are not arguments.
+        The chip. Default is the preset of the family. The chip defines threshold, capacitance and reset, so the layer
+        has no arguments for them.
     recurrent_init : callable or array, optional
-        Initializer or ``[N, N]`` numbers. Default ``braintools.init.KaimingNormal(scale=0.1)``.
+        Initializer of the recurrent weights, or the weights themselves, ``[N, N]``, dimensionless. Default
+        ``braintools.init.KaimingNormal(scale=0.1)``.
     weight_bits, rounding
-        As in :class:`H1Synapse`, but for the recurrent weights.
+        Rounding of the recurrent weights, see :class:`H1Synapse`.
     spk_fun : braintools.surrogate.Surrogate, optional
         Spike function of ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid(slope=5.0)``.
     detach_reset : bool, optional
-        Stop the gradient through the spikes of the reset. Default True.
+        Whether to stop the gradient that flows through the spikes in the reset. Default True.
     name : str, optional
         Name of the module.
 
     Attributes
     ----------
     V, spk : brainstate.HiddenState
-        Membrane (mV) and spikes, ``[*size]`` or ``[B, *size]``.
+        Membrane potential (mV) and spikes, ``[*size]`` or ``[B, *size]``.
     tau : Quantity
-        Leak profiles in use, ``[*size]`` in ms.
+        Nominal time constants after rounding to the leak profiles, ``[*size]`` in ms.
     recurrent_weight : brainstate.ParamState
-        Master weights ``[N, N]``, presynaptic neuron first, dimensionless; only for ``'RC'``.
+        Recurrent master weights ``[N, N]``, presynaptic neuron first, dimensionless. Exists only for ``'RC'``.
     chip_tau, chip_V_th : brainstate.ShortTermState
-        Values of the last preparation, ``[*size]``.
+        Time constants and thresholds that the last preparation set, ``[*size]``. The steps use these values.
     pinned_tau, pinned_V_th : brainstate.LongTermState
-        Values of the current chip, ``[*size]``: nominal until :func:`brainhw.sample_chip` sets others, or measured
-        values are assigned to ``.value``. A preparation refuses values of another shape, dimension or sign.
+        Time constants and thresholds of the current chip, ``[*size]``. They are nominal until
+        :func:`brainhw.sample_chip` changes them or you assign measured values to ``.value``. A preparation raises an
+        error for values of the wrong shape, dimension or sign.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, shape or range, or the chip is of another family; the message names it.
+        If an argument has the wrong unit, shape or range, or if the chip is of another family. The message names the
+        argument.
     """
 
     family: str
     preset: ChipSpec
     effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight
     pinned_kinds: ClassVar[Mapping[str, str]] = {"tau": "leak", "V_th": "threshold"}
-    # Result of a measurement: which values are known (by name, ``[*size]``), and the physical neuron of each one.
+    # Result of a measurement of a chip. `known` maps the name of a value to a mask ``[*size]`` of the measured neurons.
+    # `physical` holds the index of each neuron on the chip.
     known: Mapping[str, np.ndarray]
     physical: np.ndarray | None
     chip_mark: int
@@ -404,7 +412,7 @@ class H1Layer(SpikingLayer):
         "pinned_V_th": THRESHOLD,
         "recurrent_weight": DENSE_NUMBER,
     }
-    # `drawn` and `nominal` run only in a preparation; the loop reads the states that it wrote.
+    # `drawn` and `nominal` may be overridden, because only a preparation calls them. The time loop reads the states.
     _hooks = (*SpikingLayer._hooks, "drawn", "effective_class", "master", "nominal")
 
     def __init__(
@@ -425,7 +433,8 @@ class H1Layer(SpikingLayer):
         call = type(self).__name__
         _refuse_other(other, self, call)
         chip = _chip_of(chip, self, "layer", call=call)
-        self.chip = chip  # before the states are created: the refractory time of a subclass may come from it
+        # Set the chip before the states are created, because a subclass may read its refractory time from the chip.
+        self.chip = chip
         self.known, self.physical, self.chip_mark = {}, None, 0
         super().__init__(
             size,
@@ -437,17 +446,19 @@ class H1Layer(SpikingLayer):
         )
         if isinstance(tau, (brainstate.nn.Param, brainstate.State)):
             raise TypeError(
-                f"{call}: tau cannot be learnt, because the chip has fixed leak profiles ({chip.tau_profiles}); "
-                "pass a Quantity, or learn time constants on a brainhw.nn.LIFLayer."
+                f"{call}: tau cannot be learnt, because the chip has fixed leak profiles ({chip.tau_profiles}). "
+                "Pass a Quantity, or use a brainhw.nn.LIFLayer to learn time constants."
             )
         wanted = _arguments.quantity(tau, u.ms, call=call, name="tau", shapes=[(), self.in_size], positive=True)
         snap = chip.tau_profiles.snap(wanted)
         if snap.moved:
-            warnings.warn(snap.message(call), UserWarning, stacklevel=3)  # skips the metaclass of brainstate
-        # In full shape from the start: a sampled chip would otherwise change the shape and cause a recompilation.
+            # The stack level skips the metaclass of brainstate.
+            warnings.warn(snap.message(call), UserWarning, stacklevel=3)
+        # Use the full shape from the start. Otherwise, sampling a chip would change it and cause a recompilation.
         self.profiles = np.broadcast_to(np.asarray(snap.index), self.in_size)
         self._tau = self._taus(state_dtype())
-        # Two states: a key of `prepare_net` samples a chip for one preparation and does not change the current chip.
+        # `chip_` and `pinned_` are separate states, because `prepare_net` with a key samples a chip for one preparation
+        # and must not change the current chip.
         for varied, value in self.nominal().items():
             setattr(self, f"chip_{varied}", brainstate.ShortTermState(value))
             setattr(self, f"pinned_{varied}", brainstate.LongTermState(value))
@@ -458,7 +469,7 @@ class H1Layer(SpikingLayer):
                 self.recurrent_weight, chip, owner=call, weight_bits=weight_bits, rounding=rounding
             )
             return
-        # Refused, not ignored: a user who sets `weight_bits` here expects rounded weights.
+        # Do not ignore these arguments. A user who sets `weight_bits` here expects rounded weights.
         given = {
             "recurrent_init": recurrent_init is not None,
             "weight_bits": weight_bits is not None,
@@ -467,17 +478,17 @@ class H1Layer(SpikingLayer):
         for argument, is_given in given.items():
             if is_given:
                 raise ValueError(
-                    f"{call}: {argument} is given but topology is 'FF', which has no recurrent weights; pass "
-                    "topology='RC' or leave it out (the incoming weights belong to the synapse)."
+                    f"{call}: {argument} is given but topology is 'FF', which has no recurrent weights. Pass "
+                    "topology='RC' or leave it out. Incoming weights are set in the synapse."
                 )
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
-        # Bookkeeping of measured chips, not a setting.
+        # Do not print attributes that describe a measured chip, because they are not settings.
         return None if name in ("known", "physical", "chip_mark") else super().__pretty_repr_item__(name, value)
 
     @property
     def tau(self) -> u.Quantity:
-        """Leak profiles in use, ``[*size]`` in ms; fixed at construction."""
+        """Nominal time constants, rounded to the leak profiles of the chip, ``[*size]`` in ms."""
         return self._tau
 
     def _taus(self, dtype: Any) -> u.Quantity:
@@ -485,14 +496,14 @@ class H1Layer(SpikingLayer):
         return u.Quantity(jnp.asarray(milliseconds[self.profiles], dtype), unit=u.ms)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Use another chip of the same family with as many leak profiles, at its nominal values."""
+        """Set another chip of the same family, with its nominal values and the same number of leak profiles."""
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "layer", call=call)
         self._tau = self._taus(self._tau.mantissa.dtype)
         self.known, self.chip_mark = {}, new_mark()
         for name, value in self.nominal().items():
             for state in (getattr(self, f"chip_{name}"), getattr(self, f"pinned_{name}")):
-                # In the precision of the network, which may differ from that of `environ` here.
+                # Keep the precision of the network, which may differ from the current precision of `environ`.
                 numbers = value.mantissa.astype(state.value.mantissa.dtype)
                 state.value = u.Quantity(numbers, unit=value.unit)
         if self.topology == "RC":
@@ -504,23 +515,25 @@ class H1Layer(SpikingLayer):
         return self.recurrent_weight
 
     def nominal(self) -> dict[str, u.Quantity]:
-        """Return the nominal values of all parameters that differ between chips, ``[*size]`` each, by name."""
+        """Return a dict of the nominal values of all parameters that differ between chips, each ``[*size]``."""
         V_th = jnp.full(self.in_size, self.chip.V_th.to(u.mV).mantissa, state_dtype())
         return {"tau": self.tau, "V_th": u.Quantity(V_th, unit=u.mV)}
 
     def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> dict[str, u.Quantity]:
-        """Return the values of :meth:`nominal` on one sampled chip.
+        """Return the values of one sampled chip for the parameters of :meth:`nominal`.
 
-        The leak current varies log-normally between neurons, and ``tau`` inversely to it; the threshold varies
-        normally. ``sizes`` holds the relative standard deviations by kind; ``None`` or 0 means no variation.
+        The leak current of the neurons has a log-normal distribution, and ``tau`` is inversely proportional to it. The
+        threshold has a normal distribution. ``sizes`` maps each kind of mismatch to its relative standard deviation;
+        ``None`` or 0 means no variation.
         """
-        # Always split into three keys: disabling one kind of mismatch must not change the draw of another.
+        # Always split into three keys, so that disabling one kind of mismatch does not change the draw of another.
         key_leak, key_th, _ = jax.random.split(key, 3)
-        # Not `self.nominal()`: a subclass that adds values draws them itself.
+        # Do not call `self.nominal()`, because a subclass that adds values must draw them itself.
         values = H1Layer.nominal(self)
         dtype = values["tau"].mantissa.dtype
         if leak := sizes.get("leak"):
-            if isinstance(leak, tuple):  # one for each leak profile
+            # A tuple has one standard deviation for each leak profile.
+            if isinstance(leak, tuple):
                 leak = jnp.asarray(np.asarray(leak)[self.profiles], dtype)
             values["tau"] = values["tau"] * jnp.exp(-leak * jax.random.normal(key_leak, self.in_size, dtype))
         if threshold := sizes.get("threshold"):
@@ -533,7 +546,7 @@ class H1Layer(SpikingLayer):
         self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Load the values of the current chip, or with a ``key`` those of a chip sampled for this preparation."""
+        """Load the values of the current chip, or of a chip that is sampled with ``key`` for this preparation."""
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         if key is None:
@@ -550,11 +563,11 @@ class H1Layer(SpikingLayer):
     def _in_place(self, name: str, nominal: u.Quantity) -> u.Quantity:
         value, owner = getattr(self, f"pinned_{name}").value, type(self).__name__
         check_pinned(value, nominal.shape, nominal.unit, owner=owner, name=f"pinned_{name}", positive=True)
-        # In the unit of the nominal value: measured values may have another unit, but a state keeps its unit.
+        # Measured values may have another unit, but a state must keep its unit.
         return value.in_unit(nominal.unit)
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
-        """Use the chip of ``key`` from now on; ``None`` is the nominal chip."""
+        """Use the chip sampled with ``key`` from now on, or the nominal chip if ``key`` is ``None``."""
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         values = self.nominal() if key is None else self.drawn(key, sizes)
@@ -571,7 +584,7 @@ class H1Layer(SpikingLayer):
             self.effective.pin(_recurrent_key(key), sizes)
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the master recurrent weight with the range and grid of the chip; ``None`` for ``topology='FF'``."""
+        """Return the recurrent master weights with the range and grid of the chip, or ``None`` for ``'FF'``."""
         if self.topology == "FF":
             return None
         return Slot(self.recurrent_weight, limit=_reach(self.chip), grid=self.effective.grid)
@@ -592,19 +605,19 @@ class H1Layer(SpikingLayer):
         """Return the charge divided by the membrane capacitance."""
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
-        # fC / fF is V; membranes are stored in mV.
+        # fC / fF is V, but membrane potentials are stored in mV.
         return (drive / self.chip.C).in_unit(u.mV)
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the charge of each recurrent connection, ``[N, N]``."""
+        """Return the charge per spike of each recurrent connection, ``[N, N]``."""
         return self.effective.of(self.recurrent_weight)
 
 
 @H1V1_FAMILY.module("layer")
 class H1v1Layer(H1Layer):
-    """Neurons of the H1v1 family: a spike resets the membrane to zero.
+    """Neurons of the H1v1 family, in which a spike resets the membrane potential to zero.
 
-    Parameters, attributes and errors as in :class:`H1Layer`.
+    See :class:`H1Layer` for parameters, attributes and errors.
 
     Examples
     --------
@@ -619,9 +632,9 @@ class H1v1Layer(H1Layer):
 
 @H1V2_FAMILY.module("layer")
 class H1v2Layer(H1Layer):
-    """Neurons of the H1v2 family: a spike subtracts the threshold, and the membrane stays at zero or above.
+    """Neurons of the H1v2 family, in which a spike subtracts the threshold and potentials are clamped at zero.
 
-    Parameters, attributes and errors as in :class:`H1Layer`.
+    See :class:`H1Layer` for parameters, attributes and errors.
 
     Examples
     --------
@@ -635,24 +648,24 @@ class H1v2Layer(H1Layer):
 
 
 def _reach(chip: ChipSpec) -> float:
-    """Return the largest magnitude that a weight may have with either sign."""
+    """Return the largest magnitude that both positive and negative weights may have."""
     return chip.weight_limit if chip.weight_lowest is None else min(chip.weight_limit, -chip.weight_lowest)
 
 
 def _recurrent_key(key: jax.Array | None) -> jax.Array | None:
-    # The third part of a layer's key; `drawn` uses the other two.
+    # Use the third part of the key of a layer, because `drawn` uses the other two.
     return None if key is None else jax.random.split(key, 3)[2]
 
 
 def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
     """Reject arguments that are fixed by the chip."""
     for name in other:
-        # `LIFLayer` has these arguments, so users try them here.
+        # Users may try these arguments here, because `LIFLayer` has them.
         if name in ("V_th", "C", "reset"):
             preset = getattr(layer, "preset", None)
             own = f"brainhw.chip.{preset.family.upper()}" if preset in (H1V1, H1V2) else "spec"
             raise TypeError(
-                f"{call}: {name} is fixed by the chip for all its neurons and is not an argument of a layer; for "
-                f"another chip, pass chip={own}.replace({name}=...)."
+                f"{call}: {name} is fixed by the chip and is not an argument of a layer. To use a chip with another "
+                f"value, pass chip={own}.replace({name}=...)."
             )
         raise TypeError(f"{call}: got an unexpected keyword argument {name!r}.")

@@ -1,4 +1,4 @@
-"""Measured values of the current chip, which sampling a chip does not change."""
+"""Measured values of the current chip, which stay the same when a chip is sampled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["checked_masks", "keep_known"]
 
 
 def keep_known(layer: Any, values: dict[str, u.Quantity]) -> dict[str, u.Quantity]:
-    """Restore the measured values of the current chip in a set of sampled values."""
+    """Replace sampled values by the measured values of the current chip, for the neurons that were measured."""
     for name, mask in layer.known.items():
         held = getattr(layer, f"pinned_{name}").value.in_unit(values[name].unit)
         numbers = jnp.where(jnp.asarray(mask), held.mantissa, values[name].mantissa)
@@ -22,7 +22,7 @@ def keep_known(layer: Any, values: dict[str, u.Quantity]) -> dict[str, u.Quantit
 
 
 def checked_masks(layer: Any, masks: Mapping[str, Any], *, call: str) -> dict[str, np.ndarray]:
-    """Return the masks of measured values by name, checked for shape; masks without a True are left out."""
+    """Check the shape of each mask of measured values, and return a dict of those masks that contain a True."""
     nominal = layer.nominal()
     found = {}
     for name, mask in masks.items():

@@ -1,4 +1,4 @@
-"""Three parametrisations of a decay: time constants, decay factors, bit shifts."""
+"""Three parametrisations of a leak: time constants, decay factors and bit shifts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["LEAKS", "Leak", "decay_factor", "leak_parameter", "mode_arguments"]
 
 
 class Leak(NamedTuple):
-    """One parametrisation: argument names of membrane and synapse, default and range."""
+    """One parametrisation of a leak: the names of the arguments for membrane and synapse, their default and range."""
 
     names: tuple[str, str]
     default: Any
     within: Range
 
 
-# Names and defaults are those of Rockpool, so that its scripts carry over. Digital chips shift bits instead of
-# multiplying.
+# Names and defaults are the same as in Rockpool, so that scripts for Rockpool can be reused. Bit shifts model digital
+# chips, which shift bits instead of multiplying.
 LeakForm = Literal["taus", "decays", "bitshifts"]
 LEAKS: dict[str, Leak] = {
     "taus": Leak(("tau_mem", "tau_syn"), 20.0 * u.ms, TIME_CONSTANT),
@@ -37,7 +37,10 @@ LEAKS: dict[str, Leak] = {
 
 
 def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, Any]:
-    """Return the two arguments of a mode by name, membrane first, with defaults; raise for those of another mode."""
+    """Return a dict of the two arguments of a mode, first that of the membrane; raise for arguments of another mode.
+
+    An argument that is ``None`` gets its default.
+    """
     leak = _arguments.choice(leak, LEAKS, call=call, name="leak")
     wanted, default, _ = LEAKS[leak]
     for other, mode in LEAKS.items():
@@ -45,26 +48,27 @@ def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, 
             if given[name] is not None and name not in wanted:
                 raise ValueError(
                     f"{call}: {name} belongs to leak={other!r}, but leak is {leak!r}, which takes "
-                    f"{wanted[0]} and {wanted[1]}; leave {name} out or pass leak={other!r}."
+                    f"{wanted[0]} and {wanted[1]}. Leave {name} out, or pass leak={other!r}."
                 )
     return {name: default if given[name] is None else given[name] for name in wanted}
 
 
 def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call: str, name: str) -> Any:
-    """Check a decay parameter: a time constant above zero, a factor in [0, 1], or a bit shift above zero."""
+    """Check a time constant (above zero), a decay factor (0 to 1) or a bit shift (above zero), and return it."""
     _arguments.check_transform(value, call=call, name=name)
     given = current_value(value)
     if leak != "taus" and not _arguments.is_concrete(given):
-        # `as_lif_with_ahp_synapses` may run inside `jit`, where a learnt factor is traced and cannot be checked.
+        # `as_lif_with_ahp_synapses` may run inside `jit`, where learnt values are traced and their range cannot be
+        # checked.
         given = _arguments.number(given, call=call, name=name, shapes=shapes, traced=True)
         return value if isinstance(value, brainstate.nn.Param) else given
     parameter = neuron_parameter(value, LEAKS[leak].within, (), call=call, name=name, shapes=shapes)
     held = getattr(current_value(parameter), "dtype", None)
     if leak == "decays" and held is not None and is_half(held):
         warnings.warn(
-            f"{call}: {name} is learnt in {held}, whose numbers are {float(jnp.finfo(held).eps) / 2:.2g} apart below "
-            "1, so long time constants are rounded. Learn a time constant (leak='taus'), or build the layer inside "
-            "brainstate.environ.context(precision=32).",
+            f"{call}: {name} is learnt in {held}, which rounds values just below 1 to multiples of "
+            f"{float(jnp.finfo(held).eps) / 2:.2g}, so long time constants are inexact. Learn a time constant instead "
+            "(leak='taus'), or build the layer inside brainstate.environ.context(precision=32).",
             UserWarning,
             stacklevel=2,
         )
@@ -72,7 +76,7 @@ def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call
 
 
 def decay_factor(leak: str, parameter: Any, dt: u.Quantity) -> jax.Array:
-    """Return the decay factor of one step: ``exp(-dt/tau)``, the factor itself, or ``1 - 2**-shift``."""
+    """Return the decay factor per step: ``exp(-dt/tau)``, the parameter itself, or ``1 - 2**-shift``."""
     value = widened(current_value(parameter))
     if leak == "taus":
         return u.math.exp(-dt / value)

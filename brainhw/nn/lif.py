@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire neurons and their synapse, for networks that are not on a chip."""
+"""Leaky integrate-and-fire neurons and their synapse, for networks that do not run on a chip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["LIFLayer", "LIFSynapse"]
 
 
 class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
-    r"""Dense synapse: each spike adds its weight, a voltage, to the target membrane.
+    r"""Dense synapse, in which each spike adds a voltage, the weight, to the membrane potential of the target neuron.
 
     .. math:: x_j = \sum_i s_i W_{ij}
 
@@ -32,7 +32,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
     in_size, out_size : int
         Number of inputs and of target neurons.
     weight_init : callable or Quantity, optional
-        Initializer called with ``(in_size, out_size)``, or the weights themselves; a voltage.
+        Initializer called with ``(in_size, out_size)``, or the weights themselves. Weights are voltages.
         Default ``braintools.init.KaimingNormal(unit=u.mV)``.
     name : str, optional
         Name of the module.
@@ -40,7 +40,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
     Attributes
     ----------
     weight : brainstate.ParamState
-        ``[in_size, out_size]`` in mV.
+        Weights, ``[in_size, out_size]`` in mV.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
         self.weight = weight_state(init, (n_in, n_out), unit=u.mV, call=call, name="weight_init")
 
     parameter_ranges: ClassVar[dict[str, Range]] = {"weight": DENSE_VOLTAGE}
-    # Used by initialisers and checks only; the product reads `weight` itself.
+    # Only initialisers and checks call `weight_slot`. The update reads `weight` directly.
     sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
 
     def weight_slot(self) -> Slot:
@@ -97,9 +97,10 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
 
 
 def _orthogonal_millivolts(size: tuple[int, int]) -> u.Quantity:
-    # All singular values are 0.2, so that recurrent input is initially small compared to a threshold of 1 mV. The
-    # argument `unit` of the initializer is deprecated in braintools.
-    # In float32 or wider, because the decomposition does not support half precision; the layer converts the result.
+    # All singular values are 0.2, so that the recurrent input is initially small compared with a threshold of 1 mV.
+    # Multiply by the unit, because braintools has deprecated the argument `unit` of the initializer.
+    # Compute in float32 or wider, because the matrix decomposition does not support half precision. The layer converts
+    # the result.
     half = is_half(brainstate.environ.dftype())
     with brainstate.environ.context(precision=32) if half else contextlib.nullcontext():
         return braintools.init.Orthogonal(scale=0.2)(size) * u.mV
@@ -112,47 +113,50 @@ class LIFLayer(SpikingLayer):
         V' &= e^{-\Delta t/\tau} V_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \\
         s_t &= H((V' - V_{th})/V_{th})
 
-    followed by the reset. This is the exact solution of :math:`\tau \dot V = -V` between inputs that arrive as voltage
-    steps (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3).
+    A spike then resets the membrane potential. The first equation is the exact solution of :math:`\tau \dot V = -V` if
+    each input is a step of the voltage (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3).
 
     Parameters
     ----------
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, such as ``(14, 14, 12)``.
     tau : Quantity or brainstate.nn.Param
-        Membrane time constant, scalar or ``[*size]``. A ``Param`` is learnt; give it a transform that keeps it
+        Membrane time constant, scalar or ``[*size]``. To learn it, pass a ``Param`` with a transform that keeps it
         positive, such as ``Param(20 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))``.
     V_th : Quantity or brainstate.nn.Param, optional
-        Threshold, scalar or ``[*size]``; default 1 mV. A ``Param`` is learnt.
+        Threshold, scalar or ``[*size]``. To learn it, pass a ``Param``. Default 1 mV.
     reset : {'subtract', 'zero', 'none'}, optional
-        Effect of a spike on the membrane. Default ``'subtract'``.
+        Whether a spike subtracts the threshold from the membrane potential, sets the potential to zero, or does not
+        reset it. Default ``'subtract'``.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights, driven by the spikes of the previous step; the layer must
-        then have one axis. Default ``'FF'``.
+        ``'RC'`` adds all-to-all recurrent weights, which multiply the spikes of the previous step. They need a layer
+        with one axis. Default ``'FF'``.
     recurrent_init : callable or Quantity, optional
-        Initializer or ``[N, N]`` voltages. Default ``braintools.init.Orthogonal(scale=0.2)`` in mV.
+        Initializer of the recurrent weights, or the weights themselves, ``[N, N]``. Weights are voltages. Default
+        ``braintools.init.Orthogonal(scale=0.2)`` in mV.
     spk_fun : braintools.surrogate.Surrogate, optional
         Spike function of ``(V' - V_th)/V_th``. Default ``brainhw.surrogate.fast_sigmoid()``.
     detach_reset : bool, optional
-        Stop the gradient through the spikes of the reset. Default True.
+        Whether to stop the gradient that flows through the spikes in the reset. Default True.
     name : str, optional
         Name of the module.
 
     Attributes
     ----------
     V, spk : brainstate.HiddenState
-        Membrane (mV) and spikes, ``[*size]`` or ``[B, *size]``.
+        Membrane potential (mV) and spikes, ``[*size]`` or ``[B, *size]``.
     recurrent_weight : brainstate.ParamState
-        ``[N, N]`` in mV, presynaptic neuron first; only for ``'RC'``.
+        Recurrent weights, ``[N, N]`` in mV, presynaptic neuron first. Exists only for ``'RC'``.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, shape or range; the message names it.
+        If an argument has the wrong unit, shape or range. The message names the argument.
 
     Examples
     --------
-    A constant drive of 0.5 mV saturates at ``0.5/(1 - exp(-dt/tau))`` and crosses 1 mV in the third step:
+    Without spikes, a drive of 0.5 mV in every step would raise the membrane potential towards
+    ``0.5/(1 - exp(-dt/tau))`` mV. It crosses the threshold of 1 mV in the third step:
 
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
     >>> layer = bh.nn.LIFLayer(1, tau=10 * u.ms)
@@ -200,29 +204,29 @@ class LIFLayer(SpikingLayer):
             self.recurrent_weight = weight_state(init, self.in_size * 2, unit=u.mV, call=call, name="recurrent_init")
         elif recurrent_init is not None:
             raise ValueError(
-                f"{call}: recurrent_init is given but topology is 'FF'; pass topology='RC' or leave it out."
+                f"{call}: recurrent_init is given but topology is 'FF'. Pass topology='RC' or leave recurrent_init out."
             )
 
     def decay(self, dt: u.Quantity) -> jax.Array:
         """Return ``exp(-dt/tau)``."""
-        # Exact for every dt. The Euler factor 1 - dt/tau is negative for dt > tau.
+        # This factor is exact for every dt, whereas the Euler factor 1 - dt/tau is negative for dt > tau.
         tau = self.tau.value() if isinstance(self.tau, brainstate.nn.Param) else self.tau
         return u.math.exp(-dt / widened(tau))
 
     def threshold(self) -> u.Quantity:
         """Return the threshold in mV."""
-        # A learnt threshold keeps the unit in which it was given; the step computes in mV.
+        # Convert to mV for the step, because a learnt threshold keeps the unit that the user passed.
         V_th = self.V_th.value() if isinstance(self.V_th, brainstate.nn.Param) else self.V_th
         return V_th.in_unit(u.mV)
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the drive itself: it is a voltage step."""
+        """Return ``drive`` unchanged, because the drive is already a voltage."""
         return drive
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the voltage step of each recurrent connection, ``[N, N]``."""
+        """Return the recurrent weights, ``[N, N]``; a weight is the voltage that a spike adds."""
         return self.recurrent_weight.value
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, in mV; ``None`` for ``topology='FF'``."""
+        """Return the recurrent weights, in mV, or ``None`` for ``topology='FF'``."""
         return Slot(self.recurrent_weight, unit=u.mV) if self.topology == "RC" else None

@@ -1,4 +1,4 @@
-"""Parameters and weights of neurons: fixed or learnt, scalar or per neuron, checked once at construction."""
+"""Create the parameters and weights of neurons, fixed or learnt, and check them at construction."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def neuron_parameter(
     name: str,
     shapes: Sequence[tuple[int, ...]] | None = None,
 ) -> Any:
-    """Check a scalar or per-neuron parameter and return it ready for use in a step.
+    """Check a parameter that is a scalar or has one value per neuron, and return it in the form that a step uses.
 
-    A ``brainstate.nn.Param`` is learnt and returned unchanged, with its transform. Anything else becomes a fixed
-    Quantity in the unit of its range, or plain numbers if that is ``u.UNITLESS``. ``shapes`` lists the allowed shapes,
-    by default a scalar and ``[*size]``.
+    A ``brainstate.nn.Param`` is learnt and is returned unchanged, with its transform. Any other value is converted to a
+    Quantity in the unit of ``within``, or to plain numbers if that unit is ``u.UNITLESS``. ``shapes`` lists the allowed
+    shapes, by default a scalar and ``[*size]``.
     """
-    # A plain state has no transform: an optimizer could make a time constant negative.
+    # Reject plain states. They have no transform, so an optimizer could make a time constant negative.
     if isinstance(value, brainstate.State):
         raise TypeError(
             f"{call}: {name} must be a Quantity or a brainstate.nn.Param; got a {type(value).__name__}. "
@@ -50,7 +50,7 @@ def neuron_parameter(
     within.check(mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit), call=call, name=name)
     if learnt:
         return value
-    # A scalar stays a Python number: it is weakly typed and does not change the dtype of the states.
+    # Keep a scalar as a Python number. JAX treats it as weakly typed, so it does not change the dtype of the states.
     if np.ndim(mantissa):
         # Half precision would round a decay factor of 0.998 to 1 or to 0.996.
         mantissa = jnp.asarray(mantissa, dtype=state_dtype())
@@ -63,12 +63,13 @@ def current_value(parameter: Any) -> Any:
 
 
 def drawn_weights(init: Callable[..., Any], shape: tuple[int, ...], call: str, name: str) -> Any:
-    """Return the result of an initializer for a shape, or raise an error that names the call."""
+    """Call an initializer with a shape and return its result; raise an error that names the call if it fails."""
     try:
         return init(shape)
-    except Exception as error:  # a user's initializer may raise any error
+    # An initializer of the user may raise any error.
+    except Exception as error:
         raise TypeError(
-            f"{call}: {name} must be an array or an initializer (a function of the shape that returns an array); "
+            f"{call}: {name} must be an array or an initializer (a function that takes a shape and returns an array); "
             f"{_arguments.describe(init)} failed for shape {shape} with {type(error).__name__}: {error}."
         ) from error
 
@@ -76,21 +77,22 @@ def drawn_weights(init: Callable[..., Any], shape: tuple[int, ...], call: str, n
 def weight_state(
     init: Any, shape: tuple[int, ...], *, unit: u.Unit = u.UNITLESS, call: str, name: str
 ) -> brainstate.ParamState:
-    """Create the learnt weights of ``shape`` from an initializer or an array, in ``unit``."""
-    # A Param is callable, but it is not an initializer.
+    """Create the state of learnt weights with ``shape`` and ``unit`` from an initializer or an array."""
+    # Check this first, because a Param is callable but is not an initializer.
     if isinstance(init, (brainstate.State, brainstate.nn.Param)):
         raise TypeError(
-            f"{call}: {name} must be an initializer or an array; got a {type(init).__name__}. To keep weights "
-            "fixed, pass the array and leave their state out of the states passed to grad."
+            f"{call}: {name} must be an initializer or an array; got a {type(init).__name__}. To keep the weights "
+            "fixed, pass an array, and do not pass the state of the weights to grad."
         )
-    # Initializers of other packages rely on broadcasting; a user who forbids it means their own code.
+    # Allow broadcasting here, because initializers of other packages rely on it. A user who disables it wants to check
+    # their own code.
     with jax.numpy_rank_promotion("allow"):
         value = drawn_weights(init, shape, call, name) if callable(init) else init
     if unit == u.UNITLESS:
         value = _arguments.as_array(value, call=call, name=name)
     else:
         value = _arguments.quantity(value, unit, call=call, name=name)
-    # Checked here, because at run time a NaN weight shows only as a neuron that never fires.
+    # Check for NaN here, because in a run the only symptom of a NaN weight is a neuron that never fires.
     _arguments.check_finite(value, call=call, name=name, fix="give finite weights")
     if np.shape(u.get_mantissa(value)) != shape:
         raise ValueError(f"{call}: {name} must have shape {shape}; got shape {np.shape(u.get_mantissa(value))}.")

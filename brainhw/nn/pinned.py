@@ -1,4 +1,4 @@
-"""Values of the current chip by module, with their nominal values."""
+"""List the values that the current chip sets in each module, with their nominal values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from brainhw.nn.effective import chip_weights
 
 __all__ = ["MISMATCH", "PinnedState", "has_sampled_chip", "kinds_left", "pinned_states"]
 
-# Name of the charges that a chip adds to the weights; the other names are those of a layer's values.
+# Name of the charges that the synapse mismatch adds to the weights. All other names come from `nominal` of a layer.
 MISMATCH = "mismatch"
 
 
 class PinnedState(NamedTuple):
-    """A value of the current chip: path of its module, name, kind of mismatch, state and nominal value."""
+    """A value of the current chip, with the path of its module, its name, kind of mismatch, state and nominal value."""
 
     path: str
     name: str
@@ -42,7 +42,7 @@ def pinned_states(net: brainstate.nn.Module) -> Iterator[PinnedState]:
 
 
 def has_sampled_chip(net: brainstate.nn.Module) -> bool:
-    """Return whether the current chip differs from the nominal one."""
+    """Return whether any value of the current chip differs from its nominal value."""
     return any(
         not np.array_equal(np.asarray(pinned.state.value.to(pinned.nominal.unit).mantissa), pinned.nominal.mantissa)
         for pinned in pinned_states(net)
@@ -51,7 +51,7 @@ def has_sampled_chip(net: brainstate.nn.Module) -> bool:
 
 @contextlib.contextmanager
 def kinds_left(net: brainstate.nn.Module, kinds: Collection[str]) -> Iterator[None]:
-    """Keep the values of some kinds of mismatch while the block sets another chip."""
+    """Restore the values of these kinds of mismatch after the block, which may set another chip."""
     held = [pinned.state for pinned in pinned_states(net) if pinned.kind in kinds] if kinds else []
     before = [(state, state.value) for state in held]
     yield

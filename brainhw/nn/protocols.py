@@ -1,8 +1,9 @@
-"""Protocols: optional abilities that a module can offer to the rest of brainhw.
+"""Protocols, which tell the rest of brainhw what a module supports.
 
-No other part of brainhw tests the class of a module. A module from any package that has the members of a protocol gets
-all features that rely on it: preparation, sampled chips, the fast path of ``rollout``, ``fluct_init``, streams,
-figures. ``fulfils`` tests for a protocol and names the missing members of an incomplete one.
+brainhw tests whether a module has the members of a protocol and does not test its class. A module from any package can
+therefore use preparation, sampled chips, the fast path of ``rollout``, ``fluct_init``, streams and figures, if it has
+the members of the protocols that these features need. ``fulfils`` tests for a protocol and raises an error that names
+the missing members if a module has only some of them.
 """
 
 from __future__ import annotations
@@ -43,23 +44,25 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """One weight of a module, as initialisers and checks access it.
+    """Description of one weight array of a module, through which initialisers and checks read and write it.
 
     Attributes
     ----------
     parameter : brainstate.State or brainstate.nn.Param
-        The object that holds the weight.
+        The object that stores the weight.
     unit : Unit
-        Unit of the weight; ``u.UNITLESS`` for plain numbers.
+        Unit of the weight, ``u.UNITLESS`` for plain numbers.
     limit : float
-        Largest magnitude that the hardware accepts with either sign; infinite without a chip.
+        Largest magnitude that the hardware accepts for both signs; infinite for modules without a chip.
     grid : object or None
-        Levels to which the weight is rounded, with ``step``, ``quantize`` and ``codes``; ``None`` without rounding.
+        Object with the levels to which the weight is rounded. It has the members ``step``, ``quantize`` and ``codes``.
+        ``None`` if the weight is not rounded.
     out_axis : int or None
-        Axis of the targets: along it, each weight belongs to another neuron or, in a convolution, to another channel.
-        All other axes are inputs. ``None`` for a one-to-one weight ``[N]``.
+        Axis along which the target changes, a neuron or, for a convolution, an output channel. All other axes belong to
+        inputs. ``None`` for one-to-one weights ``[N]``.
     key : str or None
-        Key, if the parameter holds a dict, as in ``brainstate.nn.Linear``; ``None`` if it holds the weight itself.
+        Key of the weight if the value of the parameter is a dict, as in ``brainstate.nn.Linear``. ``None`` if the value
+        is the weight itself.
     """
 
     parameter: Any
@@ -78,20 +81,20 @@ class Slot:
 
     @property
     def quantity(self) -> Any:
-        """The present weight: an array, or a Quantity if it has a unit."""
+        """Present value of the weight, an array, or a Quantity if it has a unit."""
         held = self.parameter.value() if isinstance(self.parameter, brainstate.nn.Param) else self.parameter.value
         return held if self.key is None else held[self.key]
 
     @property
     def value(self) -> jax.Array:
-        """The present weight as plain numbers in ``unit``."""
+        """Present value of the weight as plain numbers in ``unit``."""
         held = self.quantity
         return held.to(self.unit).mantissa if isinstance(held, u.Quantity) else held
 
     def write(self, value: jax.Array) -> None:
-        """Write plain numbers in ``unit`` as the new weight."""
+        """Set the weight to ``value``, plain numbers in ``unit``."""
         new = value if self.unit == u.UNITLESS else u.Quantity(value, unit=self.unit)
-        # `set_value` applies the inverse transform of a Param; a plain state has none.
+        # `set_value` of a Param applies the inverse of its transform. A plain state has no transform.
         if isinstance(self.parameter, brainstate.nn.Param):
             self.parameter.set_value(new)
         else:
@@ -102,21 +105,21 @@ class Preparable(Protocol):
     """A module that :func:`brainhw.prepare_net` calls once per batch."""
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Compute the values that the steps use; ``key`` samples a chip, ``None`` uses the current chip."""
+        """Compute the values that the steps use, for a chip sampled with ``key`` or, if ``None``, the current chip."""
 
 
 class Sampled(Protocol):
-    """A module whose values differ between chips."""
+    """A module with values that differ from chip to chip because of mismatch."""
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
-        """Use the chip of ``key`` until the next call; ``None`` is the nominal chip.
+        """Use the chip sampled with ``key`` from now on, or the nominal chip if ``key`` is ``None``.
 
-        ``sizes`` holds the standard deviation of every kind of mismatch of the module's family; ``None``: no variation.
+        ``sizes`` maps each kind of mismatch of the chip family to its standard deviation; ``None`` means no variation.
         """
 
 
 class HasWeight(Protocol):
-    """A synapse: ``update`` turns its input into a drive through one weight, without a state.
+    """A synapse without a state, whose ``update`` computes the drive of neurons from its input with one weight array.
 
     ``update`` accepts any number of leading axes.
     """
@@ -126,12 +129,12 @@ class HasWeight(Protocol):
 
 
 class Neuron(Protocol):
-    """A layer of neurons with a threshold and a membrane that can be computed without spikes.
+    """A layer of neurons with a threshold, whose membrane potential can be computed without spikes.
 
     Attributes
     ----------
     out_size : tuple of int
-        Shape of the layer without the batch.
+        Shape of the layer without the batch axis.
     """
 
     out_size: tuple[int, ...]
@@ -140,9 +143,10 @@ class Neuron(Protocol):
         """Return the firing threshold in mV, scalar or of shape ``out_size``."""
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane ``[T, ..., *out_size]`` in mV from rest, driven by ``xs [T, ..., *in_size]``.
+        """Return the membrane potential ``[T, ..., *out_size]`` in mV for the inputs ``xs [T, ..., *in_size]``.
 
-        Without spikes, reset, clamp and noise; the states do not change.
+        The potential starts at rest and is computed without spikes, reset, clamp and noise. The states of the layer do
+        not change.
         """
 
 
@@ -150,48 +154,49 @@ class Recurrent(Protocol):
     """A layer whose spikes are fed back in the next step."""
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, or ``None`` without recurrence."""
+        """Return the recurrent weight, or ``None`` if the layer has no recurrence."""
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
         """Return the drive that spikes ``[..., *out_size]`` cause in the next step."""
 
 
 class Quietable(Protocol):
-    """A module with noise or rounding that an initialiser must disable to measure smooth responses."""
+    """A module with noise or rounding, which an initialiser must disable to measure a smooth response."""
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context without noise, rounding and annealing."""
+        """Return a context in which noise, rounding and sign annealing are disabled."""
 
 
 class Ranged(Protocol):
-    """A module whose parameters must stay in a range, which learning or a later write may violate.
+    """A module whose parameters must stay in a range, although training or an assignment can move them out of it.
 
-    :func:`brainhw.prepare_net`, and every call that uses it, raises for a parameter out of range and names its path,
-    unless it is traced. Inside compiled functions ``rollout(check_finite=True)`` does the same.
+    :func:`brainhw.prepare_net`, and every function that calls it, raises an error with the path of a parameter that is
+    out of range. It cannot check traced parameters. Inside compiled functions, ``rollout(check_finite=True)`` checks
+    them.
 
     Attributes
     ----------
     parameter_ranges : mapping of str to Range
-        The range of each attribute that holds a ``brainstate.nn.Param``, a state, a Quantity or plain numbers. An
-        attribute that is missing or ``None`` is skipped.
+        Maps the name of an attribute to its range. The attribute is a ``brainstate.nn.Param``, a state, a Quantity or
+        plain numbers. If the attribute is missing or ``None``, it is not checked.
     """
 
     parameter_ranges: Mapping[str, Range]
 
 
 class StepLimited(Protocol):
-    """A module with a limited number of steps after a preparation.
+    """A module that can run only a limited number of steps after each preparation.
 
     Attributes
     ----------
     steps_left : float
-        Number of steps left; ``math.inf`` without a limit.
+        Number of steps that can still be run; ``math.inf`` if there is no limit.
     """
 
     steps_left: float
 
     def limit_reached(self, call: str, n_steps: int) -> ValueError:
-        """Return the error for a run of ``n_steps`` that is longer than the steps left."""
+        """Return the error to raise for a run of ``n_steps`` if ``n_steps`` is greater than ``steps_left``."""
 
 
 class SequenceModule(Protocol):
@@ -200,25 +205,25 @@ class SequenceModule(Protocol):
     Attributes
     ----------
     sequence_records : tuple of str
-        Names of the values that it offers to recorders (``tap``) as whole sequences.
+        Names of the values that can be recorded and that ``update_sequence`` passes to :func:`tap`.
     can_be_cut : bool
         Whether a long sequence may be processed in pieces, with gradients flowing from each piece to the previous one.
     sequence_hooks : tuple of str, optional
-        Members that a subclass may override while ``update`` and ``update_sequence`` still agree: both call them, or
-        neither does.
+        Names of the members that a subclass may override while ``update`` and ``update_sequence`` still give the same
+        results. This is so if both methods call the member, or if neither does.
     """
 
     sequence_records: ClassVar[tuple[str, ...]]
     can_be_cut: ClassVar[bool]
 
     def gains_from_sequence(self) -> bool:
-        """Return whether this module makes it worthwhile to run a network layer by layer."""
+        """Return whether it is worthwhile to run a network layer by layer because it contains this module."""
 
     def update_sequence(self, xs: Any) -> Any:
-        """Return the outputs of ``update`` for ``xs [T, ...]``, and update the states to the last step."""
+        """Return the outputs of ``update`` for all steps of ``xs [T, ...]``, and update the states."""
 
 
-# A module with the first member claims the protocol; it must then have the other members too.
+# A module that has the first member of a protocol must have all its other members too.
 _MEMBERS: dict[type, tuple[str, ...]] = {
     Preparable: ("prepare",),
     Sampled: ("pin_chip",),
@@ -233,26 +238,26 @@ _MEMBERS: dict[type, tuple[str, ...]] = {
 
 
 def fulfils(module: Any, protocol: type, *, call: str) -> bool:
-    """Return whether a module has every member of a protocol of this file.
+    """Return whether a module has all members of a protocol.
 
     Parameters
     ----------
     module : brainstate.nn.Module
         The module.
     protocol : type
-        One of the protocols of this file.
+        One of the protocols in this file.
     call : str
-        Name of the call for errors.
+        Name of the calling function, for error messages.
 
     Returns
     -------
     bool
-        Whether the module has every member.
+        Whether the module has all members.
 
     Raises
     ------
     TypeError
-        If the module has the first member of the protocol but lacks another.
+        If the module has the first member of the protocol but not all others.
 
     Examples
     --------
@@ -262,7 +267,8 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
     True
     """
     first, *others = _MEMBERS[protocol]
-    # Methods and properties are looked up on the class, because reading a property may fail; attributes in vars.
+    # Look up methods and properties on the class, because reading a property of the instance may raise an error. Look
+    # up other attributes in `vars`.
     if not hasattr(type(module), first) and first not in vars(module):
         return False
     missing = [name for name in others if not hasattr(type(module), name) and name not in vars(module)]
@@ -275,27 +281,27 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
 
 
 def runs_whole_sequence(module: Any, *, call: str) -> bool:
-    """Return whether ``update_sequence`` of a module agrees with its ``update``.
+    """Return whether a module has an ``update_sequence`` that gives the same results as its ``update``.
 
-    They disagree if a subclass of the class that defines ``update_sequence`` overrides ``update`` or another member
-    that is not in ``sequence_hooks``.
+    The two methods can differ if a subclass of the class that defines ``update_sequence`` overrides ``update`` or
+    another member that is not in ``sequence_hooks``. The result is then False.
 
     Parameters
     ----------
     module : brainstate.nn.Module
         The module.
     call : str
-        Name of the call for errors.
+        Name of the calling function, for error messages.
 
     Returns
     -------
     bool
-        Whether the module has an ``update_sequence`` that agrees with its ``update``.
+        Whether the whole sequence can be processed with ``update_sequence``.
 
     Raises
     ------
     TypeError
-        If the module has only some members of :class:`SequenceModule`.
+        If the module has only some of the members of :class:`SequenceModule`.
     """
     if not fulfils(module, SequenceModule, call=call):
         return False
@@ -306,42 +312,43 @@ def runs_whole_sequence(module: Any, *, call: str) -> bool:
         "can_be_cut",
         "parameter_ranges",
     }
-    # A method may also be replaced on the instance.
+    # Include methods that were replaced on the instance.
     changed = {name for name, value in vars(module).items() if callable(value) and hasattr(type(module), name)} - hooks
     for kind in type(module).__mro__:
         if "update_sequence" in vars(kind):
             return not any(hasattr(kind, name) for name in changed)
         if kind.__module__.split(".")[0] == "brainhw":
-            # Classes of this package that only add constants, documentation or hooks are tested to agree.
+            # Ignore what classes of this package define. The tests check that their `update_sequence` agrees with
+            # `update`.
             return not any(hasattr(kind, name) for name in changed)
         changed |= {name for name in vars(kind) if not name.startswith(("__", "_abc_"))} - hooks
     return False
 
 
 class SequenceSynapse:
-    """Sequence protocol of a synapse: it has no state, so there is nothing to record or to carry between pieces."""
+    """Implements :class:`SequenceModule` for synapses, which have no states to record or to pass between pieces."""
 
     sequence_records: ClassVar[tuple[str, ...]] = ()
     can_be_cut: ClassVar[bool] = True
 
     def gains_from_sequence(self) -> bool:
-        """Return False: a synapse alone does not make running layer by layer worthwhile."""
+        """Return False, because for a synapse alone it is not worthwhile to run a network layer by layer."""
         return False
 
 
 @functools.singledispatch
 def weight_slot_of(module: Any, *, call: str = "weight_slot_of") -> Slot | None:
-    """Return the weight of a synapse, or ``None`` if the module has no known weight.
+    """Return the weight of a synapse, or ``None`` if the module has no weight that brainhw knows.
 
-    A module provides it through its method ``weight_slot``. For a class that cannot be changed, register a function:
-    ``weight_slot_of.register(TheirClass)(lambda module, **options: Slot(module.w))``.
+    A module makes its weight known with a method ``weight_slot``. If you cannot change the class, register a function
+    for it: ``weight_slot_of.register(TheirClass)(lambda module, **options: Slot(module.w))``.
 
     Parameters
     ----------
     module : brainstate.nn.Module
         The module. ``Linear``, ``Conv1d``, ``Conv2d`` and ``Conv3d`` of ``brainstate.nn`` are supported.
     call : str, optional
-        Name of the call for errors.
+        Name of the calling function, for error messages.
 
     Returns
     -------
@@ -351,7 +358,7 @@ def weight_slot_of(module: Any, *, call: str = "weight_slot_of") -> Slot | None:
     Raises
     ------
     TypeError
-        If the module has only a part of the protocol.
+        If the module has only some of the members of the protocol :class:`HasWeight`.
 
     Examples
     --------
@@ -369,28 +376,30 @@ def weight_slot_of(module: Any, *, call: str = "weight_slot_of") -> Slot | None:
 @weight_slot_of.register(brainstate.nn.Conv2d)
 @weight_slot_of.register(brainstate.nn.Conv3d)
 def _of_brainstate(module: Any, *, call: str = "weight_slot_of") -> Slot:
-    if fulfils(module, HasWeight, call=call):  # a subclass with its own method
+    # A subclass may define `weight_slot`.
+    if fulfils(module, HasWeight, call=call):
         return module.weight_slot()
-    # One parameter holds {'weight': ..., 'bias': ...}; kernels are [*window, in, out].
+    # The value of the parameter is a dict {'weight': ..., 'bias': ...}. Convolution kernels are [*window, in, out].
     return Slot(module.weight, unit=u.get_unit(module.weight.value["weight"]), key="weight")
 
 
-# Modules test this before they call `tap`, because in eager steps even an empty call has a cost.
+# Modules test this variable before they call `tap`, because outside `jit` even a call that does nothing takes time.
 heard_now: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_heard", default=None)
 
 
 def tap(module: Any, name: str, value: Any) -> None:
-    """Offer a value inside a step to recorders, such as the membrane before the reset.
+    """Make a value of a step, such as the membrane potential before the reset, available for recording.
 
-    Without a recorder nothing happens and nothing is compiled. Inside ``update`` offer the value of the step; inside
-    ``update_sequence`` offer the whole sequence, and list the name in ``sequence_records``.
+    If nothing is recorded, the call does nothing and adds no operations to a compiled function. Inside ``update``, pass
+    the value of the step. Inside ``update_sequence``, pass the values of the whole sequence, and list the name in
+    ``sequence_records``.
 
     Parameters
     ----------
     module : brainstate.nn.Module
-        The module that has the value.
+        The module to which the value belongs.
     name : str
-        Name of the value: ``rollout(record=("hidden.V_pre",))`` records ``V_pre`` of ``net.hidden``.
+        Name of the value. For example, ``rollout(record=("hidden.V_pre",))`` records ``V_pre`` of ``net.hidden``.
     value : array or Quantity
         The value.
     """
@@ -401,7 +410,10 @@ def tap(module: Any, name: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def listening(heard: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[tuple[int, str], Any]]:
-    """Collect the values that modules offer in this block by ``(id(module), name)``, in ``heard`` if given."""
+    """Collect the values that modules pass to :func:`tap` in this block, in a dict with keys ``(id(module), name)``.
+
+    If ``heard`` is given, the values are added to this dict.
+    """
     heard = {} if heard is None else heard
     token = heard_now.set(heard)
     try:

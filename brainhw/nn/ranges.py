@@ -1,4 +1,4 @@
-"""Parameter ranges: declared by each module, checked at construction and before every run."""
+"""Ranges of parameters, which each module declares and which are checked at construction and before every run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """Range of a parameter, whose values must also be real and finite.
+    """Range of a parameter, whose values must be real and finite.
 
     Attributes
     ----------
@@ -48,13 +48,14 @@ class Range:
     includes_low : bool
         Whether ``low`` itself is allowed. Default False.
     unit : Unit
-        Unit of the bounds; ``u.UNITLESS`` for plain numbers. Values may have any unit of the same dimension.
+        Unit of the bounds, ``u.UNITLESS`` for plain numbers. Values may have any unit of the same dimension.
     transform : str
-        Transform of ``brainstate.nn`` that keeps a learnt parameter in range, for error messages.
+        Transform of ``brainstate.nn`` that keeps a learnt parameter in range. It is shown in error messages.
     shape : callable or None
-        Function of the module that returns the required shape; ``None`` does not check the shape.
+        Function that takes the module and returns the required shape. ``None`` if the shape is not checked.
     per_step : callable or None
-        For a time constant: function of ``dt / tau`` that returns a text if the step is too long, otherwise ``None``.
+        Only for time constants. Function that takes ``dt / tau`` and returns a text for a warning if the time step is
+        too long, otherwise ``None``.
 
     Examples
     --------
@@ -74,7 +75,7 @@ class Range:
 
     @property
     def words(self) -> str:
-        """The range in words."""
+        """Description of the range for messages."""
         if math.isfinite(self.high):
             return (
                 f"from {self.low:g} to {self.high:g}"
@@ -87,22 +88,25 @@ class Range:
         return f"{least} or greater" if self.includes_low else f"greater than {least}"
 
     def holds(self, numbers: Any) -> Any:
-        """Return whether plain numbers in ``unit`` are in range, elementwise, for NumPy or JAX arrays."""
+        """Return for each element of a NumPy or JAX array of plain numbers in ``unit`` whether it is in range."""
         above = numbers >= self.low if self.includes_low else numbers > self.low
-        # Without an upper bound, infinity is still out of range; NaN fails every comparison.
+        # Infinity is out of range even without an upper bound. NaN is out of range because every comparison is false.
         return above & (numbers <= self.high if math.isfinite(self.high) else numbers < math.inf)
 
     def worst(self, numbers: np.ndarray) -> str:
-        """Return the first number out of range as text, with unit and index."""
+        """Return the first number that is out of range as text, with its unit and index."""
         bad = np.argwhere(~np.asarray(self.holds(numbers)))
         where = tuple(int(i) for i in bad[0])
         unit = "" if self.unit == u.UNITLESS else f" {self.unit}"
         return f"{float(numbers[where]):g}{unit}" + (f" at index {where}" if where else "")
 
     def check(self, value: Any, *, call: str, name: str, fix: str = "") -> None:
-        """Raise unless ``value`` has the right unit, a real type and numbers in range; traced numbers pass."""
+        """Raise unless ``value`` has the right dimension, a real type and numbers in range.
+
+        The range of traced numbers is not checked.
+        """
         mantissa, unit = (value.mantissa, value.unit) if isinstance(value, u.Quantity) else (value, u.UNITLESS)
-        # Fast path: every preparation runs this check.
+        # Return early in the usual case, because every preparation runs this check.
         in_unit = unit is self.unit or unit == self.unit
         if in_unit and type(mantissa) is float and self.holds(mantissa):
             return
@@ -115,7 +119,7 @@ class Range:
         if not dtype.isnative:
             raise TypeError(
                 f"{call}: {name} must have the byte order of this machine; got dtype {dtype.str}. "
-                "Write value.astype(value.dtype.newbyteorder('='))."
+                "Convert it with value.astype(value.dtype.newbyteorder('='))."
             )
         if (self.low, self.high) == (-math.inf, math.inf) or isinstance(mantissa, jax.core.Tracer):
             return
@@ -127,28 +131,29 @@ class Range:
             raise ValueError(f"{call}: {name} must be {self.words}; got {self.worst(numbers)}.{fix}")
 
     def remedy(self) -> str:
-        """Return the text of an error message that explains how to bring a learnt parameter into range."""
+        """Return the part of an error message that explains how to bring a learnt parameter into range."""
         if not self.transform:
-            return " Write a value in range."
+            return " Assign a value in range."
         return (
-            " Write a value in range; to learn it within the range, build the layer with "
+            " Assign a value in range. To keep it in range during training, build the layer with "
             f"brainstate.nn.Param(..., t=brainstate.nn.{self.transform})."
         )
 
 
 def dense(module: Any) -> tuple[int, ...]:
-    """Return the shape of a dense weight of a module, ``(inputs, outputs)``."""
+    """Return the shape ``(inputs, outputs)`` that a dense weight of the module must have."""
     return (module.in_size[-1], module.out_size[-1])
 
 
 def _left_after_step(ratio: float) -> str | None:
-    # At the shortest profile of the chips, 1 ms, 37 % is left after a step of 1 ms; with a wrong unit almost nothing.
+    # For the shortest leak profile of the chips, 1 ms, the decay factor of a step of 1 ms is 0.37. With a wrong unit,
+    # it is almost zero.
     left = math.exp(-ratio)
     return f"exp(-dt/tau) = {left:.2g} is left after one step" if left < 0.01 else None
 
 
-# The lower bounds of the transforms keep time constants and thresholds away from zero, where `exp(-dt / tau)` and
-# `V / V_th` have no useful gradient.
+# The transforms have lower bounds above zero, because the gradients of `exp(-dt / tau)` and `V / V_th` are not useful
+# if tau or V_th is close to zero.
 TIME_CONSTANT = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)", per_step=_left_after_step)
 DURATION = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)")
 THRESHOLD = Range(0.0, unit=u.mV, transform="SoftplusT(0.1 * u.mV)")
@@ -161,12 +166,13 @@ DENSE_VOLTAGE = Range(unit=u.mV, shape=dense)
 DENSE_NUMBER = Range(shape=dense)
 
 
-# Cache: a transform costs about 100 microseconds outside `jit`, and JAX arrays are immutable.
+# Cache of transformed values, because a transform takes about 100 microseconds outside `jit`. The cache is safe because
+# JAX arrays are immutable.
 _transformed: weakref.WeakKeyDictionary[brainstate.nn.Param, tuple[Any, Any, Any]] = weakref.WeakKeyDictionary()
 
 
 def ranged(nodes: Mapping[Any, Any]) -> Iterator[tuple[str, Any, Range, Any]]:
-    """Yield path, holder, range and module of every parameter with a range."""
+    """Yield for every parameter with a range its path, the object that stores it, its range and its module."""
     for path, node in nodes.items():
         ranges = getattr(node, "parameter_ranges", None)
         if not ranges:
@@ -179,9 +185,9 @@ def ranged(nodes: Mapping[Any, Any]) -> Iterator[tuple[str, Any, Range, Any]]:
 
 
 def held_value(held: Any) -> Any:
-    """Return the value of a parameter without a read that ``grad`` records; ``None`` if it is traced.
+    """Return the value of a parameter so that ``grad`` does not record the read, or ``None`` if it is traced.
 
-    A read of ``.value`` inside ``grad`` makes the loss depend on the parameter.
+    If code inside ``grad`` reads ``.value``, brainstate treats the loss as a function of the parameter.
     """
     if isinstance(held, brainstate.State):
         return held._value
@@ -190,7 +196,7 @@ def held_value(held: Any) -> Any:
     value = held.val._value if isinstance(held.val, brainstate.State) else held.val
     if type(held.t) is brainstate.nn.IdentityT and held.precompute is None:
         return value
-    # `precompute` may read states, which a trace would record.
+    # Do not call `precompute` inside a trace, because it may read states and the trace would record this.
     if not _arguments.is_concrete(value) or (held.precompute is not None and TRACE_CONTEXT.state_stack):
         return None
     raw = u.get_mantissa(value)
@@ -206,9 +212,9 @@ def held_value(held: Any) -> Any:
 
 
 def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, Any] | None = None) -> None:
-    """Raise if a parameter of ``net`` is out of the range that its module declares (``Ranged``).
+    """Raise if a parameter of ``net`` is out of the range that its module declares (see ``Ranged``).
 
-    Learning without a transform, or a value written later, can cause this. Traced values are not checked;
+    Training without a transform or an assignment can move a parameter out of range. Traced values are not checked here.
     ``rollout(check_finite=True)`` checks them at run time.
 
     Parameters
@@ -216,16 +222,16 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
     net : brainstate.nn.Module
         The network.
     call : str
-        Name of the call for errors.
+        Name of the calling function, for error messages.
     nodes : mapping, optional
-        ``net.nodes()``, if the caller has it already.
+        The result of ``net.nodes()``, to avoid computing it again.
 
     Raises
     ------
     TypeError
-        If a parameter has the wrong unit, or complex numbers.
+        If a parameter has the wrong dimension or complex numbers.
     ValueError
-        If a number is out of range, or a weight does not have the shape that its module requires.
+        If a number is out of range, or if a weight does not have the shape that its module requires.
     """
     for path, held, within, module in ranged(net.nodes() if nodes is None else nodes):
         if isinstance(held, brainstate.nn.Param) and _keeps(held, within):
@@ -238,16 +244,16 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
             shape, wanted = np.shape(getattr(value, "mantissa", value)), within.shape(module)
             if shape != wanted:
                 raise ValueError(
-                    f"{call}: {name} must have shape {wanted}; got shape {shape}. Write a value of that shape."
+                    f"{call}: {name} must have shape {wanted}; got shape {shape}. Assign a value of that shape."
                 )
-        # A measured value of a chip is a state that is not learnt.
+        # A measured value of a chip is a state that is not learnt, so its message does not mention training.
         learnt = isinstance(held, (brainstate.ParamState, brainstate.nn.Param))
-        fix = within.remedy() if learnt or not isinstance(held, brainstate.State) else " Write a value in range."
+        fix = within.remedy() if learnt or not isinstance(held, brainstate.State) else " Assign a value in range."
         within.check(value, call=call, name=name, fix=fix)
 
 
 def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
-    """Return whether the transform of a parameter guarantees the range, without computing the value."""
+    """Return whether the transform of a parameter guarantees that its value is in range; do not compute the value."""
     if type(parameter.t) not in (brainstate.nn.SoftplusT, brainstate.nn.ExpT) or parameter.precompute is not None:
         return False
     lower = parameter.t.lower
@@ -256,7 +262,7 @@ def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
 
 
 def traced_faults(net: brainstate.nn.Module, *, call: str) -> Iterator[tuple[jax.Array, str]]:
-    """Yield for every traced parameter with a range whether it is out of range, and the error message."""
+    """Yield an out-of-range flag and the error message for every traced parameter with a range."""
     for path, held, within, _ in ranged(net.nodes()):
         value = held.value() if isinstance(held, brainstate.nn.Param) else getattr(held, "value", held)
         if isinstance(value, u.Quantity) and u.have_same_dim(value, within.unit):

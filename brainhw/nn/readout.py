@@ -1,4 +1,4 @@
-"""Readout outside the chip: leaky integrators of weighted spikes, without a threshold."""
+"""Readout that runs outside the chip, with leaky integrators of weighted spikes and without a threshold."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class LeakyReadout(RestingStates):
 
     .. math:: y_t = e^{-\Delta t/\tau} y_{t-1} + x_t W + b
 
-    It models the computer that reads the spikes and is not part of a chip.
+    The readout models a computation outside the chip, on the computer that receives the spikes.
 
     Parameters
     ----------
     in_size, out_size : int
         Number of inputs and of outputs.
     tau : Quantity or brainstate.nn.Param
-        Time constant, scalar or ``[out_size]``. A ``Param`` is learnt.
+        Time constant, scalar or ``[out_size]``. To learn it, pass a ``Param``.
     weight_init : callable or array, optional
-        Initializer called with ``(in_size, out_size)``, or the weights; dimensionless.
+        Initializer called with ``(in_size, out_size)``, or the weights themselves, dimensionless.
         Default ``braintools.init.KaimingNormal()``.
     bias : bool, optional
-        Learn one offset per output, starting at zero. Default False.
+        Whether to learn one bias per output, which is initially zero. Default False.
     name : str, optional
         Name of the module.
 
@@ -49,12 +49,12 @@ class LeakyReadout(RestingStates):
     y : brainstate.HiddenState
         Output, ``[out_size]`` or ``[B, out_size]``, dimensionless.
     weight : brainstate.ParamState
-        ``[in_size, out_size]``, dimensionless.
+        Weights, ``[in_size, out_size]``, dimensionless.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, shape or range; the message names it.
+        If an argument has the wrong unit, shape or range. The message names the argument.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class LeakyReadout(RestingStates):
         RestingStates.init_state(self)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting output, zeros of shape ``[out_size]`` or ``[batch_size, out_size]``."""
+        """Return the resting value of the output ``y``, zeros ``[out_size]`` or ``[batch_size, out_size]``."""
         return {"y": zeros(self.out_size[-1], batch_size)}
 
     def update(self, x: jax.Array) -> jax.Array:
@@ -111,14 +111,15 @@ class LeakyReadout(RestingStates):
     can_be_cut = True
 
     def gains_from_sequence(self) -> bool:
-        """Return False: a readout alone does not make running layer by layer worthwhile."""
+        """Return False, because for a readout alone it is not worthwhile to run a network layer by layer."""
         return False
 
     def update_sequence(self, xs: jax.Array) -> jax.Array:
         """Return the outputs of :meth:`update` for ``xs [T, ..., in_size]``, with one matrix product for all steps."""
         drives, kept = self._drive_and_share(xs, f"{type(self).__name__}.update_sequence", steps=True)
 
-        # Linear in `y`: unless `tau` is learnt, JAX's backward pass stores nothing per step; no custom rule is needed.
+        # No custom backward pass is needed. The step is linear in `y`, so JAX stores no values per step unless `tau` is
+        # learnt.
         def one_step(y: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
             y = kept * y + drive
             return y, y
@@ -128,16 +129,16 @@ class LeakyReadout(RestingStates):
         return self._returned(ys)
 
     def _returned(self, y: jax.Array) -> jax.Array:
-        """Return an output in the precision of the weights if that is half; the state stays float32."""
+        """Convert an output to half precision if the weights have half precision; the state stays in float32."""
         precision = self.weight.value.dtype
         return y.astype(precision) if is_half(precision) else y
 
     def _drive_and_share(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Return the drive of the input, and the decay factor of the output per step."""
+        """Return the weighted input, and the decay factor of the output per step."""
         dt = _arguments.time_step(call=call)
         x = _arguments.step_input(x, self.in_size[-1], call=call, ndims=(2, 3) if steps else (1, 2))
         weight = self.weight.value
-        # Only the product is faster for a whole sequence; the loop over the steps remains.
+        # For a whole sequence, compute one matrix product for all steps. The leaky integration still needs a time loop.
         drive = tall_product(x, weight) if steps else x @ weight
         shape = x.shape[1:] if steps else x.shape
         if (*shape[:-1], self.out_size[-1]) != self.y.value.shape:

@@ -1,4 +1,4 @@
-"""Recordings that replace the computed spikes and membranes of layers while a network runs."""
+"""Recordings that replace the computed spikes and membrane potentials of layers while a network runs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from brainhw.kernel.recorded import Recorded
 
 __all__ = ["recorded_for", "recorded_now", "replacing"]
 
-# Recordings by id of the module. Layers test this before they call `recorded_for`, because most runs have none.
+# Recordings by id of the module, and the ids of the modules that used one. Most runs have no recordings, so layers test
+# this variable before they call `recorded_for`.
 recorded_now: ContextVar[tuple[Mapping[int, Recorded], set[int]] | None] = ContextVar("brainhw_recorded", default=None)
 
 
 def recorded_for(module: object) -> Recorded:
-    """Return the recording of a layer and mark it as used; empty without a recording.
+    """Return the recording of a layer and mark it as used; return an empty tuple if the layer has no recording.
 
-    A recording is ``(spikes,)`` or ``(spikes, membranes in mV)``: inside ``update`` the values of the step,
-    ``[..., *size]``, inside ``update_sequence`` the whole sequence, ``[T, ..., *size]``.
+    A recording is ``(spikes,)`` or ``(spikes, membrane potentials in mV)``. Inside ``update``, it contains the values
+    of one step, ``[..., *size]``. Inside ``update_sequence``, it contains the whole sequence, ``[T, ..., *size]``.
     """
     now = recorded_now.get()
     if now is None or id(module) not in now[0]:
@@ -29,7 +30,11 @@ def recorded_for(module: object) -> Recorded:
 
 @contextlib.contextmanager
 def replacing(recorded: Mapping[int, Recorded]) -> Iterator[set[int]]:
-    """Replace the outputs of layers by recordings, given by module id; yield the ids of the layers that used one."""
+    """Replace the outputs of layers by recordings inside the block.
+
+    ``recorded`` maps the id of a module to its recording. The context yields the set of ids of the layers that used a
+    recording.
+    """
     taken: set[int] = set()
     token = recorded_now.set((recorded, taken))
     try:

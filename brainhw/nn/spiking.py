@@ -1,4 +1,4 @@
-"""The common step of all leaky integrate-and-fire layers, and the checks of its input."""
+"""Base class of leaky integrate-and-fire layers, with their time step and the checks of their input."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ TOPOLOGIES: tuple[Topology, ...] = get_args(Topology)
 
 
 class RestingStates(brainstate.nn.Dynamics):
-    """A module whose states all return to rest before a batch."""
+    """A module whose states are all reset to their resting values before each batch."""
 
     @abc.abstractmethod
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting value of every state by name."""
+        """Return a dict from the name of each state to its resting value."""
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``; existing states are reset."""
+        """Create the states at rest, ``[*size]`` or ``[batch_size, *size]``, or reset existing states."""
         resting = self.resting_values(checked_batch(batch_size, self, "init_state"))
-        # A compiled function keeps using the states that it knows, so outside of traces they are kept. A trace, and
-        # brainstate's mapping over states, need new ones.
+        # Outside traces, keep the existing state objects, because compiled functions continue to use them. Traces and
+        # brainstate's mapping over states need new objects.
         kept = not TRACE_CONTEXT.state_stack and not TRACE_CONTEXT.new_state_catcher and _arguments.is_concrete(resting)
         for name, value in resting.items():
             state: Any = getattr(self, name, None)
@@ -65,54 +65,57 @@ class RestingStates(brainstate.nn.Dynamics):
                 setattr(self, name, brainstate.HiddenState(value))
 
     def reset_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
-        """Write the states back to rest, ``[*size]`` or ``[batch_size, *size]``."""
+        """Reset the states to their resting values, ``[*size]`` or ``[batch_size, *size]``."""
         batch_size = checked_batch(batch_size, self, "reset_state")
         for name, value in self.resting_values(batch_size).items():
             getattr(self, name).value = value
 
 
 class SpikingLayer(RestingStates):
-    r"""Base class of layers with leaky integration, threshold and reset; a subclass provides the parameters.
+    r"""Base class of layers with leaky integration, threshold and reset; subclasses define the parameters.
 
-    One step with drive :math:`x_t`:
+    One step with the drive :math:`x_t` computes
 
     .. math::
         V' &= \beta V_{t-1} + g(x_t + s_{t-1} R) \quad\text{(at least 0 if the membrane is clamped)} \\
         s_t &= H((V' - V_{th}) / V_{th}) \\
         V_t &= \text{reset}(V', s_t)
 
-    A subclass provides :math:`\beta` (``decay``), the linear map :math:`g` (``to_voltage``), the recurrent weights
-    :math:`R` (``recurrent_matrix``), :math:`V_{th}` (``threshold``) and whether the membrane is ``clamped``. Override
-    ``firing`` for another reset, and ``refractory_steps`` for a refractory time. A subclass that overrides only members
-    in ``sequence_hooks`` can run over whole sequences (``update_sequence``); any other runs step by step.
+    A subclass defines the decay factor :math:`\beta` (``decay``), the linear map :math:`g` from drive to voltage
+    (``to_voltage``), the recurrent weights :math:`R` (``recurrent_matrix``), the threshold :math:`V_{th}`
+    (``threshold``), and whether the membrane potential is ``clamped`` at zero. Override ``firing`` for another reset,
+    and ``refractory_steps`` for a refractory time. If a subclass overrides only members in ``sequence_hooks``, it can
+    process a whole sequence at once (``update_sequence``). Otherwise, it runs step by step.
 
     Parameters
     ----------
     size : int or tuple of int
         Number of neurons, or the shape of the layer, such as ``(14, 14, 12)``.
     topology : {'FF', 'RC'}
-        ``'RC'`` adds dense recurrent weights; the layer must then have one axis.
+        ``'RC'`` adds dense recurrent weights, which need a layer with one axis.
     reset : {'subtract', 'zero', 'none'}
-        Effect of a spike on the membrane.
+        Whether a spike subtracts the threshold from the membrane potential, sets the potential to zero, or does not
+        reset it.
     spk_fun : callable
         Spike function of ``(V' - V_th) / V_th``.
     detach_reset : bool
-        Stop the gradient through the spikes of the reset.
+        Whether to stop the gradient that flows through the spikes in the reset.
     name : str or None
         Name of the module.
 
     Attributes
     ----------
     V : brainstate.HiddenState
-        Membrane after the reset, mV, ``[*size]`` or ``[B, *size]``. ``V_pre``, before the reset, can be recorded.
+        Membrane potential after the reset, mV, ``[*size]`` or ``[B, *size]``. The potential before the reset can be
+        recorded as ``V_pre``.
     spk : brainstate.HiddenState
-        Spikes of the last step, 0 or 1, same shape.
+        Spikes of the last step, 0 or 1, with the shape of ``V``.
     wait : brainstate.HiddenState or None
-        Remaining steps of the refractory time, same shape; ``None`` without a refractory time.
+        Remaining steps of the refractory time, with the shape of ``V``. ``None`` without a refractory time.
 
     Examples
     --------
-    Neurons that reset to a fifth of the threshold, with a refractory time of two steps:
+    A layer whose neurons reset to a fifth of the threshold and have a refractory time of two steps:
 
     >>> from dataclasses import dataclass
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
@@ -134,7 +137,10 @@ class SpikingLayer(RestingStates):
     drive_word: str
     clamped: bool
     refractory_steps: int = 0
-    """Steps after a spike in which a neuron ignores its drive and does not fire; must be set before construction."""
+    """Number of steps after a spike in which a neuron ignores its drive and does not fire.
+
+    A subclass must set it before it calls the constructor of this class.
+    """
 
     wait: brainstate.HiddenState | None = None
 
@@ -155,12 +161,13 @@ class SpikingLayer(RestingStates):
         self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
         if topology == "RC" and len(shape) > 1:
             raise ValueError(
-                f"{call}: topology 'RC' needs a size of one axis, because recurrent weights are dense; got size "
+                f"{call}: topology 'RC' needs a size with one axis, because recurrent weights are dense; got size "
                 f"{shape}. Use topology='FF', or size={math.prod(shape)}."
             )
         self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
-        # Not `self.init_state()`: a subclass may need attributes there that its constructor sets later.
+        # Do not call `self.init_state()`. A subclass may override it and need attributes that its constructor sets
+        # later.
         RestingStates.init_state(self)
 
     @property
@@ -170,7 +177,7 @@ class SpikingLayer(RestingStates):
 
     @abc.abstractmethod
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return the decay factor of the membrane per step, scalar or ``[*size]``."""
+        """Return the decay factor of the membrane potential per step, scalar or ``[*size]``."""
 
     @abc.abstractmethod
     def threshold(self) -> u.Quantity:
@@ -178,48 +185,49 @@ class SpikingLayer(RestingStates):
 
     @abc.abstractmethod
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the voltage in mV that a drive adds to the membrane; linear in the drive."""
+        """Return the voltage in mV that a drive adds to the membrane potential; it must be linear in the drive."""
 
     @abc.abstractmethod
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the drive per spike of each recurrent connection, ``[N, N]``; called for ``'RC'`` only."""
+        """Return the drive per spike of each recurrent connection, ``[N, N]``; only called for ``'RC'``."""
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
-        """Return the drive caused by the spikes of the previous step; called for ``'RC'`` only."""
+        """Return the drive that the spikes of the previous step cause; only called for ``'RC'``."""
         return spk @ self.recurrent_matrix()
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight; ``None`` for ``topology='FF'``."""
+        """Return the recurrent weight, or ``None`` for ``topology='FF'``."""
         if self.topology == "FF":
             return None
         raise NotImplementedError(
-            f"{type(self).__name__}.recurrent_slot: a layer with topology 'RC' must return its recurrent weight. "
-            "Override it with a brainhw.nn.protocols.Slot."
+            f"{type(self).__name__}.recurrent_slot: a layer with topology 'RC' must override this method. "
+            "Return a brainhw.nn.protocols.Slot of the recurrent weight."
         )
 
     def firing(self) -> Firing:
-        """Return the rules for firing and reset."""
+        """Return the object that decides on spikes and applies the reset."""
         return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped, self.refractory_steps)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return the resting value of every state by name."""
+        """Return a dict from the name of each state to its resting value."""
         resting = {"V": zeros(self.in_size, batch_size, u.mV), "spk": no_spikes(self.in_size, batch_size)}
         return resting | ({"wait": zeros(self.in_size, batch_size)} if self.refractory_steps else {})
 
     def integrate(self, V: u.Quantity, drive: u.Quantity, dt: u.Quantity) -> u.Quantity:
-        """Return the membrane one step later with leak and drive, without clamp, spike or reset."""
+        """Return the membrane potential one step later, from leak and drive only, without clamp, spike or reset."""
         return per_sample(self.decay(dt), V) * V + self.to_voltage(drive)
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the membrane ``[T, ..., *size]`` in mV from rest, driven by ``xs [T, ..., *size]``.
+        """Return the membrane potential ``[T, ..., *size]`` in mV that the drives ``xs [T, ..., *size]`` cause.
 
-        Without clamp, spikes and reset; the states do not change.
+        The potential starts at rest and is computed without clamp, spikes and reset. The states of the layer do not
+        change.
         """
         call = f"{type(self).__name__}.subthreshold"
         dt = _arguments.time_step(call=call)
         xs = drives_over_time(xs, self.drive_unit, size=self.in_size, call=call)
 
-        # Uses `integrate` and not the kernel, so that a subclass that overrides it is measured as it runs.
+        # Call `integrate` instead of the kernel, so that a subclass may override `integrate`.
         def one_step(V: u.Quantity, drive: u.Quantity) -> tuple[u.Quantity, jax.Array]:
             V = self.integrate(V, drive, dt)
             return V, V.mantissa
@@ -228,7 +236,7 @@ class SpikingLayer(RestingStates):
         return u.Quantity(brainstate.transform.scan(one_step, rest, xs)[1], unit=u.mV)
 
     def update(self, x: u.Quantity) -> jax.Array:
-        """Advance one step and return the spikes, 0 or 1, shape of ``x``.
+        """Advance one step and return the spikes, 0 or 1, with the shape of ``x``.
 
         Parameters
         ----------
@@ -236,7 +244,7 @@ class SpikingLayer(RestingStates):
             The drive that arrives in this step, ``[*size]`` or ``[B, *size]``.
         """
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
-        # Use the spikes of the previous step: within one step a spike would act before it exists.
+        # Recurrent input comes from the spikes of the previous step, because those of this step do not exist yet.
         if self.topology == "RC":
             drive = drive + self.recurrent_drive(as_dtype(jnp.asarray(self.spk.value), self.V.value.dtype))
         charged = self.integrate(self.V.value, drive, dt).to(u.mV).mantissa
@@ -255,7 +263,7 @@ class SpikingLayer(RestingStates):
 
     sequence_records = ("V", "V_pre", "spk")
     can_be_cut = True
-    # `recurrent_drive` and `integrate` are not listed: the loop of `update_sequence` has its own form of both.
+    # `recurrent_drive` and `integrate` are not listed, because `update_sequence` does not call them.
     _hooks: ClassVar[tuple[str, ...]] = (
         "clamped",
         "decay",
@@ -280,7 +288,10 @@ class SpikingLayer(RestingStates):
 
     @property
     def sequence_hooks(self) -> tuple[str, ...]:
-        """Members that a subclass may override and still use `update_sequence`; they must not change in time."""
+        """Members that a subclass may override while `update_sequence` stays valid.
+
+        Their results must not change from step to step.
+        """
         states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
         # A layer with an additional state, such as an adaptive threshold, may change a hook from step to step, but
         # `update_sequence` calls each hook once.
@@ -288,15 +299,16 @@ class SpikingLayer(RestingStates):
         return self._hooks if known and not reads_own_states(self, "threshold", "recurrent_matrix") else ()
 
     def gains_from_sequence(self) -> bool:
-        """Return True: over a whole sequence the backward pass stores only one array."""
+        """Return True, because for a whole sequence the backward pass stores only one array."""
         return True
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
-        """Return the outputs of :meth:`update` for ``xs [T, ..., *size]``, and update the states to the last step."""
-        # One check for all steps: inside `jit` it costs nothing, outside it reads the data once.
+        """Return the outputs of :meth:`update` for all steps of ``xs [T, ..., *size]``, and update the states."""
+        # Check all steps at once. Inside `jit`, the check takes no time; outside, it reads the data only once.
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         V, spk = self.V.value.to(u.mV).mantissa, jnp.asarray(self.spk.value)
-        # The loop computes in the precision of the membrane, even if weights and spikes have half precision.
+        # The time loop computes in the precision of the membrane potential, even if weights and spikes have half
+        # precision.
         V_th = as_dtype(jnp.asarray(self.threshold().mantissa), V.dtype)
         firing = self.firing()
         is_step = self.topology == "RC" and forward_of(firing.spk_fun) == "step"
@@ -341,12 +353,12 @@ class SpikingLayer(RestingStates):
         return narrowed(drive, self.V.value.dtype), dt
 
 
-# The checks of dt, input and drive handle the usual case themselves and call `_arguments` only to convert or to raise,
-# because outside `jit` they run in every step.
+# The functions below check dt, input and drive. They handle the usual case without a call of `_arguments`, because
+# outside `jit` they run in every step.
 
 
 def step_size(call: str) -> u.Quantity:
-    """Return dt from ``brainstate.environ`` in ms, or raise an error that says how to set it."""
+    """Return dt from ``brainstate.environ`` in ms, or raise an error that explains how to set it."""
     dt = brainstate.environ.get("dt", default=None)
     plain = isinstance(dt, u.Quantity) and type(dt.mantissa) in (int, float) and dt.unit == u.ms
     if plain and 0 < dt.mantissa < math.inf:
@@ -359,8 +371,8 @@ def step_size(call: str) -> u.Quantity:
 def check_spike_function(
     spk_fun: Any, call: str, example: str = "brainhw.surrogate.fast_sigmoid()"
 ) -> Callable[..., jax.Array]:
-    """Return a spike function, or raise."""
-    # A class is callable too, but would take the membrane as its slope argument.
+    """Return ``spk_fun``, or raise if it is not a spike function."""
+    # Reject classes, although they are callable. They would take the membrane potential as the argument ``slope``.
     if not callable(spk_fun) or isinstance(spk_fun, type):
         raise TypeError(
             f"{call}: spk_fun must be a spike function, for example {example}; got {_arguments.describe(spk_fun)}."
@@ -379,9 +391,9 @@ def checked_drive(
     source: str,
     steps: bool = False,
 ) -> u.Quantity:
-    """Return the drive in ``unit``, or raise unless it is valid for states with shape ``held``.
+    """Return the drive ``x`` in ``unit``, or raise if it is not valid for states with the shape ``held``.
 
-    ``word`` describes the drive and ``source`` names the module that creates one, both for the error message. With
+    For error messages, ``word`` describes the drive, and ``source`` explains which module computes such a drive. With
     ``steps=True``, ``x`` is a whole sequence.
     """
     fits = isinstance(x, u.Quantity) and x.unit == unit and np.shape(x.mantissa)[1 if steps else 0 :] == held
@@ -405,10 +417,11 @@ def checked_drive(
 
 
 def reads_own_states(module: brainstate.nn.Module, *members: str) -> bool:
-    """Return whether one of these methods, if overridden outside of this package, reads a hidden state of the module.
+    """Return whether one of these methods reads a hidden state of the module.
 
-    The result of such a method changes from step to step, but ``update_sequence`` calls it only once. A method that
-    raises counts as True, so that the step raises the error.
+    The result of such a method can change from step to step, but ``update_sequence`` calls it only once. Methods that
+    brainhw defines are not tested. If a method raises an error, the result is True, so that the layer runs step by step
+    and raises the error there.
     """
     own = {id(state) for state in vars(module).values() if isinstance(state, brainstate.HiddenState)}
     for name in members:
@@ -418,7 +431,8 @@ def reads_own_states(module: brainstate.nn.Module, *members: str) -> bool:
         with brainstate.StateTraceStack() as reads:
             try:
                 method()
-            except Exception:  # user code may raise any error
+            # User code may raise any error.
+            except Exception:
                 return True
         if any(id(state) in own for state in reads.states):
             return True
@@ -426,8 +440,8 @@ def reads_own_states(module: brainstate.nn.Module, *members: str) -> bool:
 
 
 def checked_batch(value: Any, module: Any, method: str) -> int | None:
-    """Return the batch size, ``None`` for one sample without a batch axis, or raise."""
-    # The usual case first: every layer runs this before each batch.
+    """Check a batch size and return it; ``None`` means one sample without a batch axis."""
+    # Return early in the usual case, because every layer runs this check before each batch.
     if value is None or (type(value) is int and 0 < value <= _arguments.LONGEST_AXIS):
         return value
     call = f"{type(module).__name__}.{method}"
@@ -435,7 +449,7 @@ def checked_batch(value: Any, module: Any, method: str) -> int | None:
 
 
 def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str) -> u.Quantity:
-    """Return drives ``[T, ..., *size]`` in ``unit``, or raise; for calls where no state determines the batch."""
+    """Return the drives ``xs [T, ..., *size]`` in ``unit``, or raise if they are invalid; the batch axes are free."""
     if not isinstance(xs, u.Quantity) or not u.have_same_dim(xs, unit):
         raise TypeError(f"{call}: xs must be a Quantity with the dimension of {unit}; got {_arguments.describe(xs)}.")
     shape = np.shape(xs.mantissa)
@@ -443,23 +457,24 @@ def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str)
         axes = ", ".join(map(str, size))
         raise ValueError(f"{call}: xs must have shape [T, ..., {axes}] without an axis of length 0; got shape {shape}.")
     if not jnp.issubdtype(xs.dtype, jnp.floating):
-        raise TypeError(f"{call}: xs must hold real numbers; got {_arguments.describe(xs)}.")
+        raise TypeError(f"{call}: xs must contain real numbers; got {_arguments.describe(xs)}.")
     _arguments.check_finite(xs, call=call, name="xs")
     return xs.in_unit(unit)
 
 
 def checked_spikes(x: Any, n: int, *, call: str) -> Any:
-    """Return the plain input ``[..., n]`` of a synapse, or raise."""
+    """Return the input ``[..., n]`` of a synapse as plain numbers, or raise if it is invalid."""
     if isinstance(x, jax.Array) and x.ndim and x.shape[-1] == n and _is_finite(x):
         return jnp.asarray(x)
     return _arguments.step_input(x, n, call=call)
 
 
 def _is_finite(numbers: Any) -> bool:
-    """Return whether plain numbers are finite; traced numbers count as finite."""
+    """Return whether plain numbers are finite; real traced numbers count as finite."""
     if isinstance(numbers, jax.core.Tracer):
         return numbers.dtype.kind != "c"
-    # The full check handles dtypes that NumPy cannot test (keys, small floats) or JAX cannot read (other byte order).
+    # Return False for dtypes that NumPy cannot test (keys, small floats) or that JAX cannot read (other byte order), so
+    # that the caller runs the full check.
     return numbers.dtype.kind in "fiub" and numbers.dtype.isnative and bool(np.isfinite(np.asarray(numbers)).all())
 
 
@@ -480,9 +495,9 @@ def _batched(size: int | tuple[int, ...], batch_size: int | None) -> tuple[int, 
 
 
 def tall_product(xs: jax.Array, weights: jax.Array) -> jax.Array:
-    """Return ``xs [..., N_in] @ weights [N_in, N_out]`` as one product of a tall matrix."""
-    # With two axes per matrix, the gradient is one plain product too. The sizes are explicit, because NumPy cannot
-    # infer one for an empty sequence.
+    """Return ``xs [..., N_in] @ weights [N_in, N_out]``, computed as one product of two-dimensional matrices."""
+    # With two-dimensional matrices, the gradient is a single matrix product too. The sizes are explicit, because NumPy
+    # cannot infer a size of -1 for an empty sequence.
     rows = math.prod(xs.shape[:-1])
     product = event_product(xs.reshape(rows, xs.shape[-1]), weights)
     return product.reshape(*xs.shape[:-1], weights.shape[-1])

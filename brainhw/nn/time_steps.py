@@ -1,4 +1,4 @@
-"""Warning for a time step that is too long for the time constants of a network."""
+"""Warn if the time step is too long for the time constants of a network."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from brainhw.nn.ranges import held_value, ranged
 __all__ = ["warn_of_long_steps"]
 
 _LISTED = 4
-# The last warning of each network, so that a loop over batches warns once.
+# The last warning of each network. It prevents repeated warnings in a loop over batches.
 _said: WeakKeyDictionary[brainstate.nn.Module, str] = WeakKeyDictionary()
 
 
 def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, call: str) -> None:
-    """Warn once if ``dt`` is so long compared to a time constant that almost nothing is left after a step.
+    """Warn once if ``dt`` is so long compared with a time constant that the decay factor per step is almost zero.
 
-    The usual reason is a wrong unit, such as seconds instead of milliseconds. Traced values of ``dt`` or a time
-    constant are not checked.
+    The usual reason is a wrong unit, such as seconds instead of milliseconds. Traced values of ``dt`` and of time
+    constants are not checked.
     """
     dt = _milliseconds(brainstate.environ.get("dt", default=None))
     if dt is None:
@@ -52,7 +52,7 @@ def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, c
 
 
 def _milliseconds(value: Any) -> float | None:
-    """Return the smallest of some times in ms; ``None`` for values that are not times or are traced."""
+    """Return the smallest number in ``value`` in ms, or ``None`` if ``value`` is not a time or is traced."""
     if not isinstance(value, u.Quantity):
         return None
     mantissa = value.mantissa

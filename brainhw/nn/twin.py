@@ -1,4 +1,4 @@
-"""Copy of a layer that shares its weights and has its own states."""
+"""Copy a layer so that both share their weights but have separate states."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["twin"]
 
 
 def twin(module: brainstate.nn.Module) -> Any:
-    """Return a copy of ``module`` that shares its parameters and has its own hidden states.
+    """Return a copy of ``module`` that shares its parameters but has separate hidden states.
 
-    Use it for a network that applies the same weights twice in one step. A layer that is called twice in a step would
-    advance its states twice, which :func:`brainhw.rollout` refuses.
+    Use it in a network that applies the same weights twice in one step. If the same layer were called twice in a step,
+    its states would advance twice, and :func:`brainhw.rollout` would raise an error.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def twin(module: brainstate.nn.Module) -> Any:
     Returns
     -------
     brainstate.nn.Module
-        A copy that shares every ``ParamState`` with ``module``, so that weights are learnt, saved and counted once.
-        Hidden states, the current chip and fixed values, such as a time constant, are copied.
+        A copy that shares every ``ParamState`` with ``module``, so that each weight is learnt, saved and counted once.
+        Hidden states, the values of the current chip and fixed values such as time constants are copied.
 
     Raises
     ------
@@ -48,7 +48,8 @@ def twin(module: brainstate.nn.Module) -> Any:
         owner: Any = copied
         for part in path[:-1]:
             owner = owner[part] if isinstance(owner, (list, tuple, dict)) else getattr(owner, part)
-        # brainstate's copy creates new states, whatever the memo of `copy.deepcopy` contains.
+        # Share the states here, because brainstate creates new states when it copies a module, even if the memo of
+        # `copy.deepcopy` contains the old ones.
         if isinstance(owner, (list, dict)):
             owner[path[-1]] = state
         else:

@@ -1,4 +1,4 @@
-"""Spike functions: a hard threshold in the forward pass, a smooth derivative in the backward pass."""
+"""Spike functions: a hard threshold in the forward pass, a surrogate derivative in the backward pass."""
 
 from brainhw.surrogate.multi_spike import MultiSpike, PeriodicExponential, StepPWL
 from brainhw.surrogate.single_spike import ATan, FastSigmoid, Sigmoid, atan, fast_sigmoid, sigmoid

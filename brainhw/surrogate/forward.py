@@ -1,4 +1,4 @@
-"""Identify the forward pass of a spike function, for loops that compute spikes themselves."""
+"""Identify the forward pass of a spike function, for time loops that compute it without calling the function."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["forward_of"]
 
 
 def forward_of(spk_fun: Any) -> str | None:
-    """Return ``'step'`` for 1 from 0 upwards and 0 below, ``'count'`` for a multi-spike function, otherwise ``None``.
+    """Return the kind of forward pass of a spike function: ``'step'``, ``'count'`` or ``None``.
 
-    A class that overrides ``__call__`` gives ``None``, whatever its base class.
+    ``'step'`` is a function that returns 1 for ``x >= 0`` and 0 otherwise. ``'count'`` is a multi-spike function. The
+    result is ``None`` for any other function, and for every class that overrides ``__call__``.
     """
     kind = type(spk_fun)
     if isinstance(spk_fun, MultiSpike):

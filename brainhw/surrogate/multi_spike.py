@@ -1,16 +1,19 @@
-"""Spike functions with several spikes per step: one for each time the threshold fits into the membrane.
+"""Spike functions that can return several spikes per step.
 
-They take the membrane and the threshold instead of their distance, because the number of spikes depends on the ratio:
-``n = floor(V / V_th)`` where ``V >= V_th``, otherwise 0, and at most ``max_spikes``. They differ in the derivative. A
-threshold at or below zero, which training may cause, has no such count: the result and its derivatives are NaN.
+The number of spikes depends on the ratio of the membrane potential to the threshold. These functions therefore take
+both values instead of their difference, and return ``n = floor(V / V_th)`` where ``V >= V_th``, otherwise 0, and at
+most ``max_spikes``. The classes differ only in the derivative. Training can move a threshold to zero or below, where
+the number of spikes is undefined. The result and its derivatives are then NaN.
 
-============================  ==================================================  ===================================
-class                         derivative with respect to the membrane             beyond ``max_spikes``
-============================  ==================================================  ===================================
-:class:`StepPWL`              ``1 / V_th`` from ``V_th - window`` upwards, else 0  stays ``1 / V_th``
-:class:`PeriodicExponential`  ``exp(-d / window) / V_th``, ``d`` the distance      falls off, as no boundary is left
-                              to the nearest spike boundary
-============================  ==================================================  ===================================
+In the table, ``d`` is the distance from ``V`` to the nearest of the multiples ``V_th``, ``2 * V_th``, ...,
+``max_spikes * V_th``.
+
+============================  ====================================================  ==================================
+class                         derivative with respect to ``V``                      above ``max_spikes * V_th``
+============================  ====================================================  ==================================
+:class:`StepPWL`              ``1 / V_th`` for ``V >= V_th - window``, otherwise 0  stays ``1 / V_th``
+:class:`PeriodicExponential`  ``exp(-d / window) / V_th``                           decreases, because ``d`` increases
+============================  ====================================================  ==================================
 """
 
 from __future__ import annotations
@@ -33,9 +36,10 @@ _MOST = 2**24
 
 
 def spike_limit(value: Any, *, call: str, name: str) -> int | None:
-    """Return a checked limit on the spikes of one step: 1 to 2**24, above which float32 cannot hold every count.
+    """Check the maximum number of spikes per step and return it as an int, or as ``None`` for no limit.
 
-    ``None`` and infinity mean no limit. A whole float and an array of one number are accepted.
+    The limit must be from 1 to 2**24, because float32 cannot represent every whole number above 2**24. ``None`` and
+    infinity mean no limit. A float with a whole value and an array of one number are accepted.
     """
     # Rockpool's default is the float 2.0**16, and its documentation names np.inf.
     limit = None if value is None else _whole(value, call=call, name=name)
@@ -48,7 +52,7 @@ def spike_limit(value: Any, *, call: str, name: str) -> int | None:
 
 
 def _whole(value: Any, *, call: str, name: str) -> int | None:
-    """Return a number from 1 upwards as an int, and infinity as ``None``."""
+    """Return a whole number of at least 1 as an int and infinity as ``None``, or raise."""
     is_array = hasattr(value, "dtype") and np.ndim(value) == 0 and jnp.issubdtype(value.dtype, jnp.floating)
     if is_array and is_concrete(value) and not isinstance(value, u.Quantity):
         value = np.asarray(value).item()
@@ -63,9 +67,9 @@ def _whole(value: Any, *, call: str, name: str) -> int | None:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
 def _count(function: MultiSpike, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-    # Without the comparison a negative membrane would give a negative count.
+    # Without the comparison, a negative membrane potential would give a negative number of spikes.
     n = jnp.where(V_th <= V, jnp.floor(V / V_th), jnp.zeros_like(V))
-    # NaN instead of zero, so that a threshold that training moved to zero becomes visible.
+    # Return NaN instead of 0 spikes, so that users notice when training has moved a threshold to zero or below.
     n = jnp.where(V_th > 0, n, jnp.nan)
     return n if max_spikes is None else jnp.minimum(n, max_spikes)
 
@@ -76,19 +80,20 @@ def _count_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (V, V_th), (V_dot, V_th_dot) = primals, tangents
     slope = jnp.where(V_th > 0, function.derivative(V, V_th, max_spikes), jnp.nan)
-    # The count is a function of V / V_th, so the threshold's derivative is the membrane's times -V / V_th.
+    # n depends only on V / V_th, so its derivative with respect to V_th is -V / V_th times the one with respect to V.
     return _count(function, V, V_th, max_spikes), slope * V_dot - slope * (V / V_th) * V_th_dot
 
 
 class MultiSpike(abc.ABC):
-    """Base class of the multi-spike functions: spike count, window of the derivative, comparison by value.
+    """Base class of the multi-spike functions.
 
-    A subclass defines ``derivative(V, V_th, max_spikes)`` on plain arrays of one unit.
+    It counts the spikes and stores ``window``. Two instances of the same class are equal if their windows are equal. A
+    subclass defines ``derivative(V, V_th, max_spikes)``, which gets ``V`` and ``V_th`` as plain arrays in mV.
 
     Attributes
     ----------
     window : float
-        Width of the derivative, mV.
+        Width of the derivative in mV.
     """
 
     def __init__(self, window: u.Quantity | float = 0.5) -> None:
@@ -99,7 +104,7 @@ class MultiSpike(abc.ABC):
 
     @abc.abstractmethod
     def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-        """Return the derivative by the membrane for the backward pass, in spikes per mV."""
+        """Return the derivative of the number of spikes with respect to ``V``, in spikes per mV."""
 
     def __call__(self, V: Any, V_th: Any = None, max_spikes: int | None = None) -> jax.Array:
         """Return the number of spikes.
@@ -107,29 +112,29 @@ class MultiSpike(abc.ABC):
         Parameters
         ----------
         V : Quantity or array
-            Membrane before the reset, ``[..., N]``; plain numbers are in mV.
+            Membrane potential before the reset, ``[..., N]``. Plain numbers are in mV.
         V_th : Quantity or array
-            Threshold above zero, broadcast against ``V``; with a unit if ``V`` has one. A traced threshold cannot be
-            checked: where it is zero or less the count is NaN, which ``brainhw.rollout(..., check_finite=True)``
-            reports.
+            Threshold, above zero. It is broadcast against ``V`` and must have a unit if ``V`` has one. A traced
+            threshold cannot be checked. Where it is zero or less, the number of spikes is NaN, which
+            ``brainhw.rollout(..., check_finite=True)`` reports.
         max_spikes : int, optional
             Largest number of spikes in one step, up to 2**24. ``None`` (default) or ``inf`` means no limit.
 
         Returns
         -------
         jax.Array
-            Whole numbers as floats, with the broadcast shape of ``V`` and ``V_th``.
+            Number of spikes as a float, with the broadcast shape of ``V`` and ``V_th``.
 
         Raises
         ------
         TypeError, ValueError
-            If only one of ``V`` and ``V_th`` has a unit, ``V_th`` is known and not above zero, or ``max_spikes`` is not
-            a whole number from 1 to 2**24.
+            If only one of ``V`` and ``V_th`` has a unit, if ``V_th`` is not traced and not above zero, or if
+            ``max_spikes`` is not a whole number from 1 to 2**24.
         """
         call = type(self).__name__
         if V_th is None:
             raise TypeError(
-                f"{call}: a multi-spike function takes the membrane and the threshold, {call}()(V, V_th). Use it with "
+                f"{call}: V_th is missing. A multi-spike function takes two arguments, {call}()(V, V_th). Use it with "
                 "ALIFLayer or CubaLIFLayer; other layers take a single-spike function such as fast_sigmoid()."
             )
         if isinstance(V, u.Quantity) != isinstance(V_th, u.Quantity):
@@ -145,7 +150,8 @@ class MultiSpike(abc.ABC):
             as_array(value, call=call, name=name)
         if is_concrete(V_th) and not np.all(np.asarray(V_th) > 0):
             raise ValueError(f"{call}: V_th must be greater than zero; got {np.min(np.asarray(V_th)):g} mV.")
-        V, V_th = jnp.asarray(V), jnp.asarray(V_th)  # a Python float stays weakly typed and keeps half precision
+        # A Python float becomes a weakly typed array, so that it does not convert half precision to float32.
+        V, V_th = jnp.asarray(V), jnp.asarray(V_th)
         kind = jnp.result_type(V, V_th)
         kind = kind if jnp.issubdtype(kind, jnp.floating) else jnp.result_type(float)
         V, V_th = jnp.broadcast_arrays(V.astype(kind), V_th.astype(kind))
@@ -162,28 +168,31 @@ class MultiSpike(abc.ABC):
 
 
 class StepPWL(MultiSpike):
-    r"""Count how often the threshold fits into the membrane, with a constant derivative from just below the threshold.
+    r"""Return ``floor(V / V_th)`` spikes; the derivative is constant from just below the threshold upwards.
 
     .. math::
         n &= \min\big([V \ge V_{th}] \lfloor V / V_{th} \rfloor,\, M\big) \\
         \frac{\partial n}{\partial V} &= \frac{H(V - (V_{th} - w))}{V_{th}}, \qquad
         \frac{\partial n}{\partial V_{th}} = -\frac{V}{V_{th}^2} H(V - (V_{th} - w)), \qquad H(0) = 1
 
-    These are the derivatives of the line ``V / V_th``, cut off on the left: Rockpool's default. They ignore ``M``. With
-    a subtractive reset the gradient of the membrane itself, ``1 - V_th dn/dV``, is zero where the derivative is
-    nonzero, so the gradient flows only through spikes and currents.
+    Here :math:`w` is ``window`` and :math:`M` is ``max_spikes``. The derivatives are those of ``V / V_th``, set to zero
+    below ``V_th - w``; they do not depend on ``M``. This is Rockpool's default spike function.
+
+    With a subtractive reset, the membrane potential after the reset has the derivative ``1 - V_th dn/dV`` with respect
+    to the potential before it. This is zero wherever ``dn/dV`` is not zero, so gradients then flow only through spikes
+    and currents.
 
     Parameters
     ----------
     window : Quantity or float, default 0.5
-        Distance below the threshold at which the derivative begins, a voltage above zero; a plain number is in mV. It
-        does not scale with the threshold.
+        How far below the threshold the derivative is still nonzero, a voltage above zero. A plain number is in mV. The
+        window does not scale with the threshold.
 
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is not a voltage or a number above zero. The call raises if only one of ``V`` and ``V_th`` has a
-        unit, or if ``V_th`` is not above zero.
+        If ``window`` is not a voltage or a number above zero. Calling the function raises these errors if only one of
+        ``V`` and ``V_th`` has a unit, or if ``V_th`` is not above zero.
 
     Examples
     --------
@@ -197,12 +206,12 @@ class StepPWL(MultiSpike):
     """
 
     def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-        """Return ``1 / V_th`` where ``V >= V_th - window``, otherwise 0. ``max_spikes`` is not used."""
+        """Return ``1 / V_th`` where ``V >= V_th - window``, otherwise 0; ``max_spikes`` is ignored."""
         return jnp.where(V_th - self.window <= V, 1 / V_th, jnp.zeros_like(V))
 
 
 class PeriodicExponential(MultiSpike):
-    r"""Count how often the threshold fits into the membrane, with a derivative that peaks at each multiple of it.
+    r"""Return ``floor(V / V_th)`` spikes; the derivative has a peak at each multiple of the threshold.
 
     .. math::
         n &= \min\big([V \ge V_{th}] \lfloor V / V_{th} \rfloor,\, M\big), \qquad
@@ -210,19 +219,20 @@ class PeriodicExponential(MultiSpike):
         \frac{\partial n}{\partial V} &= \frac{1}{V_{th}} e^{-|V - j V_{th}| / w}, \qquad
         \frac{\partial n}{\partial V_{th}} = -\frac{V}{V_{th}} \frac{\partial n}{\partial V}
 
-    with :math:`j` the nearest spike boundary. The derivative is never exactly zero, so a silent neuron still learns.
+    Here :math:`w` is ``window``, :math:`M` is ``max_spikes``, and :math:`j V_{th}` is the nearest potential at which
+    the number of spikes changes. The derivative has no cut-off, so a silent neuron still learns.
 
     Parameters
     ----------
     window : Quantity or float, default 0.5
-        Width of the exponential, a voltage above zero; a plain number is in mV. It does not scale with the
-        threshold.
+        Decay length of the exponential, a voltage above zero. A plain number is in mV. The window does not scale with
+        the threshold.
 
     Raises
     ------
     TypeError, ValueError
-        If ``window`` is not a voltage or a number above zero. The call raises if only one of ``V`` and ``V_th`` has a
-        unit, or if ``V_th`` is not above zero.
+        If ``window`` is not a voltage or a number above zero. Calling the function raises these errors if only one of
+        ``V`` and ``V_th`` has a unit, or if ``V_th`` is not above zero.
 
     Examples
     --------
@@ -236,6 +246,10 @@ class PeriodicExponential(MultiSpike):
     """
 
     def derivative(self, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-        """Return ``exp(-d / window) / V_th``, with ``d`` the distance to the nearest boundary up to ``max_spikes``."""
+        """Return ``exp(-d / window) / V_th``.
+
+        ``d`` is the distance from ``V`` to the nearest of the multiples ``V_th``, ``2 * V_th``, ...,
+        ``max_spikes * V_th``.
+        """
         nearest = jnp.clip(jnp.round(V / V_th), 1, max_spikes)
         return jnp.exp(-jnp.abs(V - nearest * V_th) / self.window) / V_th

@@ -1,17 +1,19 @@
-"""Spike functions with at most one spike per step, for any ``spk_fun=``.
+"""Spike functions that return at most one spike per step. Every layer accepts them as ``spk_fun``.
 
-Each is a :class:`braintools.surrogate.Surrogate`. The argument is dimensionless: the distance to the threshold in units
-of the threshold, ``(V - V_th) / V_th``. On millivolts the same slope would give another width.
+Each class is a :class:`braintools.surrogate.Surrogate`. Its argument ``x`` is the distance to the threshold divided by
+the threshold, ``(V - V_th) / V_th``. ``x`` is dimensionless because the width of the derivative for a given slope would
+otherwise depend on the unit. The table describes the derivative.
 
 =====================  ====================  ===========  ============================  =================
-class                  other name            peak at 0    tail of the derivative        area
+class                  alias                 peak at 0    tail at large distance        area
 =====================  ====================  ===========  ============================  =================
 :class:`FastSigmoid`   ``fast_sigmoid``      1            ``1 / (slope x)**2``          ``2 / slope``
 :class:`ATan`          ``atan``              alpha / 2    ``2 / (pi**2 alpha x**2)``    1
 :class:`Sigmoid`       ``sigmoid``           slope / 4    ``slope exp(-slope |x|)``     1
 =====================  ====================  ===========  ============================  =================
 
-A peak above 1 amplifies the gradient at every step through a reset. :class:`FastSigmoid` has a peak of 1.
+If gradients flow through the reset, a peak above 1 can amplify them at every step. :class:`FastSigmoid` has a peak of
+1.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from brainhw._arguments import as_array, describe, number
 
 __all__ = ["ATan", "FastSigmoid", "Sigmoid", "atan", "fast_sigmoid", "sigmoid"]
 
-# Up to this value the peak of every derivative below (alpha / 2, slope / 4) fits float16, whose maximum is 65504.
+# Up to this value, the peak of every derivative below (alpha / 2 or slope / 4) does not exceed 65504, the maximum of
+# float16.
 _STEEPEST = 1e5
 
 
@@ -37,7 +40,8 @@ def _steepness(value: Any, *, call: str, name: str) -> float:
     steepness = number(value, call=call, name=name, positive=True)
     if steepness > _STEEPEST:
         raise ValueError(
-            f"{call}: {name} must be at most {_STEEPEST:g}, beyond it the derivative leaves float16; got {value!r}."
+            f"{call}: {name} must be at most {_STEEPEST:g}, because above it the derivative overflows float16; "
+            f"got {value!r}."
         )
     return steepness
 
@@ -48,18 +52,19 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
             f"{call}: x must be plain numbers; got {describe(x)}. "
             "Divide by the threshold first, as in (V - V_th) / V_th."
         )
-    # Fast path for float arrays: outside `jit` every step passes here.
+    # Skip the check for float arrays, because outside `jit` this code runs in every step.
     plain = isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)
     array = jnp.asarray(x if plain else as_array(x, call=call, name="x"))
-    # Convert integers and booleans to floats, because they carry no gradient. braintools 0.3 keeps them, 0.4 converts.
+    # Convert integers and booleans to floats, because JAX has no gradients for them. braintools 0.4 converts them too,
+    # but braintools 0.3 does not.
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 
 
-# braintools' own primitive is not used: its second derivative is zero in version 0.3, but not in 0.4.
+# braintools defines a similar function, but its second derivative is zero in version 0.3 and nonzero in version 0.4.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _spike(surrogate: _HardThreshold, x: jax.Array) -> jax.Array:
-    # Select numbers instead of converting the comparison: IREE 3.13 cannot compile a product with a vector of converted
-    # comparisons, as it occurs in a batch of one.
+    # Use `where` instead of converting the booleans to numbers. IREE 3.13 cannot compile the product of a matrix with a
+    # vector of converted booleans, which occurs for a batch of one sample.
     return jnp.where(x >= 0, x.dtype.type(1), x.dtype.type(0))
 
 
@@ -72,7 +77,11 @@ def _spike_jvp(
 
 
 class _HardThreshold(braintools.surrogate.Surrogate):
-    """Hard threshold in float32 or better, compared by value. The next base class has derivative and smooth step."""
+    """Hard threshold with a surrogate derivative that is computed in float32 or wider.
+
+    A subclass has a class of braintools as its second base class, which defines the derivative and the smooth step.
+    Two instances of the same class are equal if their steepness is equal.
+    """
 
     _call: str
     _parameter: str
@@ -80,24 +89,26 @@ class _HardThreshold(braintools.surrogate.Surrogate):
 
     def __call__(self, x: Any) -> jax.Array:
         x = _dimensionless(x, call=self._call)
-        # NaN compares false, so it would silently give no spike. Traced values cannot be checked.
+        # The comparison `x >= 0` is false for NaN, so NaN would give no spike and no error. Traced values cannot be
+        # checked.
         if not isinstance(x, jax.core.Tracer) and jnp.isnan(x).any():
             raise ValueError(
-                f"{self._call}: x holds {int(jnp.isnan(x).sum())} NaN of {x.size} value(s); find their source."
+                f"{self._call}: x contains NaN ({int(jnp.isnan(x).sum())} of {x.size} values). "
+                "Find the first layer that computes NaN."
             )
         return _spike(self, x)
 
     def surrogate_grad(self, x: Any) -> jax.Array:
-        """Return the derivative of the backward pass, with the shape and float type of ``x``."""
+        """Return the derivative that the backward pass uses, with the shape and float type of ``x``."""
         return self._widened(self._derivative, x)
 
     def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth step that has this derivative, with the shape and float type of ``x``."""
+        """Return the smooth step whose derivative is ``surrogate_grad(x)``, with the shape and float type of ``x``."""
         return self._widened(self._smooth, x)
 
     def _widened(self, formula: Callable[[jax.Array], jax.Array], x: Any) -> jax.Array:
         x = _dimensionless(x, call=self._call)
-        # Compute in float32 at least: squares overflow float16 from 256 on.
+        # Compute in float32 or wider, because the square of a number from 256 upwards overflows float16.
         return formula(x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)).astype(x.dtype)
 
     def _derivative(self, x: jax.Array) -> jax.Array:
@@ -116,16 +127,17 @@ class _HardThreshold(braintools.surrogate.Surrogate):
         return f"{type(self).__name__}({self._parameter}={self.alpha})"
 
     def __pretty_repr_item__(self, key: str, value: Any) -> tuple[str, Any]:
-        return self._parameter, value  # brainstate prints this name; braintools calls the attribute alpha
+        # Print the name of the argument instead of `alpha`, the name of the attribute in braintools.
+        return self._parameter, value
 
 
 class ATan(_HardThreshold, braintools.surrogate.Arctan):
-    r"""Spike where ``x >= 0``, with the derivative of an arc tangent.
+    r"""Spike where ``x >= 0``; the surrogate derivative is that of an arc tangent.
 
     .. math:: \frac{\partial y}{\partial x} = \frac{\alpha / 2}{1 + (\frac{\pi}{2} \alpha x)^2}
 
-    This is the derivative of NWAVE's ``atan`` and of :class:`braintools.surrogate.Arctan`. This class adds checks of
-    the arguments, and correct results for arguments that overflow in half precision.
+    NWAVE's ``atan`` and :class:`braintools.surrogate.Arctan` have the same derivative. This class also checks its
+    arguments, and computes in float32 where half precision would overflow.
 
     Parameters
     ----------
@@ -135,12 +147,13 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
     Raises
     ------
     TypeError, ValueError
-        If ``alpha`` is not a plain number in its range, or if the object is called on a Quantity or complex numbers.
+        If ``alpha`` is not a plain number above 0 and at most 1e5, or if the object is called on a Quantity or complex
+        numbers.
 
     Notes
     -----
-    Values, gradients and ``surrogate_fun`` keep the float type of ``x`` and are finite for any finite ``x``.
-    Integers and booleans become the default float type.
+    Spikes, gradients and ``surrogate_fun`` have the float type of ``x`` and are finite for any finite ``x``.
+    Integers and booleans are converted to the default float type.
 
     Examples
     --------
@@ -161,13 +174,13 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
 
 
 class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
-    r"""Spike where ``x >= 0``, with the derivative of a fast sigmoid.
+    r"""Spike where ``x >= 0``; the surrogate derivative is that of a fast sigmoid.
 
     .. math:: \frac{\partial y}{\partial x} = \frac{1}{(\mathrm{slope} \cdot |x| + 1)^2}
 
-    This is the derivative of NWAVE's ``fast_sigmoid`` (from Zenke and Ganguli, SuperSpike, 2018) and of
-    :class:`braintools.surrogate.InvSquareGrad`. This class adds checks of the arguments, correct results for arguments
-    that overflow in half precision, and the smooth step that ``InvSquareGrad`` lacks.
+    NWAVE's ``fast_sigmoid`` (from Zenke and Ganguli, SuperSpike, 2018) and
+    :class:`braintools.surrogate.InvSquareGrad` have the same derivative. This class also checks its arguments, computes
+    in float32 where half precision would overflow, and defines ``surrogate_fun``, which ``InvSquareGrad`` does not.
 
     Parameters
     ----------
@@ -177,14 +190,17 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
     Raises
     ------
     TypeError, ValueError
-        If ``slope`` is not a plain number in its range, or if the object is called on a Quantity or complex numbers.
+        If ``slope`` is not a plain number above 0 and at most 1e5, or if the object is called on a Quantity or complex
+        numbers.
 
     Notes
     -----
-    Values, gradients and ``surrogate_fun`` keep the float type of ``x``. They are finite if ``slope * x`` is finite in
-    float32 or better. Integers and booleans become the default float type. The derivative has a kink at 0; the second
-    derivative there is that of the right side, ``-2 slope``. ``surrogate_fun`` stays within ``1 / slope`` of 0.5: its
-    height is the area under the derivative, not 1.
+    Spikes, gradients and ``surrogate_fun`` have the float type of ``x``. They are finite if ``slope * x`` is finite in
+    float32 or wider. Integers and booleans are converted to the default float type.
+
+    The derivative has a kink at 0. The second derivative at 0 is defined as its limit from the right, ``-2 slope``.
+    ``surrogate_fun`` rises from ``0.5 - 1 / slope`` to ``0.5 + 1 / slope``. Its height is thus the area under the
+    derivative, ``2 / slope``, and not 1.
 
     Examples
     --------
@@ -206,7 +222,7 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
 
     @property
     def slope(self) -> float:
-        """Steepness. braintools calls it ``alpha``."""
+        """Steepness of the derivative; braintools calls it ``alpha``."""
         return self.alpha
 
     def _smooth(self, x: jax.Array) -> jax.Array:
@@ -214,14 +230,16 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
 
 
 class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
-    r"""Spike where ``x >= 0``, with the derivative of a logistic function.
+    r"""Spike where ``x >= 0``; the surrogate derivative is that of a logistic function.
 
     .. math:: \frac{\partial y}{\partial x} = \frac{k e^{-k x}}{(e^{-k x} + 1)^2}
         = k \, \sigma(k x) \, \sigma(-k x), \quad k = \mathrm{slope}
 
-    This is the derivative of NWAVE's ``sigmoid`` and of :class:`braintools.surrogate.Sigmoid`. It is computed in the
-    form on the right: in float32 the form on the left is infinity over infinity below ``k x = -89``, and
-    ``k sigma(k x) (1 - sigma(k x))`` is zero above ``k x = 18``, but not below ``-18``.
+    NWAVE's ``sigmoid`` and :class:`braintools.surrogate.Sigmoid` have the same derivative.
+
+    It is computed as :math:`k \, \sigma(k x) \, \sigma(-k x)`, because the other forms fail in float32. In the
+    fraction, numerator and denominator overflow to infinity below ``k x = -89``. The product
+    ``k sigma(k x) (1 - sigma(k x))`` is zero above ``k x = 18``, but not below ``k x = -18``.
 
     Parameters
     ----------
@@ -231,12 +249,13 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
     Raises
     ------
     TypeError, ValueError
-        If ``slope`` is not a plain number in its range, or if the object is called on a Quantity or complex numbers.
+        If ``slope`` is not a plain number above 0 and at most 1e5, or if the object is called on a Quantity or complex
+        numbers.
 
     Notes
     -----
-    Values, gradients and ``surrogate_fun`` keep the float type of ``x`` and are finite for any finite ``x``.
-    Integers and booleans become the default float type.
+    Spikes, gradients and ``surrogate_fun`` have the float type of ``x`` and are finite for any finite ``x``.
+    Integers and booleans are converted to the default float type.
 
     Examples
     --------
@@ -257,18 +276,19 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
 
     @property
     def slope(self) -> float:
-        """Steepness. braintools calls it ``alpha``."""
+        """Steepness of the derivative; braintools calls it ``alpha``."""
         return self.alpha
 
     def _derivative(self, x: jax.Array) -> jax.Array:
         z = self.slope * x
-        return self.slope * (jax.nn.sigmoid(z) * jax.nn.sigmoid(-z))  # with these brackets x and -x give the same bits
+        # The brackets make the results for x and -x bitwise equal.
+        return self.slope * (jax.nn.sigmoid(z) * jax.nn.sigmoid(-z))
 
     def _smooth(self, x: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(self.slope * x)
 
 
-# Names used by NWAVE and snnTorch.
+# NWAVE and snnTorch use these names.
 atan = ATan
 fast_sigmoid = FastSigmoid
 sigmoid = Sigmoid

@@ -103,7 +103,7 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (
         lambda L: L(3, max_spikes_per_step=2, spk_fun=bh.surrogate.atan()),
         ValueError,
-        r"max_spikes_per_step is 2, but ATan.* fires at most once per step; pass spk_fun=.*StepPWL",
+        r"max_spikes_per_step is 2, but ATan.* allows one spike per step. Pass spk_fun=.*StepPWL",
     ),
     (lambda L: L(3, spk_fun="StepPWL"), TypeError, r"spk_fun must be a spike function"),
     (lambda L: L(3, spk_fun=bh.surrogate.StepPWL), TypeError, r"spk_fun must be a spike function, .*StepPWL\(\)"),

@@ -158,5 +158,5 @@ def test_readout_is_the_filtered_input(bias: bool, batched: bool) -> None:
 
 @pytest.mark.parametrize("kind", [brainstate.nn.Const, brainstate.nn.Param, brainstate.ParamState])
 def test_parameter_as_the_weights_is_refused_with_the_way_to_freeze(kind: type) -> None:
-    with pytest.raises(TypeError, match=f"LIFSynapse: weight_init must be .* got a {kind.__name__}. To keep weights"):
+    with pytest.raises(TypeError, match=f"LIFSynapse: weight_init must be .* got a {kind.__name__}. To keep"):
         bh.nn.LIFSynapse(3, 2, weight_init=kind(np.ones((3, 2)) * u.mV))

@@ -67,8 +67,8 @@ def test_measured_values_come_along_in_any_unit(tmp_path: pathlib.Path) -> None:
         (jnp.full(1, 20.0) * u.ms, ValueError, r"H1v1Layer\.pinned_tau: .*\(5,\); got shape \(1,\)"),
         (-jnp.full(5, 20.0) * u.ms, ValueError, r"pinned_tau.* greater than zero; got -20 ms at index \(0,\)"),
         (jnp.full(5, jnp.nan) * u.ms, ValueError, r"pinned_tau.* greater than zero; got nan ms"),
-        (jnp.full(5, 20.0) * u.mV, TypeError, r"pinned_tau.* ms; got .*\. Write a value in range\.$"),
-        (jnp.full(5, 20.0), TypeError, r"pinned_tau.* ms; got .*\. Write a value in range\.$"),
+        (jnp.full(5, 20.0) * u.mV, TypeError, r"pinned_tau.* ms; got .*\. Assign a value in range\.$"),
+        (jnp.full(5, 20.0), TypeError, r"pinned_tau.* ms; got .*\. Assign a value in range\.$"),
     ],
 )
 def test_pinned_values_are_checked(value: object, error: type[Exception], match: str, tmp_path: pathlib.Path) -> None:

@@ -65,5 +65,5 @@ def test_a_raster_takes_spikes_only() -> None:
 
 
 def test_a_spike_function_refuses_nan() -> None:
-    with pytest.raises(ValueError, match=r"^fast_sigmoid: x holds 1 NaN of 2"):
+    with pytest.raises(ValueError, match=r"^fast_sigmoid: x contains NaN .1 of 2 values"):
         bh.surrogate.fast_sigmoid()(np.array([np.nan, 1.0]))

@@ -116,7 +116,7 @@ def test_types_and_equality(kind: type) -> None:
         (lambda k: k(np.inf), ValueError, "window must be finite"),
         (lambda k: k(1 * u.ms), TypeError, "window must have the dimension of mV"),
         (lambda k: k("wide"), TypeError, "window must be a number"),
-        (lambda k: k()(1.0), TypeError, r"takes the membrane and the threshold.*other layers take a single-spike"),
+        (lambda k: k()(1.0), TypeError, r"V_th is missing.*other layers take a single-spike"),
         (lambda k: k()(1.0 * u.mV, 1.0), TypeError, "must both be Quantities or both plain numbers"),
         (lambda k: k()(1.0 * u.mV, 1.0 * u.ms), TypeError, "V_th must have the dimension of mV"),
         (lambda k: k()(1.0, 1.0, 0), ValueError, "max_spikes must be at least 1"),

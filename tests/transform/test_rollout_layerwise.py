@@ -200,7 +200,7 @@ def test_a_run_longer_than_a_dense_memory_is_refused():
     net = brainstate.nn.Sequential(bh.nn.FractionalLIFLayer(4, kernel="dense", horizon=20))
     for wrapped in (net, Wrapped(net)):
         bh.rollout(wrapped, jnp.ones((20, 4)) * u.mV)
-        with pytest.raises(ValueError, match=r"stores 20 past steps .* reaches step 21; increase horizon"):
+        with pytest.raises(ValueError, match=r"stores 20 past steps .* reaches step 21. Increase horizon"):
             bh.rollout(wrapped, jnp.ones((1, 4)) * u.mV, prepare=False)
         bh.rollout(wrapped, jnp.ones((20, 4)) * u.mV)
         with pytest.raises(ValueError, match="reaches step 30"):
