@@ -23,7 +23,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 import brainhw as bh
 
-# These two calls must come before the first computation of JAX.
+# Call these two functions before the first JAX computation.
 bh.keep_memory()
 bh.keep_compiled()
 
@@ -32,7 +32,7 @@ FAMILIES = {
     "h1v2": (bh.nn.H1v2Synapse, bh.nn.H1v2Layer, bh.nn.H1v2Frontend),
 }
 RUN = "training.run"  # file of the saved run in the output folder
-# These options do not affect the result of a training, so a resumed run may change them.
+# These options do not affect the result of the training, so they may differ when a run is resumed.
 MAY_CHANGE = (
     "out", "resume", "stop_after", "root", "devices", "processes", "process", "coordinator", "compare",
 )  # fmt: skip

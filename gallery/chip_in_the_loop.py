@@ -38,16 +38,18 @@ from tqdm import tqdm
 import brainhw as bh
 from brainhw._table import plain_table
 
-# Virtual chips: factors on the charge, the threshold and all time constants of the preset, and relative standard
-# deviations.
+# Parameters of the virtual chips. HIDDEN contains factors by which the charge, the threshold and the time constants of
+# the preset are multiplied. SPREADS contains the relative standard deviations of the mismatch.
 HIDDEN = {"gain": 0.65, "threshold": 1.15, "tau": 0.7}
 SPREADS = {"leak_mismatch_std": 0.4, "threshold_mismatch_std": 0.15, "synapse_mismatch_std": 0.2}
-# Noise of the membrane potential in each step, of the size found in measured tables of a laboratory.
+# Standard deviation of the noise that is added to the membrane potential in each step. Measured tables of a laboratory
+# show noise of this size.
 NOISE = 1.5 * u.mV
-# Initial learning rate of the further epochs, in the loop or on a model, with cosine decay. It was chosen on a fifth of
-# the training data of the vowels (H1v2). Learning rates of 0.01, 0.02 and 0.03 gave accuracies of 0.92, 0.95 and 0.98
-# after 10 epochs in the loop from the preset. Without recorded membrane potentials they gave 0.89, 0.94 and 0.96.
-# Without recorded membrane potentials and without the bound at the threshold, 0.01 gave 0.68.
+# Learning rate at the start of the further epochs, in the loop or on a model. It has a cosine decay. It was chosen on a
+# fifth of the training recordings of Japanese Vowels (H1v2). The network was first trained on the preset, and then for
+# 10 epochs with the chip in the loop. Learning rates of 0.01, 0.02 and 0.03 gave accuracies of 0.92, 0.95 and 0.98 with
+# recorded membrane potentials, and 0.89, 0.94 and 0.96 without them. Without recorded membrane potentials, and without
+# limiting those of the model to the threshold, a learning rate of 0.01 gave 0.68.
 FURTHER_RATE = 3e-2
 ROWS = {
     "as trained": "as trained",

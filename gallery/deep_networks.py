@@ -53,8 +53,8 @@ class Task(NamedTuple):
     batch_size: int
 
 
-# The weights of a chip are of order one. The weights of LIF neurons are voltages, which are a fraction of the
-# threshold.
+# The learning rates differ because the weights have different sizes: about 1 on a chip, and a fraction of the threshold
+# (1 mV) for LIF neurons.
 LEARNING_RATES = {"lif": 2e-3, "h1v1": 2e-2, "h1v2": 2e-2}
 
 

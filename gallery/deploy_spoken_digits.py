@@ -35,9 +35,9 @@ TAUS, TAU_OUT = np.array([20.0, 50.0, 100.0, 200.0]) * u.ms, 100.0 * u.ms
 BATCH, RATE = 100, 3e-2
 SOFT_SHARE = 0.2  # share of the epochs in which signs anneal; afterwards signs are fixed
 SLOPES = 0.5, 2.0  # slopes of the surrogate gradient in the first and the last epoch
-# Weight of the mean vote in the loss. Spikes that all classes share do not change the decision, but the more spikes
-# there are, the more of them a deviation of a threshold adds or removes. So the loss penalises the mean number of
-# votes.
+# Weight of the mean number of votes in the loss. Spikes that all classes have in common do not change the decision. But
+# if there are more spikes, a deviation of a threshold adds or removes more of them. Therefore the loss penalises the
+# mean number of votes.
 QUIET = 0.02
 SHIFT, STRETCH = 10, 0.15  # augmentation: largest shift in steps, and largest relative change of length
 GAIN, COLOUR = (

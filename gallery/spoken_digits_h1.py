@@ -22,8 +22,8 @@ from _training import FAMILIES, Run, every_step, frames_of, options
 import brainhw as bh
 
 N_CLASSES = 10
-# Number of hidden neurons, and of output neurons for each digit. With the frontend these are 246 of 256 and 196 of 200
-# neurons.
+# Number of hidden neurons, and number of output neurons for each digit. Together with the frontend, the network uses
+# 246 of the 256 neurons of H1v1, or 196 of the 200 neurons of H1v2.
 SIZES = {"h1v1": (180, 5), "h1v2": (150, 3)}
 DURATION, DT = 0.7 * u.second, 2.0 * u.ms
 GAIN = 17.5  # factor on the log envelope, so that frontend neurons fire at a few hundred hertz

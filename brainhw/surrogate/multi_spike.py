@@ -178,9 +178,9 @@ class StepPWL(MultiSpike):
     Here :math:`w` is ``window`` and :math:`M` is ``max_spikes``. The derivatives are those of ``V / V_th``, set to zero
     below ``V_th - w``; they do not depend on ``M``. This is Rockpool's default spike function.
 
-    With a subtractive reset, the membrane potential after the reset has the derivative ``1 - V_th dn/dV`` with respect
-    to the potential before it. This is zero wherever ``dn/dV`` is not zero, so gradients then flow only through spikes
-    and currents.
+    With a subtractive reset, the membrane potential after the reset has the derivative
+    ``1 - V_th dn/dV`` with respect to the membrane potential before the reset. At or above ``V_th - w`` this derivative
+    is zero. Gradients then reach earlier steps only through spikes and currents.
 
     Parameters
     ----------
