@@ -25,36 +25,39 @@ This page lists all measured results of brainhw. Each section describes one expe
 
 - **Accuracy** is measured on the official test split after the last epoch.
 - **Values in brackets** are the results of the individual seeds.
-- **Seconds** are wall-clock times on the machine that the section names. This machine also ran other programs.
-- **A setting** is a list of command-line options of the script. Omitted options have their default values, which
+- **Seconds** are wall-clock times on the machine that the section names. Other programs ran on this machine too.
+- **A setting** is a list of command-line options of the script. All other options have their default values, which
   `--help` shows.
 - **Results on chips** were computed with the chip model. `docs/chips.md` lists its assumptions.
 
-If the documentation discusses a result, the section names the page."""
+If a page of the documentation explains a result, the section names this page."""
 
 # Descriptions of columns and conditions, which the files do not contain.
 EARLIER = (
-    "The four settings are the two chip families, each with two weight initialisations. The row `--chip h1v2 --init "
-    "fluct` was measured with an earlier version of `fluct_init`."
+    "The four settings combine two chip families and two weight initialisations. The row `--chip h1v2 --init fluct` "
+    "was measured with an earlier version of `fluct_init`."
 )
-VOWELS = "The four settings are the two chip families, each with two weight initialisations."
+VOWELS = "The four settings combine two chip families and two weight initialisations."
 DEPLOYED = (
-    "Rows without `--free` or `--no-mismatch` are networks that were trained within all rules of the chip and on "
-    "sampled chips. With `--free`, networks were trained without these limits. With `--no-mismatch`, networks were "
-    "trained within the rules, but on the nominal chip."
+    "By default, networks were trained on sampled chips, within all rules of the chip. With `--free`, they were "
+    "trained without rounding, sign blocks and mismatch. With `--no-mismatch`, they were trained within the rules, "
+    "but on the nominal chip."
 )
 ORDERED = (
-    "`as they stand` is the given order of the neurons, and `ordered` is the order of `brainhw.train.order_rows`. The "
-    "columns show the accuracy after training with free signs (`free`), after the projection of the signs "
-    "(`projected`), and after five more epochs (`trained on`). `kept` is the share of the sum of squared weights that "
-    "remains after the projection."
+    "`as they stand` is the original order of the neurons, and `ordered` is the order that `brainhw.train.order_rows` "
+    "returns. The columns show the accuracy after training without sign constraints (`free`), after the projection of "
+    "the signs (`projected`), and after five more epochs of training (`trained on`). `kept` is the sum of squared "
+    "weights after the projection, relative to the sum before it."
 )
-WHOLE_CHIPS = "The networks on chips use all neurons of the chip. For comparison, one network has 512 LIF neurons."
+WHOLE_CHIPS = (
+    "The networks on chips use all neurons of the chip. For comparison, the table also contains a network with 512 "
+    "LIF neurons, without a chip."
+)
 MISMATCH = "Accuracy on the nominal chip, and on sampled chips with mismatch."
-ECG = "Networks of three sizes, and the small network without adaptation (`--no-ahp`)."
+ECG = "The table contains networks of three sizes, and the small network without adaptation (`--no-ahp`)."
 MNIST1D = (
-    "LIF neurons, fractional neurons with one order per neuron, and fractional neurons with several terms "
-    "(`multiterm`)."
+    "The table compares LIF neurons, fractional neurons with one order per neuron, and fractional neurons with "
+    "several fractional terms (`multiterm`)."
 )
 DEEP = (
     "The initial weights come from `fluct_init` (`fluct`), from `fluct_init` with `nwave_preset` (`nwave`), or from "
@@ -65,33 +68,37 @@ DEEP_CHIP = (
     "networks on a chip. The network in the second row (`--plain`) is trained without them."
 )
 FOREIGN = (
-    "Results of `bh.recipe.train_classifier` with default options, for three seeds. They are compared with logistic "
+    "`bh.recipe.train_classifier` was run with default options and three seeds. It is compared with logistic "
     "regression and ROCKET. `silent` is the number of test recordings without any output spike, summed over the "
-    "seeds. `tied` and `undecided` are shares of the test recordings."
+    "seeds. `tied` and `undecided` are fractions of the test recordings."
 )
 STATIC = "Accuracy on the digits of scikit-learn on H1v2, with different encoders and numbers of steps."
 HALF = (
-    "Best validation accuracy on Japanese Vowels, for two seeds. The weights and the computation have the given "
-    "precision."
+    "Best validation accuracy on Japanese Vowels, for two seeds. The column `precision` gives the number type of the "
+    "weights and of all computations."
 )
 COPIES = (
     "Accuracy on two synthetic tasks whose classes differ only in temporal order, with and without delayed copies of "
     "the inputs."
 )
 GRADIENTS = "Smallest and largest gradient norm over layers and seeds, before the first training step."
-VALIDATION = "Comparison of `fluct_init` with its theory. Entries marked `reported` have no criterion."
+VALIDATION = (
+    "The table compares `fluct_init` with its theory. `reported` means that the value was measured, but that there is "
+    "no criterion for it."
+)
 CHIPS_AT_ONCE = (
     "Time per chip in milliseconds. The chips are evaluated one by one with one compiled function, one by one without "
     "`jit`, and 8 or 20 in parallel. `compile s` is the compilation time in seconds."
 )
 WITHOUT_FAST = "Median time of the forward and backward pass in milliseconds, with `BRAINHW_EVENTS=0`."
 EARLIER_SPEED = (
-    "Median time of the forward and backward pass in milliseconds. It was measured on another machine with an earlier "
-    "version of brainhw, before the compiled loops were added. These results include fractional layers, a network "
-    "with a readout, and more libraries."
+    "Median time of the forward and backward pass in milliseconds. The times were measured on another machine with an "
+    "earlier version of brainhw, before the compiled loops were added. These results include fractional layers, a "
+    "network with a readout, and more libraries."
 )
 COLUMNS = (
-    "Median time of the forward and backward pass in milliseconds. *floor* is the time of the matrix products alone."
+    "Median time of the forward and backward pass in milliseconds. *floor* is the time that the matrix products alone "
+    "need."
 )
 CONVOLUTION = (
     "Median time of a training step of a convolutional network. A step consists of the forward pass, the backward "
@@ -101,49 +108,51 @@ COSTS = "Time of the forward and backward pass, as predicted by a cost model and
 LATENCY = "Time of one step of `bh.stream`."
 IMPORTS = "Median time of imports, each in a new process."
 STEPS = (
-    "`Rates` shows the mean relative error of the firing rate over constant currents, for both resets. `Current "
-    "based` shows the largest error of the membrane potential of a current-based neuron, as one NIR node and as two "
-    "nodes. `Settled` shows the steady state for a constant input of 0.5."
+    "`Rates` shows the mean relative error of the firing rate over constant currents, for a reset to zero and for a "
+    "reset by subtraction. `Current based` shows the largest error of the membrane potential of a current-based "
+    "neuron, for one `CubaLIF` node and for an `LI` node followed by an `LIF` node. `Settled` shows the steady state "
+    "of the membrane potential for a constant input of 0.5."
 )
 DIFFERING = (
-    "Number of output values that differ from those of brainhw, over all neurons and steps. The columns are sets of "
-    "export options: the discretisation is exact or forward Euler, and the gain is a factor in the weights or in R. "
-    "`refused` means that the reader raised an error."
+    "Number of outputs that differ from those of brainhw, over all neurons and steps. Each column is a set of export "
+    "options: `exact` or `euler` is the discretisation, and the factor `1/(1 - beta)` is in the weights or in R. "
+    "`refused` means that the library in the column `reader` raised an error."
 )
 FILES = (
-    "Number of outputs that differ between brainhw and a plain NumPy simulation (`differ`), and number of all outputs "
-    "(`of`). `sum` is the sum of all outputs. The row of `scnn_mnist` was measured with an earlier version of brainhw "
-    "that did not support convolutions."
+    "The networks of the files are compared with a plain NumPy simulation. `differ` is the number of outputs that "
+    "differ, `of` is the number of all outputs, and `sum` is the sum of all outputs. The row of `scnn_mnist` was "
+    "measured with an earlier version of brainhw that did not support convolutions."
 )
 ELSEWHERE = (
-    "Number of outputs that differ from those of `bh.rollout` on the whole test set of Japanese Vowels. `bytes` is "
-    "the size of the file. For C it is the size of tables and states, and for NumPy the size of the tables. `us` is "
-    "the time of one step of the whole batch in microseconds. It is the mean for C and NumPy, and the median "
-    "otherwise."
+    "`differing` is the number of outputs that differ from those of `bh.rollout` on the whole test set of Japanese "
+    "Vowels. `bytes` is the size of the file. For C it is the size of tables and states, and for NumPy the size of "
+    "the tables. `us` is the time of one step of the whole batch in microseconds: the mean for C and NumPy, and the "
+    "median for the other targets."
 )
 FITS = (
     "Errors of charges are relative to full scale. Errors of the other quantities are relative to the true value. "
-    "`coverage` is the share of 95 % confidence intervals that contain the true value. It should be between 0.9 and "
-    "0.99."
+    "`coverage` is the fraction of 95 % confidence intervals that contain the true value. It should be between 0.9 "
+    "and 0.99."
 )
 HIDDEN = (
     "The networks run on virtual chips with 0.65 times the charge, 1.15 times the thresholds and 0.7 times the time "
     "constants of the preset. The relative standard deviations of leak, threshold and synapses are 0.4, 0.15 and 0.2, "
-    "and the noise is 1.5 mV per step. Values are means over three chips. *As trained* is the network that was "
-    "trained on the preset. All other networks were trained for ten more epochs. *Loop* was trained with the chip in "
-    "the loop, starting from the preset. *Means* was trained in the loop, starting from the true mean values. "
-    "*Calibrated* was trained on a model that was calibrated with bench tables, which do not show individual "
-    "synapses. *Calibrated loop* was trained in the loop, starting from the calibrated model. *Perfect* was trained "
-    "on the true values of each neuron and synapse. The second table shows the time of a plain training step, and of "
-    "steps in the loop with recorded spikes, with recorded spikes and membrane potentials, and with a bench that "
-    "takes no time."
+    "and the noise is 1.5 mV per step. Values are means over three chips. *On the preset* is the accuracy on the chip "
+    "model with the parameters of the preset. *As trained* is the accuracy of the same network on the virtual chips. "
+    "The other networks were trained for ten more epochs. *Loop*: with the chip in the loop, starting from a model "
+    "with the parameters of the preset. *Means*: in the loop, starting from a model with the true mean values. "
+    "*Calibrated*: only on a model that was calibrated with bench tables, which do not contain values of single "
+    "synapses. *Calibrated loop*: in the loop, starting from the calibrated model. *Perfect*: only on a model with "
+    "the true values of each neuron and synapse. The second table shows the time of a training step on the model "
+    "alone (`plain`), and of a training step in the loop that records spikes, or spikes and membrane potentials. The "
+    "last column uses a simulated bench that answers without delay."
 )
 RECORDED = (
     "The chips are those of the previous section, with and without mismatch of synapses. `From recordings` shows the "
-    "errors of thresholds (divided by the gain of the charge) and of time constants, for the neurons that fire often "
-    "enough. `Spikes in the same step` shows the share of the spikes of the model that also occur on the chip in the "
-    "same step. The model is that of the preset, a model that was calibrated with bench tables, or a model with the "
-    "true values of the neurons."
+    "errors of the fitted thresholds (divided by the gain of the charge) and time constants, for the neurons that "
+    "fire often enough. `Spikes in the same step` shows the fraction of the model's spikes that also occur on the "
+    "chip in the same step. Three models are compared: one with the parameters of the preset, one that was calibrated "
+    "with bench tables, and one with the true parameters of the neurons."
 )
 
 
