@@ -1,4 +1,7 @@
-"""Accuracy of the recipe on data sets that it was not tuned on: ``python -m benchmarks.foreign_data [SET ...]``.
+"""Accuracy of the recipe on official test recordings: ``python -m benchmarks.foreign_data [SET ...]``.
+
+Three settings of the recipe were chosen by cross-validation on the training recordings of these data sets, see
+``docs/recipe.md``.
 
 The data sets are those that are bundled with aeon, in their official splits, and the digits of scikit-learn, of which a
 quarter is held out. `bh.recipe.train_classifier` is run on each with default arguments, for two chips and three seeds.
