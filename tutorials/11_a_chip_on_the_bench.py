@@ -157,8 +157,8 @@ print(f"\ntest accuracy on the chip, as trained {as_trained:.3f}")
 #
 # The calibration uses up to three tables of measurements. They contain the charge of each weight code, the decay of the
 # membrane potential at each leak setting, and the spike rate of each neuron for several inputs. In a laboratory you
-# measure these values and save them as CSV files ([the page on calibration](../calibrate.md) lists the columns). In
-# this tutorial the measurements are simulated, for the neurons that the network uses. Each of the three tables is
+# measure these values and save them as CSV files ([the page on calibration](../docs/calibrate.md) lists the columns).
+# In this tutorial the measurements are simulated, for the neurons that the network uses. Each of the three tables is
 # optional.
 
 # %%
@@ -237,6 +237,6 @@ assert int((outputs[0] != outputs[1]).sum()) == 0
 #
 # Replace the `VirtualChip` by your own bench. A bench can be a class with the methods `program` and `run`, a Python
 # function that you wrap in a `CallableDevice`, or a program in any language that you wrap in a `CommandDevice`. [Use a
-# real chip](../have_a_chip.md) describes the steps, [Connect a bench](../bench_files.md) describes the files, and
-# `gallery/chip_in_the_loop.py` measures each step on three chips. To calibrate on the command line, use `python -m
-# brainhw calibrate charge.csv decay.csv fi.csv --family h1v2 -o chip7.chip`.
+# real chip](../docs/have_a_chip.md) describes the steps, [Connect a bench](../docs/bench_files.md) describes the files,
+# and `gallery/chip_in_the_loop.py` measures each step on three chips. To calibrate on the command line, use
+# `python -m brainhw calibrate charge.csv decay.csv fi.csv --family h1v2 -o chip7.chip`.
