@@ -35,7 +35,7 @@ import brainhw as bh
 # ## Numbers with a unit
 #
 # Multiply a number by a unit to get a `Quantity`. You can calculate with a `Quantity` as with a number. The unit of the
-# result is computed as well.
+# result is computed automatically.
 
 # %%
 tau = 20 * u.ms
@@ -47,7 +47,7 @@ print("Ohm's law      ", (15 * u.pA * (100 * u.Mohm)).in_unit(u.mV))
 
 # %% [markdown]
 # Operations without a physical meaning, such as the sum of a time and a voltage, raise an error. The ratio of two times
-# is a plain number. To get a plain number for a plot or for NumPy, divide by the unit that you want.
+# is a plain number. To get a plain number, for example for a plot or for NumPy, divide a `Quantity` by a unit.
 
 # %%
 try:
@@ -67,12 +67,12 @@ assert tau / u.second == 0.02
 # $$\tau \frac{dV}{dt} = -V + R I$$
 #
 # If $V$ reaches the threshold, the neuron emits a spike and the membrane potential is reset. The simulation advances in
-# time steps $\Delta t$. If the current is constant within a step, the equation has an exact solution, with $\beta =
-# e^{-\Delta t/\tau}$:
+# time steps $\Delta t$. If the current is constant within each time step, the equation has an exact solution, with
+# $\beta = e^{-\Delta t/\tau}$:
 #
 # $$V_t = \beta V_{t-1} + x_t, \qquad x_t = (1 - \beta) R I_t$$
 #
-# `bh.nn.LIFLayer` is a layer of such neurons. Its input at each step is the voltage $x_t$.
+# `bh.nn.LIFLayer` is a layer of such neurons. In each time step its input is the voltage $x_t$.
 
 # %%
 neuron = bh.nn.LIFLayer(1, tau=20 * u.ms, V_th=1 * u.mV, reset="zero")
@@ -83,9 +83,9 @@ except RuntimeError as error:
     print(error)
 
 # %% [markdown]
-# A layer does not store a time step. It reads `dt` from the environment when it runs, and raises an error if `dt` is
-# not set. To set it for a whole script, call `brainstate.environ.set(dt=...)` once. To set it for one block of code,
-# use `with brainstate.environ.context(dt=...)`.
+# A layer does not store the time step. It reads `dt` from the environment of brainstate when it runs, and raises an
+# error if `dt` is not set. To set it for a whole script, call `brainstate.environ.set(dt=...)` once. To set it for one
+# block of code, use `with brainstate.environ.context(dt=...)`.
 
 # %%
 brainstate.environ.set(dt=1 * u.ms)
@@ -95,10 +95,10 @@ for _ in range(4):
     print(f"membrane potential {neuron.V.value[0]:.3f}, spike {spike[0]:.0f}")
 
 # %% [markdown]
-# In each of the four steps the input is 0.3 mV. The membrane potential increases by a little less than 0.3 mV per step
-# because of the leak. In the fourth step it crosses the threshold of 1 mV, the neuron spikes, and the membrane
-# potential is reset to zero. `neuron.V` and `neuron.spk` are *states*: objects that keep a value from one step to the
-# next.
+# In each of the four steps the input is 0.3 mV. In the first step the membrane potential increases by 0.3 mV. In the
+# following steps it increases by less because of the leak. In the fourth step it crosses the threshold of 1 mV, the
+# neuron spikes, and the membrane potential is reset to zero. `neuron.V` and `neuron.spk` are *states*: objects that
+# store a value from one time step to the next.
 
 # %%
 print(neuron.states())
@@ -106,11 +106,12 @@ print(neuron.states())
 # %% [markdown]
 # ## Current as input
 #
-# Without a threshold, 15 pA into 100 MOhm would bring the membrane potential to 1.5 mV. The threshold is 1 mV. The
-# current is switched on at 20 ms and off at 150 ms. `brainhw.rollout` resets the states, runs the layer over the whole
-# input, and returns the output of every step. Time is the first axis of the input. `record` names the states whose
-# values are stored at every step. `V` is the membrane potential after the reset. `V_pre` is the membrane potential
-# before the reset, so it shows where the threshold is crossed.
+# A current of 15 pA flows through a resistance of 100 MOhm. Without a threshold, the membrane potential would approach
+# 1.5 mV. The threshold is 1 mV. The current is switched on at 20 ms and off at 150 ms. `brainhw.rollout` resets the
+# states, runs the layer over the whole input, and returns the output of every step. Time is the first axis of the
+# input. The argument `record` is a list of state names. `rollout` also returns the values of these states in every
+# step. `V` is the membrane potential after the reset. `V_pre` is the membrane potential before the reset, so it shows
+# when the threshold is crossed.
 
 # %%
 R, n_steps = 100 * u.Mohm, 200
@@ -129,14 +130,14 @@ bh.visualize.plot_membrane(seen["V"], V_pre=seen["V_pre"], V_th=neuron.threshold
 plt.show()
 
 # %% [markdown]
-# ## Three ways to run it
+# ## Three ways to run a neuron
 #
-# Below, the same neuron runs over the same input in three ways. A Python loop is the simplest way and the slowest,
-# because Python executes every step. `brainstate.transform.for_loop` compiles one step and runs the loop in machine
-# code. `bh.rollout` first calls `bh.prepare_net` and then runs such a compiled loop. If the network is a chain of
-# layers, `bh.rollout` is faster than `for_loop`.
+# There are three ways to run a neuron on an input. They give the same spikes. A Python loop is the simplest way, but
+# also the slowest, because Python executes every step. `brainstate.transform.for_loop` compiles the loop and then runs
+# the machine code. `bh.rollout` first calls `bh.prepare_net`, which resets the states, and then runs a compiled loop.
+# If the network is a chain of layers, `bh.rollout` is faster than `for_loop`.
 #
-# States keep their values between runs. Reset them with `bh.prepare_net`.
+# With the first two ways, states keep their values between runs. Reset them with `bh.prepare_net`.
 
 # %%
 bh.prepare_net(neuron)
@@ -149,9 +150,10 @@ assert (python_loop == spikes).all()
 assert (compiled_loop == spikes).all()
 
 # %% [markdown]
-# Outside of `jit`, a `for_loop` or `rollout` is compiled at every call. This takes some tenths of a second. Put code
-# that runs often into a function decorated with `brainstate.transform.jit`. Such a function is compiled at its first
-# call only. `brainstate.transform.jit` corresponds to `jax.jit`, but the function may read and write states.
+# Outside of a function under `jit`, every call of `for_loop` or `rollout` compiles the loop again. This takes a few
+# tenths of a second. If code runs often, put it into a function decorated with `brainstate.transform.jit`. Such a
+# function is compiled only at its first call. `brainstate.transform.jit` corresponds to `jax.jit`, but the function may
+# read and write states.
 
 
 # %%
@@ -173,12 +175,12 @@ for picoampere in (9, 11, 15, 30):
 #
 # $$T = -\tau \ln\left(1 - \frac{V_{th}}{R I}\right),$$
 #
-# and it never reaches the threshold if $R I < V_{th}$. After the reset this repeats, so the firing rate is $1/T$. In
-# the simulation the neuron can spike only at the end of a step, so the interval between its spikes is $T$ rounded *up*
-# to a whole number of steps.
+# and it never reaches the threshold if $R I < V_{th}$. Each spike resets the membrane potential to zero, so the next
+# spike follows after the same time, and the firing rate is $1/T$. In the simulation the neuron can spike only at the
+# end of a time step, so the interval between its spikes is $T$ rounded *up* to a whole number of time steps.
 #
-# In the next cell, 60 neurons receive 60 different currents for one second. The simulation is repeated with three
-# different time steps.
+# In the next cell, 60 neurons receive 60 different currents for one second. The simulation runs three times, each time
+# with a different time step.
 
 # %%
 currents = np.linspace(5, 60, 60) * u.pA
@@ -216,17 +218,17 @@ for step, count in counts.items():
     print(f"dt = {step:3g} ms: at most {error:5.1f} Hz from the closed form")
 
 # %% [markdown]
-# Below the threshold the membrane potential is exact for every `dt`. A large step changes only the *times* of the
-# spikes, and with them the rate of neurons that spike often. A neuron spikes at most once per step. The scripts in
-# `gallery/` use time steps from 1 to 5 ms.
+# Below the threshold the membrane potential is exact for every `dt`. A large time step changes only the *times* of the
+# spikes. This also changes the firing rate of neurons that spike often. A neuron spikes at most once per time step. The
+# scripts in `gallery/` use time steps from 1 to 5 ms.
 #
-# A function under `jit` keeps the `dt` with which it was compiled. Define a separate function for each `dt`.
+# A function under `jit` keeps the value of `dt` with which it was compiled. Define a separate function for each `dt`.
 #
 # ## Spikes as input
 #
-# Most neurons receive spikes instead of currents. A synapse takes spikes, given as zeros and ones, and returns voltage
-# steps. Each spike adds the weight of its connection. Here 100 inputs spike at random at 10 Hz each, and every spike
-# adds 0.04 mV.
+# Most neurons receive spikes instead of currents. The input of a synapse is an array of zeros and ones, in which each
+# one is a spike. The output is a voltage for each neuron: the sum of the weights of all inputs that spike in this time
+# step. Here each of 100 inputs spikes at random with a mean rate of 10 Hz, and all weights are 0.04 mV.
 
 # %%
 n_inputs, rate, weight = 100, 10 * u.Hz, 0.04 * u.mV
@@ -250,12 +252,13 @@ bh.visualize.plot_membrane(
 plt.show()
 
 # %% [markdown]
-# The mean of the membrane potential, 0.8 mV, is below the threshold. The neuron spikes only when fluctuations carry its
-# membrane potential above the threshold. The units check the formula for the mean. A number of inputs times a frequency
-# times a voltage times a time is a voltage, so `in_unit(u.mV)` succeeds. With a wrong combination of units it would
-# raise an error.
+# Without a reset, the mean of the membrane potential is 0.8 mV, which is below the threshold of 1 mV. The neuron spikes
+# only when a fluctuation raises its membrane potential to the threshold. The formula for the mean multiplies a number
+# of inputs, a rate, a voltage and a time. The product is a voltage, so `in_unit(u.mV)` succeeds. If the formula had
+# another unit, `in_unit(u.mV)` would raise an error.
 #
-# To check the values of both formulas, the next cell runs the same neuron without a reset (`reset="none"`):
+# To check the formulas for the mean and the standard deviation, the next cell runs the same neuron without a reset
+# (`reset="none"`):
 
 # %%
 free = brainstate.nn.Sequential(synapse, bh.nn.LIFLayer(1, tau=tau, V_th=1 * u.mV, reset="none"))
@@ -270,8 +273,8 @@ assert 0 < spikes.sum() < 50
 # ## Next steps
 #
 # - [Build a network](02_build_a_network.ipynb): combine layers, synapses and readouts in a module, and run batches.
-# - [Initialise a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): choose weights from the mean and
-#   the fluctuation of membrane potentials.
+# - [Initialise a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): choose weights that give the
+#   membrane potentials a suitable mean and fluctuation.
 # - [Coming from other libraries](10_coming_from_other_libraries.ipynb): brainhw for users of snnTorch, Rockpool and
 #   others.
 # - `help(bh.nn.LIFLayer)` describes learnt time constants and thresholds, other resets, and recurrent weights.

@@ -14,8 +14,8 @@
 # %% [markdown]
 # # Build a network
 #
-# **What you learn.** How to combine synapses, neuron layers and a readout into one module. You also learn about input
-# and output shapes, states and batches, recording, recurrent layers, and error messages.
+# **What you learn.** How to combine synapses, neuron layers and a readout into one module. You also learn about the
+# shapes of inputs and outputs, states, batches, recording, recurrent layers, and error messages.
 #
 # **Who it is for.** Readers of [Units and your first neuron](01_units_and_your_first_neuron.ipynb). The network is
 # trained in a later tutorial, [Train a spiking network](04_train_a_spiking_network.ipynb).
@@ -37,19 +37,19 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## Data with time on the first axis
 #
-# The Japanese Vowels recordings are part of brainhw. Nine speakers say one vowel. A recording has 7 to 29 frames, and
-# each frame has 12 numbers.
+# The Japanese Vowels recordings are part of brainhw. Nine speakers say /ae/. A recording has 7 to 29 frames, and each
+# frame has 12 numbers.
 
 # %%
 data = bh.data.japanese_vowels()
 print(data)
 
 # %% [markdown]
-# A synapse takes spikes or, as here, analog values. An input line cannot carry negative values. Therefore each channel
-# is scaled and then split into two channels, one for its positive part and one for its negative part. This gives 24
-# channels. Each frame is repeated for four steps of 1 ms. Data sets are stored with the samples on the first axis, `[n,
-# T, N]`. brainhw runs networks with **time on the first axis**, `[T, B, N]`. The axes are time steps, samples of the
-# batch, and channels.
+# The input of a synapse consists of spikes or, as here, of analog values. A chip cannot receive negative values.
+# Therefore each channel is scaled and then split into two channels, one for its positive part and one for its negative
+# part. This gives 24 channels. Each frame is repeated for four steps of 1 ms. The arrays of a data set have the samples
+# on the first axis, `[n, T, N]`. The input of a network has **time on the first axis**, `[T, B, N]`: time steps,
+# samples of the batch, and channels.
 
 # %%
 scale = bh.data.fit_channel_scale(data.train)
@@ -63,8 +63,9 @@ print("stored", frames.shape, "-> run", x.shape)
 #
 # Create the submodules in `__init__` and call them in `update`, which computes one time step. In this network a synapse
 # converts the inputs into voltage steps, a LIF layer converts the voltage steps into spikes, and a leaky readout
-# converts the spikes into one number per class. The weights of the synapse are voltages. They are in mV by default, and
-# `weight_init` can set another unit. The weights and outputs of the readout are plain numbers.
+# converts the spikes into one number per class. The weights of the synapse are voltages. They are in mV by default.
+# Weights that you pass as `weight_init` may have another unit of voltage. The weights and outputs of the readout are
+# plain numbers.
 
 
 # %%
@@ -83,8 +84,9 @@ net = Net()
 print(net)
 
 # %% [markdown]
-# Learnt values are `ParamState`s, and values that change over time are `HiddenState`s. `net.states` finds both kinds
-# and names each state by its path, the names of the attributes that lead to it.
+# A `ParamState` holds a learnt value, and a `HiddenState` holds a value that changes over time. `net.states` returns
+# all states of one kind. The key of each state is its path: the names of the attributes that lead from the network to
+# the state.
 
 # %%
 for kind in (brainstate.ParamState, brainstate.HiddenState):
@@ -95,8 +97,8 @@ for kind in (brainstate.ParamState, brainstate.HiddenState):
 # %% [markdown]
 # ## One step, one sample, one batch
 #
-# Calling a network advances it by one step. `bh.rollout` runs a whole input, `[T, N]` for one sample or `[T, B, N]`
-# for a batch, and returns the result of `update` for every step.
+# A call of a network computes one time step. `bh.rollout` runs the network on a whole input, which is `[T, N]` for one
+# sample or `[T, B, N]` for a batch. It returns the outputs of all time steps.
 
 # %%
 print("one step  ", x[0, 0].shape, "->", net(x[0, 0]).shape)
@@ -106,9 +108,10 @@ print("one batch ", x.shape, "->", outputs.shape)
 assert outputs.shape == (n_steps, batch_size, 9)
 
 # %% [markdown]
-# States have the shape of the input: `[N]` for one sample, `[B, N]` for a batch. `rollout` sets this shape for you. If
-# you run single steps yourself, first call `bh.prepare_net(net, batch_size)`. It resets every state to its resting
-# value and gives it the shape of the batch. Without this call, the next step raises an error.
+# The state of a layer with `N` neurons has the shape `[N]` for one sample and `[B, N]` for a batch. `rollout` sets this
+# shape automatically. If you run single steps yourself, first call `bh.prepare_net(net, batch_size)`. This call resets
+# every state to its resting value and sets its shape. If the states and the input have different batch sizes, the step
+# raises an error, as the next cell shows.
 
 # %%
 bh.prepare_net(net)  # one sample
@@ -122,13 +125,14 @@ stepped = brainstate.transform.for_loop(net.update, x)
 assert np.allclose(stepped, outputs, atol=1e-5)
 
 # %% [markdown]
-# (In modules of other packages, `brainstate.nn.init_all_states` creates *new* states, and functions that were compiled
-# before do not use the new states. `prepare_net` writes into the existing states, and can be called inside `jit`.)
+# (In modules of other packages, `brainstate.nn.init_all_states` creates *new* states. Functions that were compiled
+# before do not use these new states. `prepare_net` changes the values of the existing states, and can be called in a
+# function under `jit`.)
 #
 # ## Record states
 #
-# `record` names the states whose values are stored at every step. Each name is the path of a module followed by one of
-# its states.
+# The argument `record` is a list of state names. `rollout` also returns the values of these states in every step. Each
+# name consists of the path of a module and the name of one of its states, for example `hidden.V`.
 
 # %%
 outputs, seen = bh.rollout(net, x, record=("hidden.V", "hidden.V_pre", "hidden.spk"))
@@ -148,8 +152,9 @@ axes[2].legend(frameon=False, fontsize="small", ncols=9, loc="lower left", bbox_
 plt.show()
 
 # %% [markdown]
-# Shorter recordings are padded with zeros to the length of the longest one, so input and spikes stop before the end.
-# The weights of the readout are untrained, so its output has no meaning yet. Firing rates have a unit too:
+# Shorter recordings are padded with zeros to the length of the longest recording. Therefore the input and the spikes in
+# the figure stop before the end. The network is not trained, so the output of the readout has no meaning yet. The next
+# cell computes firing rates, which also have a unit:
 
 # %%
 lengths = data.train.lengths[:8] * 4 * u.ms
@@ -161,10 +166,10 @@ assert (rates < 500 * u.Hz).all()
 # %% [markdown]
 # ## Recurrent layers
 #
-# `topology="RC"` gives a layer recurrent weights `[N, N]`. The first index is the presynaptic neuron: `W[i, j]` is the
-# effect of a spike of neuron `i` on neuron `j`. A recurrent spike has its effect in the *next* step. To show this, the
-# next cell connects twelve neurons in a ring. Each neuron is connected only to the next neuron, with a weight that is
-# large enough to make it spike. The first neuron receives one input pulse.
+# With `topology="RC"` a layer has recurrent weights `W` of shape `[N, N]`. The first index is the presynaptic neuron:
+# `W[i, j]` is the weight from neuron `i` to neuron `j`. A spike acts through the recurrent weights in the *next* time
+# step. To show this, the next cell connects twelve neurons in a ring. Each neuron is connected only to the next neuron,
+# with a weight that is large enough to make it spike. The first neuron receives one input pulse.
 
 # %%
 n_ring = 12
@@ -186,14 +191,15 @@ assert (np.argmax(spikes, axis=1) == np.arange(40) % n_ring).all()
 assert spikes.sum() == 40
 
 # %% [markdown]
-# The input lasts for one step, but the spike circulates forever. A recurrent layer can thus remember an input for much
-# longer than the time constant of its neurons.
+# The input lasts for one step, but the spike keeps circulating in the ring. A recurrent layer can thus remember an
+# input for much longer than the time constant of its neurons.
 #
 # ## Arbitrary connections
 #
-# `update` is Python code, so layers can be connected in any way. Here the input also reaches the second layer directly,
-# and this layer is recurrent. Both inputs of this layer are voltages, so they can be added. Adding a charge or a plain
-# number would raise an error.
+# `update` is Python code, so layers can be connected in any way. In the next network the second layer is recurrent and
+# receives two inputs: the spikes of the first layer and, through a shortcut, the input of the network. The synapses
+# convert both inputs into voltages, so they can be added. The sum of a voltage and a charge, or of a voltage and a
+# plain number, would raise an error.
 
 
 # %%
@@ -217,13 +223,14 @@ print({name: values.shape for name, values in seen.items()})
 
 # %% [markdown]
 # For a simple sequence of modules use `brainstate.nn.Sequential(synapse, layer, readout)`. The paths of its modules are
-# `"layers.0"`, `"layers.1"` and so on. If a network is a simple chain of layers, `rollout` runs it layer by layer,
-# which is faster. This works for a `Sequential` and for a class such as `Net`. Other networks run step by step.
+# `"layers.0"`, `"layers.1"` and so on. If a network is a simple chain of layers, `rollout` runs it layer by layer: it
+# computes all time steps of one layer before it continues with the next layer. This is faster. It works for a
+# `Sequential` and for a class such as `Net`. Other networks run step by step.
 #
 # ## Error messages
 #
-# brainhw raises an error at the call that causes it. The message states the value that was passed, the value that was
-# expected, and often how to fix the mistake.
+# If an argument is invalid, the call raises an error immediately. The message shows the value that was passed and the
+# value that was expected, and often explains how to fix the mistake.
 
 
 # %%
@@ -247,12 +254,12 @@ say(lambda: bh.rollout(net, frames.tolist()))  # lists instead of an array
 say(lambda: bh.rollout(net, x, record=("hiden.V",)))  # a misspelt name
 
 # %% [markdown]
-# (If you run single steps of a `Sequential`, brainstate catches the error of brainhw and raises an error of its own.
-# The message of brainhw is then further up in the traceback.)
+# (If you run single steps of a `Sequential`, brainstate catches the error of brainhw and raises another error. The
+# message of brainhw is then further up in the traceback.)
 #
-# One mistake cannot be detected. If you pass data with the samples on the first axis, `[B, T, N]`, all shapes fit, but
-# samples and time steps are exchanged. To find this mistake, check that the first number in the shape of the output is
-# the number of steps.
+# brainhw cannot detect one mistake. If you pass data with the samples on the first axis, `[B, T, N]`, the shapes are
+# valid, but the network treats samples as time steps and time steps as samples. To find this mistake, check that the
+# first axis of the output has the length `T`.
 #
 # ## Next steps
 #

@@ -14,9 +14,10 @@
 # %% [markdown]
 # # H1 chips compared with LIF neurons
 #
-# **What you learn.** Which properties are fixed by the chips H1v1 and H1v2, and which you choose. Which chip parameters
-# are documented, and which are assumed. How a chip neuron differs from a LIF neuron in charge, leak and reset. Why a
-# chip network must be prepared before it runs. How chips of the same type differ from each other.
+# **What you learn.** Which properties of a network the chips H1v1 and H1v2 fix, and which properties you choose. Which
+# chip parameters the vendor documents, and which brainhw assumes. How chip neurons and LIF neurons differ in the effect
+# of a spike, the leak and the reset. Why a chip network must be prepared before it runs. How chips of the same type
+# differ from each other.
 #
 # **Who it is for.** Readers of [Build a network](02_build_a_network.ipynb) who want to use an H1 chip.
 #
@@ -39,9 +40,9 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## A chip model is one object
 #
-# A `ChipSpec` holds every parameter of a chip model, with its unit and its provenance. *Documented* means that the
-# vendor published it. *Assumed* means that the vendor did not publish it. brainhw then uses a value that agrees with
-# everything that is documented.
+# A `ChipSpec` holds every parameter of a chip model, with its unit and its provenance. The provenance is *documented*
+# if the vendor published the value. It is *assumed* if the vendor did not publish the value. In this case brainhw uses
+# a value that agrees with all published information.
 
 # %%
 print(bh.chip.H1V1)
@@ -53,9 +54,9 @@ for chip in (bh.chip.H1V1, bh.chip.H1V2):
 print(bh.chip.H1V1.notes["V_th"])
 
 # %% [markdown]
-# `table(notes=True)` prints every note. Use these models for qualitative results and comparisons. For absolute times,
-# voltages and powers you need measurements of your chip. Enter measurements with `replace`. The code of your network
-# does not change:
+# `table(notes=True)` prints the notes on all parameters. Use these models for qualitative results and comparisons. For
+# absolute times, voltages and powers you need measurements of your chip. Use `replace` to create a chip spec with the
+# measured values. The code of your network stays the same:
 
 # %%
 mine = bh.chip.H1V1.replace(V_th=95 * u.mV, provenance="measured")
@@ -73,8 +74,9 @@ assert mine.provenance["V_th"] == "measured"
 # | membrane potential below zero | yes | no | no |
 # | neurons | any number | 4 cores of 64 | cores of 50, 50 and 100 |
 #
-# On a chip you choose the sizes, the connections (feed-forward, or recurrent within one core), the leak profile of each
-# neuron, and the weights. The constructors raise an error for any other argument value.
+# In a chip network you choose the layer sizes, the connections (feed-forward, or recurrent within one core), the leak
+# profile of each neuron, and the weights. The chip fixes all other properties. If an argument conflicts with the chip,
+# the constructor raises an error.
 
 # %%
 try:
@@ -85,9 +87,9 @@ except TypeError as error:
 # %% [markdown]
 # ## From weight to charge
 #
-# On the chip a spike adds a *charge* $q(w)$ to the membrane capacitance $C$, so the membrane potential rises by
-# $q(w)/C$. The vendor documents that the curve $q(w)$ is nonlinear on H1v1 and linear on H1v2, and that the same weight
-# gives less charge on H1v2. The numbers in the curves are assumed.
+# On the chip, each input spike with the weight $w$ adds a *charge* $q(w)$ to the membrane capacitance $C$, so the
+# membrane potential changes by $q(w)/C$. The vendor documents that the curve $q(w)$ is nonlinear on H1v1 and linear on
+# H1v2, and that the same weight gives less charge on H1v2. The values of both curves are assumed.
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
@@ -108,15 +110,16 @@ for chip in (bh.chip.H1V1, bh.chip.H1V2):
     assert 10 < float(chip.V_th * chip.C / most) < 15
 
 # %% [markdown]
-# About twelve simultaneous spikes through the largest weight are needed to reach the threshold. A chip neuron therefore
-# needs many inputs or high input rates to spike. A LIF neuron does not, because its weights can have any value. If a
-# chip network is silent, check this first.
+# Even with the largest weight, a neuron needs about twelve simultaneous input spikes to reach the threshold. A chip
+# neuron therefore spikes only if it has many inputs or high input rates. The weights of a LIF neuron can have any
+# value, so it can spike with few inputs. If a chip network is silent, first check whether its neurons receive enough
+# spikes.
 #
 # ## Leak profiles
 #
-# A chip offers eight leak profiles, each with a fixed time constant. brainhw replaces a requested time constant by that
-# of the nearest profile on a logarithmic scale. If this changes the time constant by more than one percent, brainhw
-# warns. The cell prints the warning.
+# A chip offers eight leak profiles, each with a fixed time constant. brainhw chooses the profile whose time constant is
+# nearest to the requested time constant on a logarithmic scale. If the two time constants differ by more than one
+# percent, brainhw warns. The next cell prints such a warning.
 
 # %%
 with warnings.catch_warnings(record=True) as caught:
@@ -129,9 +132,10 @@ assert (layer.tau == [2, 20, 20] * u.ms).all()
 # %% [markdown]
 # ## Reset and clamp
 #
-# The next cell runs one neuron of each kind with the same threshold, time constant and input. The input is a pulse far
-# above the threshold, later a negative pulse, and then a pulse slightly above the threshold. The input of the LIF
-# neuron is a voltage. The input of the chip neurons is the charge that causes the same voltage.
+# The next cell runs one neuron of each kind with the same threshold, time constant and input. The input consists of
+# three pulses. The first pulse is far above the threshold, the second pulse is negative, and the third pulse is
+# slightly above the threshold. The input of the LIF neuron is a voltage. The input of the chip neurons is the charge
+# that changes the membrane potential by this voltage.
 
 # %%
 pushes = np.zeros((80, 1))
@@ -162,10 +166,10 @@ assert fired == {"LIF": [10], "H1v1": [10, 55], "H1v2": [10, 55]}
 #
 # ## Prepare a network, then run it
 #
-# A chip network is an ordinary module that needs one additional call before it runs. `bh.prepare_net` computes the
-# charge of each weight once per batch. This computation includes rounding, the charge curve and the mismatch.
-# `bh.rollout` calls it automatically. If you run single steps yourself, brainhw raises an error if the network was not
-# prepared or if its weights have changed since then. A network therefore never runs with outdated charges.
+# A chip network must be prepared with `bh.prepare_net` before it runs. This function computes the charge of each weight
+# once per batch. It includes the rounding, the charge curve and the mismatch. `bh.rollout` calls `bh.prepare_net`
+# automatically. If you run single steps yourself, call it before the first step. A step raises an error if the network
+# was not prepared or if its weights have changed since then. A network therefore never runs with outdated charges.
 
 # %%
 n_in, n_neurons = 24, 50
@@ -202,9 +206,10 @@ attempt()
 # %% [markdown]
 # ## The same input through three neuron types
 #
-# The input is the recording of the previous tutorial. The weights are drawn uniformly over the range of H1v1. H1v2 is
-# run twice: with the same weights, and with weights scaled to its wider range. In the LIF network each weight is the
-# voltage that the charge of H1v1 causes. Its threshold and reset are those of H1v1.
+# The input is the first recording of the previous tutorial. The weights are drawn at random from a uniform distribution
+# over the weight range of H1v1. The H1v2 network runs twice: once with the same weights, and once with these weights
+# scaled to the wider range of H1v2. The weights of the LIF network are the voltages that the charges of H1v1 cause. The
+# LIF network has the same threshold and reset as H1v1.
 
 # %%
 data = bh.data.japanese_vowels()
@@ -242,11 +247,11 @@ assert counts["H1v2"] < counts["H1v2, stretched"]
 assert counts["LIF"] != counts["H1v1"]
 
 # %% [markdown]
-# On H1v2 the same weight gives less charge, so the network emits only a third of the spikes. With scaled weights it
-# emits about as many spikes as on H1v1. H1v1 and the LIF network differ by a few spikes, although each input spike
-# causes the same voltage in both. The reason is the lower limit of the membrane potential: a chip neuron cannot store
-# inhibition below zero. With non-negative weights there is no inhibition, and both networks emit exactly the same
-# spikes:
+# On H1v2 the same weight gives less charge, so the H1v2 network emits only a third as many spikes as the H1v1 network.
+# With scaled weights it emits about as many spikes as the H1v1 network. The spikes of the LIF network differ a little
+# from those of the H1v1 network, although the input causes the same voltages in both. The reason is inhibition: it
+# makes the membrane potential of a LIF neuron negative, but the membrane potential of a chip neuron stops at zero. With
+# non-negative weights there is no inhibition, and both networks emit exactly the same spikes:
 
 # %%
 h1v1.synapse.weight.value = jnp.asarray(np.abs(weights))
@@ -260,10 +265,10 @@ h1v1.synapse.weight.value = jnp.asarray(weights)
 # %% [markdown]
 # ## Chips differ from each other
 #
-# Leak currents vary between neurons. On H1v1 the effective weights also vary. On H1v2 the thresholds also vary. (The
-# vendor documents that they vary. brainhw assumes how much.) `bh.sample_chip(net, key)` applies the mismatch of one
-# sampled chip. The same key always gives the same chip. The network keeps this mismatch over steps, batches and calls
-# until you sample another chip or call `bh.nominal_chip`.
+# On both chips the leak currents vary between neurons. In addition, the effective weights vary on H1v1, and the
+# thresholds vary on H1v2. (The vendor documents this variation. The size of the variation is assumed.)
+# `bh.sample_chip(net, key)` applies the mismatch of one sampled chip. The same key always gives the same chip. The
+# network keeps this mismatch until you sample another chip or call `bh.nominal_chip`.
 
 
 # %%

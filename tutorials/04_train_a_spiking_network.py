@@ -14,17 +14,17 @@
 # %% [markdown]
 # # Train a spiking network
 #
-# **What you learn.** How to train with surrogate gradients: run the network over time, take gradient steps with an
-# optimizer, compare surrogates, and test on held-out data.
+# **What you learn.** How to train a network with surrogate gradients. You run the network over time, update its weights
+# with an optimizer, compare surrogates, and test the network on held-out data.
 #
 # **Who it is for.** Readers who have [built a network](02_build_a_network.ipynb) and want to train it.
 #
 # Reading takes about 10 minutes, and running takes about 30 seconds.
 #
 # A spike is a step function of the membrane potential. Its derivative is zero almost everywhere, so ordinary
-# backpropagation does not work. With a surrogate gradient, the forward pass computes the exact spike, and the backward
-# pass replaces its derivative by a smooth function. The loop over time is differentiable, so gradients flow back
-# through time as in other recurrent networks.
+# backpropagation does not work. With a surrogate gradient, the forward pass computes exact spikes, and the backward
+# pass uses a smooth function instead of the derivative of the step function. Gradients can then be computed by
+# backpropagation through time, as in other recurrent networks.
 
 # %%
 import brainstate
@@ -41,8 +41,8 @@ brainstate.environ.set(dt=1 * u.ms)
 # %% [markdown]
 # ## The network
 #
-# The inputs are Poisson spike trains. A layer of leaky integrate-and-fire neurons follows, and then leaky readouts that
-# convert the spikes into logits. The surrogate is set by the argument `spk_fun` of the spiking layer.
+# The inputs are Poisson spike trains. The hidden layer consists of leaky integrate-and-fire neurons. A leaky readout
+# converts their spikes into logits. The argument `spk_fun` of the hidden layer sets the surrogate.
 
 
 # %%
@@ -60,9 +60,9 @@ class Classifier(brainstate.nn.Module):
 # %% [markdown]
 # ## A task
 #
-# The data are 256 samples of 200 ms with 5 Hz Poisson spikes on 100 inputs. The labels are random, so there is no
-# pattern to learn. The task only shows whether four spiking neurons can be trained to fit these labels. Without a
-# surrogate they cannot.
+# Each of the 256 samples contains 100 Poisson spike trains with a rate of 5 Hz and a length of 200 ms. The labels are
+# random, so there is no pattern to learn. The task only shows whether a network with four hidden neurons can be trained
+# to fit these labels. Without a surrogate gradient this is not possible.
 
 # %%
 n_in, n_hidden, n_out, n_steps, n_samples = 100, 4, 2, 200, 256
@@ -81,9 +81,10 @@ x, y = toss(n_samples)
 # %% [markdown]
 # ## The loss, step by step
 #
-# The loss resets the states, runs the network over time, averages the readout over time, and compares the average with
-# the labels. `for_loop` takes a function that computes one step, here `net.update`, and an input whose first axis is
-# time. It returns the outputs of all steps in one array.
+# The loss function resets the states, runs the network over time, averages the output of the readout over time, and
+# compares the average with the labels. The next cell contains two versions of it: the first uses `for_loop`, the second
+# uses `rollout`. The arguments of `for_loop` are a function that computes one time step, here `net.update`, and an
+# input whose first axis is time. It returns the outputs of all time steps in one array.
 
 # %%
 brainstate.random.seed(1)
@@ -115,13 +116,15 @@ for path, gradient in gradients.items():
     assert u.math.abs(gradient - same_gradients[path]).max() < 1e-4 * size
 
 # %% [markdown]
-# The first loss is close to $\ln 2 = 0.693$, the value for random guessing. Both functions give the same loss and the
-# same gradients. The loss is a plain number. A gradient has the unit of its parameter, as optimizers expect.
+# The loss before training is close to $\ln 2 = 0.693$, the value for random guessing. Both versions give the same loss
+# and the same gradients. The loss is a plain number. The gradient for a parameter is returned in the unit of this
+# parameter, as optimizers expect.
 #
 # ## The training step
 #
-# Put the forward pass, the backward pass and the weight update into one function under `brainstate.transform.jit`. They
-# are then compiled once. Outside of such a function, the time loop would be compiled at every call.
+# Put the forward pass, the backward pass and the weight update into one function decorated with
+# `brainstate.transform.jit`. They are then compiled once. Outside of such a function, the time loop would be compiled
+# at every call.
 
 
 # %%
@@ -148,8 +151,8 @@ assert losses[-1] < losses[0] - 0.05
 # %% [markdown]
 # ## Surrogates compared
 #
-# `spk_fun` accepts all surrogates of braintools and of brainhw. The argument of a surrogate is the dimensionless `(V -
-# V_th)/V_th`, so a slope has the same meaning for every threshold.
+# `spk_fun` accepts all surrogates of braintools and of brainhw. The argument of a surrogate is the dimensionless
+# `(V - V_th)/V_th`, so the width of a surrogate is relative to the threshold.
 
 # %%
 surrogates = {
@@ -173,12 +176,13 @@ plt.show()
 
 # %% [markdown]
 # The derivative of `fast_sigmoid(25)` is narrow. Only neurons whose membrane potential is close to the threshold get a
-# gradient, so the loss decreases slowest at first. With one hidden layer the surrogates differ only in this way. In
-# deep networks the choice determines whether the first layers learn at all.
+# gradient, so at first the loss decreases more slowly than with the other surrogates. In a network with one hidden
+# layer, this is the only difference between the surrogates. In a deep network, the surrogate determines whether the
+# first layers learn at all.
 #
 # ## Record the membrane potential
 #
-# `V_pre` is the membrane potential before the reset, so it shows where the threshold is crossed.
+# `V_pre` is the membrane potential before the reset, so it shows when the threshold is crossed.
 
 # %%
 _, seen = bh.rollout(net, x[:, 0], record=("hidden.V", "hidden.V_pre", "hidden.spk"))
@@ -192,8 +196,8 @@ print(f"{int(seen['hidden.spk'].sum())} spikes from {n_hidden} neurons in {n_ste
 # %% [markdown]
 # ## Does the network generalise?
 #
-# The loss decreased, so the network separates its 256 samples better than random guessing. New samples show whether
-# it generalises.
+# The training loss decreased, so the network classifies the 256 training samples better than random guessing. To find
+# out whether the network generalises, the next cell tests it on new samples.
 
 
 # %%
@@ -208,16 +212,17 @@ assert fitted > 0.6
 assert 0.45 < fresh < 0.55
 
 # %% [markdown]
-# Random labels have no pattern, so the network fitted noise. A decreasing training loss shows only that the gradients
-# work. Always test on data that were not used in training.
+# The accuracy on the new samples is about 0.5, as with random guessing. The labels are random, so the network has
+# fitted noise. A decreasing training loss only shows that the gradients work. Always test on data that were not used in
+# training.
 #
 # ## Real data with a test set
 #
-# The official split of Japanese Vowels has 270 training recordings of nine speakers and 370 test recordings. They are
-# prepared as in [Build a network](02_build_a_network.ipynb). The layer sizes, the surrogate and the learning rate
-# differ from those above. `bh.train.fit` replaces the training loop. It runs the same training step on each batch,
-# shows the progress, and returns the loss and the metrics of each epoch. It can also save and resume a run, keep the
-# best weights, and stop early.
+# Japanese Vowels contains recordings of nine speakers. The official split has 270 training recordings and 370 test
+# recordings. They are prepared as in [Build a network](02_build_a_network.ipynb). The layer sizes, the surrogate and
+# the learning rate differ from those above. `bh.train.fit` replaces the training loop. It runs a training step like the
+# one above on each batch, shows the progress, and returns the loss and the metrics of each epoch. It can also save and
+# resume a run, keep the best weights, and stop early.
 
 # %%
 data = bh.data.japanese_vowels()
@@ -261,15 +266,15 @@ assert test_accuracy > 0.9
 
 # %% [markdown]
 # Do not use the test accuracy to stop the training or to choose settings. The test recordings would then no longer be
-# held-out data. Set a part of the training recordings aside for this purpose.
+# held-out data. For this purpose, use a part of the training recordings as validation data.
 #
 # ## Next steps
 #
 # - [Initialise a network with fluct_init](05_wake_a_network_with_fluct_init.ipynb): choose initial weights with which
 #   no neuron is silent.
-# - [Train a network for a chip](08_train_for_the_chip.ipynb): meet the additional requirements of a chip.
+# - [Train a network for a chip](08_train_for_the_chip.ipynb): train a network within the limits of a chip.
 # - [Long sequences and streaming](09_long_rollouts_and_streaming.ipynb): train on long sequences, and process live
 #   input.
-# - `gallery/japanese_vowels_h1.py` trains chip layers on these recordings with the same calls. It differs in three
-#   ways: it uses the modules of a chip, it calls `bh.init.fluct_init` before the first step, and a penalty keeps the
-#   weights in range.
+# - `gallery/japanese_vowels_h1.py` trains chip layers on these recordings with the same calls. This script differs from
+#   the tutorial in three ways: it uses the modules of a chip, it calls `bh.init.fluct_init` before the first step, and
+#   a penalty keeps the weights in range.

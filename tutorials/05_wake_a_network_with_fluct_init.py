@@ -23,7 +23,7 @@
 # Reading takes about 10 minutes, and running takes about 30 seconds.
 #
 # A layer that never spikes transmits nothing and gets almost no gradient. Deep networks with sparse spikes often start
-# in this state. Each layer has a lower firing rate than the layer before, and the last layers are silent.
+# in this state. Each layer has a lower firing rate than the previous layer, and the last layers are silent.
 
 # %%
 import warnings
@@ -63,9 +63,9 @@ def deep_net(n_layers=4, width=64):
 
 
 # %% [markdown]
-# First use Kaiming initialisation, which is common for non-spiking networks. The variance of the weights is `2 / n_in`,
-# in units of the squared threshold. `bh.init.fluct_report` runs a network on data and measures every layer. It does not
-# change the network.
+# The first network is initialised with Kaiming initialisation, which is common for non-spiking networks. The variance
+# of the weights is `2 / n_in` times the squared threshold. `bh.init.fluct_report` runs a network on data and measures
+# every layer. It does not change the network.
 
 # %%
 asleep = deep_net()
@@ -76,24 +76,24 @@ bh.visualize.plot_fluct_report(before)
 plt.show()
 
 # %% [markdown]
-# The inputs spike at 5 Hz, the first layer spikes at about 1 Hz, and the last layer does not spike. In the figure each
-# row is a layer. The left panel shows the response of the membrane potential to one input spike, per unit of weight.
-# The middle panel shows the distribution of the membrane potentials, computed without spikes and divided by the
-# threshold. The right panel shows the firing rate of every neuron. The membrane potentials become smaller from layer to
-# layer.
+# The inputs spike at 5 Hz, the first layer spikes at about 1 Hz, and the last layer does not spike. Each row of the
+# figure shows one layer. The left panel shows the response of the membrane potential to one input spike, divided by the
+# weight. The middle panel shows the distribution of the membrane potentials that the neurons would have without spikes
+# and resets, divided by the threshold. The right panel shows the firing rate of every neuron. The membrane potentials
+# become smaller from layer to layer.
 #
 # ## Why the network is silent
 #
 # A spike of weight $w$ changes the membrane potential by $w\,e^{-t/\tau}$. Let $n$ independent inputs spike at rate
-# $\nu$, with weights of mean zero and standard deviation $\sigma_W$. The membrane potential then fluctuates around
-# zero with
+# $\nu$, with weights of mean zero and standard deviation $\sigma_W$. The membrane potential then fluctuates around zero
+# with the standard deviation
 #
 # $$\sigma_U = \sigma_W \sqrt{n \, \nu \, \hat\epsilon}, \qquad \hat\epsilon = \int_0^\infty e^{-2t/\tau} dt = \tau/2,$$
 #
-# and the threshold is $\xi = (V_{th} - \mu_U) / \sigma_U$ standard deviations away from the mean $\mu_U$. Kaiming
-# initialisation sets $\sigma_W = V_{th} \sqrt{2/n}$. The number of inputs cancels, and for a given time constant
-# $\xi = 1 / \sqrt{\nu \tau}$ depends only on the rate. Low input rates therefore give a large $\xi$, and the output
-# rates are even lower than the input rates. In the next layer $\xi$ is then even larger.
+# and the distance from the mean $\mu_U$ to the threshold, in standard deviations, is
+# $\xi = (V_{th} - \mu_U) / \sigma_U$. Kaiming initialisation sets $\sigma_W = V_{th} \sqrt{2/n}$. Then $n$ cancels:
+# $\xi = 1 / \sqrt{\nu \tau}$ depends only on the input rate and the time constant. A low input rate therefore gives a
+# large $\xi$, and the output rate is even lower than the input rate. In the next layer $\xi$ is then even larger.
 
 # %%
 print("layer  rate in   xi by the formula  xi measured (median)  silent neurons")
@@ -107,14 +107,16 @@ assert before.layers[-1].dead == 64
 # %% [markdown]
 # For the first two layers, the formula predicts the measured $\xi$ within 20 %. The measured fluctuations are a little
 # smaller than predicted, for two reasons. Each input spikes exactly once, which is not a Poisson process, and no spikes
-# arrive before the first step. In deeper layers the formula fails, because a few neurons emit almost all of the spikes.
+# arrive before the first step. In deeper layers the formula is not valid, because a few neurons emit almost all of the
+# spikes.
 #
 # ## Use `fluct_init`
 #
-# `fluct_init` inverts the formula. You set the distance of the threshold with `xi_target`, and `fluct_init` computes
-# the weights. It processes one layer after the other. For each layer it measures the response to one spike, predicts
-# the variance of the membrane potential from your data, and draws the weights. Then it runs the layer and uses the
-# output spikes as input of the next layer. `families="any"` also allows neurons that are not chip neurons.
+# `fluct_init` inverts the formula. You set the requested value of $\xi$ with `xi_target`, and `fluct_init` computes the
+# weights. It processes one layer after the other. For each layer it measures the response to one spike, predicts the
+# variance of the membrane potential from your data, and draws the weights at random. Then it runs the layer and uses
+# the output spikes as input of the next layer. By default `fluct_init` accepts only chip neurons. With `families="any"`
+# it also accepts other neurons.
 
 # %%
 awake = deep_net()
@@ -133,8 +135,8 @@ assert all(abs(layer.xi_median - 1) < 0.1 for layer in after.layers)
 #
 # ## Effect on training
 #
-# Both networks are trained in the same way. The training step also returns the gradient norm of each synapse. The norms
-# of the first step show how much gradient each layer gets.
+# Both networks are trained in the same way. The training step also returns the norm of the gradient for the weights of
+# each synapse. The left figure shows these norms in the first step.
 
 
 # %%
@@ -190,17 +192,17 @@ assert (runs["fluct_init"][0][:4] > 50 * runs["Kaiming"][0][:4]).all()
 assert runs["fluct_init"][1][-1] > runs["Kaiming"][1][-1] + 0.1
 
 # %% [markdown]
-# The gradients of the silent network are some hundred to a thousand times smaller than those of the other network. In
-# the synapses that get no input spikes, those of the fourth layer and of the readout, the gradients are exactly zero.
-# The logarithmic axis cannot show these two points. After a few epochs all layers of this network spike. With more
-# layers this may never happen. [The page on fluct_init](../docs/fluct_init.md) has results for 2 to 8 layers and for
-# chips.
+# With Kaiming initialisation the gradients are a few hundred to a thousand times smaller than with `fluct_init`. The
+# synapses of the fourth layer and of the readout get no input spikes, so their gradients are exactly zero. The
+# logarithmic axis cannot show these two points. After a few epochs, all layers of the network with Kaiming
+# initialisation spike too. In a network with more layers, some layers may remain silent. [The page on
+# fluct_init](../docs/fluct_init.md) has results for 2 to 8 layers and for chips.
 #
 # ## The meaning of `xi`
 #
 # `xi` is the distance from the mean membrane potential to the threshold in standard deviations. With $\xi = 1$ a neuron
-# spikes often. With $\xi = 3$ it spikes only when many inputs happen to spike together. The figure shows one layer on
-# the same data with three values of `xi`:
+# spikes often. With $\xi = 3$ it spikes only when many inputs spike at the same time by chance. The figure shows one
+# layer on the same data with three values of `xi`:
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), sharey=True, layout="constrained")
@@ -223,8 +225,8 @@ plt.show()
 #
 # ## Measure any network
 #
-# `fluct_report` works for every network, not only after `fluct_init`. The next cell shows the report of the network
-# after training. Training has changed the membrane potentials, as expected.
+# You can use `fluct_report` on any network, also without `fluct_init`. The next cell measures the network again after
+# training. Training has changed the membrane potentials, as expected.
 
 # %%
 trained = bh.init.fluct_report(awake, [sample])
@@ -238,14 +240,15 @@ for layer in trained.layers:
 # %% [markdown]
 # ## Weights in the range of a chip: `in_range`
 #
-# The weights of an H1 chip are limited. Here `fluct_init` gets a network of chip layers. The input is analog: the
-# Japanese Vowels with 24 channels, each frame repeated for two steps.
+# An H1 chip limits the magnitude of the weights. In the next cell `fluct_init` initialises a network of chip layers.
+# The input consists of analog values: the Japanese Vowels recordings with 24 channels, in which each frame is repeated
+# for two steps.
 
 # %%
 vowels = bh.data.japanese_vowels()
 scale = bh.data.fit_channel_scale(vowels.train)
 frames = bh.data.repeat_frames(bh.data.split_on_off(scale.apply(vowels.train).x), 2)[::2]
-# Measure all steps, including the silent steps after a short recording, because this network also processes those.
+# The network also runs on the zeros after the end of a short recording, so these steps are measured too.
 lengths = [frames.shape[1]] * len(frames)
 
 
@@ -266,12 +269,12 @@ for warning in said:
     print(warning.message)
 
 # %% [markdown]
-# Each warning describes a problem and how to solve it. The first layer reaches its target, but only with some weights
-# that the chip cannot store. The second layer receives spikes at low rates. brainhw assumes that the charge of this
-# chip grows more slowly than the weight (see `print(bh.chip.H1V1)`), so even weights of 12 do not give enough
-# fluctuation. With `in_range=True` the weights stay in range. Instead, `fluct_init` raises the mean of the membrane
-# potential until $\xi$ has the requested value. The default, `'auto'`, does this for every layer that can reach its
-# target in this way.
+# Each warning describes a problem and how to solve it. The first layer reaches the requested $\xi$, but some of its
+# weights are too large for the chip. The second layer receives spikes at low rates. brainhw assumes that the charge on
+# this chip grows more slowly than the weight (see `print(bh.chip.H1V1)`), so even weights of 12 do not cause large
+# enough fluctuations. With `in_range=True` the weights stay in range. Instead, `fluct_init` raises the mean of the
+# membrane potential to reach the requested $\xi$, as far as the range allows. The default, `'auto'`, keeps the weights
+# of a layer in range if the layer can reach the requested $\xi$ in this way.
 
 # %%
 with warnings.catch_warnings(record=True) as said:
@@ -294,8 +297,8 @@ assert bh.train.out_of_range(free) > 0
 assert bh.train.out_of_range(bounded) == 0
 
 # %% [markdown]
-# Keep the weights in range during training: call `bh.train.clip_weights(net)` after each step, as the chip scripts of
-# the gallery do.
+# To keep the weights in range during training, call `bh.train.clip_weights(net)` after each training step. The chip
+# scripts in `gallery/` do the same.
 #
 # ## Next steps
 #

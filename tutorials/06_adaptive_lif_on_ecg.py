@@ -14,16 +14,17 @@
 # %% [markdown]
 # # Adaptive neurons on electrocardiograms
 #
-# **What you learn.** How after-hyperpolarisation changes the firing rate of one neuron. An equation predicts the
-# change, and a simulation measures it. Then you train a network of such neurons on electrocardiograms. At every step
-# the network names the current segment of the heart beat. Finally you inspect the learnt parameters.
+# **What you learn.** How after-hyperpolarisation changes the firing rate of one neuron. You predict this change with an
+# equation and compare the prediction with a simulation. Then you train a network of such neurons on electrocardiograms.
+# In every time step the network classifies the current segment of the heartbeat. Finally you inspect the learnt
+# parameters.
 #
 # **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb).
 #
 # Reading takes about 10 minutes, and running takes about 30 seconds.
 #
-# Many neurons show spike-frequency adaptation: after many spikes it is harder to make them spike again. The cause is a
-# slow current, the after-hyperpolarisation. This current gives a neuron a memory of its recent spikes.
+# Many neurons show spike-frequency adaptation: after many spikes they need a stronger input to spike again. The cause
+# is a slow current, the after-hyperpolarisation. This current gives a neuron a memory of its recent spikes.
 
 # %%
 import math
@@ -42,15 +43,16 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## One adaptive neuron
 #
-# `bh.nn.ALIFLayer` is a leaky integrate-and-fire neuron whose spikes cause a slow current $a$. With its spikes $s$
-# and the synaptic input $I$, each step is
+# `bh.nn.ALIFLayer` is a leaky integrate-and-fire neuron whose spikes cause a slow current $a$. Let $s$ be its spikes,
+# $I$ the synaptic current, $b$ the bias and $\alpha = e^{-\Delta t / \tau_{mem}}$. In each time step the neuron
+# computes
 #
 # $$a_t = \gamma \, (a_{t-1} + w_{ahp} \, s_{t-1}), \qquad \gamma = e^{-\Delta t / \tau_{ahp}}$$
 # $$V \leftarrow \alpha V + I_t + a_t + b, \qquad \text{where } V \ge V_{th}: \text{ spike, } V \leftarrow V - V_{th}$$
 #
-# All of these currents are expressed as voltages, namely as their contribution to the membrane potential in one step.
-# With $w_{ahp} < 0$ each spike lowers the membrane potential. Two neurons receive the same input, which rises and
-# falls. One of them has an after-hyperpolarisation with a time constant of 200 ms.
+# The currents $I$ and $a$ and the bias $b$ are given as voltages: each is the amount that it adds to the membrane
+# potential in one time step. With $w_{ahp} < 0$ each spike lowers the membrane potential. Two neurons receive the same
+# input, which rises and falls. One of them has an after-hyperpolarisation with a time constant of 200 ms.
 
 # %%
 w_ahp, tau_ahp = -0.005 * u.mV, 200 * u.ms
@@ -88,20 +90,21 @@ plt.show()
 
 # %% [markdown]
 # The rate of the first neuron follows the strength of its input. The rate of the adaptive neuron mainly follows changes
-# of its input. It overshoots when the input rises, drops almost to zero when the input falls, and is lower than the
-# rate of the first neuron in between. This is spike-frequency adaptation.
+# of its input. It overshoots when the input rises and drops almost to zero when the input falls. While the input is
+# constant, it is lower than the rate of the first neuron. This is spike-frequency adaptation.
 #
 # ## The effect of a spike on the rate
 #
 # Summed over time, the after-hyperpolarisation of one spike lowers the membrane potential by
 # $|w_{ahp}| (\gamma + \gamma^2 + \dots) = |w_{ahp}| \, \gamma / (1 - \gamma)$, in addition to the $V_{th}$ that the
 # reset subtracts. A neuron with $r$ spikes per step has the mean after-hyperpolarisation
-# $\bar a = w_{ahp} \, r \, \gamma / (1 - \gamma)$, so its rate solves
+# $\bar a = w_{ahp} \, r \, \gamma / (1 - \gamma)$, so its rate is the solution of
 #
 # $$r = f(b + \bar a(r)),$$
 #
-# where $f(b)$ is the rate of the neuron without adaptation. The next cell measures $f(b)$ and the rates of adaptive
-# neurons on 93 neurons with different biases. It compares the measured rates with the solution of the equation:
+# where $f(b)$ is the rate of the neuron without adaptation. The next cell simulates 93 neurons with different biases,
+# first without adaptation and then with adaptation. The first simulation gives $f(b)$. The cell compares the rates of
+# the second simulation with the solution of the equation:
 
 # %%
 bias = np.linspace(0.04, 0.5, 93).astype(np.float32)
@@ -134,16 +137,17 @@ print(f"largest difference from the equation: {1000 * error:.1f} Hz")
 assert error < 0.004
 
 # %% [markdown]
-# The equation agrees with the measurement. Both parameters of the adaptation have a simple meaning. The neuron
-# remembers a spike for about the time $\tau_{ahp}$. The total effect of a spike is approximately
-# $w_{ahp} \tau_{ahp} / \Delta t$. Both parameters can be learnt. If $w_{ahp}$ becomes positive, a spike raises the
-# membrane potential, so the next spike comes earlier.
+# The solution of the equation agrees with the simulation. The adaptation has two parameters, $\tau_{ahp}$ and
+# $w_{ahp}$. The neuron remembers a spike for about the time $\tau_{ahp}$. The total effect of a spike on the membrane
+# potential is approximately $w_{ahp} \tau_{ahp} / \Delta t$. Both parameters can be learnt. If $w_{ahp}$ becomes
+# positive, a spike raises the membrane potential, so the next spike comes earlier.
 #
 # ## Electrocardiograms as spikes
 #
 # The QT Database (PhysioNet) contains electrocardiograms in which experts marked the waves. Yin, Corradi and Bohte
-# (2021) converted two leads of each recording into events: one channel for upward and one for downward changes of each
-# lead, with 250 steps per second. brainhw includes every fifth of their sequences. `bh.data.qtdb` reads all of them.
+# (2021) converted two leads of each recording into events, with 250 time steps per second. Each lead has two channels:
+# one for upward changes and one for downward changes. brainhw includes every fifth of their sequences. `bh.data.qtdb`
+# reads all of them.
 
 # %%
 data = bh.data.qtdb_excerpt()
@@ -175,15 +179,16 @@ plt.show()
 
 # %% [markdown]
 # Events are dense around the QRS complex and sparse between the T and the P wave. Where events are sparse, the network
-# can identify the segment only by the time since the last beat. This requires a memory of some hundred milliseconds.
-# (Steps without a mark, such as the first ones here, count as the first segment, as in the published accuracies.)
+# can identify the segment only by the time since the last heartbeat. This requires a memory of some hundred
+# milliseconds. (Time steps that the experts did not mark, such as the first steps in this figure, are labelled as the
+# first segment. The published accuracies use the same rule.)
 #
 # ## The network
 #
 # The network has 36 recurrent adaptive neurons and a leaky readout that gives one logit per segment at every step. All
-# time constants and weights are learnt. The logarithms of the initial time constants are distributed uniformly. `ExpT`
-# keeps each time constant above 1 ms. It learns the logarithm of the time constant, so training changes 5 ms and 2 s by
-# the same factor per step.
+# time constants and weights are learnt. The initial time constants are drawn at random, with a uniform distribution of
+# their logarithms. `ExpT` keeps each time constant above 1 ms. The optimizer updates the logarithm of each time
+# constant. A training step therefore changes time constants of 5 ms and of 2 s by a similar factor.
 
 # %%
 dt = 4.0 * u.ms
@@ -237,7 +242,7 @@ net = SegmentNet()
 # ## Training
 #
 # The labels have a time axis, `y [B, T]`, and the loss is the mean cross-entropy over all steps. For training, each
-# sequence is cut into quarters of 1.3 s. The test uses whole sequences.
+# sequence is divided into four pieces of 1.3 s. The test uses whole sequences.
 
 # %%
 quarter = 325
@@ -296,9 +301,9 @@ right.legend(frameon=False, loc="lower right")
 plt.show()
 
 # %% [markdown]
-# With only 124 training sequences and 29 test sequences, the accuracy is limited. On the whole data set the same
-# network reaches 0.861, the mean of three seeds of `gallery/ecg_alif.py` ([results](../docs/results.md)). The best
-# published network of this kind reaches 0.859 (Yin, Corradi and Bohte 2021).
+# With only 124 training sequences and 29 test sequences, the accuracy is limited. With the whole data set the same
+# network reaches an accuracy of 0.861 ([results](../docs/results.md)). This is the mean over three seeds of
+# `gallery/ecg_alif.py`. The best published network of this kind reaches 0.859 (Yin, Corradi and Bohte 2021).
 #
 # ## Output of the network
 #
@@ -323,8 +328,8 @@ plt.show()
 # ## The role of adaptation
 #
 # The next cell shows the learnt parameters. Then it switches the after-hyperpolarisation off in the trained network,
-# and the accuracy drops. A network that is trained without after-hyperpolarisation from the start uses recurrent
-# weights and long membrane time constants instead. On the whole data set it reaches 0.857
+# and the accuracy drops. If a network is trained without after-hyperpolarisation from the start, it uses recurrent
+# weights and long membrane time constants instead. With the whole data set, such a network reaches an accuracy of 0.857
 # (`gallery/ecg_alif.py --no-ahp`).
 
 # %%
@@ -352,7 +357,7 @@ assert without < accuracy[-1]
 # ## Next steps
 #
 # - `gallery/ecg_alif.py` trains networks of two sizes on the whole data set, with and without adaptation.
-# - [Coming from Rockpool](../docs/coming_from_rockpool.md): this neuron corresponds to `aLIFTorch` of Rockpool. The
-#   page lists names and differences.
+# - [Coming from Rockpool](../docs/coming_from_rockpool.md): `bh.nn.ALIFLayer` corresponds to `aLIFTorch` of Rockpool.
+#   The page lists the corresponding arguments and the differences.
 # - [Fractional memory](07_fractional_memory.ipynb): neurons whose membrane potential has a long memory.
 #   `gallery/ecg_fractional.py` trains such neurons on these electrocardiograms.

@@ -17,15 +17,15 @@
 # **What you learn.** How the order of the derivative determines how long the membrane potential remembers an input.
 # Four ways to set the orders of a network. How to learn the orders on a task that needs memory.
 #
-# **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb). Users of spikeDE find a
-# table of names in [Coming from spikeDE](../docs/coming_from_spikede.md).
+# **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb). If you use spikeDE, [Coming
+# from spikeDE](../docs/coming_from_spikede.md) lists the corresponding names in brainhw.
 #
 # Reading takes about 10 minutes, and running takes about 30 seconds. The data of the last part need a small package,
 # `pip install "brainhw[mnist1d]"`.
 #
 # In an ordinary leaky neuron the membrane potential decays exponentially. After five time constants almost nothing
 # remains, so each neuron has one time scale. In a fractional neuron the membrane potential decays as a power of time,
-# so the neuron remembers inputs over both milliseconds and seconds.
+# so the neuron combines a memory of milliseconds with a memory of seconds.
 
 # %%
 import brainstate
@@ -71,10 +71,10 @@ right.set(xlabel="time after the pulse (ms)", ylabel="membrane potential (mV)", 
 plt.show()
 
 # %% [markdown]
-# The left figure shows that neurons of low order decay fastest at first. After a few steps most of the pulse is gone.
-# The right figure has logarithmic axes and shows the later decay. The curve of order 1 is an exponential and soon falls
-# below the axis range. The other curves become straight lines, so they are powers of time. In theory their exponent is
-# $-1 - \alpha$. The next cell measures the exponent between one and four seconds:
+# In the left panel, the membrane potential of low-order neurons decays fastest at first. After a few steps most of the
+# response is gone. The right panel has logarithmic axes and shows the later decay. The curve of order 1 is an
+# exponential and soon falls below the axis range. The other curves become straight lines, so they decay as powers of
+# time. In theory their exponent is $-1 - \alpha$. The next cell measures the exponent between one and four seconds:
 
 # %%
 for i, alpha in enumerate(orders[:3]):
@@ -84,9 +84,9 @@ for i, alpha in enumerate(orders[:3]):
 print(f"V after 1 s: order 0.5 {V[1000, 0]:.1e} mV, order 0.9 {V[1000, 2]:.1e} mV, order 1 {V[1000, 3]:.1e} mV")
 
 # %% [markdown]
-# A neuron of low order therefore combines a fast response with a weak memory of the whole past. What remains of one
-# pulse is small, but the remains of many pulses add up. In the next cell a neuron of order 1 and a neuron of order 0.5
-# receive a constant input:
+# A neuron of low order therefore combines a fast response with a weak memory of the whole past. The late response to
+# one pulse is small, but the responses to many pulses add up. In the next cell a neuron of order 1 and a neuron of
+# order 0.5 receive a constant input:
 
 # %%
 steady = bh.nn.FractionalLIFLayer(2, alpha=jnp.array([1.0, 0.5]), tau=20 * u.ms, reset="subtract")
@@ -104,15 +104,16 @@ plt.show()
 assert gaps[-1] < gaps[0]
 
 # %% [markdown]
-# The neuron of order 1 does not depend on what happened before its last spike, so all intervals between its spikes are
-# equal. The fractional neuron remembers the input from before the spike. Its first interval is long, and the later
-# intervals become shorter and shorter. (With `history="clear"` a spike deletes the past, and the intervals are equal.)
+# In the neuron of order 1, the input before a spike has almost no effect after the spike, so all intervals between its
+# spikes are equal. The fractional neuron still remembers the input before the spike. Its first interval is long, and
+# the later intervals become shorter and shorter. (With `history="clear"` a spike deletes the past, and the intervals
+# are equal.)
 #
 # ## The complete past at constant cost
 #
-# `kernel="dense"` above stored 4000 values per neuron. The default, `kernel="soe"`, approximates the power law by a sum
-# of 24 exponentials. It stores the past in 24 numbers per neuron, one for each exponential. The cost of a step is
-# constant, and the order can still be learnt.
+# The first example used `kernel="dense"`, which stores 4000 past values per neuron. The default, `kernel="soe"`,
+# approximates the power law by a sum of 24 exponentials. It stores the past in 24 numbers per neuron, one for each
+# exponential. The cost of a step does not depend on the length of the past, and the order can still be learnt.
 
 # %%
 sums = bh.nn.FractionalLIFLayer(4, alpha=orders, tau=20 * u.ms)  # kernel="soe", n_exponentials=24
@@ -124,8 +125,8 @@ assert difference < 1e-5
 # %% [markdown]
 # ## Four ways to set the orders of a network
 #
-# `bh.set_fractional_orders` configures all fractional layers of a network, here two. `bh.fractional_summary` shows the
-# orders of each layer.
+# `bh.set_fractional_orders` sets the orders of all fractional layers of a network. `bh.fractional_summary` shows the
+# orders of each layer. The network in the next cell has two fractional layers.
 
 
 # %%
@@ -162,11 +163,11 @@ assert [len(alpha) for alpha in bh.get_per_layer_alpha(net)] == [2, 3]
 # %% [markdown]
 # With several terms the membrane potential follows $\sum_j w_j \tau^{\alpha_j} D^{\alpha_j} V = -V + x$. The largest
 # order determines the response at short times, and the smallest order determines the decay at long times. A list of
-# plain numbers can give one order per layer or several terms for all layers. Set `alpha_mode` to choose the meaning.
-# Without `alpha_mode`, `bh.set_fractional_orders` chooses a meaning and warns.
+# plain numbers has two possible meanings: one order for each layer, or several terms that are the same in all layers.
+# Choose the meaning with `alpha_mode`. Without `alpha_mode`, `bh.set_fractional_orders` chooses a meaning and warns.
 #
-# In addition, each layer can have one order per neuron: put an array into the list for that layer. The next section
-# learns such orders.
+# The neurons of a layer can also have different orders. In this case, the entry of the list for this layer is an array
+# with one order per neuron. In the next section, the network learns such orders.
 #
 # ## Learn the orders
 #
@@ -232,10 +233,10 @@ def shape_net(orders, learn):
 
 
 # %% [markdown]
-# The next cell trains the same network twice. In the first training the order of all neurons is fixed to 1. In the
-# second training each neuron learns its order, starting from values between 0.1 and 0.8. Both trainings also learn time
-# constants and weights. In training, each series is rotated by a random number of steps, so that the network cannot
-# learn positions.
+# The next cell trains two networks that differ only in the orders of their neurons. In the first network all orders are
+# fixed to 1. In the second network each neuron learns its order, and the initial orders are between 0.1 and 0.8. Both
+# networks also learn time constants and weights. During training, each series is rotated by a random number of steps,
+# so that the network cannot learn the positions of the shapes.
 
 
 # %%
@@ -303,11 +304,10 @@ assert min(moved) > 0.01
 assert all((alpha > 0).all() and (alpha < 1).all() for alpha in learnt)
 
 # %% [markdown]
-# The dashed line in the histograms shows the initial orders. Training moved some orders below or above the initial
-# range.
+# The dashed line in the histograms shows the initial orders. Training moved some orders out of the initial range.
 #
-# Longer training gives higher accuracies. After 150 epochs, with 128 neurons per layer, fractional networks reach an
-# accuracy of 0.916 on this task, and LIF networks reach 0.879. These are means over three seeds of
+# Longer training gives higher accuracies. With 128 neurons per layer and 150 epochs of training, fractional networks
+# reach an accuracy of 0.916 on this task, and LIF networks reach 0.879. These values are means over three seeds of
 # `gallery/mnist1d_fractional.py` ([results](../docs/results.md)).
 #
 # ## Next steps

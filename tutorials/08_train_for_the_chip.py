@@ -14,10 +14,10 @@
 # %% [markdown]
 # # Train a network for a chip
 #
-# A chip has four limits. It stores only a few bits per weight. All weights in a block of neighbouring weights must have
-# the same sign. Weights have a largest magnitude. Every chip differs from every other chip. A network that was trained
-# without these limits loses accuracy when its weights are changed to respect them. A network that was trained with the
-# limits does not lose this accuracy.
+# A chip has four limits. It stores each weight with only a few bits. All weights in a block of neighbouring weights
+# must have the same sign. The magnitude of the weights is limited. Chips of the same type differ from each other. If a
+# network is trained without these limits, its weights must be changed afterwards, and it loses accuracy. If it is
+# trained with the limits, it does not lose this accuracy.
 #
 # **What you learn.** How to find out which limits a network violates. How to train with the weight range, the sign
 # blocks, rounding and mismatch. How to check, place, evaluate and export the trained network.
@@ -49,8 +49,8 @@ brainstate.random.seed(0)
 #
 # Japanese Vowels is part of brainhw: 640 recordings of nine speakers, 12 channels, 7 to 29 frames. Each channel is
 # split into two channels, one for its positive part and one for its negative part. Each frame is repeated for two
-# steps. Each speaker has five output neurons, and the speaker whose neurons emit the most spikes is the answer. To save
-# time, this tutorial uses half of the test recordings.
+# steps. Each speaker has five output neurons. The network chooses the speaker whose neurons emit the most spikes. To
+# save time, this tutorial uses half of the test recordings.
 
 # %%
 N_CLASSES, POPULATION, N_HIDDEN, STEPS_PER_FRAME = 9, 5, 60, 2
@@ -73,8 +73,9 @@ x_test, y_test = time_first(test.x), jnp.asarray(test.y)
 print(f"input of the test set, [T, B, N]: {x_test.shape}")
 
 # %% [markdown]
-# The vendor does not publish the mismatch between chips. `bh.chip.H1V1` assumes a small mismatch. This tutorial uses
-# three times this mismatch for the weights and twice for the leak, so that its effect is visible.
+# The size of the mismatch between chips is assumed in brainhw, and it is small in the preset `bh.chip.H1V1`. In this
+# tutorial the mismatch of the weights is three times as large as in the preset, and the mismatch of the leak is twice
+# as large, so that the effect is visible.
 
 # %%
 chip = bh.chip.H1V1.replace(name="H1v1, uneven", synapse_mismatch_std=0.06, leak_mismatch_std=0.2, provenance="assumed")
@@ -112,7 +113,7 @@ def on_nominal_chip(net):
 # ## A network trained without the limits of the chip
 #
 # The network consists of chip modules, so it always uses the charge curve, the leak and the reset of the chip. The
-# limits of range, signs and bits apply only if you request them.
+# limits on the range, the signs and the bits of the weights apply only if you request them.
 
 # %%
 EPOCHS, BATCH, LEARNING_RATE = 60, 54, 2e-2
@@ -139,10 +140,10 @@ plt.show()
 assert {v.rule for v in report.violations} == {"weights in range", "one sign in a block", "weights on grid"}
 
 # %% [markdown]
-# The network classifies the speakers, but it breaks three rules in each of its two synapses. Each printed violation
-# states how to remove it. `print(report)` shows the same as a table. The figure shows the sign blocks of `to_hidden`.
-# All violations can be removed after training by clipping, projecting and rounding the weights. The next cell does this
-# and shows the loss of accuracy.
+# The network classifies the speakers, but each of its two synapses violates three rules of the chip. Each message
+# describes a violation and how to remove it. `print(report)` prints the violations as a table. The figure shows the
+# sign blocks of `to_hidden`. The next cell removes all violations after training. It clips the weights to the range,
+# sets the weights of the weaker sign in each block to zero, and rounds the weights. Then it prints the accuracy.
 
 # %%
 figure, (before, after) = plt.subplots(2, 1, figsize=(7, 5.5), layout="constrained")
@@ -159,27 +160,28 @@ print(f"test accuracy {free_accuracy:.3f} as trained, {made_to_fit:.3f} changed 
 assert made_to_fit < free_accuracy - 0.02
 
 # %% [markdown]
-# The network now follows every rule, but its accuracy is much lower. In each block, the weights of the weaker sign have
-# been set to zero. Weights beyond the range have been set to its limit.
+# The network now follows every rule, but its accuracy is much lower. In each block, the weights of the weaker sign are
+# now zero. Weights that were outside the range are now at the limit of the range.
 #
 # ## Train with the same four limits
 #
-# - **Range.** `bh.train.weight_magnitude_loss` is a penalty for weights beyond the range. It adds their squared excess
-#   to the loss. `bh.train.clip_weights` sets weights beyond the range to its limit after each training step.
-# - **Signs.** In each block, `bh.train.SignAnnealing` flips the sign of the weaker weights. It does so gradually during
-#   the first epochs and permanently afterwards. The training can thus determine the sign of each block.
-# - **Bits.** `weight_bits="chip"` rounds the weights of the chip to 5 bits (31 levels, including zero). The optimizer
-#   updates an unrounded copy of each weight, so that small updates add up. The gradient ignores the rounding
+# - **Range.** `bh.train.weight_magnitude_loss` is a penalty for weights outside the range. The loss function in the
+#   next cell adds this penalty. After each training step, `bh.train.clip_weights` sets weights outside the range to the
+#   limit of the range.
+# - **Signs.** `bh.train.SignAnnealing` changes the weights of the weaker sign in each block until all weights of the
+#   block have the same sign. It does this gradually during the first epochs. After these epochs the signs are fixed. In
+#   this way, training determines the sign of each block.
+# - **Bits.** `weight_bits="chip"` rounds the weights to the 5 bits of the chip (31 levels, including zero). The
+#   optimizer updates an unrounded copy of each weight, so that small updates add up. The gradient ignores the rounding
 #   (straight-through estimator).
 # - **Mismatch.** With `sample_chips=True` every training step runs on a newly sampled chip. To sample a chip yourself,
 #   call `bh.sample_chip(net, key)`. The same key always gives the same chip.
 #
-# `bh.train.fit` applies these methods. For chip networks it calls `clip_weights` and samples chips by default. It
-# updates schedules such as `SignAnnealing` in each epoch and completes them at the end.
+# If the network is a chip network, `bh.train.fit` calls `clip_weights` and samples chips by default. It updates
+# schedules such as `SignAnnealing` before each epoch and completes them at the end of training.
 #
-# All four limits are applied when the network is prepared. The preparation takes each float weight and applies the
-# signs, the rounding, the charge curve and the mismatch of one chip, in this order. `bh.rollout` prepares the network,
-# so training, test and export use the same values.
+# When the network is prepared, the signs, the rounding, the charge curve and the mismatch of one chip are applied to
+# each float weight, in this order. `bh.rollout` prepares the network, so training, test and export use the same values.
 
 
 # %%
@@ -223,9 +225,9 @@ plt.show()
 assert trained_in > made_to_fit
 
 # %% [markdown]
-# Each block of five weights in a column now has one colour. White weights are zero, which is allowed with both signs.
-# `place` assigns every neuron to a core, or explains why this is not possible. It may split a feed-forward layer over
-# several cores, but not a recurrent layer.
+# Each block of five weights in a column now has one colour. White weights are zero. They are allowed in blocks of both
+# signs. `place` assigns every neuron to a core. If this is not possible, it raises an error that gives the reason.
+# `place` can distribute a feed-forward layer over several cores, but not a recurrent layer.
 
 # %%
 placement = bh.deploy.place(many_chips)
@@ -234,9 +236,9 @@ bh.visualize.plot_placement(placement)
 plt.show()
 
 # %% [markdown]
-# The estimate counts spikes and synaptic events on the data and multiplies them by the coefficients of the chip. All
-# four coefficients are **assumed**. Use the estimates to compare networks. Before you rely on absolute values, enter
-# your own measurements with `chip.replace`.
+# `estimate_power` runs the network on the data, counts the spikes and the synaptic events, and multiplies the counts by
+# the coefficients of the chip. All four coefficients are **assumed**. Use the estimates to compare networks. Before you
+# rely on absolute values, enter your own measurements with `chip.replace`.
 
 # %%
 power = bh.deploy.estimate_power(many_chips, x_test)
@@ -266,17 +268,17 @@ assert chips["many chips"].mean > 0.9
 assert chips["many chips"].mean > chips["one chip"].mean - 0.02
 
 # %% [markdown]
-# Each curve shows the share of chips that reach a given accuracy, so a curve further to the right is better. Here the
-# two curves are close, and which of them is better depends on the seed. There are two reasons. The votes of five
-# neurons per speaker average out much of the mismatch. A network that runs on another chip in each step learns a little
-# more slowly. On the spoken digits the two ways of training differ by one recording in three hundred
-# (`docs/deploy.md`). Try both on your task, and compare them with `robustness`.
+# Each curve shows the share of chips that reach at least a given accuracy, so a curve further to the right is better.
+# Here the two curves are close to each other, and the seed determines which curve is better. There are two reasons. The
+# votes of five neurons per speaker average out much of the mismatch. If every training step uses a different chip, the
+# network learns a little more slowly. On the spoken digits the two ways of training differ by one recording in three
+# hundred (`docs/deploy.md`). Try both on your task, and compare them with `robustness`.
 #
 # ## Export
 #
 # `export_bundle` checks the network again. Then it writes the integer codes of the weights, the connections, the
-# placement, `dt` and the complete chip spec into one file. The network that `load_bundle` returns gives the same
-# spikes.
+# placement, `dt` and the complete chip spec into one file. `load_bundle` reads this file and returns a network that
+# emits the same spikes as the exported network.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -289,8 +291,8 @@ print(f"{int(spikes[0].sum())} output spikes, {differing} of them differ; the fi
 assert differing == 0
 
 # %% [markdown]
-# The bundle can be used without your code. `brainhw run` takes recordings with the batch on the first axis,
-# `[B, T, N]`. With the option `--chip-key` it runs them on a sampled chip.
+# You can run the bundle without your Python code. The command `brainhw run` reads recordings with the batch on the
+# first axis, `[B, T, N]`. With the option `--chip-key` it simulates a sampled chip.
 
 # %%
 np.savez_compressed(recordings, x=test.x, y=test.y)

@@ -14,11 +14,12 @@
 # %% [markdown]
 # # Long sequences and streaming
 #
-# **What you learn.** How to train on sequences of thousands of steps with little memory, how to process a recording in
-# pieces, how to choose what to record, and how to run a trained network on live input, step by step.
+# **What you learn.** How to train on sequences of thousands of time steps with little memory. How to process a
+# recording in pieces, and how to record only the states that you need. How to run a trained network on live input, one
+# time step at a time.
 #
-# **Who it is for.** Readers of [Train a spiking network](04_train_a_spiking_network.ipynb) who have long recordings or
-# a sensor.
+# **Who it is for.** Readers of [Train a spiking network](04_train_a_spiking_network.ipynb) who work with long
+# recordings or with live input from a sensor.
 #
 # Reading takes about 8 minutes, and running takes about 15 seconds.
 
@@ -45,8 +46,8 @@ brainstate.random.seed(0)
 #
 # The input is a simulated source with 24 channels that spike at random. The source has three modes. In each mode, eight
 # channels spike at 60 Hz and the others spike at 15 Hz. A mode lasts for 300 ms on average. The task is to determine
-# the current mode. A step of 1 ms contains less than one spike on average, so the network needs memory. The recordings
-# are long: 4 s are 4000 steps.
+# the current mode. On average, all channels together emit less than one spike per time step of 1 ms, so the network
+# needs memory. Each recording is 4 s long, which is 4000 time steps.
 
 # %%
 n_in, n_modes, n_steps, batch_size = 24, 3, 4000, 8
@@ -101,9 +102,9 @@ def loss(x, y, **options):
 # %% [markdown]
 # ## Memory of the backward pass
 #
-# The backward pass needs the membrane potentials of all 4000 steps of the forward pass. `checkpoint="auto"` stores the
-# states of some steps only. The backward pass computes the other states again when it needs them. The next cell prints
-# the memory that the compiler reports:
+# The backward pass needs the membrane potentials of all 4000 steps of the forward pass. With `checkpoint="auto"`, only
+# the states of some steps are stored. The backward pass computes the other states again when it needs them. The next
+# cell prints the memory that the compiler reports for three settings:
 
 
 # %%
@@ -125,14 +126,15 @@ for name, way in ways.items():
 assert memory['checkpoint="auto"'] < 0.5 * memory["rollout"]
 
 # %% [markdown]
-# `layerwise=False` runs the network step by step, as `rollout` does for networks that are not a chain of layers. This
-# network is a chain, so `rollout` runs it layer by layer by default. Its backward pass then needs less memory. With
-# `checkpoint="auto"` the number of stored states grows with the square root of the number of steps instead of in
-# proportion to it. Most of the remaining memory is due to the loss. The loss compares every step with a target, so the
-# outputs and their gradients must always be stored for every step.
+# This network is a chain of layers, so by default `rollout` runs it layer by layer. With `layerwise=False` it runs the
+# network step by step, as it does for networks that are not a chain. The backward pass needs less memory if the network
+# runs layer by layer. Without `checkpoint`, the number of stored states is proportional to the number of steps. With
+# `checkpoint="auto"` it is proportional to the square root of the number of steps. The loss needs most of the remaining
+# memory. It compares the output of every step with a target, so the outputs and their gradients must always be stored
+# for every step.
 #
-# All three ways give the same spikes. The gradients agree up to rounding errors, because the terms of the sums are
-# added in a different order.
+# All three settings give the same spikes. The gradients differ only by rounding errors, because the terms of the sums
+# are added in a different order.
 
 # %%
 results = {name: way(x, y) for name, way in ways.items()}
@@ -149,7 +151,8 @@ assert (plain == checkpointed).all()
 # %% [markdown]
 # ## Train
 #
-# To train with `checkpoint="auto"`, pass it to `rollout` in the loss. The rest of the training step does not change.
+# To train with `checkpoint="auto"`, pass this argument to `rollout` in the loss function. The rest of the training step
+# stays the same.
 
 # %%
 optimizer = braintools.optim.Adam(lr=1e-2)
@@ -177,10 +180,10 @@ assert accuracy > 0.7
 # %% [markdown]
 # ## Run in pieces
 #
-# With `prepare=False`, `rollout` continues from the current states instead of resetting them. You can thus process a
-# recording that does not fit into memory in pieces. Here the recording is processed in two halves, and the outputs are
-# equal to those of one run. (Under `grad` the gradient does not flow from one piece into the piece before. This is
-# truncated backpropagation through time.)
+# With `prepare=False`, `rollout` continues from the current states instead of resetting them. If a recording does not
+# fit into memory, you can thus process it piece by piece. In the next cell the network processes a recording in two
+# halves. The outputs are equal to the outputs of a single run. (If you compute gradients, they do not flow from one
+# piece back into the previous piece. This is truncated backpropagation through time.)
 
 # %%
 whole = run(x_test)
@@ -191,10 +194,10 @@ assert np.allclose(jnp.concatenate([first, second]), whole, atol=1e-3)
 # %% [markdown]
 # ## Record only what you need
 #
-# Recorded values are stored for every step, and `checkpoint` does not reduce them. To save memory, record one layer
-# instead of all layers. Alternatively, run in pieces and sum up the recorded values of each piece before you run the
-# next one. The next cell computes firing rates in this way. The memory for the recorded values then does not grow with
-# the length of the recording:
+# Recorded values are stored for every step, and `checkpoint` does not reduce their memory. To save memory, record one
+# layer instead of all layers. Alternatively, process the recording in pieces and sum up the recorded values of each
+# piece before you process the next piece. The next cell computes firing rates in this way. The memory for the recorded
+# values then does not grow with the length of the recording:
 
 
 # %%
@@ -212,14 +215,14 @@ print(f"{seen['hidden.spk'].nbytes / 2**20:.0f} MiB of spikes, or {counts.nbytes
 print(f"rates of the hidden neurons: {rates.min():.0f} to {rates.max():.0f}")
 
 # %% [markdown]
-# Two more options of `rollout` are useful for long runs. With `check_finite=True` it reports the first state that is
-# not finite and its step. With `pbar=` it shows the progress. With either option the network runs step by step instead
-# of layer by layer.
+# Two more options of `rollout` are useful for long runs. With `check_finite=True`, `rollout` reports the first state
+# that is not finite, and in which step this occurred. With `pbar=` it shows a progress bar. With each of these options
+# the network runs step by step instead of layer by layer.
 #
 # ## Live input
 #
-# `bh.stream(net)` returns a stream: a compiled step of the network together with its states. Call it with the input of
-# one step, `[1, N]`, as soon as this input arrives.
+# `bh.stream(net)` returns a stream. This is a compiled function that computes one time step of the network and stores
+# its states. As soon as the input of a step arrives, call the stream with this input, `[1, N]`.
 
 # %%
 live = bh.stream(net, record=("hidden.spk",))
@@ -243,8 +246,9 @@ bottom.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# The decision of the network follows the mode of the source with the delay that was measured above, because the network
-# must first collect enough spikes. The stream gives the same outputs as one run over the whole recording.
+# The decision of the network lags behind the mode of the source by the delay that was measured above, because the
+# network must first receive enough spikes of the new mode. The stream gives the same outputs as one run over the whole
+# recording.
 
 # %%
 live.reset()  # resets the states and reads the weights again
@@ -254,15 +258,16 @@ assert np.allclose(streamed, run(x_test)[:500, 0], atol=1e-3)
 assert (np.asarray(live.records["hidden.spk"][0]) == seen["hidden.spk"][499, 0]).all()
 
 # %% [markdown]
-# - A stream keeps its states apart from those of the network. Therefore several streams of one network do not affect
-#   each other or the network. To copy the states of a stream into the network, call `live.write_back()`.
+# - A stream has its own states. Several streams of one network therefore do not affect each other, and a step of a
+#   stream does not change the states of the network. To copy the states of a stream into the network, call
+#   `live.write_back()`.
 # - The first call compiles the step. To compile it before the input arrives, pass any input of one step and then call
 #   `reset()`.
-# - A stream reads the weights at its first step and at `reset()`. All other fixed properties of a layer become
-#   constants of the compiled step.
+# - A stream reads the weights at its first step and at `reset()`. Other fixed properties of a layer, such as the kind
+#   of reset, become constants of the compiled step.
 #
-# The next cell measures the time of a step. The machine that builds this page may be busy with other work.
-# `docs/speed.md` has times that were measured on an idle machine.
+# The next cell measures how long a step takes. The printed time may be too long, because the machine that builds this
+# page may run other programs at the same time. `docs/speed.md` lists times that were measured on an idle machine.
 
 # %%
 frame, times = np.zeros((1, n_in), np.float32), []
@@ -273,8 +278,8 @@ for _ in range(2000):
 print(f"median {1e6 * statistics.median(times):.0f} us per step")
 
 # %% [markdown]
-# With a `dt` of 1 ms, a real-time step may take at most 1000 us. For a whole recording use `rollout`. It is faster per
-# step and supports gradients.
+# To process input in real time with a `dt` of 1 ms, a step may take at most 1000 us. For a whole recording use
+# `rollout`, which is faster per step and supports gradients.
 #
 # ## Next steps
 #

@@ -14,20 +14,20 @@
 # %% [markdown]
 # # Coming from other libraries
 #
-# Two libraries may both offer a leaky integrate-and-fire neuron and still give different spikes. One library resets the
-# membrane potential in the step of the spike, the other library resets it one step later. One takes the decay factor
-# `beta`, the other takes a time constant. One multiplies the input by a decay factor, the other does not.
+# The leaky integrate-and-fire neurons of two libraries can give different spikes for the same input. Some libraries
+# reset the membrane potential in the same time step as the spike, others reset it one time step later. Some use a decay
+# factor `beta`, others use a time constant. Some multiply the input by a decay factor, others do not.
 #
 # **What you learn.** Which brainhw module corresponds to the neuron of your library, how the arguments are named, and
-# how the two differ. For each library a few lines of NumPy implement its published equation. A check then shows that
-# brainhw gives the same spikes.
+# how the two neurons differ. For each library, a short NumPy function implements the published equation. A check then
+# shows that brainhw gives the same spikes as this function.
 #
 # **Who it is for.** Users of **snnTorch**, **Rockpool**, **spikeDE**, **NWAVE** and **brainpy.state**. Reading the
 # section of your library takes about 5 minutes. Running the whole page takes about 10 seconds.
 #
-# The NumPy equations were compared with the libraries (snnTorch 1.0.0, Rockpool 3.1.0, spikeDE 0.1.0, brainpy 2.9.0):
-# all spikes were equal. NWAVE could not be run, because its SDK is not public. This page relies on the public web pages
-# of its vendor.
+# The NumPy functions were compared with snnTorch 1.0.0, Rockpool 3.1.0, spikeDE 0.1.0 and brainpy 2.9.0. All spikes
+# were equal. NWAVE could not be run, because its SDK is not public. For NWAVE, this page relies on the public web pages
+# of the vendor.
 
 # %%
 import brainstate
@@ -62,13 +62,14 @@ rng = np.random.default_rng(0)
 # | brainpy.state | `V >= V_th` | one step later | `(V - V_th) / (V_th - V_reset)` | `init_all_states(net)` |
 # | brainhw | `V >= V_th` | in the same step | `(V - V_th) / V_th` | `bh.rollout`, `bh.prepare_net` |
 #
-# Weights are `[out, in]` in snnTorch and spikeDE, which use `torch.nn.Linear`, and `[in, out]` in all others. In
-# Rockpool and NWAVE the time step is an argument of each module. In spikeDE it is the spacing of `x_time`. In
-# brainpy.state and brainhw it is set in `brainstate.environ`. (The comparisons `>=` and `>` give different spikes only
-# if a membrane potential is exactly equal to the threshold. This can happen if inputs and weights are whole numbers.)
+# In snnTorch and spikeDE, which use `torch.nn.Linear`, the weights have the shape `[out, in]`. In all other libraries
+# the shape is `[in, out]`. In Rockpool and NWAVE the time step is an argument of each module. In spikeDE it is the
+# difference between successive values of `x_time`. In brainpy.state and brainhw it is set in `brainstate.environ`. (The
+# conditions `V >= V_th` and `V > V_th` give different spikes only if a membrane potential is exactly equal to the
+# threshold. This can happen if inputs and weights are whole numbers.)
 #
 # The helper function `run` runs a layer on inputs `[T, N]` and returns its spikes and its membrane potentials in mV.
-# The helper function `check` compares them with those of the NumPy equation.
+# The helper function `check` compares these results with the results of the NumPy function.
 
 
 # %%
@@ -104,11 +105,12 @@ def check(name, ours, theirs):
 # | `SF.ce_count_loss()` | `softmax_cross_entropy_with_integer_labels(spikes.sum(axis=0), y)` of `braintools.metric` |
 # | `SF.accuracy_rate` | `bh.train.accuracy`, `bh.train.accuracy_population` |
 #
-# `Leaky` resets one step after the spike. With `reset_mechanism="zero"` the later reset changes the stored membrane
-# potential but not the spikes. With `"subtract"` it also changes the spikes. `Leaky` subtracts the threshold *after*
-# the leak of the next step, so each spike lowers the next membrane potential by `threshold`. An immediate reset lowers
-# it by only `beta * threshold`. To get the spikes of `Leaky` in brainhw, use `reset="none"` and a recurrent weight of
-# `-V_th` from each neuron to itself.
+# `Leaky` resets the membrane potential one time step after the spike. With `reset_mechanism="zero"` this delay changes
+# the stored membrane potential but not the spikes. With `"subtract"` it also changes the spikes. `Leaky` subtracts the
+# threshold *after* the leak of the next step, so each spike lowers the next membrane potential by `threshold`. An
+# immediate reset subtracts the threshold before this leak, so a spike lowers the next membrane potential by only
+# `beta * threshold`. To get the spikes of `Leaky` in brainhw, use `reset="none"` and a recurrent weight of `-V_th` from
+# each neuron to itself.
 
 
 # %%
@@ -139,9 +141,9 @@ print(f"immediate reset: {int(at_once[0].sum())} spikes instead of {int(theirs[0
 assert at_once[0].sum() > theirs[0].sum()
 
 # %% [markdown]
-# Weights that were trained in snnTorch with `"subtract"` therefore give more spikes with `reset="subtract"` in brainhw.
-# The recurrent weight avoids this, but it is a trainable parameter, so exclude it from the optimizer. Alternatively,
-# use `reset="subtract"` and continue the training.
+# If weights were trained in snnTorch with `"subtract"`, a network with these weights and `reset="subtract"` emits more
+# spikes in brainhw. The recurrent weight described above avoids this. It is a trainable parameter, so exclude it from
+# the optimizer. Alternatively, use `reset="subtract"` and continue the training in brainhw.
 
 # %%
 figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
@@ -156,8 +158,8 @@ plt.show()
 # %% [markdown]
 # **Surrogates.** Both libraries use the same surrogate functions, but with different arguments. snnTorch passes
 # `V - threshold`, and brainhw passes `(V - V_th) / V_th`. With a threshold of 1 there is no difference. With any other
-# threshold, a slope `k` in snnTorch is `k * V_th` in brainhw, and the derivative by the membrane potential in brainhw
-# is that of snnTorch divided by `V_th` in mV.
+# threshold, replace a slope `k` in snnTorch by the slope `k * V_th` in brainhw. The derivative of the spike with
+# respect to the membrane potential in brainhw is then the derivative in snnTorch divided by `V_th` in mV.
 
 # %%
 V_th, slope, drive = 0.5, 5.0, 0.3
@@ -186,8 +188,9 @@ assert abs(derivative - snntorch_derivative / V_th) < 1e-6
 # | trained, unless `Constant(...)` | fixed, unless `brainstate.nn.Param(...)`; recurrent weights are trained |
 # | `out, state, record = module(x, record=True)` | `spikes, records = bh.rollout(layer, x, record=(".V",))` |
 #
-# An input decays for one step before it changes the membrane potential. A neuron may spike several times in one step.
-# The after-hyperpolarisation of a spike starts one step after the spike.
+# These layers of brainhw behave like the neurons of Rockpool. An input decays for one time step before it changes the
+# membrane potential. A neuron can spike several times in one time step. The after-hyperpolarisation of a spike starts
+# one time step after the spike.
 
 
 # %%
@@ -223,11 +226,11 @@ check("aLIFTorch", run(alif, x, "V"), rockpool_alif(x, 20.0, 10.0, 50.0, -0.2))
 # | `alpha_mode="per_layer"`, `"multiterm"` | the same argument of `bh.set_fractional_orders` |
 # | `learn_alpha=True` | `learn_alpha="raw"` as in spikeDE; `True` keeps the order between 0 and 1 |
 #
-# spikeDE extrapolates the membrane potential with its current slope by one unit of time, and emits a spike if the
-# extrapolated value reaches the threshold. The spike then subtracts the threshold from the input of its step instead of
-# from the membrane potential. `bh.nn.spikede_preset()` selects this behaviour. By default, brainhw compares the
-# membrane potential after the step with the threshold. In both cases the membrane potential is a sum over the complete
-# past, with weights that decrease as a power of time.
+# spikeDE extrapolates the membrane potential linearly by one unit of time. If the extrapolated value reaches the
+# threshold, the neuron spikes. The threshold is then subtracted from the input of the same time step, not from the
+# membrane potential. The arguments that `bh.nn.spikede_preset()` returns select this behaviour in brainhw. By default,
+# brainhw compares the membrane potential after the step with the threshold. In both cases the membrane potential is a
+# weighted sum over the complete past, and the weights decrease as a power of time.
 
 
 # %%
@@ -269,8 +272,8 @@ with brainstate.environ.context(dt=step * u.ms):
 # | `get_chip_consumption` | `bh.deploy.estimate_power(net, x)` |
 # | `fast_sigmoid(slope=25)`, `atan(alpha=2)`, `sigmoid(slope=25)` | the same names in `bh.surrogate` |
 #
-# (The default surrogate of the H1 layers is `fast_sigmoid(5)`.) The vendor publishes the derivatives of these three
-# surrogates. The next cell compares them with those of brainhw.
+# (The default surrogate of the H1 layers in brainhw is `fast_sigmoid(5)`.) The vendor publishes the derivatives of
+# `fast_sigmoid`, `atan` and `sigmoid`. The next cell compares them with the derivatives in brainhw.
 
 # %%
 distances = np.linspace(-1.0, 1.0, 201)
@@ -289,11 +292,12 @@ for name, (ours, formula) in published.items():
     assert distance < 1e-4
 
 # %% [markdown]
-# According to the web pages of the vendor, the membrane potential is clipped at zero, H1v1 resets it to zero, and the
-# charge is a nonlinear function of the weight. The threshold, the capacitance and the charge curve are **assumed** in
-# brainhw. One published example constrains them. In this example a layer receives the spikes of a frontend at 145.2 Hz,
-# with a mean weight of 0.3841. The `fluct_init` of the vendor reports a mean membrane potential of `0.097`. The charge
-# curve of brainhw was chosen such that 16 inputs and the time constant of the example, 10 ms, give this value.
+# According to the web pages of the vendor, the membrane potential cannot be negative, a spike resets it to zero on
+# H1v1, and the charge is a nonlinear function of the weight. The threshold, the capacitance and the charge curve are
+# **assumed** in brainhw. One published example constrains them. In this example a layer receives spikes from a frontend
+# at a rate of 145.2 Hz, with a mean weight of 0.3841. The `fluct_init` of the vendor reports a mean membrane potential
+# of `0.097`. The charge curve of brainhw was chosen to give this value for 16 inputs and for the time constant of the
+# example, 10 ms.
 
 # %%
 chip = bh.chip.H1V1
@@ -347,8 +351,8 @@ assert np.abs(ours[1] - theirs[1]).max() < 1e-2
 # | `nn.Linear`, `Expon`, projections | `bh.nn.LIFSynapse`; `bh.nn.CubaLIFLayer` includes the exponential synapse |
 #
 # The modules of both libraries are brainstate modules, so optimizers, surrogates, transforms and states work in the
-# same way. In brainhw the reset is the last operation of a step. In brainpy.state it is the first operation of the next
-# step. The spikes are equal.
+# same way. In brainhw the reset is the last operation of a time step. In brainpy.state it is the first operation of the
+# next time step. This does not change the spikes.
 
 
 # %%
@@ -374,6 +378,6 @@ for theirs, ours in (("soft", "subtract"), ("hard", "zero")):
 #
 # - `docs/coming_from_snntorch.md`, `docs/coming_from_rockpool.md`, `docs/coming_from_spikede.md` and
 #   `docs/coming_from_nwave.md` have the complete tables and describe the differences.
-# - `04_train_a_spiking_network.py` shows the training loop of brainstate to users of PyTorch.
-# - `08_train_for_the_chip.py` shows how to train for a chip with its limits.
+# - `04_train_a_spiking_network.py` shows how to write a training loop with brainstate.
+# - `08_train_for_the_chip.py` shows how to train a network within the limits of a chip.
 # - `docs/troubleshooting.md` lists problems, their causes and their solutions.

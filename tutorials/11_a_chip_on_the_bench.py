@@ -14,9 +14,10 @@
 # %% [markdown]
 # # Calibrate a chip and train with it
 #
-# The thresholds, time constants and charges in the presets of brainhw are assumed values, and on a real chip they vary
-# between neurons. A network that was trained on the preset therefore loses accuracy on a real chip. This tutorial
-# measures the chip, enters the measured values into the model, and then trains with the chip in the loop.
+# The presets of brainhw contain assumed values for the thresholds, time constants and charges of a chip. The values of
+# a real chip differ from the preset and vary between neurons. A network that was trained on the preset therefore loses
+# accuracy on a real chip. In this tutorial you measure the chip, enter the measured values into the model, and then
+# train with the chip in the loop.
 #
 # **What you learn.** How to program the chip on a test bench, calibrate the model from three tables, compare the model
 # with the chip, train with the chip in the loop, and export the result. You need no hardware. A `VirtualChip` simulates
@@ -116,14 +117,14 @@ trained = {path: state.value for path, state in net.states(brainstate.ParamState
 # %% [markdown]
 # ## Program the bench
 #
-# A **device** is any object with two methods. `program(program)` writes a network to the chip. `run(x)` returns a
-# `Recording` of spikes and, if the bench can read them, membrane potentials. A `ChipProgram` contains everything that a
-# bench needs to program a chip: the integer codes of the weights, the leak settings, the core and position of each
-# neuron, and the connections.
+# A **device** is a Python object that controls a chip. It has two methods. `program(program)` writes a network to the
+# chip. `run(x)` returns a `Recording` of spikes and, if the bench can read them, membrane potentials. A `ChipProgram`
+# contains everything that a bench needs to program a chip: the integer codes of the weights, the leak settings, the
+# core and position of each neuron, and the connections.
 #
-# The virtual chip differs strongly from the preset. On average, each weight gives 65 % of the charge, the thresholds
-# are 15 % higher, and the time constants are 14 ms instead of 20 ms. Charges, thresholds and time constants also vary
-# over the chip.
+# The virtual chip differs strongly from the preset. On average, each weight gives 65 % of the charge in the preset, the
+# thresholds are 15 % higher, and the time constants are 14 ms instead of 20 ms. Time constants and thresholds also vary
+# between neurons, and charges vary between synapses.
 
 # %%
 hidden = bh.silicon.scaled_chip(
@@ -156,8 +157,9 @@ print(f"\ntest accuracy on the chip, as trained {as_trained:.3f}")
 #
 # The calibration uses up to three tables of measurements. They contain the charge of each weight code, the decay of the
 # membrane potential at each leak setting, and the spike rate of each neuron for several inputs. In a laboratory you
-# record them as CSV files ([the page on calibration](../calibrate.md) lists the columns). Here they are simulated for
-# the neurons of the network. You may leave out any of the three tables.
+# measure these values and save them as CSV files ([the page on calibration](../docs/calibrate.md) lists the columns).
+# In this tutorial the measurements are simulated, for the neurons that the network uses. Each of the three tables is
+# optional.
 
 # %%
 used = np.concatenate([program.physical(layer) for layer in program.layers])
@@ -169,12 +171,12 @@ plt.show()
 
 # %% [markdown]
 # `calibration.measured` is a `MeasuredChip`. It contains a chip spec with the measured mean values, whose provenance is
-# `measured`, and the parameters of each physical neuron. `put_chip` applies the `MeasuredChip` to the network. Each
-# neuron of the network then has the time constant and the threshold of the physical neuron to which it is assigned. The
-# weights do not change, so the model now predicts the low accuracy on this chip.
+# `measured`, and the parameters of each physical neuron. `put_chip` sets the measured parameters in the model of the
+# network. Each neuron of the model then has the time constant and the threshold of the physical neuron to which it is
+# assigned. The weights do not change, so the model now predicts the low accuracy on this chip.
 #
-# `compare` runs the model and the bench on the same input. It counts the spikes that a neuron emits in the same step on
-# both.
+# `compare` runs the model and the bench on the same input. It counts how many spikes occur in both, in the same neuron
+# and in the same time step.
 
 # %%
 preset = bh.silicon.compare(net, bench, x_test, y_test, n_classes=N_CLASSES)
@@ -186,8 +188,7 @@ for name, comparison in (("preset", preset), ("measured chip", measured)):
 assert measured.agreement > 2 * preset.agreement
 
 # %% [markdown]
-# Training on this model for a few epochs with a small learning rate recovers much of the accuracy. This training does
-# not use the chip.
+# Further training on this model for a few epochs recovers much of the accuracy. This training does not use the chip.
 
 # %%
 train_model(net, epochs=10, learning_rate=2e-2)
@@ -197,10 +198,11 @@ print(f"test accuracy on the chip: {as_trained:.3f} as trained, {calibrated:.3f}
 # %% [markdown]
 # ## Train with the chip in the loop
 #
-# The tables do not contain the mismatch of the individual synapses. Training with `InTheLoop` works without it. Each
-# step writes the current weight codes to the chip, runs the batch on the chip, and replaces the spikes and membrane
-# potentials of the model by the recorded ones. The gradient is then computed with the model. If the bench fails during
-# a step, the weights and the optimizer keep their values from before this step.
+# The tables do not contain the mismatch of the individual synapses. Training with `InTheLoop` does not need these
+# values. Each training step writes the current weight codes to the chip, runs the batch on the chip, and replaces the
+# spikes and membrane potentials of the model by the recorded spikes and membrane potentials. The gradient is then
+# computed with the model. If the bench fails during a training step, the weights and the state of the optimizer do not
+# change.
 
 # %%
 loop = bh.silicon.InTheLoop(net, bench, loss=loss, optimizer=braintools.optim.Adam(lr=1e-2), accuracy=accuracy)
@@ -215,8 +217,8 @@ assert in_the_loop > as_trained + 0.05
 # %% [markdown]
 # ## Export
 #
-# The bundle contains the weight codes, the placement and the measured chip. The network that is loaded from the bundle
-# gives the same spikes.
+# The bundle contains the weight codes, the placement and the measured chip. The model that is loaded from the bundle
+# gives the same spikes as the exported model.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -235,6 +237,6 @@ assert int((outputs[0] != outputs[1]).sum()) == 0
 #
 # Replace the `VirtualChip` by your own bench. A bench can be a class with the methods `program` and `run`, a Python
 # function that you wrap in a `CallableDevice`, or a program in any language that you wrap in a `CommandDevice`. [Use a
-# real chip](../have_a_chip.md) describes the steps, [Connect a bench](../bench_files.md) describes the files, and
-# `gallery/chip_in_the_loop.py` measures each step on three chips. To calibrate on the command line, use `python -m
-# brainhw calibrate charge.csv decay.csv fi.csv --family h1v2 -o chip7.chip`.
+# real chip](../docs/have_a_chip.md) describes the steps, [Connect a bench](../docs/bench_files.md) describes the files,
+# and `gallery/chip_in_the_loop.py` measures each step on three chips. To calibrate on the command line, use
+# `python -m brainhw calibrate charge.csv decay.csv fi.csv --family h1v2 -o chip7.chip`.
