@@ -66,7 +66,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["train.npz", "--test", "other.npz"], "--test contains the class 'sink', which is not in DATA"),
         (
             ["train.npz", "--test", "wide.npz"],
-            "--test have shape (36, 30, 1), but those of DATA have shape (36, 30, 2)",
+            "--test have shape (36, 30, 1), but the recordings of DATA have shape (36, 30, 2)",
         ),
         (["labels.npz"], "labels of 'labels.npz' must be names or whole numbers of shape (36,)"),
         (["flat.npz"], "must be numbers of shape [recordings, steps, channels]"),

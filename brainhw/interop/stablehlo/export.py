@@ -152,8 +152,8 @@ def export_step(
     _check_effects(exported, call)
     if (found := next(faults(exported), None)) is not None:
         raise ValueError(
-            f"{call}: the step contains an operation that a program does not support: {found}. Remove this operation, "
-            "such as a function of jax.numpy.linalg."
+            f"{call}: the step cannot be exported as a program: {found}. Remove the operation that causes this, such "
+            "as a function of jax.numpy.linalg."
         )
     return StepProgram(
         exported,
