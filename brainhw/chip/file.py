@@ -254,7 +254,7 @@ def _check_keys(
             raise ValueError(f"{call}: {what} has an unknown field {key!r}{closest(key, known)}; delete or rename it.")
     missing = [key for key in wanted if key not in data]
     if missing:
-        raise ValueError(f"{call}: {what} lacks {', '.join(missing)}; the file may be incomplete.")
+        raise ValueError(f"{call}: {what} lacks {', '.join(missing)}; check that the file is complete.")
 
 
 def _read_value(name: str, info: FieldInfo, entry: Mapping[str, Any]) -> Any:

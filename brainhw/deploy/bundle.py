@@ -240,7 +240,7 @@ def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str
     try:
         return BundledNet(content)
     except ValueError as error:
-        raise BundleError(f"{call}: the network in {os.fsdecode(path)!r} cannot be built: {error}.") from error
+        raise BundleError(f"{call}: {os.fsdecode(path)!r} contains a network that cannot be built: {error}.") from error
 
 
 def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleContent, str]:
