@@ -54,7 +54,7 @@ class ChargeCurve(ABC):
 
     @abstractmethod
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
-        """Return the charges in fC for weights in float32 or float64."""
+        """Return the charge of each weight in fC. The weights have dtype float32 or float64."""
 
     @property
     @abstractmethod

@@ -134,7 +134,7 @@ class Family:
             if type(preset) is not type(self.presets[0]):
                 raise TypeError(
                     f"{call}: the presets of {self.name} must have the same class; got {type(preset).__name__} and "
-                    f"{type(self.presets[0]).__name__}. Use one class, because files are read into it."
+                    f"{type(self.presets[0]).__name__}. Use one class, because chip files are read as this class."
                 )
         for mismatch in self.mismatches:
             if not hasattr(self.presets[0], mismatch.field):

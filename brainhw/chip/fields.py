@@ -178,8 +178,8 @@ def info_of(spec: Any) -> dict[str, FieldInfo]:
         if info is None:
             owner = spec if isinstance(spec, type) else type(spec)
             raise TypeError(
-                f"{owner.__name__}: the field {name!r} has no declaration, which files and tables need. Declare it "
-                f"with `{name}: ... = brainhw.chip.spec_field('its meaning', ...)`."
+                f"{owner.__name__}: the field {name!r} has no declaration for files and tables. Declare it with "
+                f"`{name}: ... = brainhw.chip.spec_field('its meaning', ...)`."
             )
         found[name] = info
     return found

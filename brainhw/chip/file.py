@@ -106,13 +106,15 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
         # Some editors start a text file with a byte order mark, which TOML does not allow.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{call}: is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+        raise ValueError(f"{call}: the file is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
     except (
         OSError,
         ValueError,
     ) as error:  # a ValueError means that the file is too large, or that the path has a null character
         reason = error.strerror if isinstance(error, OSError) else None
-        raise ValueError(f"{call}: cannot be read: {reason or error}; give a file that save_chip wrote.") from error
+        raise ValueError(
+            f"{call}: the file cannot be read: {reason or error}. Give a file that save_chip wrote."
+        ) from error
     return chip_from_text(text, call=call)
 
 
@@ -156,12 +158,12 @@ def chip_from_text(text: str, *, call: str = "chip_from_text") -> ChipSpec:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{call}: is not valid TOML, or is incomplete: {error}.") from error
+        raise ValueError(f"{call}: the text is not valid TOML, or is incomplete: {error}.") from error
     except (
         ValueError,
         RecursionError,
     ) as error:  # for example a number with thousands of digits, or deeply nested lists
-        raise ValueError(f"{call}: is not a valid chip file: {error}.") from error
+        raise ValueError(f"{call}: the text is not a valid chip file: {error}.") from error
     return chip_from_data(data, call=call)
 
 
@@ -234,11 +236,11 @@ def _check_format(data: Mapping[str, Any], call: str) -> None:
     kind, _, version = found.partition("/") if isinstance(found, str) else ("", "", "")
     if kind != _KIND or not version.isdecimal():
         got = "no format line" if found is None else f"format = {describe(found)}"
-        raise ValueError(f"{call}: is not a supported chip file (expected the line {wanted}, got {got}).")
+        raise ValueError(f"{call}: this is not a supported chip file (expected the line {wanted}, got {got}).")
     # A file of another version is refused, because its numbers may have another meaning.
     if int(version) != _VERSION:
         raise ValueError(
-            f"{call}: has format version {version}, but this brainhw reads version {_VERSION}. "
+            f"{call}: the file has format version {version}, but this brainhw reads version {_VERSION}. "
             "Update brainhw, or save the chip again with this version."
         )
 
@@ -252,7 +254,7 @@ def _check_keys(
             raise ValueError(f"{call}: {what} has an unknown field {key!r}{closest(key, known)}; delete or rename it.")
     missing = [key for key in wanted if key not in data]
     if missing:
-        raise ValueError(f"{call}: {what} lacks {', '.join(missing)}; it may be incomplete.")
+        raise ValueError(f"{call}: {what} lacks {', '.join(missing)}; check that the file is complete.")
 
 
 def _read_value(name: str, info: FieldInfo, entry: Mapping[str, Any]) -> Any:

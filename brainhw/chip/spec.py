@@ -172,10 +172,7 @@ class ChipSpec(Shown):
         for name, info in info_of(self).items():
             object.__setattr__(self, name, info.check(getattr(self, name), call=call, name=name))
         if self.weight_bits not in BITS:
-            raise ValueError(
-                f"{call}: weight_bits must be from {BITS[0]} (enough for a sign and a zero) to {BITS[-1]}; "
-                f"got {self.weight_bits}."
-            )
+            raise ValueError(f"{call}: weight_bits must be from {BITS[0]} to {BITS[-1]}; got {self.weight_bits}.")
         _check_range(self, call)
         names = sourced_fields(self)
         defaults = [name for name in names if has_default(self, name)]
@@ -371,7 +368,9 @@ def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str
     missing = [name for name in names if name not in given]
     if missing:
         words = ", ".join(repr(word) for word in PROVENANCES)
-        raise ValueError(f"{call}: provenance must give one of {words} for every field; it lacks {', '.join(missing)}.")
+        raise ValueError(
+            f"{call}: provenance must give one of {words} for every field; it has no entry for {', '.join(missing)}."
+        )
     for name in names:
         choice(given[name], PROVENANCES, call=call, name=f"provenance of {name}")
     # Sort by field, so that the order in which provenance was given does not affect whether specs are equal.
@@ -398,7 +397,7 @@ def _by_field(value: Any, names: Sequence[str], *, call: str, what: str) -> Mapp
     for name in value:
         if name not in names:
             raise ValueError(
-                f"{call}: {what} contains {name!r}, which is not a field with {what}{closest(str(name), names)}; "
-                f"the fields are {', '.join(names)}."
+                f"{call}: {what} contains the unknown field {name!r}{closest(str(name), names)}; "
+                f"the fields with {what} are {', '.join(names)}."
             )
     return value

@@ -43,7 +43,7 @@ def calibrate(
     call = "calibrate"
     if (family is None) == (chip is None):
         fault = "neither" if family is None else "both"
-        raise ValueError(f"{call}: give one of --family and --chip; got {fault}. Use --family h1v1, for example.")
+        raise ValueError(f"{call}: give either --family or --chip; got {fault}. For example, use --family h1v1.")
     start: ChipSpec | str = str(family) if chip is None else _spec(chip, call)
     # Check the output files before the fit, which takes a while.
     _check_targets(out, figure, [*tables, *([] if chip is None else [chip])], call)
@@ -136,8 +136,8 @@ def _number(value: u.Quantity, unit: u.Unit) -> float:
 def _spec(path: str, call: str) -> ChipSpec:
     if is_measured(path):
         raise ValueError(
-            f"{call}: --chip must be a file of ChipSpec.save; got {path!r}, a measured chip. Write its spec with "
-            "MeasuredChip.load(path).spec.save('spec.toml') and give that file."
+            f"{call}: --chip must be a file that ChipSpec.save wrote; got {path!r}, the file of a measured chip. Write "
+            "the spec of this chip with MeasuredChip.load(path).spec.save('spec.toml') and give that file."
         )
     return load_chip(path)
 
@@ -157,6 +157,6 @@ def _check_targets(out: str | None, figure: str | None, inputs: list[str], call:
         held[os.path.realpath(target)] = target
         if not may_replace(path, (f"{TAG} ".encode(),) if option == "--out" else _PICTURES):
             raise ValueError(
-                f"{call}: {option} must be a new file or an old {'chip' if option == '--out' else 'picture'} to "
-                f"replace; got {target!r}, a file of another kind. Give another name, or remove that file."
+                f"{call}: {option} must be a new file or an existing {'chip' if option == '--out' else 'picture'} "
+                f"file to replace; got {target!r}, a file of another kind. Give another name, or remove that file."
             )

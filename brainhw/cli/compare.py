@@ -40,9 +40,7 @@ def compare(
     call = "compare"
     if (chip is None) == (device is None):
         fault = "neither" if chip is None else "both"
-        raise ValueError(
-            f"{call}: give one of CHIP and --device; got {fault}. Write BUNDLE lab.chip DATA, for example."
-        )
+        raise ValueError(f"{call}: give either CHIP or --device; got {fault}. For example, write BUNDLE lab.chip DATA.")
     if figure is not None:
         # Check the file before the bench runs, which takes a while.
         check_target(figure, call=call)

@@ -30,7 +30,7 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
                 f"{what} must be numbers of shape [samples, steps, channels], each at least 1; got {header}. {_RAW}"
             )
         if shape[-1] != n_in:
-            raise ValueError(f"{what} must have {n_in} channels, the last axis; got shape {shape}. {_RAW}")
+            raise ValueError(f"{what} must have {n_in} channels on the last axis; got shape {shape}. {_RAW}")
 
     x = _array(path, "x", what, check, required=True)
     # Overflows in the precision of the bundle are counted and reported below.
@@ -39,7 +39,8 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
     finite = np.isfinite(x)
     if not finite.all():
         raise ValueError(
-            f"{what} holds {int(np.sum(~finite))} values that are NaN, infinite or too large. Remove them."
+            f"{what} contains {int(np.sum(~finite))} values that are NaN, infinite or too large for the "
+            "precision of the network. Remove them."
         )
     return x
 
@@ -73,8 +74,8 @@ def read_recordings(
     def check(header: Header) -> None:
         if len(header.shape) < 2 or 0 in header.shape or header.dtype.kind not in "biuf":
             raise ValueError(
-                f"{what} must be numbers of shape [recordings, steps, channels], or [recordings, features] without "
-                f"steps; got {header}."
+                f"{what} must be numbers of shape [recordings, steps, channels], or [recordings, features] if "
+                f"they have no time steps; got {header}."
             )
 
     x = _array(path, "x", what, check, required=True)
@@ -92,7 +93,9 @@ def read_recordings(
     y = None if y is None else _whole_labels(y, of_labels)
     x = x.astype(np.float64)
     if not np.isfinite(x).all():
-        raise ValueError(f"{what} holds {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite. Remove them.")
+        raise ValueError(
+            f"{what} contains {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite. Remove them."
+        )
     if x.ndim == 2:
         # Features have no steps, so `lengths` of all ones is the only one that fits.
         lengths = read_lengths(path, len(x), 1, call=call, no_steps=True)
@@ -113,7 +116,7 @@ def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
             else "A classifier needs classes; for ranges of a quantity, save np.digitize(y, limits)."
         )
         raise ValueError(
-            f"{what} must be names or whole numbers; {len(wrong)} of {len(y)} are not, the first is {wrong[0]:g}. {fix}"
+            f"{what} must be names or whole numbers; {len(wrong)} of {len(y)} are not. The first is {wrong[0]:g}. {fix}"
         )
     return y.astype(np.int64)
 
@@ -135,7 +138,7 @@ def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str, no_steps
     if no_steps and (lengths != 1).any():
         raise ValueError(
             f"{what} are {lengths.min()} to {lengths.max()} steps, but `x` of shape [recordings, features] has no "
-            "steps. Leave `lengths` out, or save `x` as [recordings, steps, channels]."
+            "time steps. Remove `lengths`, or save `x` as [recordings, steps, channels]."
         )
     if lengths.min() < 1 or lengths.max() > n_steps:
         raise ValueError(f"{what} must lie between 1 and {n_steps} steps; got {lengths.min()} to {lengths.max()}.")

@@ -105,8 +105,8 @@ def _check_out(out: str, inputs: tuple[str | None, ...], call: str) -> None:
         raise ValueError(f"{call}: --out {out!r} would overwrite an input. Give another file.")
     if not may_replace(path, (b"PK\x03\x04",)):  # an .npz file is a zip archive
         raise ValueError(
-            f"{call}: --out must be a new file or an old .npz file to replace; got {out!r}, a file of another kind. "
-            "Give another name, or remove that file."
+            f"{call}: --out must be a new file or an existing .npz file to replace; got {out!r}, a file of another "
+            "kind. Give another name, or remove that file."
         )
 
 

@@ -33,7 +33,7 @@ def train(
     if out is not None:
         out = out.removesuffix(".bundle")
         if not os.path.basename(out):
-            raise ValueError(f"{call}: --out must be the name of the two files, such as digits; got {out!r}.")
+            raise ValueError(f"{call}: --out must be a file name without an extension, such as digits; got {out!r}.")
     files = [] if out is None else [f"{out}.bundle", f"{out}.encoding"]
     for file in files:
         check_target(file, call=call)
@@ -82,9 +82,12 @@ def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: st
     steps = 1 if x.ndim == 2 else 2
     if x_test.ndim != x.ndim or x_test.shape[steps:] != x.shape[steps:]:
         raise ValueError(
-            f"{call}: the recordings of --test have shape {x_test.shape}, but those of DATA have shape {x.shape}. The "
-            "channels must be the same."
+            f"{call}: the recordings of --test have shape {x_test.shape}, but the recordings of DATA have shape "
+            f"{x.shape}. Both must have the same channels or features."
         )
     unknown = sorted({str(one) for one in y_test.tolist()} - {str(one) for one in y.tolist()})
     if unknown:
-        raise ValueError(f"{call}: --test holds the class {unknown[0]!r:.40}, which DATA does not have. Leave it out.")
+        raise ValueError(
+            f"{call}: --test contains the class {unknown[0]!r:.40}, which is not in DATA. Remove the recordings of "
+            "this class from the file of --test."
+        )

@@ -125,7 +125,7 @@ def export_bundle(
     try:
         BundledNet(content_from_plain(plain))
     except ValueError as error:
-        raise ValueError(f"{call}: a bundle cannot hold this network: {error}.") from error
+        raise ValueError(f"{call}: this network cannot be stored in a bundle: {error}.") from error
     write_plain(path, plain, call=call)
 
 
@@ -163,8 +163,8 @@ def content_of(
         kept = given = placement
     if given is not None and given.pieces != kept.pieces:
         raise ValueError(
-            f"{call}: placement must be the one of the current measured chip (got another placement). Leave placement "
-            "out, or call brainhw.silicon.put_chip(net, chip, placement) with the new one first."
+            f"{call}: placement must equal the placement of the measured chip in the network (got another placement). "
+            "Omit placement, or first call brainhw.silicon.put_chip(net, chip, placement) with the new placement."
         )
     return BundleContent(
         chip=found.chip,
@@ -240,7 +240,7 @@ def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str
     try:
         return BundledNet(content)
     except ValueError as error:
-        raise BundleError(f"{call}: {os.fsdecode(path)!r} cannot be built as a network: {error}.") from error
+        raise BundleError(f"{call}: {os.fsdecode(path)!r} contains a network that cannot be built: {error}.") from error
 
 
 def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleContent, str]:
@@ -250,7 +250,7 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
         data = parse_json(payload.decode("ascii"))
     except (ValueError, RecursionError) as error:
         reason = clipped(" ".join(str(error).split()), 200)
-        raise _KIND.damaged(what, f"is not the JSON of a bundle: {reason}") from None
+        raise _KIND.damaged(what, f"does not contain valid JSON: {reason}") from None
     try:
         return content_from_plain(data), checksum
     except UnknownFamilyError as error:
@@ -259,7 +259,7 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
     # reported as invalid content.
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise BundleError(
-            f"{what} has invalid content: {error}. Its checksum is right, so the file was not damaged. "
+            f"{what} has invalid content: {error}. Its checksum is correct, so the file is not damaged. "
             f"Export the network again with {_KIND.writer}."
         ) from error
 
@@ -290,8 +290,8 @@ def codes_of(path: str, weight: ChipWeight, call: str) -> Codes:
     off = int(np.sum(np.asarray(grid.values(codes, applied.dtype) != applied)))
     if off:
         raise ValueError(
-            f"{call}: {off} of {applied.size} weights of {path} are not exactly equal to a level of the grid, which "
-            "could change spikes. Call brainhw.deploy.set_weight_bits(net, 'chip') to make them exact."
+            f"{call}: {off} of {applied.size} weights of {path} are not exactly equal to a level of the weight grid. "
+            "Rounding them could change the spikes. Call brainhw.deploy.set_weight_bits(net, 'chip') to fix this."
         )
     return Codes(grid.bits, np.asarray(codes))
 
@@ -303,7 +303,8 @@ def _layer(path: str, found: Survey, call: str) -> BundledLayer:
     snap = found.chip.tau_profiles.snap(layer.tau, call=call)
     if not np.array_equal(jnp.asarray(snap.tau.mantissa, layer.tau.mantissa.dtype), layer.tau.mantissa):
         raise ValueError(
-            f"{call}: tau of {path} differs from a leak profile by rounding errors. Set tau in the constructor."
+            f"{call}: tau of {path} must be exactly equal to a leak profile; it differs by a rounding error. Set tau "
+            "in the constructor of the layer."
         )
     weight = found.weights.get(path)
     return BundledLayer(np.asarray(snap.index, np.int32), None if weight is None else codes_of(path, weight, call))

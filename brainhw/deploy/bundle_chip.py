@@ -51,7 +51,7 @@ def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement:
     wanted = {(pinned.path, pinned.name): pinned for pinned in pinned_states(net)}
     given = {(path, name) for path, named in values.items() for name in named}
     for path, name in sorted(wanted.keys() ^ given):
-        raise ValueError(f"in_place: {name!r} of {path!r} is not in both the chip and the network")
+        raise ValueError(f"in_place: {name!r} of {path!r} is missing in the bundle or in the network")
     for (path, name), pinned in wanted.items():
         value, unit = values[path][name], pinned.nominal.unit
         if value.unit != unit:
@@ -101,7 +101,7 @@ def chip_values(
     known: dict[str, dict[str, np.ndarray]] = {}
     for path, named in data.items():
         if path not in paths or not isinstance(named, dict):
-            raise ValueError(f"in_place: {path!r:.80} is not a module with a table of values")
+            raise ValueError(f"in_place: {path!r:.80} must be the path of a module, with a table of its values")
         for name, entry in named.items():
             where = f"in_place: {name:.40} of {path:.80}"
             values.setdefault(path, {})[name] = _quantity(entry, where)
@@ -123,7 +123,7 @@ def _mask(data: Any, where: str) -> np.ndarray:
 def _quantity(data: Any, where: str) -> u.Quantity:
     keys = set(data) - {"known"} if isinstance(data, dict) else set()
     if keys != {"unit", "values"} or not isinstance(data["unit"], str):
-        raise ValueError(f"{where} must be a table of unit and values; got {describe(data):.80}")
+        raise ValueError(f"{where} must be a table with the keys unit and values; got {describe(data):.80}")
     unit = _UNITS.get(data["unit"])
     if unit is None:
         raise ValueError(f"{where}: the unit must be one of {', '.join(_UNITS)}; got {data['unit']!r:.40}")

@@ -187,7 +187,7 @@ def content_from_plain(data: Any) -> BundleContent:
     n_out = len(layers[output].profiles)
     n_classes = None if top["n_classes"] is None else _int(top["n_classes"], 1, n_out, "n_classes")
     if n_classes is not None and n_out % n_classes:
-        raise ValueError(f"n_classes: {n_out} output neurons cannot form {n_classes} equal populations")
+        raise ValueError(f"n_classes must divide the {n_out} output neurons; got {n_classes}")
     placement = Placement.from_list(chip, top["placement"], {path: len(item.profiles) for path, item in layers.items()})
     _check_kinds(placement, wires, synapses, layers)
     versions = _table(top["versions"], _VERSIONED, "versions")
@@ -217,7 +217,7 @@ def _synapse(item: Any, path: str, chip: ChipSpec) -> BundledSynapse:
     codes = _codes(entry, where, chip, one_to_one=entry["frontend"])
     n, channels = len(codes.values), chip.frontend_channels
     if entry["frontend"] and n != channels:
-        raise ValueError(f"{where}: a frontend of {chip.name} has {channels} codes; got {n}")
+        raise ValueError(f"{where}: a frontend of {chip.name} must have {channels} codes; got {n}")
     return BundledSynapse(entry["frontend"], codes)
 
 
@@ -330,7 +330,7 @@ def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[s
 
 def _table(value: Any, names: tuple[str, ...], where: str, *, optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} must be a table of {', '.join(names)}; got {_found(value)}")
+        raise ValueError(f"{where} must be a table with the keys {', '.join(names)}; got {_found(value)}")
     unknown = [key for key in value if key not in names]
     missing = [name for name in names if name not in value and name not in optional]
     if unknown or missing:

@@ -70,7 +70,8 @@ class BundledNet(brainstate.nn.Module):
             # A module may have the name of a property, which then hides the module. It must not hide a method.
             if name in vars(self) or not isinstance(getattr(type(self), name, property()), property):
                 raise ValueError(
-                    f"the path of a module cannot begin with {name!r}, which is a name of BundledNet. Rename the module"
+                    f"the path of a module cannot begin with {name!r}, which is an attribute of BundledNet. Rename "
+                    "the module"
                 )
         self.__dict__.update(tree)
         put_chip(self, content.in_place, content.known, content.placement)
@@ -191,7 +192,7 @@ def _build(content: BundleContent) -> dict[str, Any]:
     kinds = get_family(chip.family).modules
     needed = {"frontend" if synapse.frontend else "synapse" for synapse in content.synapses.values()} | {"layer"}
     if lacking := sorted(needed - kinds.keys()):
-        raise ValueError(f"the chip family {chip.family} has no {lacking[0]}")
+        raise ValueError(f"the chip family {chip.family} has no {lacking[0]} module, which the network needs")
     modules: dict[str, Any] = {}
     with np.errstate(all="ignore"):  # an overflow gives infinity, which the checks below refuse
         _check_numbers("the chip", chip.V_th.mantissa, chip.C.mantissa, content.dt.mantissa, dtype=dtype)
@@ -247,9 +248,9 @@ def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:
         for folder in folders:
             branch = branch.setdefault(folder, {})
             if not isinstance(branch, dict):
-                raise ValueError(f"{path} is inside another module. Make both of them attributes of the network")
+                raise ValueError(f"{path} is inside another module. Make each module an attribute of the network")
         if name in branch:
-            raise ValueError(f"{path} contains other modules. Make all of them attributes of the network")
+            raise ValueError(f"{path} contains other modules. Make each module an attribute of the network")
         branch[name] = module
     return {name: _numbered(branch) for name, branch in tree.items()}
 

@@ -294,8 +294,8 @@ def place(net: brainstate.nn.Module) -> Placement:
         if path not in wired:
             why = found.failure or found.tangles.get(path, "the layer was not seen")
             raise ValueError(
-                f"place: the traced step does not show which layer the frontend {path!r} drives ({why}), and this "
-                "layer has a fixed place. Pass the output of the frontend to one layer, unchanged."
+                f"place: the traced step does not show which layer the frontend {path!r} drives ({why}), but this "
+                "layer must be at the start of core 0. Pass the output of the frontend to one layer, unchanged."
             )
     return placement_of(found, call="place")
 
@@ -309,8 +309,8 @@ def placement_of(found: Survey, *, call: str) -> Placement:
     missing = [path for path, physical in kept.items() if physical is None]
     if missing:
         raise ValueError(
-            f"{call}: the layer {missing[0]!r} was added after the measured chip was put into the network, so it has "
-            "no place on it. Call brainhw.silicon.put_chip again."
+            f"{call}: the layer {missing[0]!r} was added after the measured chip was put into the network, so the "
+            "layer has no place on the chip. Call brainhw.silicon.put_chip again."
         )
     pieces = [piece for need in needs for piece in pieces_at(found.chip, need, kept[need.name])]
     return Placement(found.chip, tuple(pieces))

@@ -218,7 +218,9 @@ def robustness(
     call = "robustness"
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: it compiles its own functions and cannot run inside jit. Call it outside of jit.")
+        raise RuntimeError(
+            f"{call}: robustness compiles functions itself, so it cannot run inside jit. Call it outside of jit."
+        )
     _arguments.function(evaluate, call=call, name="evaluate")
     _arguments.flag(pbar, call=call, name="pbar")
     _check_devices(devices, call)
@@ -232,7 +234,7 @@ def robustness(
     if unknown := sorted(mismatch.keys() - set(kinds)):
         raise TypeError(
             f"{call}: {unknown[0]} is not a kind of mismatch of the family {chip.family} (its kinds: "
-            f"{', '.join(map(repr, kinds)) or 'none'}). Leave it out."
+            f"{', '.join(map(repr, kinds)) or 'none'}). Remove this argument."
         )
 
     def on_chip(one: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -276,8 +278,8 @@ def robustness(
     named = {"the nominal chip": nominal, "the current chip": nominal if in_place is None else in_place}
     where = next((name for name, score in named.items() if not np.isfinite(score)), None)
     if bad.size or where is not None:
-        where = f"{bad.size} of {len(together)} chips, the first number {bad[0]}" if bad.size else where
-        raise ValueError(f"{call}: evaluate returned NaN or infinity on {where}. Check its divisions.")
+        where = f"{bad.size} of {len(together)} chips (the first is chip {bad[0]})" if bad.size else where
+        raise ValueError(f"{call}: evaluate returned NaN or infinity for {where}. Check for divisions by zero.")
     of_nominal = {name: float(value) for name, value in nominal_shares.items()}
     return RobustnessReport(together, keys, nominal, in_place, shares, of_nominal)
 
@@ -346,7 +348,7 @@ def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
     if foreign:
         raise ValueError(
             f"robustness: devices contains {foreign[0]} of process {foreign[0].process_index}, but this is process "
-            f"{jax.process_index()}. In each process, pass jax.local_devices() and its part of the keys."
+            f"{jax.process_index()}. In each process, pass jax.local_devices() and the keys of this process."
         )
     return NamedSharding(Mesh(np.asarray(devices), ("chips",)), PartitionSpec("chips"))
 

@@ -20,7 +20,7 @@ def check_own_step(own: u.Quantity, *, call: str, what: str, reader: str) -> Non
     read_for, now = float(own.to(u.ms).mantissa), float(_arguments.time_step(call=call).mantissa)
     if not np.isclose(now, read_for, rtol=1e-6, atol=0):
         raise RuntimeError(
-            f"{call}: the {what} was read for dt = {read_for:g} ms, but brainstate.environ has dt = {now:g} ms. Run it "
-            f"with brainstate.environ.context(dt={read_for:g} * u.ms), or read it again with {reader}(..., "
-            f"dt={now:g} * u.ms)."
+            f"{call}: the {what} was read for dt = {read_for:g} ms, but brainstate.environ has dt = {now:g} ms. Run "
+            f"the network inside brainstate.environ.context(dt={read_for:g} * u.ms), or build it again with "
+            f"{reader}(..., dt={now:g} * u.ms)."
         )

@@ -59,14 +59,14 @@ def read_output(folder: Path, program: ChipProgram, shape: tuple[int, int], run:
 
 def _floats(path: str, numbers: np.ndarray) -> np.ndarray:
     if numbers.dtype.kind not in "iuf":
-        raise TypeError(f"the membranes of {path!r} must be numbers in mV; got dtype {numbers.dtype}")
+        raise TypeError(f"the membrane potentials of {path!r} must be numbers in mV; got dtype {numbers.dtype}")
     return numbers
 
 
 def _check_run(found: Any, run: int, name: str) -> None:
     if found != run:
         raise ValueError(
-            f"{name}: run must be {run}, the number in the input; got {describe(found)}, which belongs to another run"
+            f"{name}: run must be {run}, the run number in the input; got {describe(found)}, the number of another run"
         )
 
 
@@ -99,7 +99,7 @@ def _read_npz(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
         kind, _, layer = name.partition("/")
         if kind not in found or layer not in layers:
             wanted = ", ".join(f"spikes/{path}, membranes/{path}" for path in layers)
-            raise ValueError(f"{OUTPUT_NPZ} holds an unknown array {name!r:.80}; expected run, {wanted}")
+            raise ValueError(f"{OUTPUT_NPZ} contains an unknown array {name!r:.80}; expected run, {wanted}")
         found[kind][layer] = array
     return found["spikes"], found["membranes"]
 

@@ -134,8 +134,8 @@ class CommandDevice:
                 return read_output(folder, self._program, (x.shape[0], x.shape[1]), run, files=self._files)
             except (TypeError, ValueError, OSError, MemoryError) as error:
                 raise DeviceError(
-                    f"{call}: {self._name} wrote no valid output: {str(error).rstrip('.')}.{messages} Write every file "
-                    "as the how-to 'Connect a bench' documents it."
+                    f"{call}: {self._name} wrote no valid output: {str(error).rstrip('.')}.{messages} Write the files "
+                    "as described in the how-to 'Connect a bench'."
                 ) from error
 
     def _call(self, folder: Path, call: str) -> str:

@@ -91,8 +91,8 @@ def fit_decays(
         height = float(np.abs(V[there]).max())
         if abs(offset) > height:
             raise ValueError(
-                f"{call}: the decays must not be straight lines; the fit of {what} ends at {offset:.4g} mV, but no "
-                f"reading exceeds {height:.4g} mV. Check the leak of the bench, or read for longer."
+                f"{call}: the decays must not be straight lines; the fit of {what} decays to {offset:.4g} mV, but "
+                f"no reading exceeds {height:.4g} mV. Check the leak of the bench, or record for longer."
             )
     start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
     if not clipped and _autocorrelation(residuals, mask) > _ECHO:
@@ -115,7 +115,7 @@ def fit_decays(
     known = (error < _WORST) & (start > 0) & ~broken
     if not known.any():
         raise ValueError(
-            f"{call}: none of the {known.size} decays of {what} shows a time constant: {why_none(V, used)}"
+            f"{call}: no time constant can be fitted to the {known.size} decays of {what}: {why_none(V, used)}"
         )
     if echo > _ECHO:
         notes.append(

@@ -217,8 +217,8 @@ def fit_recordings(
         n = sum(len(one.reasons) for one in layers.values())
         why = next(one.reasons[0] for one in layers.values())
         raise ValueError(
-            f"{call}: recordings determine the values of none of the {n} neurons (the first: {why}). Record more, "
-            "or use a stronger input."
+            f"{call}: recordings do not determine the values of any of the {n} neurons (the first neuron: {why}). "
+            "Record more, or use a stronger input."
         )
     seen = all(layer.membranes is not None for layer in runs.values())
     return RecordingsFit(layers, measured_chip(program, layers), _CANNOT_TELL[seen])
@@ -246,8 +246,8 @@ def _runs(net: Any, xs: Any, recordings: Any, *, call: str) -> tuple[list[ChipPr
     for name, found in (("net", programs), ("xs", inputs)):
         if len(found) not in (1, len(held)):
             raise ValueError(
-                f"{call}: {name} must be one item for all recordings or one for each of the {len(held)}; got "
-                f"{len(found)}."
+                f"{call}: {name} must contain one item for all recordings, or one item for each of the {len(held)} "
+                f"recordings; got {len(found)} items."
             )
     n = len(held)
     return (programs * n if len(programs) == 1 else programs), (inputs * n if len(inputs) == 1 else inputs), held
@@ -261,7 +261,7 @@ def _check_enough(runs: Mapping[str, LayerRuns], min_spikes: int, per_layer: boo
         n_runs = next(iter(runs.values())).drive.shape[1]
         what = "all neurons together fired" if per_layer else "the most active neuron fired"
         raise ValueError(
-            f"{call}: recordings hold too few spikes: {what} {found} times in {n_runs} run(s), but min_spikes is "
+            f"{call}: recordings contain too few spikes: {what} {found} times in {n_runs} run(s), but min_spikes is "
             f"{min_spikes}. Record more, or use a stronger input."
         )
 

@@ -213,7 +213,7 @@ def fit_threshold(
             raise ValueError(f"{call}: setting is given, but the table has a column of settings. Omit one of them.")
         if leak is not None and setting not in leak.settings:
             raise ValueError(
-                f"{call}: setting must be a setting of the decays, {leak.settings.tolist()}; got {setting}."
+                f"{call}: setting must be a leak setting of the decays, {leak.settings.tolist()}; got {setting}."
             )
     neurons, index = np.unique(table.neuron, return_inverse=True)
     data, common = _data(table, chip, charge, neurons, index, step, call)
@@ -256,7 +256,8 @@ def _result(
         raise ValueError(
             "fit_threshold: the f-I curves do not follow the model of the chip; the synapses that drive a neuron would "
             f"need a gain spread of {100 * found.gain_std:.0f} % (at most {100 * WIDEST_GAIN:g} % is accepted). "
-            "Check inputs (counted from 1), dt, window, and whether the read-out loses spikes or has a dead time."
+            "Check inputs (the number of active synapses), dt, window, and whether the read-out loses spikes or has "
+            "a dead time."
         )
     if not known.any():
         raise ValueError(
@@ -347,20 +348,20 @@ def _data(
     off = (code > grid.largest_code) | (code < lowest_code(grid))
     if off.any():
         raise ValueError(
-            f"{call}: codes of table must lie from {lowest_code(grid)} to {grid.largest_code}; got "
+            f"{call}: the codes of table must lie from {lowest_code(grid)} to {grid.largest_code}; got "
             f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows). Check the chip and its weight_bits."
         )
     curve = chip.charge if charge is None else charge.curve
     codes, place = np.unique(code, return_inverse=True)
     if not (table.inputs > 0).any():
         raise ValueError(
-            f"{call}: inputs of table must hold numbers above zero; got only 0. Measure with active synapses."
+            f"{call}: the inputs of table must include a number above zero; got only 0. Measure with active synapses."
         )
     each = np.asarray(curve(np.asarray(grid.values(codes.astype(np.float32), np.float32))).mantissa, float)
     if not each.max() > 0:
         raise ValueError(
-            f"{call}: codes of table must include one with a positive charge; got {codes.tolist()[:5]}. Measure with "
-            "other codes."
+            f"{call}: at least one code of table must have a positive charge; got the codes {codes.tolist()[:5]}, with "
+            f"charges of at most {each.max():.4g} fC. Measure with larger codes."
         )
     common = 0.0
     if charge is not None:
@@ -380,7 +381,7 @@ def _data(
     if over.any() or n_steps.min() < 1:
         at = int(np.argmax(over))
         raise ValueError(
-            f"{call}: rate of table must be at most one spike per step, {1000 / dt:g} Hz; got "
+            f"{call}: the rate of table must be at most one spike per step, {1000 / dt:g} Hz; got "
             f"{float(table.rate.mantissa[at]):g} Hz for neuron {table.neuron[at]}. Check dt and the units of the rate "
             "and the window."
         )

@@ -33,7 +33,7 @@ def match_settings(
     if len(means) > presets.size:
         raise ValueError(
             f"{call}: the tables hold {len(means)} leak settings, but the chip has {presets.size} tau_profiles. Check "
-            "the chip, or remove settings from the tables."
+            "the chip, or remove the rows of some settings from the tables."
         )
     if given is not None:
         return _given(means, presets, given, call), "leak settings are matched to profiles as given"

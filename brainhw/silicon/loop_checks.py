@@ -34,9 +34,9 @@ def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> Non
         if now is not chip and now != chip:
             differ = [name for name in chip.provenance if getattr(chip, name) != getattr(now, name)]
             raise ValueError(
-                f"{call}: the network must be on the chip that the loop was built for, {chip.name!r}; got "
-                f"{now.name!r}, which was put in later and has other {', '.join(differ) or 'notes'}. Build a new "
-                "InTheLoop with this network."
+                f"{call}: the network must be on the chip for which the loop was built, {chip.name!r}; got "
+                f"{now.name!r}, which was put into the network later and differs in {', '.join(differ) or 'notes'}. "
+                "Build a new InTheLoop with this network."
             )
 
 

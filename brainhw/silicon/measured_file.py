@@ -64,7 +64,7 @@ def read_measured(path: str | os.PathLike[str], *, call: str) -> tuple[MeasuredC
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"{what} has invalid content: {reason[:400]} Its checksum is right, so the file is intact. Save "
+            f"{what} has invalid content: {reason[:400]} Its checksum is correct, so the file is not damaged. Save "
             f"the chip again with {_KIND.writer}."
         ) from error
 

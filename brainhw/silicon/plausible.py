@@ -100,7 +100,7 @@ def _far(
     seen = f"{what} is {value:.4g} {unit}, {ratio:.3g} times the value before the calibration, {usual:.4g} {unit}"
     if not 1 / refuse <= ratio <= refuse:
         raise ValueError(
-            f"{call}: {column} must be in its unit: {seen}, but at most a factor of {refuse:g} is accepted. Check the "
+            f"{call}: {column} must have the right unit: {seen}; at most a factor of {refuse:g} is accepted. Check the "
             "unit in the name of the column, or give a chip with about the right value."
         )
     return [] if 1 / note < ratio < note else [f"{seen}: check the unit of {column}"]

@@ -105,8 +105,8 @@ class ChipProgram(Shown):
             sizes = {path: len(layer.profiles) for path, layer in content.layers.items()}
             if placement.layers != sizes or placement.chip.cores != content.chip.cores:
                 raise ValueError(
-                    f"{call}: placement must belong to this network; it places {placement.layers} on cores "
-                    f"{placement.chip.cores}, but the network has {sizes} for cores {content.chip.cores}."
+                    f"{call}: placement must be for the layers {sizes} and the cores {content.chip.cores} of the "
+                    f"network; got a placement for the layers {placement.layers} and the cores {placement.chip.cores}."
                 )
             # Check the pieces again, because their kinds determine the cores on which a layer may be placed.
             Placement.from_list(content.chip, placement.to_list(), sizes)
@@ -330,12 +330,14 @@ def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> Chi
     call, content = "ChipProgram.updated", program.content
     chips = [weight.effective.chip for weight in weights.values()]
     if any(chip is not content.chip and chip != content.chip for chip in chips):
-        raise ValueError(f"{call}: net must be on the chip of the program. Make a new one with ChipProgram.of(net).")
+        raise ValueError(
+            f"{call}: net must be on the chip of the program. Make a new program with ChipProgram.of(net)."
+        )
     old = dict(content.weights())
     shapes = {path: tuple(weight.master.value.shape) for path, weight in weights.items()}
     wanted = {path: codes.values.shape for path, codes in old.items()}
     if shapes != wanted:
-        raise ValueError(f"{call}: net must have the weights of the program, {wanted}; got {shapes}.")
+        raise ValueError(f"{call}: net must have the weights of the program with the shapes {wanted}; got {shapes}.")
     new = _codes(weights, call)
     synapses = {path: BundledSynapse(one.frontend, new[path]) for path, one in content.synapses.items()}
     layers = {path: BundledLayer(one.profiles, new.get(path)) for path, one in content.layers.items()}

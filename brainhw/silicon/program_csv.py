@@ -100,7 +100,7 @@ def _read_codes(path: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarra
         at = (pre,) if one_to_one else (pre, post)
         inside = all(0 <= i < n for i, n in zip(at, array.shape, strict=True)) and (not one_to_one or pre == post)
         if not inside or seen[name][at]:
-            fault = "appears twice" if inside else f"is not in its shape {array.shape}"
+            fault = "appears twice" if inside else f"is outside the shape {array.shape}"
             raise ValueError(f"{where}: the code from {pre} to {post} of {name!r} {fault}")
         seen[name][at], array[at] = True, code
     for name, there in seen.items():

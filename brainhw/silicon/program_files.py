@@ -100,11 +100,11 @@ def content_of_folder(folder: Any, *, call: str) -> BundleContent:
 def _json(stream: IO[bytes], what: str) -> dict[str, Any]:
     data = stream.read(_LARGEST + 1)
     if len(data) > _LARGEST:
-        raise _KIND.damaged(what, f"has more than {_LARGEST} bytes, the limit of a program")
+        raise _KIND.damaged(what, f"has more than {_LARGEST} bytes, the limit for a program")
     try:
         top = parse_json(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise _KIND.damaged(what, f"is not the JSON of a program, or is truncated: {str(error)[:200]}") from None
+        raise _KIND.damaged(what, f"is not valid JSON, or is truncated: {str(error)[:200]}") from None
     kind, _, version = str(top.get("format") if isinstance(top, dict) else None).partition("/")
     if kind != _TAG or not version.isdecimal():
         raise _KIND.foreign(what)
@@ -296,7 +296,7 @@ def _check_levels(chip: ChipSpec, bits: int, dtype: str, arrays: Mapping[str, np
         held = arrays.get(f"levels/{bits}/{name}")
         # Another version of JAX may round the last bits of a charge differently.
         if held is None or held.shape != right.shape or not np.allclose(held, right, rtol=1e-5, atol=0):
-            raise ValueError(f"{name} of the levels of {bits} bits differs from the chip. Save the program again")
+            raise ValueError(f"levels of {bits} bits: {name} does not match the chip. Save the program again")
 
 
 def _table(value: Any, name: str) -> Mapping[str, Any]:

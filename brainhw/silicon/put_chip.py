@@ -80,7 +80,7 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
     if placement is not None:
         _arguments.instance(placement, Placement, call=call, name="placement")
     if _arguments.inside_jit():
-        raise RuntimeError(f"{call}: jit would hide that the chip of the network changes. Call it outside of jit.")
+        raise RuntimeError(f"{call}: the chip of a network cannot be changed inside jit. Call put_chip outside of jit.")
     now = net_chip(net, call=call)
     if now is None:
         raise ValueError(f"{call}: the network has no module on a chip. Build it with modules of a chip family.")
@@ -157,13 +157,13 @@ def _check_placement(placement: Placement, layers: Mapping[str, Any], now: ChipS
     wanted = {path: math.prod(layer.in_size) for path, layer in layers.items()}
     if placement.layers != wanted:
         raise ValueError(
-            f"{call}: placement is for the layers {placement.layers}, but the network has {wanted}. Make it with "
-            "brainhw.deploy.place(net)."
+            f"{call}: placement is for the layers {placement.layers}, but the network has {wanted}. Make a new "
+            "placement with brainhw.deploy.place(net)."
         )
     if placement.chip.cores != now.cores:
         raise ValueError(
-            f"{call}: placement is for the cores {placement.chip.cores}, but the chip has {now.cores}. Make it with "
-            "brainhw.deploy.place(net)."
+            f"{call}: placement is for the cores {placement.chip.cores}, but the chip has {now.cores}. Make a "
+            "new placement with brainhw.deploy.place(net)."
         )
 
 

@@ -63,7 +63,9 @@ class Recording:
         membranes = {}
         for path, value in self.membranes.items():
             if path not in spikes:
-                raise ValueError(f"{call}: membranes hold {path!r}, which has no spikes. Give its spikes too.")
+                raise ValueError(
+                    f"{call}: membranes contain layer {path!r}, but spikes do not. Give the spikes of this layer."
+                )
             membranes[path] = _membranes(value, spikes[path].shape, f"{call}: membranes of {path!r}")
         object.__setattr__(self, "spikes", MappingProxyType(spikes))
         object.__setattr__(self, "membranes", MappingProxyType(membranes))
@@ -98,7 +100,7 @@ def _spikes(value: Any, where: str) -> np.ndarray:
         step, sample, neuron = map(int, np.argwhere(bad)[0])
         raise ValueError(
             f"{where} must be 0 or 1; got {array[step, sample, neuron]:g} at step {step}, sample {sample}, neuron "
-            f"{neuron} ({int(bad.sum())} such values). Send spikes, not counts or membranes."
+            f"{neuron} ({int(bad.sum())} such values). Give spikes, not spike counts or membrane potentials."
         )
     return array.astype(np.uint8)
 

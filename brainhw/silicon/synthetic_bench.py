@@ -250,8 +250,8 @@ def _of_neurons(
     for name, values in (("tau", tau[np.ix_(settings, which)]), ("V_th", V_th[which])):
         if np.isnan(values).any():
             raise ValueError(
-                f"{call}: chip lacks {int(np.isnan(values).sum())} of the {values.size} values of {name} to be "
-                "measured. Omit these neurons or profiles, or give a spec."
+                f"{call}: chip lacks {int(np.isnan(values).sum())} of the {values.size} values of {name} that the "
+                "bench needs. Omit the neurons or profiles without a value, or give a ChipSpec."
             )
     return tau, V_th
 

@@ -258,8 +258,8 @@ def _factor(column: str, header: str, unit: str, units: dict[str, float], what: 
     if not units:
         if unit:
             raise ValueError(
-                f"{what}: the column {header.strip()!r} must hold plain numbers and have the name {column!r}; got the "
-                f"ending {unit!r}. Rename it."
+                f"{what}: the column {header.strip()!r} must have no unit, and the name {column!r}; got the "
+                f"ending {unit!r}. Rename the column."
             )
         return 1.0
     if unit not in units:
@@ -289,9 +289,9 @@ def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, 
     if doubtful is None:
         return False
     raise ValueError(
-        f"{what}: row {doubtful[0]} below the header holds {doubtful[2][:30]!r} in the column {doubtful[1]!r}; its "
-        "comma may separate thousands or decimals, and no other number shows which. Write numbers without thousands "
-        "separators and with a decimal point."
+        f"{what}: row {doubtful[0]} below the header holds {doubtful[2][:30]!r} in the column {doubtful[1]!r}. The "
+        "comma may separate thousands or decimals, and no other number in the file shows which. Write numbers without "
+        "thousands separators and with a decimal point."
     )
 
 
@@ -311,7 +311,7 @@ def _numbers(
         at = int(np.argmax(bad))
         raise ValueError(
             f"{what}: row {at + 1} below the header holds {cells[at][:30]!r} in the column {header!r} "
-            f"({int(bad.sum())} such rows); expected a finite number without separators of thousands. "
+            f"({int(bad.sum())} such rows); expected a finite number without thousands separators. "
             "Remove rows that were not measured."
         )
     # Rounding to thirteen digits removes the rounding error of a unit conversion by a power of ten.

@@ -193,8 +193,8 @@ def _refuse_other_steps(module: Any, path: str, call: str) -> None:
     drawn = module.effective_class.drawn is EffectiveWeight.drawn
     if own or not drawn or not runs_whole_sequence(module, call=call):
         raise ValueError(
-            f"{call}: {type(module).__name__} at {path!r} defines its own step or mismatch, which a virtual chip does "
-            "not compute. Write a model of that chip as a CallableDevice."
+            f"{call}: {type(module).__name__} at {path!r} defines its own update or mismatch, which a virtual chip "
+            "does not simulate. Write a model of this chip as a CallableDevice."
         )
 
 

@@ -208,10 +208,11 @@ def _one_dense(module: brainstate.nn.Module, call: str) -> ChipWeight:
     dense = {path: weight for path, weight in found.items() if weight.master.value.ndim == 2}
     if not dense:
         raise ValueError(
-            f"{call}: {', '.join(found)} has only one-to-one weights, which form no blocks. Pass a dense synapse."
+            f"{call}: {', '.join(found)} has only one-to-one weights, without sign blocks. Pass a synapse with dense "
+            "weights."
         )
     if len(dense) > 1:
         raise ValueError(
-            f"{call}: the module holds {len(dense)} dense weights ({', '.join(dense)}). Pass the module of one of them."
+            f"{call}: the module holds {len(dense)} dense weights ({', '.join(dense)}). Pass a module with only one."
         )
     return next(iter(dense.values()))

@@ -230,7 +230,7 @@ def test_what_is_no_chip_file_is_refused(tmp_path, content, match):
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "none.toml", tmp_path):
-        with pytest.raises(ValueError, match=rf"load_chip: '{re.escape(str(path))}': cannot be read"):
+        with pytest.raises(ValueError, match=rf"load_chip: '{re.escape(str(path))}': the file cannot be read"):
             load_chip(path)
 
 

@@ -44,7 +44,7 @@ def test_options_reach_the_fit(tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        ([CHARGE], "give one of --family and --chip; got neither"),
+        ([CHARGE], "give either --family or --chip; got neither"),
         ([CHARGE, "--family", "h1v1", "--chip", "x.toml"], "got both"),
         ([CHARGE, "--family", "h9"], "chip must be one of"),
         ([CHARGE, CHARGE, "--family", "h1v1"], "at most one ChargeTable"),
@@ -76,8 +76,8 @@ def test_bad_options_are_no_command(option: list[str], capsys) -> None:
         (["-o", "charge.csv"], "--out must be a separate file; got 'charge.csv'"),
         (["-o", "./sub/../charge.csv"], "--out must be a separate file"),
         (["-o", "a.png", "--figure", "a.png"], "--figure must be a separate file; got 'a.png'"),
-        (["--figure", "old.png"], "--figure must be a new file or an old picture .*'old.png'"),
-        (["-o", "decay.chip"], "--out must be a new file or an old chip .*'decay.chip'"),
+        (["--figure", "old.png"], "--figure must be a new file or an existing picture .*'old.png'"),
+        (["-o", "decay.chip"], "--out must be a new file or an existing chip .*'decay.chip'"),
     ],
 )
 def test_data_of_the_lab_is_never_written_over(words: list[str], match: str, capsys, tmp_path, monkeypatch) -> None:
@@ -102,7 +102,7 @@ def test_a_measured_chip_is_no_spec(tmp_path, capsys) -> None:
     chip = str(tmp_path / "a.chip")
     assert main(["calibrate", CHARGE, "--family", "h1v1", "-o", chip]) == 0
     assert main(["calibrate", CHARGE, "--chip", chip]) == 1
-    assert re.search(r"--chip must be a file of ChipSpec.save; got .*a measured chip", capsys.readouterr().err)
+    assert re.search(r"--chip must be a file that ChipSpec.save wrote; got .*a measured chip", capsys.readouterr().err)
 
 
 def test_the_help_of_info_names_measured_chips(capsys) -> None:

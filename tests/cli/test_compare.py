@@ -78,7 +78,7 @@ def test_classes_of_several_neurons(folder: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (["data.npz"], "give one of CHIP and --device; got neither"),
+        (["data.npz"], "give either CHIP or --device; got neither"),
         (["same.chip", "data.npz", "--device", "bench"], "got both"),
         (["nowhere.chip", "data.npz"], "nowhere.chip"),
         (["data.npz", "data.npz"], "data.npz"),

@@ -258,9 +258,9 @@ def odd_file(name: str) -> None:
         ("none.npy", r"got an array of shape \(0, 20, 5\)"),
         ("words.npy", "must be numbers of shape"),
         ("complex.npy", "must be numbers of shape"),
-        ("wide.npy", r"must have 5 channels, the last axis; got shape \(10, 20, 3\)"),
-        ("nan.npy", r"holds \d+ values that are NaN, infinite or too large"),
-        ("large.npy", "holds 9.. values that are NaN, infinite or too large"),
+        ("wide.npy", r"must have 5 channels on the last axis; got shape \(10, 20, 3\)"),
+        ("nan.npy", r"contains \d+ values that are NaN, infinite or too large"),
+        ("large.npy", "contains 9.. values that are NaN, infinite or too large"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(at_home: pathlib.Path, capsys, name: str, match: str) -> None:
@@ -278,11 +278,11 @@ def test_labels_that_do_not_fit_are_refused(at_home: pathlib.Path, capsys) -> No
             np.arange(9) % 2,
             r"must be whole numbers of shape \(10,\), one per sample; got an array of shape",
         ),
-        ("real.npy", np.full(10, 0.5), r"names or whole numbers; 10 of 10 are not, the first is 0.5. .*np.digitize"),
+        ("real.npy", np.full(10, 0.5), r"names or whole numbers; 10 of 10 are not. The first is 0.5. .*np.digitize"),
         (
             "lost.npy",
             np.where(np.arange(10) < 8, 1.0, np.nan),
-            "2 of 10 are not, the first is nan. Remove the recordings",
+            "2 of 10 are not. The first is nan. Remove the recordings",
         ),
         ("names.npy", np.array(["a"] * 10), r"must be whole numbers of shape \(10,\).*--encoding FILE"),
         ("high.npy", np.arange(10), "must be classes from 0 to 1; got 0 to 9"),
@@ -311,7 +311,7 @@ def test_only_an_old_result_is_overwritten(at_home, capsys) -> None:
     table = pathlib.Path("table.csv")
     table.write_text("a,b\n1,2\n")
     words = ("run", "votes", "x.npy", "--out")
-    assert "--out must be a new file or an old .npz file to replace; got 'table.csv'" in failed(
+    assert "--out must be a new file or an existing .npz file to replace; got 'table.csv'" in failed(
         capsys, *words, str(table)
     )
     assert table.read_text() == "a,b\n1,2\n"

@@ -123,7 +123,7 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, lambda net: bh.rollout(net, XS, key=3)[0].sum(), 2, key=0, pbar=False)
     with pytest.raises(TypeError, match=r"robustness: delay is not a kind of mismatch of the family H1v1 .*'leak'"):
         bh.deploy.robustness(net, score, 2, key=0, delay=0.1)
-    with pytest.raises(ValueError, match="NaN or infinity on 2 of 2 chips"):
+    with pytest.raises(ValueError, match="NaN or infinity for 2 of 2 chips"):
         bh.deploy.robustness(net, lambda net: score(net) * jnp.nan, 2, key=0, pbar=False)
     with pytest.raises(TypeError, match="evaluate must return one number"):
         bh.deploy.robustness(net, lambda net: score(net) * 1j, 2, key=0, pbar=False)

@@ -189,7 +189,7 @@ def test_a_baseline_and_a_ceiling_of_charges_are_named(tables) -> None:
 def test_noise_in_the_wrong_unit_is_refused(tables) -> None:
     options = {"chip": "h1v2", "progress": False}
     with pytest.raises(
-        ValueError, match=r"^calibrate: noise_std must be in its unit: the capacitance is .* factor of 5"
+        ValueError, match=r"^calibrate: noise_std must have the right unit: the capacitance is .* factor of 5"
     ):
         calibrate(tables.charge, tables.decays, tables.rates, noise_std=15.0 * u.mV, **options)
     right = calibrate(tables.charge, tables.decays, tables.rates, noise_std=1.5 * u.mV, **options)

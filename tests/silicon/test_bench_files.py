@@ -79,7 +79,7 @@ def test_other_ends_of_lines(tmp_path: Path) -> None:
 
 
 SLIPS: list[tuple[dict[str, Any], str]] = [
-    ({"run": 3}, "output.json: run must be 9007199254740991, the number in the input; got 3"),
+    ({"run": 3}, "output.json: run must be 9007199254740991, the run number in the input; got 3"),
     ({"run": "gone"}, "output.json must have exactly the keys run, spikes and membranes"),
     ({"rows": 4}, "spikes.csv must have 4 rows, as given in output.json; got 3"),
     ({"spikes": "layer0,0,0,0\nlayer0,3,1\n"}, "line 3: expected 4 values; got 3"),

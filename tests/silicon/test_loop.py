@@ -378,7 +378,7 @@ class TestFailures:
         for act in (lambda: loop.step(*data()), lambda: loop.save(tmp_path / "x"), lambda: loop.load(tmp_path / "x")):
             with pytest.raises(
                 ValueError,
-                match=r"^InTheLoop\..*got 'lab7', which was put in later and has other V_th\. Build a new InTheLoop",
+                match=r"^InTheLoop\..*got 'lab7', which was put .* later and differs in V_th\. Build a new InTheLoop",
             ):
                 act()
         assert not (tmp_path / "x").exists()

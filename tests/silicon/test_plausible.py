@@ -30,14 +30,14 @@ def notes_of(*tables, chip="h1v2"):
 
 @pytest.mark.parametrize("factor", [1000.0, 0.001])
 def test_a_wrong_unit_is_refused(bench, factor: float) -> None:
-    with pytest.raises(ValueError, match=r"^calibrate: charge must be in its unit: the charge of code -15 is "):
+    with pytest.raises(ValueError, match=r"^calibrate: charge must have the right unit: the charge of code -15 is "):
         calibrate(times(bench.charge, "charge", factor), chip="h1v2")
-    with pytest.raises(ValueError, match=r"^calibrate: t must be in its unit: tau of setting \d is .* factor of 20"):
+    with pytest.raises(ValueError, match=r"^calibrate: t must have the right unit: tau of setting .* factor of 20"):
         calibrate(times(bench.decays, "t", factor), chip="h1v2")
 
 
 def test_decays_in_volts_written_as_millivolts_are_refused(bench) -> None:
-    with pytest.raises(ValueError, match=r"^calibrate: V must be in its unit: the median start .*mV, 599 times"):
+    with pytest.raises(ValueError, match=r"^calibrate: V must have the right unit: the median start .*mV, 599 times"):
         calibrate(times(bench.decays, "V", 1000.0), chip="h1v2")
 
 

@@ -104,7 +104,7 @@ CSV_SLIPS: list[tuple[str, Callable[[list[list[str]]], Any], str]] = [
     ("codes.csv", at(1, 3, "nan"), "codes.csv, line 2: code must be a whole number; got 'nan'"),
     ("codes.csv", at(1, 3, "1.5"), "line 2: code must be a whole number; got '1.5'"),
     ("codes.csv", at(1, 0, "syn7"), "line 2: synapse 'syn7' does not exist; expected one of syn0"),
-    ("codes.csv", at(1, 1, "99"), r"line 2: the code from 99 to 0 of 'syn0' is not in its shape \(16, 12\)"),
+    ("codes.csv", at(1, 1, "99"), r"line 2: the code from 99 to 0 of 'syn0' is outside the shape \(16, 12\)"),
     ("codes.csv", lambda rows: rows.append(rows[3]), "code from 0 to 2 of 'syn0' appears twice"),
     ("codes.csv", lambda rows: rows.pop(3), "codes.csv lacks the code from 0 to 2 of 'syn0' .1 of 192 missing"),
     ("codes.csv", lambda rows: [row.pop() for row in rows], "columns synapse,pre,post,code; got synapse,pre,post"),
@@ -118,9 +118,9 @@ CSV_SLIPS: list[tuple[str, Callable[[list[list[str]]], Any], str]] = [
     ("neurons.csv", lambda rows: rows.pop(2), "lacks neuron 1 of layer 'layer0' .1 of 12 missing"),
     ("neurons.csv", at(2, 1, "0"), "line 3: neuron 0 of layer 'layer0' appears twice"),
     ("neurons.csv", at(2, 2, "1"), "recurrent layer 'layer0' is on several cores"),
-    ("levels.csv", at(3, 3, "0.5"), "charge_fC of the levels of 5 bits differs from the chip"),
+    ("levels.csv", at(3, 3, "0.5"), "levels of 5 bits: charge_fC does not match the chip"),
     ("levels.csv", at(3, 3, "nan"), "line 4: charge_fC must be a finite number; got 'nan'"),
-    ("levels.csv", lambda rows: rows.pop(3), "code of the levels of 5 bits differs from the chip"),
+    ("levels.csv", lambda rows: rows.pop(3), "levels of 5 bits: code does not match the chip"),
 ]
 
 
@@ -144,7 +144,7 @@ ARRAY_SLIPS: list[tuple[Callable[[dict[str, np.ndarray]], Any], str]] = [
     (with_array("position/layer1", lambda a: a * 0), "overlap"),
     (lambda arrays: arrays.pop("recurrent/layer0"), "the array 'recurrent/layer0' is missing"),
     (lambda arrays: arrays.update({"codes/syn9": np.zeros(3, int)}), "unknown array 'codes/syn9'"),
-    (with_array("levels/5/weight", lambda a: a * 1.01), "weight of the levels of 5 bits differs from the chip"),
+    (with_array("levels/5/weight", lambda a: a * 1.01), "levels of 5 bits: weight does not match the chip"),
 ]
 
 

@@ -43,7 +43,7 @@ def with_value(value: float) -> np.ndarray:
         ({"spikes": {"hidden": with_value(np.nan)}}, "got nan at step 3"),
         ({"spikes": {"hidden": SPIKES.astype(str)}}, "must be an array of 0 and 1"),
         ({"spikes": {"a": SPIKES, "b": SPIKES[:4]}}, r"'a' \(5, 2, 3\), 'b' \(4, 2, 3\)"),
-        ({"spikes": {"a": SPIKES}, "membranes": {"b": SPIKES * u.mV}}, "'b', which has no spikes"),
+        ({"spikes": {"a": SPIKES}, "membranes": {"b": SPIKES * u.mV}}, "layer 'b', but spikes do not"),
         ({"spikes": {"a": SPIKES}, "membranes": {"a": SPIKES}}, "'a' must be a Quantity of voltage"),
         ({"spikes": {"a": SPIKES}, "membranes": {"a": SPIKES * u.ms}}, "'a' must be a Quantity of voltage"),
         ({"spikes": {"a": SPIKES}, "membranes": {"a": SPIKES[:2] * u.mV}}, r"\(5, 2, 3\); got \(2, 2, 3\)"),

@@ -78,7 +78,7 @@ GOOD = "code,synapse,charge_fC\n1,0,0.5\n"
         ("a,b\n1,2\n", "lacks the column 'code'.*'a', 'b'.*setting,neuron,t_ms,V_mV"),
         ("code,synapse,charge\n1,0,0.5\n", "'charge' has no unit"),
         ("code,synapse,charge_mV\n1,0,0.5\n", "'charge_mV' has the unit 'mV'.*fC"),
-        ("code_fC,synapse,charge_fC\n1,0,0.5\n", "'code_fC' must hold plain numbers"),
+        ("code_fC,synapse,charge_fC\n1,0,0.5\n", "'code_fC' must have no unit"),
         ("code,code,synapse,charge_fC\n1,1,0,0.5\n", "2 columns 'code'"),
         (GOOD + "2,0,\n", "row 2 .*'' in the column 'charge_fC'"),
         (GOOD + "2,0,nan\n", "row 2 .*'nan'"),

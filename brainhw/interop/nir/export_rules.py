@@ -392,7 +392,10 @@ def adaptive(module: Any, at: Export) -> str | None:
 
 
 def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
-    """Add the neurons and their synapses. Return the name of the neurons and the factor of their input."""
+    """Add the neurons and their synapses.
+
+    Return the name of the neuron node, and the factor by which the weights of its inputs must be multiplied.
+    """
     millivolts, n_syn = at.options.millivolts, module.n_synapses
     leaky, synaptic = _current_based_leaks(module, at)
     zeros = np.zeros_like(leaky.beta)

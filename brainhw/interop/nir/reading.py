@@ -137,8 +137,8 @@ def from_nir(
     how = _noted_choice(notes, "discretisation", DISCRETISATIONS, discretisation, problems) or "exact"
     if cuba_order == "together" and how == "euler":
         raise ValueError(
-            f"{call}: cuba_order='together' is the exact solution, but discretisation is 'euler'. Pass "
-            "cuba_order='current-first' or 'old-current', or discretisation='exact'."
+            f"{call}: cuba_order='together' requires discretisation='exact'; got 'euler'. Pass discretisation='exact', "
+            "or cuba_order='current-first' or 'old-current'."
         )
     if_input = _noted_choice(notes, "if_input", IF_INPUTS, if_input, problems)
     written_for = _noted_number(notes, "dt_s", problems, "remove it")

@@ -52,7 +52,7 @@ def conv_window(node: Any) -> Window:
     axes = 1 if type(node).__name__ == "Conv1d" else 2
     if weight.ndim != axes + 2 or 0 in weight.shape:
         space = "length" if axes == 1 else "height, width"
-        raise ValueError(f"has a weight of shape {weight.shape}; brainhw takes [out, in, {space}].")
+        raise ValueError(f"has a weight of shape {weight.shape}; expected [out, in, {space}].")
     kernel = weight.shape[2:]
     stride = _each(node, "stride", axes, least=1)
     dilation = _each(node, "dilation", axes, least=1)
@@ -61,7 +61,9 @@ def conv_window(node: Any) -> Window:
         raise ValueError(f"has {groups} groups for {weight.shape[0]} output channels; groups must divide the channels.")
     bias = _numbers(node, "bias")
     if bias.shape != weight.shape[:1]:
-        raise ValueError(f"has bias {bias.shape} for {weight.shape[0]} output channels; give one number per channel.")
+        raise ValueError(
+            f"has a bias of shape {bias.shape} for {weight.shape[0]} output channels; give one number per channel."
+        )
     padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
     if not isinstance(padding, str):
         pads = tuple((p, p) for p in _each(node, "padding", axes, least=0))
@@ -77,7 +79,7 @@ def conv_window(node: Any) -> Window:
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         pads = tuple((n // 2, n - n // 2) for n in total)
     else:
-        raise ValueError(f"has padding {padding!r}; brainhw takes 'same', 'valid' or numbers.")
+        raise ValueError(f"has padding {padding!r}; expected 'same', 'valid' or numbers.")
     return Window(kernel, stride, pads, dilation)
 
 
@@ -88,7 +90,10 @@ def conv_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | 
     if node.input_shape is not None:
         declared = (channels, *_whole(np.ravel(node.input_shape), "input_shape", least=1))
         if len(declared) != len(window.kernel) + 1:
-            raise ValueError(f"has input_shape {_shown(declared[1:])} for a kernel of shape {_shown(window.kernel)}.")
+            raise ValueError(
+                f"has input_shape {_shown(declared[1:])} for a kernel of shape {_shown(window.kernel)}; "
+                "expected one length per axis of the kernel."
+            )
         before = declared
     elif before is not None and (len(before) != len(window.kernel) + 1 or before[0] != channels):
         axes = "length" if len(window.kernel) == 1 else "height, width"
@@ -121,8 +126,8 @@ def flatten_axes(node: Any, rank: int) -> tuple[int, int]:
     first, last = (axis + rank if axis < 0 else axis for axis in (start, end))
     if not 0 <= first <= last < rank:
         raise ValueError(
-            f"has start_dim = {start} and end_dim = {end} for an input of {rank} axes; NIR does not "
-            "count the batch axis."
+            f"has start_dim = {start} and end_dim = {end} for an input of {rank} axes; expected axes of "
+            "the input, the first before the last. NIR does not count the batch axis."
         )
     return first, last
 
@@ -154,8 +159,8 @@ def _fitted(window: Window, before: Shape, channels: int) -> Shape:
     padded = (before[0], *(n + sum(pad) for n, pad in zip(before[1:], window.pads, strict=True)))
     if max(math.prod(padded), math.prod(after)) > MOST_NUMBERS:
         raise ValueError(
-            f"has output shape {after} for input shape {before}, padded to {padded}: more than the limit of "
-            f"{MOST_NUMBERS} numbers per step."
+            f"has output shape {after} for input shape {before}, padded to {padded}, which is more than the "
+            f"limit of {MOST_NUMBERS} numbers per step."
         )
     return after
 

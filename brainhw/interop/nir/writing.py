@@ -172,8 +172,8 @@ def to_nir(
         shape = np.shape(u.get_mantissa(sample))
         if len(shape) < 2 or 0 in shape:
             raise ValueError(
-                f"{call}: sample must have shape [T, N] or [T, B, N], with the axes of an image instead of N if "
-                f"the network takes images; got shape {shape}."
+                f"{call}: sample must have shape [T, N] or [T, B, N], where N stands for all axes of an image if "
+                f"the inputs are images; got shape {shape}."
             )
         _arguments.check_finite(sample, call=call, name="sample")
     nir = nir_package(call)

@@ -98,8 +98,8 @@ def export_step(
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(
-            f"{call}: a program cannot be exported inside jit, because it is compiled separately. Call it outside of "
-            "jit."
+            f"{call}: a program cannot be exported inside jit, because it is compiled separately. Call export_step "
+            "outside of jit."
         )
     x = _example(x, call)
     key = _arguments.as_key(key, call)
@@ -121,8 +121,8 @@ def export_step(
         names, units = _states(step.held, call)
         if step.reads_time:
             raise ValueError(
-                f"{call}: the step reads t or i from brainstate.environ, but a program does not count steps. Pass the "
-                "time as part of x."
+                f"{call}: the step reads t or i from brainstate.environ, but an exported program does not count time "
+                "steps. Pass the time as part of x."
             )
         moving, fixed = step.numbers()
         output_units: list[u.Unit | None] = []
@@ -147,14 +147,13 @@ def export_step(
             if str(error).startswith(call):
                 raise
             raise ValueError(
-                f"{call}: JAX cannot export this step ({error}). Remove calls back into Python or into an "
-                "external library."
+                f"{call}: JAX cannot export this step ({error}). Remove calls of Python and of external libraries."
             ) from error
     _check_effects(exported, call)
     if (found := next(faults(exported), None)) is not None:
         raise ValueError(
-            f"{call}: a program cannot contain this step: {found}. Remove the operation that causes this, such as one "
-            "of jax.numpy.linalg."
+            f"{call}: the step cannot be exported as a program: {found}. Remove the operation that causes this, such "
+            "as a function of jax.numpy.linalg."
         )
     return StepProgram(
         exported,
@@ -219,8 +218,8 @@ def _check_endless(net: brainstate.nn.Module, call: str) -> None:
     limit = step_limit(net, call)
     if limit is not None and not math.isinf(most := limit.steps_left):
         raise ValueError(
-            f"{call}: a layer with kernel='dense' can run for only {most:.0f} steps, and a program cannot check this "
-            "limit. Use kernel='soe', which has no limit, or limit the memory with memory=."
+            f"{call}: a layer with kernel='dense' can run for only {most:.0f} time steps, but a program cannot check "
+            "this limit. Use kernel='soe', which has no limit, or limit the memory with memory=."
         )
 
 
@@ -232,8 +231,8 @@ def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]
         value = one.state.value
         if isinstance(one.state, brainstate.random.RandomState) or any(impl is not None for impl in one.impls):
             raise ValueError(
-                f"{call}: a step draws random numbers ({one.path or type(one.state).__name__}), but a program is "
-                "deterministic. Export outside of fit=True, or remove the noise."
+                f"{call}: a step draws random numbers ({one.path or type(one.state).__name__}), but an exported "
+                "program is deterministic. Export outside of brainstate.environ.context(fit=True), or remove the noise."
             )
         if not one.moves:
             continue
@@ -270,8 +269,8 @@ def _check_effects(exported: jax.export.Exported, call: str) -> None:
     effects = [*exported.ordered_effects, *exported.unordered_effects]
     if effects:
         raise ValueError(
-            f"{call}: a step calls back into Python ({', '.join(map(str, effects))}), which a program cannot. Remove "
-            "prints and callbacks."
+            f"{call}: a step calls Python ({', '.join(map(str, effects))}), which an exported program cannot do. "
+            "Remove prints and callbacks."
         )
 
 

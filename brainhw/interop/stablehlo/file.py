@@ -114,7 +114,7 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
     try:
         versions = description["versions"]
         if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
-            raise ValueError("its field versions does not map names to text")
+            raise ValueError("its field 'versions' must map names to text")
         state_units = {name: _unit_of(unit) for name, unit in description["state_units"].items()}
         output_units = tuple(_unit_of(unit) for unit in description["output_units"])
         dt = _plain_number(description["dt_ms"], "dt_ms", positive=True) * u.ms

@@ -260,7 +260,7 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     except Exception as error:  # JAX raises many error classes for unreadable bytes
         raise ValueError(
             f"{what} contains a program that jax {jax.__version__} cannot read ({first_line(error)}). Use the jax that "
-            f"wrote it, {stored.versions.get('jax', 'of an unknown version')}, or export the network again."
+            f"wrote the file ({stored.versions.get('jax', 'of an unknown version')}), or export the network again."
         ) from error
     if found is not None:
         raise ValueError(

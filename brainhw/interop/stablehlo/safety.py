@@ -79,7 +79,7 @@ def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Exam
     except subprocess.TimeoutExpired:
         raise UnreadableError(f"reading the program takes more than {_LONGEST} s") from None
     if done.returncode < 0:
-        raise UnreadableError(f"reading the program crashed a subprocess with signal {-done.returncode}")
+        raise UnreadableError(f"the subprocess that read the program was stopped by signal {-done.returncode}")
     line, _, bytecode = done.stdout.partition(b"\n")
     if done.returncode or not line:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]

@@ -197,7 +197,7 @@ REFUSED = {
     "NaN weights": (changed_conv(weight=np.full((3, 2, 3, 3), np.nan)), "has weight with NaN or infinite"),
     "a weight of words": (changed_conv(weight="many"), "has weight = 'many'; it must be a NumPy array"),
     "a weight of two axes": (changed_conv(weight=of(3, 2)), r"has a weight of shape \(3, 2\)"),
-    "a bias of another size": (changed_conv(bias=of(2)), r"has bias \(2,\) for 3 output channels"),
+    "a bias of another size": (changed_conv(bias=of(2)), r"has a bias of shape \(2,\) for 3 output channels"),
     "no bias": (changed_conv(bias=None), "has bias = None; it must be a NumPy array"),
     "groups": (changed_conv(groups=2), "has 2 groups for 3 output channels"),
     "stride": (changed_conv(stride=0), "has stride = 0; expected one whole number or 2, at least 1"),

@@ -67,7 +67,7 @@ def test_the_exact_solution_lies_between_the_two_orders_of_exact_steps() -> None
 
 
 def test_together_is_no_order_of_euler_steps() -> None:
-    with pytest.raises(ValueError, match="from_nir: cuba_order='together' is the exact solution"):
+    with pytest.raises(ValueError, match="from_nir: cuba_order='together' requires discretisation='exact'"):
         from_nir(nir.NIRGraph.from_list(cuba()), dt=DT, discretisation="euler", cuba_order="together")
     graph = nir.NIRGraph.from_list(cuba())
     graph.nodes["cubalif"].metadata = {"brainhw": {"order": "sideways"}}

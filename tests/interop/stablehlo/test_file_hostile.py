@@ -190,7 +190,8 @@ def test_bytecode_that_ends_its_reader_is_refused(
     monkeypatch.setattr(reader, "__file__", str(tmp_path / "reader.py"))
     path.write_bytes(sealed(content))
     with pytest.raises(
-        ValueError, match=r"load_step: '.*' .* cannot read \(reading the program crashed a subprocess with signal 9\)"
+        ValueError,
+        match=r"load_step: .* cannot read \(the subprocess that read the program was stopped by signal 9\)",
     ):
         load_step(path)
 
