@@ -45,7 +45,9 @@ class Violation:
         Name of the rule.
     path : str
         Dotted path of the module, or ``"the network"``.
-    found : str What was found in the network. limit : str
+    found : str
+        The value in the network that breaks the rule.
+    limit : str
         The limit of the chip.
     fix : str
         How to fix it.
