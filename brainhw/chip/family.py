@@ -45,7 +45,8 @@ class Mismatch:
         of this kind.
     most : float
         Largest standard deviation that :func:`brainhw.sample_chip` accepts.
-    why : str Reason for the limit ``most``, which the error message shows.
+    why : str
+        Reason for the limit ``most``, which the error message shows.
     """
 
     kind: str

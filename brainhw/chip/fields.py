@@ -107,8 +107,9 @@ def spec_field(
         Require a tuple of numbers, which have no unit. Default False.
     optional : bool, optional
         Allow ``None``, which is written as ``"none"`` in the file. Default False.
-    positive, nonnegative : bool, optional Require a number greater than zero, or at least zero. Default: any finite
-    number. most : float, optional
+    positive, nonnegative : bool, optional
+        Require a number greater than zero, or at least zero. Default: any finite number.
+    most : float, optional
         Upper limit. Default: no limit.
     why : str, optional
         Reason for the upper limit, which the error message shows.
