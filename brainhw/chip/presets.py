@@ -16,7 +16,7 @@ __all__ = ["H1V1", "H1V1_FAMILY", "H1V2", "H1V2_FAMILY"]
 # The vendor publishes these fields. All other values are assumptions of brainhw.
 _DOCUMENTED = ("weight_limit", "cores", "frontend_channels", "sign_block", "reset", "weight_bits")
 
-_ENERGY_NOTE = "Not published. This round number has the magnitude that is expected of a small analog chip."
+_ENERGY_NOTE = "Not published. A round number of the order of magnitude that is expected for a small analog chip."
 
 H1V1 = ChipSpec(
     name="H1v1",
@@ -41,19 +41,19 @@ H1V1 = ChipSpec(
     frontend_channel_power=2.0 * u.uwatt,
     provenance={name: "documented" if name in _DOCUMENTED else "assumed" for name in sourced_fields(ChipSpec)},
     notes={
-        "sign_axis": "The size of a block is published, but not its direction.",
-        "V_th": "Not published. Numbers in the vendor's examples fit 90 to 120 mV if their potentials are in volt.",
+        "sign_axis": "The vendor publishes the size of a block, but not the axis along which it runs.",
+        "V_th": "Not published. The vendor's examples agree with 90 to 120 mV if their potentials are in volts.",
         "C": "Not published. The membrane potential depends only on the ratio of charge to capacitance.",
-        "tau_profiles": "It is published that a tau is rounded to a hardware profile, but not which profiles exist.",
-        "weight_bits": "The vendor's tutorial uses 5 bits by default. The levels (symmetric, with zero) are assumed.",
-        "leak_mismatch_std": "It is published that leak currents vary, but not that they are log-normal, nor how much.",
+        "tau_profiles": "The vendor publishes that tau is rounded to a hardware profile, but not the list of profiles.",
+        "weight_bits": "The vendor's tutorial uses 5 bits by default. The symmetric levels with zero are assumed.",
+        "leak_mismatch_std": "The vendor publishes that leak currents vary, but not their distribution or its width.",
         "core_power": _ENERGY_NOTE,
         "spike_energy": _ENERGY_NOTE,
         "event_energy": _ENERGY_NOTE,
         "frontend_channel_power": _ENERGY_NOTE,
-        "charge": "It is published that the synapse is not linear. The slope at zero is chosen such that the model "
-        "gives the numbers of the vendor's frontend example (16 channels, 10 ms).",
-        "synapse_mismatch_std": "The number is from an example of the vendor. That it is in weight units is assumed.",
+        "charge": "The vendor publishes that the synapse is nonlinear. The slope at zero is chosen such that the model "
+        "reproduces the vendor's frontend example (16 channels, 10 ms).",
+        "synapse_mismatch_std": "The number is from an example of the vendor. Its unit (weight units) is assumed.",
         "threshold_mismatch_std": "The vendor mentions a variation of the thresholds only for H1v2.",
     },
 )
@@ -71,9 +71,9 @@ H1V2 = H1V1.replace(
     threshold_mismatch_std=0.02,
     provenance=dict.fromkeys(("weight_limit", "cores", "reset", "synapse_mismatch_std"), "documented"),
     notes={
-        "charge": "It is published that the synapse is linear and has a lower gain than H1v1, but not its value.",
-        "synapse_mismatch_std": "It is published that this family has no synaptic mismatch.",
-        "threshold_mismatch_std": "It is published that the thresholds vary slightly, but not how much.",
+        "charge": "The vendor publishes that the synapse is linear and has a lower gain than H1v1, but not the gain.",
+        "synapse_mismatch_std": "The vendor publishes that this family has no synaptic mismatch.",
+        "threshold_mismatch_std": "The vendor publishes that the thresholds vary slightly, but not by how much.",
     },
 )
 """ChipSpec: the H1v2 family, cores of 50, 50 and 100 neurons, linear synapse, reset by subtraction."""

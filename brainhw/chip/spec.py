@@ -120,28 +120,30 @@ class ChipSpec(Shown):
     family: str
     weight_limit: float = spec_field("largest weight magnitude, dimensionless", positive=True)
     cores: tuple[int, ...] = spec_field("neurons of each core", whole=True, many=True, positive=True)
-    frontend_channels: int = spec_field("width of the frontend", whole=True)
-    sign_block: int = spec_field("how many consecutive weights must share a sign", whole=True, positive=True)
+    frontend_channels: int = spec_field("number of frontend channels", whole=True)
+    sign_block: int = spec_field(
+        "number of consecutive weights that must have the same sign", whole=True, positive=True
+    )
     sign_axis: str = spec_field(
-        '"pre": a block runs along presynaptic rows; "post": along postsynaptic columns', choices=("pre", "post")
+        '"pre": a block spans consecutive presynaptic neurons; "post": postsynaptic neurons', choices=("pre", "post")
     )
     reset: str = spec_field(
-        'what a spike does to the membrane: "zero", or "subtract" the threshold and clamp at zero',
+        'effect of a spike on the membrane potential: "zero", or "subtract" the threshold and clamp at zero',
         choices=("zero", "subtract"),
     )
     V_th: u.Quantity = spec_field("threshold", unit=u.mV, positive=True)
     C: u.Quantity = spec_field("membrane capacitance", unit=u.ffarad, positive=True)
-    charge: ChargeCurve = spec_field("charge that one spike brings through a weight", kind=ChargeCurve)
-    tau_profiles: TauProfiles = spec_field("the membrane time constants on offer, increasing", kind=TauProfiles)
+    charge: ChargeCurve = spec_field("charge of one spike as a function of the weight", kind=ChargeCurve)
+    tau_profiles: TauProfiles = spec_field("available membrane time constants, increasing", kind=TauProfiles)
     weight_bits: int = spec_field("bits of a stored weight", whole=True, positive=True)
     synapse_mismatch_std: float | None = spec_field(
-        "spread of the effective weights, in weight units", optional=True, nonnegative=True
+        "standard deviation of the effective weights, in weight units", optional=True, nonnegative=True
     )
     leak_mismatch_std: float | tuple[float, ...] | None = one_or_several(
-        spec_field("relative log-normal spread of the leak currents", optional=True, nonnegative=True)
+        spec_field("standard deviation of the relative leak currents (log-normal)", optional=True, nonnegative=True)
     )
     threshold_mismatch_std: float | None = spec_field(
-        "relative normal spread of the thresholds",
+        "standard deviation of the relative thresholds (normal)",
         optional=True,
         nonnegative=True,
         most=WIDEST_THRESHOLD,
@@ -151,9 +153,9 @@ class ChipSpec(Shown):
     spike_energy: u.Quantity = spec_field("energy of one output spike", unit=u.pjoule, nonnegative=True)
     event_energy: u.Quantity = spec_field("energy of one synaptic event", unit=u.pjoule, nonnegative=True)
     frontend_channel_power: u.Quantity = spec_field("power of one frontend channel", unit=u.uwatt, nonnegative=True)
-    weight_lowest: float | None = added_field("most negative weight, if it is not minus the limit")
+    weight_lowest: float | None = added_field("most negative weight, if it is not -weight_limit")
     noise_std: u.Quantity | None = added_field(
-        "trial-to-trial noise of the membrane, per step", unit=u.mV, nonnegative=True
+        "trial-to-trial noise of the membrane potential in each step", unit=u.mV, nonnegative=True
     )
     provenance: Mapping[str, str]
     notes: Mapping[str, str] = field(default_factory=dict)

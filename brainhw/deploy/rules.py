@@ -46,7 +46,7 @@ class Violation:
     path : str
         Dotted path of the module, or ``"the network"``.
     found : str
-        What was found in the network.
+        The value in the network that breaks the rule.
     limit : str
         The limit of the chip.
     fix : str
