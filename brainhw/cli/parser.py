@@ -79,7 +79,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 
 def _add_train(commands: argparse._SubParsersAction) -> None:
-    purpose = "train a classifier of your recordings that breaks no rule of a chip"
+    purpose = "train a classifier on your recordings that meets all rules of a chip"
     parser = _command(commands, "train", purpose, "train.npz --test test.npz --chip h1v2 --out digits")
     parser.add_argument(
         "data",

@@ -109,7 +109,7 @@ SCHEMA: dict[str, dict[str, str]] = {
         **_COMMON,
         "sha256": "checksum of the content",
         "chip": "name of the chip",
-        "deployable": "true if the network breaks no rule of the chip",
+        "deployable": "true if the network meets all rules of the chip",
         "rules[]": "rules that were checked",
         "violations[].module": "path of the module",
         "violations[].rule": "the broken rule",

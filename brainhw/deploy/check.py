@@ -54,7 +54,7 @@ class DeployReport(Shown):
 
     @property
     def ok(self) -> bool:
-        """Whether the network breaks no rule."""
+        """Whether the network meets all rules."""
         return not self.violations
 
     def raise_if_not(self) -> None:
@@ -147,7 +147,7 @@ def judge(found: Survey) -> DeployReport:
 
 
 def is_net_deployable(net: brainstate.nn.Module) -> bool:
-    """Return whether a network breaks no rule of its chip; :func:`check_deployable` lists the violations.
+    """Return whether a network meets all rules of its chip; :func:`check_deployable` lists the violations.
 
     Parameters
     ----------

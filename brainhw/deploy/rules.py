@@ -360,7 +360,7 @@ def _master(weight: ChipWeight) -> np.ndarray:
 
 
 def _finite(weight: ChipWeight) -> np.ndarray:
-    # Replace NaN and infinity by zero, which breaks no rule, so that only the rule on finite weights reports them.
+    # Replace NaN and infinity by zero, which every rule accepts, so that only the rule on finite weights reports them.
     return np.nan_to_num(_master(weight), nan=0.0, posinf=0.0, neginf=0.0)
 
 
