@@ -103,6 +103,24 @@ ON_WEIGHTS: list[Callable] = [inject_nan, inject_large, inject_off_grid, inject_
 ON_LAYERS: list[Callable] = [inject_tau, inject_spikes]
 
 
+# Rules that the tests below break in other ways.
+BY_EXAMPLE = {
+    "known modules",
+    "one family",
+    "known wiring",
+    "frontend as built",
+    "neurons on chip",
+    "recurrent layer in a core",
+    "placed",
+}
+
+
+def test_every_rule_is_broken_by_a_test() -> None:
+    injected = {inject(chain(), "syn0", (1, 1))[0] for inject in ON_WEIGHTS}
+    injected |= {inject(chain(), "layer0", (1,))[0] for inject in ON_LAYERS}
+    assert set(RULES) == injected | BY_EXAMPLE
+
+
 @pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(broken())

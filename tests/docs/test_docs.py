@@ -82,6 +82,10 @@ def test_every_public_name_has_a_docstring_with_what_it_takes_and_returns(path: 
     has = sections(thing)
     assert has[""].strip(), f"{path} has no docstring"
     assert has[""].split("\n\n")[0].strip().endswith("."), f"the docstring of {path} must begin with one sentence"
+    for name in ("Parameters", "Attributes"):
+        # A type followed by a sentence: the line break after the type is missing.
+        joined = re.findall(r"^(\S[^\n]* : [^\n]*\.(?: [^\n]*)?)$", has.get(name, ""), re.MULTILINE)
+        assert not joined, f"{path}: {joined[0]!r} holds more than a name and its type"
     told = described(has.get("Parameters", "")) | described(has.get("Attributes", ""))
     assert not taken(thing) - told, f"{path} does not say what {', '.join(sorted(taken(thing) - told))} means"
     if inspect.isfunction(thing) and inspect.signature(thing).return_annotation not in (None, "None"):
