@@ -136,7 +136,7 @@ def test_number_returns_floats_and_refuses_units_words_and_bounds() -> None:
 
 
 def test_a_traced_number_is_refused_unless_asked_for() -> None:
-    with pytest.raises(TypeError, match=r"^Call: thing must be a number that is known before compiling; got an"):
+    with pytest.raises(TypeError, match=r"^Call: thing must be a number and not a traced value; got an"):
         jax.jit(lambda x: _arguments.number(x, **SAID))(3.0)
     run = jax.jit(lambda x: _arguments.number([x, 2 * x], **SAID, shapes=[(2,)], positive=True, traced=True))
     np.testing.assert_array_equal(run(-1.0), [-1.0, -2.0])
