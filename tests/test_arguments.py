@@ -92,7 +92,7 @@ def test_quantity_keeps_arrays_and_turns_whole_numbers_into_floats(values: np.nd
         ),
         (0.0 * u.ms, {"positive": True}, ValueError, r"thing must be greater than zero; got 0. ms"),
         (-1.0 * u.ms, {"nonnegative": True}, ValueError, r"thing must be zero or greater; got -1. ms"),
-        ([1.0, np.nan] * u.ms, {}, ValueError, r"thing must be finite; got 1 NaN or infinite value.* of 2"),
+        ([1.0, np.nan] * u.ms, {}, ValueError, r"thing must be finite; got 1 NaN or infinite value.* among 2"),
         ([1.0, -2.0] * u.ms, {"positive": True}, ValueError, r"thing must be greater than zero; got .* minimum -2"),
         (-np.inf * u.ms, {"positive": True}, ValueError, r"thing must be finite"),
     ],

@@ -126,8 +126,8 @@ class FractionalLayer(RestingStates):
             )
         if kernel == "dense" and (memory is None) == (horizon is None):
             raise ValueError(
-                f"{call}: kernel='dense' needs exactly one of horizon and memory, because it stores past steps. Pass "
-                "the number of steps of the longest run as horizon, or the number of past steps to keep as memory."
+                f"{call}: kernel='dense' needs exactly one of horizon and memory, because it stores past steps. Set "
+                "horizon to the number of steps of the longest run, or memory to the number of past steps to keep."
             )
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else check_spike_function(spk_fun, call)

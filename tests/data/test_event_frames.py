@@ -154,7 +154,7 @@ SMALL = {"t": [0, 900, 5000] * u.us, "x": [0, 5, 1], "y": [0, 3, 1], "p": [0, 1,
         ({"p": [0, 1, 2]}, "p must lie between 0 and 1 for this sensor_size; got 0 to 2"),
         (
             {"sensor_size": (6, 4, 1)},
-            "p holds several polarities .0 to 1., but sensor_size has one. Give sensor_size=.W, H, 2.",
+            "p contains several polarities .0 to 1., but sensor_size has one. Give sensor_size=.W, H, 2.",
         ),
         (
             {"p": None, "polarity": "on"},
@@ -165,7 +165,10 @@ SMALL = {"t": [0, 900, 5000] * u.us, "x": [0, 5, 1], "y": [0, 3, 1], "p": [0, 1,
         ({"dt": 1e-4 * u.us}, "dt must be at least 1 ns; got 0.0001 us"),
         ({"dt": 1.0}, "dt must be a Quantity"),
         ({"t": [0, 900, 5e12] * u.us}, "t extends over 5e.09 steps of dt .at most .*Check the units of t and dt"),
-        ({"n_steps": 2**31 - 1, "sensor_size": (2**20, 2**20)}, "frames of shape .* GiB, more than the memory"),
+        (
+            {"n_steps": 2**31 - 1, "sensor_size": (2**20, 2**20)},
+            "frames of shape .* GiB, more than the available memory",
+        ),
         ({"layout": "WHP"}, "layout must be one of 'PHW', 'HWP', 'flat'"),
     ],
 )

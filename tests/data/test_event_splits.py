@@ -75,7 +75,7 @@ def test_the_frames_of_tonic() -> None:
         ),
         (
             lambda: split_from_events([recordings()[0], recordings()[1][["x", "y", "t"]]], [0, 1], (6, 4), 1 * u.ms),
-            r"recordings\[1\] has no polarity p, but others have",
+            r"recordings\[1\] has no polarity p, but other recordings have",
         ),
         (lambda: split_from_events(recordings(), [0, 1, 0], (6, 4), 1 * u.ms, layout="PHW"), "layout must be one of"),
         (lambda: split_from_frames(np.zeros((3, 4)), [0, 1, 2]), r"frames must have shape \[B, T, P, H, W\]"),

@@ -292,7 +292,7 @@ class Remembers(Net):
         (Named, "the LIFSynapse in the pair of layer l2 is called with several arguments or with keyword arguments"),
         (Shared, "s[23] shares its weight with another synapse"),
         (Twice, r"the LIFSynapse in the pair of layer l2 is called 2 times per time step \(expected once\)"),
-        (Uncalled, "the LIFSynapse in the pair of l2 is called 0 times"),
+        (Uncalled, "the LIFSynapse in the pair of layer l2 is called 0 times"),
         (Unreached, "the LIFSynapse is paired with layer l2, but the input of this layer is not"),
         (InALoop, "update calls a module inside a loop or a compiled function"),
         (Overdriven, r"with all weights at zero, 100 unit\(s\) of layer 2 are"),

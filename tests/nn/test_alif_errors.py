@@ -83,7 +83,7 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (
         lambda L: L(3, tau_mem=brainstate.nn.Param(0.5 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))),
         ValueError,
-        r"tau_mem must be inside the range of its transform, SoftplusT; 1 of 1 value\(s\) are outside",
+        r"tau_mem must lie strictly inside the range of its transform SoftplusT; got 1 of 1 value\(s\) outside",
     ),
     (
         lambda L: L(3, V_th=brainstate.nn.Param([1.0, 0.5, 2.0] * u.mV, t=brainstate.nn.SoftplusT(0.5 * u.mV))),

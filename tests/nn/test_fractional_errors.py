@@ -121,9 +121,13 @@ MEMORY = [
     (
         {"kernel": "dense"},
         ValueError,
-        r"kernel='dense' needs exactly one of horizon and memory, .* Pass horizon",
+        r"kernel='dense' needs exactly one of horizon and memory, .* Set horizon to",
     ),
-    ({"kernel": "dense", "horizon": 9, "memory": 5}, ValueError, r"exactly one of horizon and memory, .* Pass horizon"),
+    (
+        {"kernel": "dense", "horizon": 9, "memory": 5},
+        ValueError,
+        r"exactly one of horizon and memory, .* Set horizon to",
+    ),
     ({"horizon": 0}, ValueError, r"horizon must be at least 1; got 0"),
     ({"horizon": 10.5}, TypeError, r"horizon must be a whole number; got 10.5"),
     ({"n_exponentials": 3}, ValueError, r"n_exponentials must be from 4 to 128; got 3"),

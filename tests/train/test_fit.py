@@ -455,7 +455,7 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ({"data": [(X, Y)], "validation": 0.2}, r"holds out a fraction of train, so train must be a Split or arrays"),
         ({"data": (X, Y, np.full(20, 31))}, "lengths"),
         ({"data": (X, Y, np.zeros(20, int))}, r"train holds 20 recordings of length 0"),
-        ({"schedules": [1]}, r"schedules must hold objects with step"),
+        ({"schedules": [1]}, r"schedules must hold objects with a method step"),
         ({"mesh": 2}, r"mesh must be a jax.sharding.Mesh with one axis"),
         ({"sample_chips": True}, r"sample_chips=True needs a network with chip modules"),
         ({"epochs": 0}, r"epochs must be"),
