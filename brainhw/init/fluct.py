@@ -537,7 +537,7 @@ def _solve(
         driven = int(np.sum(solver.theta <= 0))
         if driven:
             raise ValueError(
-                f"{call}: with all weights at zero, {driven} unit(s) of layer {index} are already at "
+                f"{call}: with all weights at zero, {driven} neuron(s) or channel(s) of layer {index} are already at "
                 f"{solver.response.offset.max():.3g} mV on average (V_th is {circuit.threshold().min():.3g} mV). "
                 "A bias, other synapses or skip connections drive them. Make those weaker or raise V_th."
             )

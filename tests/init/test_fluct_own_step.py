@@ -295,7 +295,7 @@ class Remembers(Net):
         (Uncalled, "the LIFSynapse in the pair of layer l2 is called 0 times"),
         (Unreached, "the LIFSynapse is paired with layer l2, but the input of this layer is not"),
         (InALoop, "update calls a module inside a loop or a compiled function"),
-        (Overdriven, r"with all weights at zero, 100 unit\(s\) of layer 2 are"),
+        (Overdriven, r"with all weights at zero, 100 neuron\(s\) or channel\(s\) of layer 2 are"),
         (Stateful, r"the network updates a state \(HiddenState\) between the LIFSynapse and layer l2"),
     ],
 )
