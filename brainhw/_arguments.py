@@ -228,7 +228,7 @@ def flag(value: Any, *, call: str, name: str) -> bool:
 def text(value: Any, *, call: str, name: str, some: bool = False) -> str:
     """Return ``value`` as a plain str, or raise. With ``some``, it must not be empty."""
     if not isinstance(value, str) or (some and not value):
-        raise TypeError(f"{call}: {name} must be {'nonempty ' if some else ''}text; got {describe(value)}.")
+        raise TypeError(f"{call}: {name} must be text{', not empty' if some else ''}; got {describe(value)}.")
     # Convert to str, because pathlib of Python 3.11 rejects `numpy.str_`.
     return str(value)
 

@@ -131,8 +131,8 @@ def _fields(array: Any, call: str, name: str) -> dict[str, Any]:
     missing = [field for field in ("t", "x") if not found[field]]
     if missing:
         raise ValueError(
-            f"{call}: {name} must have a field for {' and '.join(missing)}; its fields are "
-            f"{', '.join(map(str, known)) or 'none'}."
+            f"{call}: {name} must have a field for {' and '.join(missing)}; got the fields "
+            f"{', '.join(map(str, known)) or 'of none'}."
         )
     return {field: array[names[0]] for field, names in found.items() if names}
 

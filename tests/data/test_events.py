@@ -46,8 +46,8 @@ def test_a_sensor_of_one_row_and_no_polarity() -> None:
             np.zeros((4, 4)),
             r"array must be a structured array \[n\] with the fields t, x, y and p; got an array of shape",
         ),
-        (ARRAY[["y", "p"]], r"array must have a field for t and x; its fields are y, p\."),
-        ({}, r"array must have a field for t and x; its fields are none\."),
+        (ARRAY[["y", "p"]], r"array must have a field for t and x; got the fields y, p\."),
+        ({}, r"array must have a field for t and x; got the fields of none\."),
     ],
 )
 def test_what_is_no_recording_is_refused(array, message: str) -> None:

@@ -54,7 +54,7 @@ def test_what_is_no_command_is_refused() -> None:
         CommandDevice("python bench.py")
     with pytest.raises(ValueError, match="CommandDevice: command must hold at least the name of a program; got none"):
         CommandDevice([])
-    with pytest.raises(TypeError, match=r"CommandDevice: command\[1\] must be nonempty text; got 3"):
+    with pytest.raises(TypeError, match=r"CommandDevice: command\[1\] must be text, not empty; got 3"):
         CommandDevice(["python", 3])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="CommandDevice: timeout must be a Quantity"):
         CommandDevice(["true"], timeout=3.0)
