@@ -60,7 +60,7 @@ def _check_numbers(value: Any, positive: bool, nonnegative: bool, *, call: str, 
     numbers = _mantissa(value)
     if not np.all(np.isfinite(numbers)):
         bad = int(np.sum(~np.isfinite(numbers)))
-        raise ValueError(f"{call}: {name} must be finite; got {bad} NaN or infinite value(s) of {numbers.size}.")
+        raise ValueError(f"{call}: {name} must be finite; got {bad} NaN or infinite value(s) among {numbers.size}.")
     fits = numbers > 0 if positive else numbers >= 0
     if (positive or nonnegative) and not np.all(fits):
         wanted = "greater than zero" if positive else "zero or greater"
@@ -85,7 +85,7 @@ def quantity(
     positive: bool = False,
     nonnegative: bool = False,
 ) -> u.Quantity:
-    """Return ``value`` as a float Quantity in ``unit``, or raise. The mantissa of a scalar is a Python float.
+    """Return ``value`` as a float Quantity in ``unit``, or raise. A scalar Quantity contains a Python float.
 
     Other units of the same dimension are converted. ``shapes`` lists the allowed shapes, where ``()`` means a scalar.
     ``positive`` and ``nonnegative`` are checked unless the value is traced.
@@ -147,8 +147,8 @@ def number(
     if not is_concrete(value):
         if not traced:
             raise TypeError(
-                f"{call}: {name} must be a number that is known before compiling; got {describe(value)}, which is a "
-                "traced value."
+                f"{call}: {name} must be a number and not a traced value; got {describe(value)}. Compute it "
+                "outside of jit."
             )
         array = jax.numpy.asarray(value)
         _check_shape(array.shape, shapes, call=call, name=name)
@@ -249,7 +249,7 @@ def function(value: Any, *, call: str, name: str) -> Any:
 def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") -> Any:
     """Return ``value`` if it is an instance of ``kind``, or raise. The error names ``source``, which creates one."""
     if not isinstance(value, kind):
-        origin = f", from {source}" if source else ""
+        origin = f" returned by {source}" if source else ""
         raise TypeError(f"{call}: {name} must be a {kind.__name__}{origin}; got {describe(value)}.")
     return value
 
@@ -360,8 +360,8 @@ def check_transform(value: Any, *, call: str, name: str) -> None:
     finite = np.isfinite(_mantissa(held))
     if not np.all(finite):
         raise ValueError(
-            f"{call}: {name} must be inside the range of its transform, {type(value.t).__name__}; "
-            f"{int(np.sum(~finite))} of {finite.size} value(s) are outside the range, at its bounds or NaN. "
+            f"{call}: {name} must lie strictly inside the range of its transform {type(value.t).__name__}; got "
+            f"{int(np.sum(~finite))} of {finite.size} value(s) outside the range, at a bound or NaN. "
             "Give values inside the range, or use a transform with a wider range."
         )
 

@@ -60,7 +60,7 @@ class ArrayFile:
         if self.is_archive:
             self._open_archive(compressed)
         elif first != _NPY:
-            raise ValueError("it is empty" if not first else "it does not begin like a NumPy file")
+            raise ValueError("it is empty" if not first else "it is not in NumPy format")
 
     def _open_archive(self, compressed: bool) -> None:
         self._archive = zipfile.ZipFile(self._stream)
@@ -73,7 +73,7 @@ class ArrayFile:
             self._members[name] = member
         # In a malicious archive, members may overlap, so that a small file claims to contain many large arrays.
         if not compressed and sum(member.file_size for member in self._members.values()) > self._size:
-            raise ValueError("its arrays claim more bytes than the file has")
+            raise ValueError("its arrays need more bytes than the file has")
         self.names = tuple(self._members)
 
     def header(self, name: str) -> Header:
@@ -120,5 +120,7 @@ class ArrayFile:
             raise ValueError("it contains Python objects, which are not allowed; save text with .astype(str)")
         header = Header(shape, dtype)
         if any(length < 0 for length in shape) or header.nbytes != size - stream.tell():
-            raise ValueError(f"its header gives shape {shape} of {dtype}, but {size - stream.tell()} bytes follow")
+            raise ValueError(
+                f"its header gives shape {shape} and dtype {dtype}, but {size - stream.tell()} bytes follow"
+            )
         return header

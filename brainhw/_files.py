@@ -58,7 +58,7 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
         )
     there = os.path.isdir(target.parent)
     if not there or not os.access(target.parent, os.W_OK | os.X_OK):
-        fault = "may not be written" if there else "does not exist"
+        fault = "is not writable" if there else "does not exist"
         raise ValueError(
             f"{call}: cannot write {str(path)!r}: the folder {str(target.parent)!r} {fault}. Give the path of a file "
             "in an existing, writable folder."
@@ -202,7 +202,7 @@ class FileKind:
 
     def foreign(self, what: str, fault: str = "") -> ValueError:
         """Return the error for something that is not a file of this kind."""
-        return self.error(f"{what} {fault or f'is not {self.one}'}. Give a file that {self.writer} wrote.")
+        return self.error(f"{what} {fault or f'is not {self.one}'}. Give a file written by {self.writer}.")
 
     def damaged(self, what: str, fault: str) -> ValueError:
         """Return the error for a damaged file of this kind."""
@@ -272,12 +272,14 @@ class Sealed:
         kind.check_format(int(header[2]), what)
         length, there = int(header[4]), os.fstat(stream.fileno()).st_size - len(first)
         if length > self.largest:
-            raise kind.damaged(what, f"claims {length} bytes, more than the limit of {self.largest} for a {kind.noun}")
+            raise kind.damaged(what, f"gives its size as {length} bytes, but a {kind.noun} has at most {self.largest}")
         # Try to read one more byte, to detect whether the file has grown since its size was determined.
         payload = stream.read(length + 1) if there == length else b""
         if len(payload) != length:
             fault = "is cut short" if there < length else "is too long"
-            raise kind.damaged(what, f"{fault}: its first line gives {length} bytes, but {there} bytes follow")
+            raise kind.damaged(
+                what, f"{fault}: its first line gives a size of {length} bytes, but {there} bytes follow"
+            )
         checksum = header[3].decode("ascii")
         if hashlib.sha256(payload).hexdigest() != checksum:
             raise kind.damaged(what, "does not match its checksum. It was damaged or edited by hand")

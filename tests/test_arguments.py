@@ -92,7 +92,7 @@ def test_quantity_keeps_arrays_and_turns_whole_numbers_into_floats(values: np.nd
         ),
         (0.0 * u.ms, {"positive": True}, ValueError, r"thing must be greater than zero; got 0. ms"),
         (-1.0 * u.ms, {"nonnegative": True}, ValueError, r"thing must be zero or greater; got -1. ms"),
-        ([1.0, np.nan] * u.ms, {}, ValueError, r"thing must be finite; got 1 NaN or infinite value.* of 2"),
+        ([1.0, np.nan] * u.ms, {}, ValueError, r"thing must be finite; got 1 NaN or infinite value.* among 2"),
         ([1.0, -2.0] * u.ms, {"positive": True}, ValueError, r"thing must be greater than zero; got .* minimum -2"),
         (-np.inf * u.ms, {"positive": True}, ValueError, r"thing must be finite"),
     ],
@@ -136,7 +136,7 @@ def test_number_returns_floats_and_refuses_units_words_and_bounds() -> None:
 
 
 def test_a_traced_number_is_refused_unless_asked_for() -> None:
-    with pytest.raises(TypeError, match=r"^Call: thing must be a number that is known before compiling; got an"):
+    with pytest.raises(TypeError, match=r"^Call: thing must be a number and not a traced value; got an"):
         jax.jit(lambda x: _arguments.number(x, **SAID))(3.0)
     run = jax.jit(lambda x: _arguments.number([x, 2 * x], **SAID, shapes=[(2,)], positive=True, traced=True))
     np.testing.assert_array_equal(run(-1.0), [-1.0, -2.0])

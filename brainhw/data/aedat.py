@@ -55,8 +55,8 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
         why = getattr(error, "strerror", None) or error
         raise ValueError(f"{call}: cannot read {name!r}: {why}. Give the path of an AEDAT4 file.") from None
     if magic != _MAGIC:
-        other = ", but of an older version: read it with tonic" if magic.startswith(b"#!AER-DAT") else ""
-        raise ValueError(f"{call}: {name!r} is not an AEDAT4 file{other}. Give a file that DV or dv-processing wrote.")
+        other = ", but an older AEDAT file, which tonic can read" if magic.startswith(b"#!AER-DAT") else ""
+        raise ValueError(f"{call}: {name!r} is not an AEDAT4 file{other}. Give a file written by DV or dv-processing.")
     try:
         import aedat
     except ImportError as error:
@@ -71,7 +71,7 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
     except RuntimeError as error:
         raise ValueError(f"{call}: {name!r} is damaged: {first_line(error)}. Copy it again.") from None
     if chosen is None:
-        raise ValueError(f"{call}: {name!r} holds no stream of events. Give a file with events.")
+        raise ValueError(f"{call}: {name!r} contains no event stream. Give a file with events.")
     fields = {
         field: np.concatenate([packet[field] for packet in packets]) if packets else np.zeros(0, np.int64)
         for field in ("t", "x", "y", "on")

@@ -15,7 +15,7 @@ def refuse_channels_first(shape: tuple[int, ...]) -> None:
     """Raise if the shape is ``[n, T, C, H, W]`` with one to four channels before square images."""
     if len(shape) == 5 and shape[2] < 5 < shape[3] == shape[4]:
         raise ValueError(
-            f"Split: x of shape {shape} holds images with channels first. Channels come last, [n, T, H, W, C]. Use "
+            f"Split: x must be [n, T, H, W, C], with channels last; got shape {shape}, which has channels first. Use "
             "numpy.moveaxis(x, 2, -1)."
         )
 

@@ -26,7 +26,7 @@ def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
     if array.ndim == 1 and not array.size and not hasattr(value, "dtype"):
         array = array.astype(np.int32)  # an empty list has no dtype
     if array.ndim not in ndims or array.dtype.kind not in "iu":
-        or_frames = ", or 2-D with one for each frame" if 2 in ndims else ""
+        or_frames = ", or a 2-D array with one number per frame" if 2 in ndims else ""
         raise ValueError(f"Split: {name} must be a 1-D array of whole numbers{or_frames}; got {describe(array)}.")
     if array.size and array.min() < 0:
         raise ValueError(f"Split: {name} must be zero or greater; got {array.min()}. Count classes from 0.")
@@ -43,7 +43,7 @@ def _refuse_names(y: Any) -> None:
         return
     if len(items) and isinstance(items[0], (str, bytes)):
         raise TypeError(
-            f"Split: y must hold class numbers from 0; got names, the first is {items[0]!r}. Use "
+            f"Split: y must hold class numbers from 0; got names such as {items[0]!r}. Use "
             "y, names = brainhw.data.class_numbers(labels)."
         )
 
@@ -133,7 +133,7 @@ class Split:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.y):
                 raise ValueError(
-                    f"Split: {name} holds {len(value)} recordings, but y {len(self.y)}. Give one y for each."
+                    f"Split: {name} has {len(value)} entries, but y has {len(self.y)}. Give one entry per recording."
                 )
         self._warn(lengths_given)
 
@@ -176,8 +176,8 @@ class Split:
             first = " x has its channels first: use numpy.moveaxis(x, 1, 2)."
         if self.y.ndim == 2 and len(shape) >= 3 and self.y.shape[1] != shape[1]:
             raise ValueError(
-                f"Split: y has labels for {self.y.shape[1]} frames, but x has {shape[1]}. Give one per frame."
-                + (first if self.y.shape[1] == shape[-1] else "")
+                f"Split: y has labels for {self.y.shape[1]} frames, but x has {shape[1]} frames. Give one label "
+                "per frame." + (first if self.y.shape[1] == shape[-1] else "")
             )
         if len(shape) < 3:
             fix = " Hold static features for some steps: brainhw.data.hold(x, 60)." if len(shape) == 2 else ""
@@ -189,7 +189,7 @@ class Split:
             )
         if len(self.lengths) and not (self.lengths.min() >= 0 and self.lengths.max() <= shape[1]):
             raise ValueError(
-                f"Split: lengths must lie between 0 and the {shape[1]} frames of x; "
+                f"Split: lengths must lie between 0 and {shape[1]}, the number of frames of x; "
                 f"got {self.lengths.min()} to {self.lengths.max()}."
                 + (first if self.lengths.max() <= shape[-1] else "")
             )
@@ -366,7 +366,7 @@ def batches(
         raise ValueError("batches: the split is empty. Give a split with recordings.")
     if drop_last and n < batch_size:
         raise ValueError(
-            f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last leaves no batch. "
+            f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last gives no batch. "
             f"Use batch_size {n} or less, or drop_last=False."
         )
     # Seed with a list and not with the sum, so that (0, 1) and (1, 0) give different orders.

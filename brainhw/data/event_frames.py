@@ -174,7 +174,7 @@ def frame_rule(
         length = _nanoseconds(quantity(window, u.us, call=call, name="window", shapes=[()], positive=True).mantissa)
     for name, value in (("dt", step), ("window", length)):
         if value < 1:
-            raise ValueError(f"{call}: {name} must be at least a nanosecond; got {value / _NS:g} us.")
+            raise ValueError(f"{call}: {name} must be at least 1 ns; got {value / _NS:g} us.")
     polarity = choice(polarity, _POLARITIES, call=call, name="polarity")
     if polarity in ("on", "off") and (sensor[2] != 2 or not has_polarity):
         raise ValueError(
@@ -239,7 +239,7 @@ def steps_of(rule: FrameRule, since: np.ndarray, call: str) -> int:
     latest = since.max(initial=0.0) / rule.dt
     if latest >= LONGEST_AXIS:
         raise ValueError(
-            f"{call}: t reaches {latest:.3g} steps of dt, more than {LONGEST_AXIS}. Give start and n_steps, or a "
+            f"{call}: t extends over {latest:.3g} steps of dt (at most {LONGEST_AXIS}). Give start and n_steps, or a "
             "longer dt. Check the units of t and dt."
         )
     return int(_steps_begun(np.asarray(since.max(initial=0.0)), rule.dt)) + 1
@@ -251,8 +251,8 @@ def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
         return np.zeros(shape, np.float32)
     except (MemoryError, ValueError):
         raise ValueError(
-            f"{call}: frames of shape {shape} take {4 * math.prod(shape) / 2**30:.3g} GiB, more than the memory. Use a "
-            "longer dt, fewer n_steps or a larger pool."
+            f"{call}: frames of shape {shape} need {4 * math.prod(shape) / 2**30:.3g} GiB, more than the available "
+            "memory. Use a longer dt, fewer n_steps or a larger pool."
         ) from None
 
 
@@ -272,9 +272,9 @@ def count_into(
         early, late = int(np.sum(since < 0)), int(np.sum(first >= n_steps))
         raise ValueError(
             f"{call}: of {len(since)} events in {at}t, {early} lie before the first and {late} after the last of "
-            f"{n_steps} steps (t - start is {since.min() / _NS:g} to {since.max() / _NS:g} us, the steps last "
-            f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us). Give another start or n_steps, or drop them with "
-            "off_time='drop'."
+            f"{n_steps} steps (t - start is {since.min() / _NS:g} to {since.max() / _NS:g} us, the steps end at "
+            f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us). Give another start or n_steps, or drop these "
+            "events with off_time='drop'."
         )
     good = inside & on_time & wanted
     x, y = events.x // rule.pool, events.y // rule.pool
@@ -305,13 +305,13 @@ def _channels(rule: FrameRule, p: np.ndarray | None, n: int, call: str, at: str)
         # As in tonic, a sensor with one polarity may number it 0 or 1.
         if p.size and p.min() != p.max():
             raise ValueError(
-                f"{call}: {at}p holds several polarities ({p.min()} to {p.max()}), but sensor_size has one. Give "
+                f"{call}: {at}p contains several polarities ({p.min()} to {p.max()}), but sensor_size has one. Give "
                 "sensor_size=(W, H, 2), or polarity='merge'."
             )
         return 0, np.ones(n, bool)
     if p.size and not 0 <= p.min() <= p.max() <= most:
         raise ValueError(
-            f"{call}: {at}p must lie between 0 and {most}, the polarities of sensor_size; got {p.min()} to {p.max()}."
+            f"{call}: {at}p must lie between 0 and {most} for this sensor_size; got {p.min()} to {p.max()}."
         )
     return (p, np.ones(n, bool)) if rule.polarity == "keep" else (0, p == (rule.polarity == "on"))
 
@@ -321,9 +321,9 @@ def _refuse_off_sensor(rule: FrameRule, events: Checked, inside: np.ndarray, cal
         return
     bad = int(np.argmin(inside))
     raise ValueError(
-        f"{call}: {int(np.sum(~inside))} of {len(inside)} events lie outside of sensor_size, {rule.sensor[0]} columns "
-        f"and {rule.sensor[1]} rows; the first has {at}x {events.x[bad]} and {at}y {events.y[bad]}. Give "
-        "(columns, rows), or drop them with off_sensor='drop'."
+        f"{call}: {int(np.sum(~inside))} of {len(inside)} events lie outside of sensor_size ({rule.sensor[0]} columns, "
+        f"{rule.sensor[1]} rows); the first has {at}x {events.x[bad]} and {at}y {events.y[bad]}. Give sensor_size as "
+        "(columns, rows), or drop these events with off_sensor='drop'."
     )
 
 
@@ -385,7 +385,8 @@ def frames_to_events(
         )
     if counts.size and not (np.all(np.isfinite(counts)) and counts.min() >= 0 and np.all(counts == np.rint(counts))):
         raise ValueError(
-            f"{call}: frames must hold counts, whole numbers from 0; got {describe(counts)} with other values."
+            f"{call}: frames must contain event counts (whole numbers from 0); got {describe(counts)} with other "
+            "values."
         )
     if layout == "flat":
         if sensor_size is None:
@@ -393,8 +394,8 @@ def frames_to_events(
         W, H, P = checked_sensor(sensor_size, 1, call)
         if counts.shape[1] != W * H * P:
             raise ValueError(
-                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, but frames have {counts.shape[1]}. Give "
-                "columns, rows and polarities of the frames."
+                f"{call}: sensor_size {(W, H, P)} has {W * H * P} channels, but frames have {counts.shape[1]}. Pass "
+                "the sensor_size of these frames."
             )
         counts = counts.reshape(len(counts), P, H, W)
     elif sensor_size is not None:

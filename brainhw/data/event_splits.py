@@ -81,7 +81,7 @@ def split_from_events(
     without = [i for i, one in enumerate(made) if one.p is None]
     if without and len(without) < len(made):
         raise ValueError(
-            f"{call}: recordings[{without[0]}] has no polarity p, but others have one. Give p in all, or in none."
+            f"{call}: recordings[{without[0]}] has no polarity p, but other recordings have one. Give all or none."
         )
     rule = frame_rule(
         sensor_size, dt, window, polarity, binary, layout, pool, off_sensor, off_time,
@@ -157,8 +157,8 @@ def split_from_frames(
         known = [x.shape[1]] * len(x) if x.ndim > 1 else []
     if x.ndim not in (4, 5) or 0 in x.shape:
         raise ValueError(
-            f"{call}: frames must have shape [B, T, P, H, W], or [B, T, P, W] for a sensor of one row, or be a list of "
-            f"frames without B; got shape {x.shape}."
+            f"{call}: frames must have shape [B, T, P, H, W], or [B, T, P, W] for a sensor with one row, or be a list "
+            f"of arrays without the axis B; got shape {x.shape}."
         )
     x = x[:, :, :, None] if x.ndim == 4 else x
     x = np.moveaxis(x, 2, -1) if layout == "HWP" else x.reshape(*x.shape[:2], -1)
@@ -168,7 +168,9 @@ def split_from_frames(
 def _split(name: str, x: np.ndarray, y: Any, lengths: Any, groups: Any, call: str) -> Split:
     # Split raises an error for any y that is not a list or an array.
     if (isinstance(y, (list, tuple)) or getattr(y, "shape", None)) and len(y) != len(x):
-        raise ValueError(f"{call}: {name} holds {len(x)} recordings, but y {len(y)}. Give one y for each.")
+        raise ValueError(
+            f"{call}: {name} holds {len(x)} recordings, but y has {len(y)} labels. Give one label per recording."
+        )
     return Split(x, y, lengths, groups)
 
 
@@ -180,8 +182,8 @@ def _padded(frames: Any, call: str) -> tuple[np.ndarray, list[int]]:
     for i, one in enumerate(arrays):
         if one.ndim not in (3, 4) or one.shape[1:] != arrays[0].shape[1:]:
             raise ValueError(
-                f"{call}: frames[{i}] must have shape [T, P, H, W] or [T, P, W], with the same sensor as frames[0], "
-                f"{arrays[0].shape[1:]}; got shape {one.shape}."
+                f"{call}: frames[{i}] must have shape [T, P, H, W] or [T, P, W], with the same P, H and W as "
+                f"frames[0], {arrays[0].shape[1:]}; got shape {one.shape}."
             )
     x = zero_frames((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), call)
     for row, one in zip(x, arrays, strict=True):

@@ -59,8 +59,8 @@ class Events(NamedTuple):
         for name, values in (("x", events.x), ("y", events.y)):
             if values.size and not 0 <= values.min() <= values.max() <= np.iinfo(np.int16).max:
                 raise ValueError(
-                    f"Events.to_array: {name} must lie between 0 and 32767, as tonic stores it; got {values.min()} to "
-                    f"{values.max()}."
+                    f"Events.to_array: {name} must lie between 0 and 32767, because tonic stores 16 bits; got "
+                    f"{values.min()} to {values.max()}."
                 )
         array = np.empty(len(events.x), _TYPE)
         # Round to nanoseconds first, so that 3.0000000001 becomes 3.
@@ -153,12 +153,14 @@ def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -
     for name, values in (("x", columns), ("y", rows), ("p", signs)):
         if values is not None and len(values) != len(times):
             raise ValueError(
-                f"{call}: {at}{name} holds {len(values)} values, but {at}t holds {len(times)}. Give one per event."
+                f"{call}: {at}{name} holds {len(values)} values, but {at}t holds {len(times)}. Give one value per "
+                "event."
             )
     if signs is not None and signs.size and signs.min() == -1:
         if not np.all(np.abs(signs) == 1):
             raise ValueError(
-                f"{call}: {at}p must hold numbers from 0, or only -1 and 1; got -1 and {signs[np.abs(signs) != 1][0]}."
+                f"{call}: {at}p must hold numbers from 0, or only -1 and 1; got both -1 and "
+                f"{signs[np.abs(signs) != 1][0]}."
             )
         signs = (signs + 1) // 2
     return Checked(times, columns, rows, signs)
@@ -167,7 +169,7 @@ def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -
 def _whole(values: Any, call: str, name: str, *, flags: bool = False) -> np.ndarray:
     array = np.asarray(as_array(values, call=call, name=name))
     if array.ndim != 1:
-        raise ValueError(f"{call}: {name} must have shape [n], one for each event; got shape {array.shape}.")
+        raise ValueError(f"{call}: {name} must have shape [n], one value for each event; got shape {array.shape}.")
     if array.dtype.kind == "b" and not flags and array.size:
         raise TypeError(f"{call}: {name} must hold whole numbers; got {describe(array)}.")
     if array.dtype.kind in "iub":

@@ -34,17 +34,19 @@ def _read_idx(file: Path, ndim: int) -> np.ndarray:
         with open_regular(file) as packed, gzip.GzipFile(fileobj=packed) as stream:
             content = stream.read(_LARGEST + 1)
     except FileNotFoundError:
-        raise FileNotFoundError(f"fashion_mnist: {file} is missing beside the other files. {_HOW_TO_GET}") from None
+        raise FileNotFoundError(
+            f"fashion_mnist: {file} is missing, but other files of the data set exist. {_HOW_TO_GET}"
+        ) from None
     except (EOFError, OSError, zlib.error) as error:
         raise broken(f"cannot be unpacked ({error})") from None
     if len(content) > _LARGEST:  # a small file may unpack to gigabytes
-        raise broken(f"unpacks to more than the {_LARGEST} bytes of the largest file")
+        raise broken(f"unpacks to more than {_LARGEST} bytes, the size of the largest file of the data set")
     # An idx file starts with two zero bytes, the type (8 is unsigned byte), the number of axes, and their lengths.
     magic, start = bytes((0, 0, 8, ndim)), 4 + 4 * ndim
     if content[:4] != magic:
         raise broken(f"starts with the bytes {content[:4].hex()}, expected {magic.hex()}")
     if len(content) < start:
-        raise broken(f"ends inside its header, after {len(content)} bytes")
+        raise broken(f"has an incomplete header of {len(content)} bytes")
     shape = tuple(int(length) for length in np.frombuffer(content, ">u4", ndim, 4))
     # Python ints, because the lengths in a damaged header may overflow 64 bits.
     size = math.prod(shape)
@@ -58,7 +60,7 @@ def _load(folder: Path, prefix: str) -> Split:
     images, labels = _read_idx(image_file, 3), _read_idx(label_file, 1)
     if images.shape[1:] != (_SIDE, _SIDE):
         raise ValueError(
-            f"fashion_mnist: {image_file} holds images of {images.shape[1:]}, expected {(_SIDE, _SIDE)}. "
+            f"fashion_mnist: {image_file} holds images of shape {images.shape[1:]}, expected {(_SIDE, _SIDE)}. "
             "It is not Fashion-MNIST."
         )
     if len(images) != len(labels) or not len(labels):

@@ -169,7 +169,7 @@ def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
                 "1-D array, a list of them, or an array [B, samples]."
             )
         if not len(array):
-            raise ValueError(f"filterbank: {name} is empty. Leave it out or read the file again.")
+            raise ValueError(f"filterbank: {name} is empty. Remove this recording or read the file again.")
         check_finite(array, call="filterbank", name=name)
         recordings.append(array)
     if not recordings:
@@ -289,7 +289,7 @@ def filterbank(
     exact_dt = rational(dt, u.second, call="filterbank", name="dt")
     if exact_dt * exact_rate < 1:
         raise ValueError(
-            f"filterbank: dt must be at least one sample, {1000 / float(exact_rate):g} ms at this rate; "
+            f"filterbank: dt must be at least one sample long, {1000 / float(exact_rate):g} ms at this rate; "
             f"got {1000 * float(exact_dt):g} ms. Use a longer dt, or audio with a higher rate."
         )
     recordings, single = _recordings(audio)
@@ -306,7 +306,7 @@ def filterbank(
         )
     if steps * n_channels > _MOST_NUMBERS or exact_duration * exact_rate > _MOST_NUMBERS:
         raise ValueError(
-            f"filterbank: duration must be at most {_MOST_NUMBERS / float(exact_rate):.3g} s at this rate, dt "
+            f"filterbank: duration must be at most {_MOST_NUMBERS / float(exact_rate):.3g} s for this rate, dt "
             f"and n_channels; got {float(exact_duration):g} s, which would be {steps} frames. Use a shorter duration."
         )
     out = _envelopes(recordings, filters, smoother, window_edges(steps, exact_dt * exact_rate))

@@ -139,8 +139,8 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     n_steps = array.shape[-2]
     if steps.ndim != 1 or not steps.size or steps.dtype.kind not in "iu" or steps.min() < 0 or steps.max() >= n_steps:
         raise ValueError(
-            f"{call}: delays must be whole numbers from 0 to {n_steps - 1}, less than the steps of x, "
-            f"such as (0, 10); got {describe(delays)}."
+            f"{call}: delays must be whole numbers, such as (0, 10), from 0 to {n_steps - 1}, because the last "
+            f"delay must be shorter than x; got {describe(delays)}."
         )
     copies = np.zeros((*array.shape[:-1], len(steps), array.shape[-1]), np.float32)
     for i, late in enumerate(steps.tolist()):

@@ -55,12 +55,12 @@ def _read(file: Path) -> np.ndarray:
     if form != (_RATE_HZ, 1, 16):
         raise ValueError(
             f"fsdd: {file} has {form[0]} Hz, {form[1]} channel(s) and {form[2]} bits; expected {_RATE_HZ} Hz, 1 "
-            "channel and 16 bits, as the data set is published. Get this file again."
+            "channel and 16 bits, as in the published data set. Get this file again."
         )
     # A truncated file still has a valid header, and the wave module reads the remaining samples without an error.
     if n == 0 or len(content) != 2 * n:
         raise ValueError(
-            f"fsdd: {file} is cut short: it has {len(content)} bytes of audio, but its header gives {2 * n}. "
+            f"fsdd: {file} is cut short: it has {len(content)} bytes of audio, but its header gives {2 * n} bytes. "
             "Get this file again."
         )
     # WAV samples are little-endian on every machine.

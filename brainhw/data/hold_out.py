@@ -55,7 +55,9 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
     held = np.zeros(len(split), bool)
     if flag(whole_groups, call=call, name="whole_groups"):
         if split.groups is None:
-            raise ValueError(f"{call}: whole_groups needs a split with groups, but split has none. Leave it out.")
+            raise ValueError(
+                f"{call}: whole_groups needs a split with groups, but this split has none. Leave whole_groups out."
+            )
         names = np.unique(split.groups)
         chosen = rng.permutation(names)[: round(share * len(names)) or 1]
         held = np.isin(split.groups, chosen)

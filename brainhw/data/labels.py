@@ -71,7 +71,8 @@ def numbers_of(
         ]
         if not all(isinstance(one, str) for one in known) or len(set(known)) != len(known) or not known:
             raise ValueError(
-                f"{call}: names must be distinct texts, such as the names from the first call; got {describe(names)}."
+                f"{call}: names must be distinct strings, such as the names that the first call returned; got "
+                f"{describe(names)}."
             )
     numbers = {text: number for number, text in enumerate(known)}
     strange = [one for one in texts if one not in numbers]
@@ -81,7 +82,7 @@ def numbers_of(
             f"{strange[0][:40]!r} and {len(strange) - 1} more are" if len(strange) > 1 else f"{strange[0][:40]!r} is"
         )
         raise ValueError(
-            f"{call}: {name} must be among the names {shown}; {missing} not. Make the names from labels of all classes."
+            f"{call}: {name} must contain only the names {shown}; {missing} unknown. Give all class names."
         )
     # Only NumPy 2.0 returns the indices in the shape of the labels; other versions return them flat.
     return np.array([numbers[one] for one in texts], np.int32)[places.reshape(array.shape)], tuple(known)

@@ -51,7 +51,7 @@ def _read(file: Path) -> Split:
         )
     if not (np.isin(x, (-1, 0, 1)).all() and np.isin(y, (0, 1)).all() and (y.sum(axis=2) <= 1).all()):
         raise ValueError(
-            f"qtdb: {file} holds values of x other than -1, 0 and 1, or more than one segment per step in y. "
+            f"qtdb: {file} holds values of x other than -1, 0 and 1, or more than one segment label per step in y. "
             "Get this file again."
         )
     # argmax gives 0 for steps without a label. The published accuracies also count these as the first segment.

@@ -210,9 +210,7 @@ def randman(
     sizes["n_classes"] = n_classes
     if (n_train + n_test) * n_steps * n_units > _MOST_NUMBERS or n_classes * manifold_dim * n_units > _MOST_NUMBERS:
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise ValueError(
-            f"{_CALL}: the data must hold at most {_MOST_NUMBERS} numbers; got {listed}. Use smaller numbers."
-        )
+        raise ValueError(f"{_CALL}: the data may have at most {_MOST_NUMBERS} values; got {listed}. Use smaller sizes.")
     sequence = np.random.SeedSequence(whole_number(seed, call=_CALL, name="seed"))
     train_source, test_source, *class_sources = sequence.spawn(2 + n_classes)
     manifolds = [_Manifold.draw(source, manifold_dim, n_units, alpha) for source in class_sources]

@@ -110,7 +110,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     constant = np.flatnonzero(frames.max(axis=0) == frames.min(axis=0))
     if len(constant):
         raise ValueError(
-            f"fit_channel_scale: channel(s) {constant.tolist()} never change over the training split, so their "
-            "standard deviation is zero. Leave them out."
+            f"fit_channel_scale: channel(s) {constant.tolist()} are constant in the training split, so their "
+            "standard deviation is zero. Remove these channels."
         )
     return ChannelScale(frames.mean(axis=0).astype(np.float32), frames.std(axis=0).astype(np.float32))

@@ -79,7 +79,7 @@ def _taken(dataloader: Any, n_batches: Any, n_in: int | None, call: str) -> tupl
         if len(taken) == wanted:
             break
     if not taken:
-        raise ValueError(f"{call}: the dataloader gave no batch (expected at least one of shape [B, T, N]).")
+        raise ValueError(f"{call}: the dataloader yielded no batch (expected at least one of shape [B, T, N]).")
     if len({array.shape[1:] for array in taken}) > 1:
         shapes = ", ".join(str(array.shape) for array in taken)
         raise ValueError(f"{call}: all batches must have the same T and N; got {shapes}. Use n_batches=1.")
@@ -183,9 +183,10 @@ def _check_axes(x: np.ndarray, call: str) -> None:
     # If all padded ends along the first axis have equal length, they may be a few empty recordings.
     if np.unique(padded).size > 2 and not _padding(x.reshape(n, length, -1)).any():
         raise ValueError(
-            f"{call}: a batch must have shape [B, T, ...]; got shape {x.shape}, where the first axis looks like time: "
-            f"along it {np.sum(padded > 0)} of {length} rows end with up to {padded.max()} equal values, as padded "
-            "recordings do. Swap the first two axes with x.swapaxes(0, 1). If their order is right, pass lengths=."
+            f"{call}: a batch must have shape [B, T, ...]; got shape {x.shape}, but the first axis looks like the time "
+            f"axis: along it, {np.sum(padded > 0)} of {length} sequences end with up to {padded.max()} equal values, "
+            "like padded recordings. Swap the first two axes with x.swapaxes(0, 1). If their order is right, pass "
+            "lengths=."
         )
     off = (x - x.mean(axis=(0, 1), dtype=np.float64)).reshape(n, length, -1)
     power = float(np.mean(off**2))

@@ -156,8 +156,8 @@ class Circuit:
         wanted, held = np.asarray(wanted), np.asarray(self.recurrent)
         if not np.allclose(held, wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max()):
             raise ValueError(
-                f"{call}: w_rec has the transform {type(transform).__name__}, which cannot represent the weights "
-                f"drawn for it (from {wanted.min():.3g} to {wanted.max():.3g} mV). Use a transform that covers both "
+                f"{call}: w_rec has the transform {type(transform).__name__}, which cannot represent the initial "
+                f"weights (from {wanted.min():.3g} to {wanted.max():.3g} mV). Use a transform that covers both "
                 "signs and this range, or freeze the weights with brainstate.nn.Const."
             )
 
@@ -396,9 +396,9 @@ class WiredCircuit(Circuit):
         self._fed = self._served
         if not self._served.any():
             raise ValueError(
-                f"{call}: if all recordings are equal, the operations between the {type(self.synapse).__name__} and "
-                "its layer give the same output for all weights. A normalisation over the batch has this effect, for "
-                "example BatchNorm with fit=True. Run this call inside brainstate.environ.context(fit=False)."
+                f"{call}: if all recordings are equal, the weights of the {type(self.synapse).__name__} have no effect "
+                "on its layer. A normalisation over the batch between them causes this, for example BatchNorm with "
+                "fit=True. Run this call inside brainstate.environ.context(fit=False)."
             )
         self.positions = float(counted[self._served].mean())
         self._size = np.maximum(counted, 1)

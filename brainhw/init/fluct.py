@@ -145,8 +145,8 @@ def fluct_init(
     Warns
     -----
     UserWarning
-        If ``xi_target`` is below 1 or above 3, if weights are out of range, if the mean weight uses up the variance of
-        the target, if neurons stay silent or fire in most steps, if the data are too short to tell silent neurons from
+        If ``xi_target`` is below 1 or above 3, if weights are out of range, if the mean weight alone gives the target
+        variance, if neurons stay silent or fire in most steps, if the data are too short to tell silent neurons from
         dead ones, or if only simultaneous spikes of many neurons can make a layer fire.
 
     Notes
@@ -290,9 +290,9 @@ def nwave_preset() -> dict[str, Any]:
     """Return the options that make :func:`fluct_init` follow the chip vendor's documented ``fluct_init``.
 
     The weights are not centred, the variance is predicted from the second moment of the input, and a search finds the
-    mean weight. This search nearly always ends where the mean weight uses up the variance of the target. Then the mean
-    input drives the neurons, and the spread of the weights is a tenth of their mean. The preset is meant for
-    comparison. Only the defaults of :func:`fluct_init` meet the target.
+    mean weight. In nearly all cases, this mean weight alone gives the target variance. The neurons are then driven by
+    the mean input, and the standard deviation of the weights is a tenth of their mean. Use this preset only for
+    comparison, because only the default arguments of :func:`fluct_init` meet the target.
 
     Returns
     -------
@@ -465,9 +465,9 @@ def _initialise(
     driven = int(np.sum(response.offset >= circuit.threshold()))
     if driven:
         raise ValueError(
-            f"{call}: the bias alone, added at every step, drives {driven} neuron(s) of layer {index} to "
-            f"{response.offset.max():.3g} mV (V_th is {circuit.threshold().min():.3g} mV), so no weights keep them "
-            "below threshold. Lower the bias or raise V_th."
+            f"{call}: the bias alone drives {driven} neuron(s) of layer {index} to "
+            f"{response.offset.max():.3g} mV (V_th is {circuit.threshold().min():.3g} mV), so no initial weights can "
+            "keep these neurons below threshold. Lower the bias or raise V_th."
         )
     moments = input_moments(true_steps(given, circuit.valid), response.dt)
     solver, draw = _solve(index, circuit, response, moments, given, xs, settings, key, call)
@@ -537,7 +537,7 @@ def _solve(
         driven = int(np.sum(solver.theta <= 0))
         if driven:
             raise ValueError(
-                f"{call}: with all weights at zero, {driven} unit(s) of layer {index} are already at "
+                f"{call}: with all weights at zero, {driven} neuron(s) or channel(s) of layer {index} are already at "
                 f"{solver.response.offset.max():.3g} mV on average (V_th is {circuit.threshold().min():.3g} mV). "
                 "A bias, other synapses or skip connections drive them. Make those weaker or raise V_th."
             )
@@ -546,9 +546,9 @@ def _solve(
         solver = kind(circuit, given, response, moments, settings, key)
     if not solver.can_fluctuate:
         raise ValueError(
-            f"{call}: the input of layer {index} is constant, or center=True is set and all of its channels are "
-            "proportional to each other, so no membrane potential can fluctuate. Give varied input. To draw weights "
-            "from the mean input instead, pass moments='second', center=False."
+            f"{call}: no membrane potential of layer {index} can fluctuate, because its input is constant, or because "
+            "center=True is set and all input channels are proportional to each other. Use input that varies. To "
+            "initialise the weights from the mean input instead, pass moments='second', center=False."
         )
     return solver, solver.solve()
 
@@ -607,12 +607,12 @@ def _check_active(given: np.ndarray, index: int, step: OwnStep, wired: list[Wiri
     for number, other in enumerate(wired):
         if step.trace.calls[other.layer].gave.ids == value.ids:
             raise ValueError(
-                f"{call}: layer {number + 1} gives no spikes, so layer {index} has no input to draw its weights for. "
+                f"{call}: layer {number + 1} does not spike, so the weights of layer {index} cannot be initialised. "
                 "Use a smaller xi_target, a longer tau, or more active inputs."
             )
     if stages.frontend is None and value.ids != step.trace.given.ids and np.any(np.asarray(step.xs)):
         raise ValueError(
-            f"{call}: the input of layer {index} is zero at every step, so its weights cannot be drawn. "
+            f"{call}: the input of layer {index} is zero at every step, so its weights cannot be initialised. "
             "Check the modules before it, or use more active inputs."
         )
     source = "the frontend gives no spikes on the data" if stages.frontend else "the data contain only zeros"

@@ -283,8 +283,8 @@ def _check_data(
         raise ValueError(f"{call}: the data contain only zeros. Scale the input up or check the loader.")
     if target.min() * duration < 1 - 1e-6:
         raise ValueError(
-            f"{call}: target_rate {target.min():g} Hz is less than one spike in the {duration:g} s of data. Use more "
-            f"data (n_batches), or a target of at least {1 / duration:.3g} Hz."
+            f"{call}: target_rate {target.min():g} Hz means less than one spike in the {duration:g} s of data. Use "
+            f"more data (n_batches), or a target of at least {1 / duration:.3g} Hz."
         )
 
 

@@ -182,8 +182,8 @@ def _check_once(stages: list[tuple[Any, Any]], call: str) -> None:
     repeated = next((part for i, part in enumerate(parts) if any(part is other for other in parts[:i])), None)
     if repeated is not None:
         raise ValueError(
-            f"{call}: a {type(repeated).__name__} is part of two pairs, but weights can be drawn for only one input. "
-            "Use different modules for each pair."
+            f"{call}: a {type(repeated).__name__} is part of two (synapse, layer) pairs, but a module may be part of "
+            "only one. Use different modules for each pair."
         )
 
 
@@ -273,8 +273,8 @@ class OwnStep:
             self.trace: StepTrace = trace_step(net, self.xs[0], call=call)
         except jax.errors.UnexpectedTracerError as error:
             raise ValueError(
-                f"{call}: the step calls a module inside a loop or a compiled function, so its input cannot be "
-                "recorded. Call the module directly in update."
+                f"{call}: update calls a module inside a loop or a compiled function, so the input of this "
+                "module cannot be recorded. Call the module directly in update."
             ) from error
         self.forget()
 
@@ -345,7 +345,8 @@ class OwnStep:
                 if other.ids == value.ids:
                     return number, side
         raise ValueError(
-            f"{self.call}: a value of the step is neither input nor output of a module, so it cannot be recorded."
+            f"{self.call}: a value that is computed between the modules cannot be recorded. Only inputs and outputs of "
+            "modules can be recorded."
         )
 
 
@@ -371,21 +372,20 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
             calls = [number for number, made in enumerate(trace.calls) if made.module is module]
             if len(calls) != 1:
                 raise ValueError(
-                    f"{call}: the {type(module).__name__} in the pair of {name} is called {len(calls)} times in a step "
-                    "(expected once), so weights cannot be drawn for a single input. Leave the pair out of "
-                    "net.layer_pairs."
+                    f"{call}: the {type(module).__name__} in the pair of layer {name} is called {len(calls)} times "
+                    "per time step (expected once). Leave the pair out of net.layer_pairs."
                 )
             made = trace.calls[calls[0]]
             if not made.takes_one:
                 raise ValueError(
-                    f"{call}: the {type(module).__name__} in the pair of {name} is called with several or with keyword "
-                    "arguments (expected one positional argument). Call it as module(x)."
+                    f"{call}: the {type(module).__name__} in the pair of layer {name} is called with several "
+                    "arguments or with keyword arguments (expected one positional argument). Call it as module(x)."
                 )
             if not made.owns_states:
                 raise ValueError(
-                    f"{call}: other code in the step writes the states of the {type(module).__name__} in the pair of "
-                    f"{name}, so its membrane potential does not depend on its input alone. Leave the pair out of "
-                    "net.layer_pairs."
+                    f"{call}: the network changes the states of the {type(module).__name__} in the pair of layer "
+                    f"{name} outside of its update method, so the states do not depend on its input alone. Leave the "
+                    "pair out of net.layer_pairs."
                 )
             numbers += calls
         wired.append(_wiring(trace, numbers[0], numbers[1], name, call))
@@ -405,15 +405,16 @@ def _wiring(trace: StepTrace, synapse: int, layer: int, name: str, call: str) ->
     link = trace.link(target, [gave, *others])
     if link is None or not any(source.same(gave) for source in link.sources):
         raise ValueError(
-            f"{call}: the {type(trace.calls[synapse].module).__name__} paired with {name} is not connected to this "
-            "layer within a step of the network. Set net.layer_pairs to the pairs that are connected."
+            f"{call}: the {type(trace.calls[synapse].module).__name__} is paired with layer {name}, but the "
+            "input of this layer is not computed from the output of this synapse in the same time step. Set "
+            "net.layer_pairs to pairs that are connected."
         )
     held = [state for state in link.states if _is_in(state, trace.written)]
     if held:
         raise ValueError(
-            f"{call}: the step writes a state ({type(held[0]).__name__}) between the "
-            f"{type(trace.calls[synapse].module).__name__} and {name}, so the layer's input also depends on earlier "
-            "steps. Leave the pair out of net.layer_pairs."
+            f"{call}: the network updates a state ({type(held[0]).__name__}) between the "
+            f"{type(trace.calls[synapse].module).__name__} and layer {name}, so the input of this layer also depends "
+            "on earlier time steps. Leave the pair out of net.layer_pairs."
         )
     sources = tuple(source for source in link.sources if not source.same(gave))
     return Wiring(synapse, layer, link, sources, _depends_on(trace, [trace.calls[synapse].given, *sources]))
@@ -453,8 +454,8 @@ def _check_shared(net: Any, pairs: list[tuple[Any, Any]], call: str) -> None:
         slot = weight_slot_of(module, call=call)
         if slot is not None and drawn.get(id(slot.parameter), module) is not module:
             raise ValueError(
-                f"{call}: {path} shares its weight with another synapse, but a weight can be drawn for only one input. "
-                "Use a separate weight for each synapse, or leave the pair out of net.layer_pairs."
+                f"{call}: {path} shares its weight with another synapse, but a weight can be initialised for only one "
+                "input. Use a separate weight for each synapse, or leave the pair out of net.layer_pairs."
             )
 
 

@@ -523,8 +523,8 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
         value = value.reshape(shape)
     if value.shape != shape:
         raise ValueError(
-            f"{call}: w_rec must have shape {shape} (presynaptic neuron, post * n_synapses + synapse); "
-            f"got shape {value.shape}."
+            f"{call}: w_rec must have shape {shape} (row: presynaptic neuron, column: postsynaptic neuron * n_synapses "
+            f"+ synapse); got shape {value.shape}."
         )
     return w_rec if learnt else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
 

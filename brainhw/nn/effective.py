@@ -244,7 +244,7 @@ class EffectiveWeight(brainstate.nn.Module):
         if self._source is None:
             raise RuntimeError(
                 f"{self.owner}.update: the network is not prepared; call brainhw.prepare_net(net, batch_size) once "
-                "per batch, before the time loop (brainhw.rollout does both)."
+                "per batch, before the time loop, or use brainhw.rollout, which prepares the network itself."
             )
         for what, state, source in zip(
             ("the weights", "the mismatch of the chip"), (weights, self.mismatch), self._source, strict=True
@@ -271,10 +271,10 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     call, fix = f"{owner}.{name}", "Call brainhw.nominal_chip(net), or write a valid value."
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         named, got = _arguments.unit_name(unit), _arguments.describe(value)
-        raise TypeError(f"{call}: must be a Quantity with the dimension of {named}; got {got}. {fix}")
+        raise TypeError(f"{call}: the value must be a Quantity with the dimension of {named}; got {got}. {fix}")
     numbers = value.mantissa
     if np.shape(numbers) != shape:
-        raise ValueError(f"{call}: must have shape {shape}; got shape {np.shape(numbers)}. {fix}")
+        raise ValueError(f"{call}: the value must have shape {shape}; got shape {np.shape(numbers)}. {fix}")
     # Traced values have no numbers to check.
     known = _SOUND.get(place := (id(numbers), positive))
     if isinstance(numbers, jax.core.Tracer) or (known is not None and known() is numbers):
@@ -283,7 +283,10 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     bad = ~np.isfinite(held) | (positive & (held <= 0))
     if bad.any():
         wanted = "finite and above zero" if positive else "finite"
-        raise ValueError(f"{call}: must be {wanted}; got {held[bad][0]:g} (invalid values: {int(bad.sum())}). {fix}")
+        raise ValueError(
+            f"{call}: every number must be {wanted}; got {int(bad.sum())} invalid number(s), the first is "
+            f"{held[bad][0]:g}. {fix}"
+        )
     # Do not store NumPy arrays, because they may be changed in place.
     if isinstance(numbers, jax.Array):
         _SOUND[place] = weakref.ref(numbers, lambda _: _SOUND.pop(place, None))

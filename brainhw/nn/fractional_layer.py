@@ -122,12 +122,12 @@ class FractionalLayer(RestingStates):
         if kernel == "soe" and memory is not None:
             raise ValueError(
                 f"{call}: memory={memory} needs kernel='dense', but kernel is 'soe'. Pass kernel='dense', or leave "
-                "memory out to keep the whole past."
+                "memory out to keep all past steps."
             )
         if kernel == "dense" and (memory is None) == (horizon is None):
             raise ValueError(
-                f"{call}: kernel='dense' needs exactly one of horizon and memory, because it stores past steps. Pass "
-                "horizon, the steps of the longest run, or memory, the number of past steps to keep."
+                f"{call}: kernel='dense' needs exactly one of horizon and memory, because it stores past steps. Set "
+                "horizon to the number of steps of the longest run, or memory to the number of past steps to keep."
             )
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
         self.spk_fun = surrogate.fast_sigmoid() if spk_fun is None else check_spike_function(spk_fun, call)
@@ -407,8 +407,9 @@ class FractionalLayer(RestingStates):
         held = self._dt_of_past
         if held is not None and dt.mantissa != held:
             raise ValueError(
-                f"{call}: dt is {dt.mantissa:g} ms, but the past was stored in steps of {held:g} ms, and a fractional "
-                "derivative needs equal steps. Keep dt, or call brainhw.prepare_net(net, batch_size) to reset the past."
+                f"{call}: dt is {dt.mantissa:g} ms, but the past steps were stored with dt = {held:g} ms, and a "
+                "fractional derivative needs equal steps. Keep this dt, or call brainhw.prepare_net(net, batch_size) "
+                "to reset the past."
             )
         self._dt_of_past = dt.mantissa
         return dt
@@ -424,7 +425,7 @@ def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> An
     if not _arguments.flag(learn, call=call, name="learn_tau"):
         return parameter
     if isinstance(parameter, brainstate.nn.Param):
-        raise ValueError(f"{call}: tau is a Param, which is learnt already; leave learn_tau out.")
+        raise ValueError(f"{call}: tau is a Param, so it is learnt already. Leave learn_tau out.")
     # Learn tau on a logarithmic scale, so that one update changes 2 ms and 2 s by the same factor.
     value = u.Quantity(jnp.asarray(parameter.mantissa, dtype=brainstate.environ.dftype()), unit=u.ms)
     return brainstate.nn.Param(value, t=brainstate.nn.ExpT(0.0 * u.ms))

@@ -47,7 +47,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
     if name is None:
         built = [family.modules[role].__name__ for family in families() if role in family.modules]
         raise TypeError(
-            f"{call}: this class is shared by all chip families. Use the class of one family, such as "
+            f"{call}: this class is the base class of all chip families. Use the class of one family, such as "
             f"{' or '.join(built)}."
         )
     if chip is None:

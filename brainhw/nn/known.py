@@ -27,10 +27,14 @@ def checked_masks(layer: Any, masks: Mapping[str, Any], *, call: str) -> dict[st
     found = {}
     for name, mask in masks.items():
         if name not in nominal:
-            raise ValueError(f"{call}: {type(layer).__name__} has no value {name!r}; it has {', '.join(nominal)}.")
+            raise ValueError(
+                f"{call}: {name!r} is not a chip value of {type(layer).__name__} (its values: {', '.join(nominal)})."
+            )
         held = np.array(mask, dtype=bool)
         if held.shape != nominal[name].shape:
-            raise ValueError(f"{call}: {name} must have shape {nominal[name].shape}; got shape {held.shape}.")
+            raise ValueError(
+                f"{call}: the mask of {name} must have shape {nominal[name].shape}; got shape {held.shape}."
+            )
         held.flags.writeable = False
         if held.any():
             found[name] = held

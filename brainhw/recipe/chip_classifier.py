@@ -182,8 +182,8 @@ def with_encoding(net: BundledNet, encoding: str, *, call: str) -> ChipClassifie
     classes = tuple(net.notes.split("\n"))
     if net.in_size != (stage.n_rows,):
         raise ValueError(
-            f"{call}: {encoding!r} encodes recordings as {stage.n_rows} inputs, but the network of the bundle has "
-            f"{net.in_size[0]} inputs. Give the encoding that was saved with this bundle."
+            f"{call}: the encoding {encoding!r} gives {stage.n_rows} inputs, but the network of the bundle has "
+            f"{net.in_size[0]} inputs. Give the encoding file that was saved with this bundle."
         )
     if net.n_classes != len(classes):
         raise ValueError(

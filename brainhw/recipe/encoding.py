@@ -164,7 +164,7 @@ def _check(found: Encoding, rest: Any) -> None:
     n_channels = int(np.prod(found.in_shape))
     n_features = n_channels * (found.n_parts + (9 + len(found.windows) if found.windows else 0))
     if rest:
-        raise ValueError(f"{next(iter(rest))!r:.40} is an unknown field")
+        raise ValueError(f"the field {next(iter(rest))!r:.40} is unknown")
     if any(array.shape != (n_features,) for array in (found.mean, found.std, found.gain)):
         raise ValueError("the array shapes do not match the sizes")
     finite = all(np.isfinite(array).all() for array in (found.mean, found.std, found.gain))

@@ -142,7 +142,7 @@ def _recordings(
     """Return recordings ``[n, T, C]``, lengths, the shape of the channels, class numbers ``[n]`` and class names."""
     if isinstance(x, Split):
         if y is not None or lengths is not None:
-            raise TypeError(f"{call}: a Split contains labels and lengths. Leave y and lengths out.")
+            raise TypeError(f"{call}: a Split already contains labels and lengths. Leave y and lengths out.")
         if not isinstance(x.x, np.ndarray) or x.y.ndim != 1:
             raise TypeError(f"{call}: the Split must hold frames, not raw audio, and one label per recording.")
         x, y, lengths = x.x, x.y, x.lengths
@@ -150,7 +150,9 @@ def _recordings(
         raise TypeError(f"{call}: y is missing. Give the class of each recording, or a Split.")
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
     if array.ndim < 2:
-        raise ValueError(f"{call}: x must be [n, T, *channels], or [n, features] without steps; got {array.shape}.")
+        raise ValueError(
+            f"{call}: x must have shape [n, T, *channels], or [n, features] without a time axis; got {array.shape}."
+        )
     in_shape = array.shape[1:] if array.ndim == 2 else array.shape[2:]
     recordings, of_each = checked(array, lengths, in_shape, call=call)
     if lengths is None and array.ndim == 3 and (doubt := channels_first_doubt(array)):

@@ -184,7 +184,8 @@ class Source:
         _arguments.check_finite(y, call=self._call, name=f"y of {self._name}")
         if len(y) != len(x):
             raise ValueError(
-                f"{self._call}: x of {self._name} holds {len(x)} recordings, but y holds {len(y)}. Give one y for each."
+                f"{self._call}: x of {self._name} holds {len(x)} recordings, but y holds {len(y)} targets. Give one "
+                "target per recording."
             )
         return Split(x, np.zeros(len(x), int), *given)._with(y=y.astype(np.float32))
 

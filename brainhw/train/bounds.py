@@ -165,7 +165,7 @@ class BoundsReg(brainstate.nn.Regularization):
         """Draw values uniformly between the two bounds, or raise if one is missing."""
         call = type(self).__name__
         if self.lower is None or self.upper is None:
-            raise ValueError(f"{call}: drawing values needs both bounds, but one is missing. Give both.")
+            raise ValueError(f"{call}: lower and upper are both needed to sample initial values. Give both.")
         given = (
             [shape] if not hasattr(shape, "__len__") else _arguments.several(shape, call=call, name="shape", of="sizes")
         )

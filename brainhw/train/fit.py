@@ -288,7 +288,9 @@ def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict
     for given, metric in (metrics or {}).items():
         name = _arguments.text(given, call=call, name="a name of metrics", some=True)
         if name == "loss" or name.startswith("validation_") or (n_classes is not None and name in CLASS_NUMBERS):
-            raise ValueError(f"{call}: metrics cannot have the name {name!r}, which fit uses itself. Choose another.")
+            raise ValueError(
+                f"{call}: the name {name!r} is reserved by fit and cannot be used in metrics. Choose another."
+            )
         measured[name] = _arguments.function(metric, call=call, name=f"metrics[{name!r}]")
     return measured
 
@@ -305,10 +307,13 @@ def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.M
         sampled = sample_chips
         if sampled and not on_chip:
             raise ValueError(
-                f"{call}: sample_chips needs a network on a chip, but net has no chip module. Leave it out."
+                f"{call}: sample_chips=True needs a network with chip modules, but net has none. Leave it out."
             )
         if sampled and forward is not None:
-            raise ValueError(f"{call}: sample_chips needs the default forward. In your own forward, use batch.key.")
+            raise ValueError(
+                f"{call}: sample_chips=True cannot be combined with forward. Leave sample_chips out. To sample chips "
+                "in your forward function, pass key=batch.key to rollout."
+            )
     if forward is not None:
         return _arguments.function(forward, call=call, name="forward")
 
@@ -319,17 +324,19 @@ def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.M
 
 
 def _schedules(schedules: Any, epochs: int, call: str) -> list[Any]:
-    found = _arguments.several(schedules, call=call, name="schedules", of="objects with step(epoch)", flat=False)
+    found = _arguments.several(
+        schedules, call=call, name="schedules", of="objects with a method step(epoch)", flat=False
+    )
     for one in found:
         if not callable(getattr(one, "step", None)):
             raise TypeError(
-                f"{call}: schedules must hold objects with step(epoch), such as SignAnnealing; got "
+                f"{call}: schedules must hold objects with a method step(epoch), such as SignAnnealing; got "
                 f"{_arguments.describe(one)}."
             )
         if hasattr(one, "constrain") and getattr(one, "total_epochs", 0) >= epochs:
             raise ValueError(
-                f"{call}: {type(one).__name__} needs {one.total_epochs} epochs, but the training has {epochs}. Signs "
-                "must be hard before the last epoch. Increase epochs or reduce total_epochs."
+                f"{call}: {type(one).__name__} has total_epochs {one.total_epochs}, but must end before the last "
+                f"of {epochs} training epochs. Increase epochs or reduce total_epochs."
             )
     return found
 

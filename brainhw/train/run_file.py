@@ -74,14 +74,15 @@ class RunFile:
         for name, wanted in notes.items():
             if saved_notes.get(name) != wanted:
                 raise ValueError(
-                    f"{what} was made with {name} {saved_notes.get(name)!r:.120}, but here it is {wanted!r:.120}. "
+                    f"{what} was made with {name} {saved_notes.get(name)!r:.120}, but in this run it is "
+                    f"{wanted!r:.120}. "
                     "Use the same value, or another file."
                 )
         leaves = _by_name(like)
         if missing := sorted(leaves.keys() - held.keys()):
-            raise _other(what, f"lacks {missing[0]}")
+            raise _other(what, f"does not contain {missing[0]}")
         if unknown := sorted(held.keys() - leaves.keys()):
-            raise _other(what, f"holds {unknown[0]}, which this run does not have")
+            raise _other(what, f"contains {unknown[0]}, which does not exist in this run")
         structure = jax.tree.structure(like, is_leaf=_is_quantity)
         return structure.unflatten(
             [_taken(name, leaf, *held[name], what) for name, leaf in leaves.items()]
@@ -92,7 +93,7 @@ def _taken(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, 
     plain, here = isinstance(like, (bool, int, float)), _described(like)
     for part in ("shape", "unit") if plain else ("dtype", "shape", "unit"):
         if saved[part] != here[part]:
-            raise _other(what, f"holds {name} with {part} {saved[part]}, but here it is {here[part]}")
+            raise _other(what, f"contains {name} with {part} {saved[part]}, but this run has {here[part]}")
     if plain:  # an optimizer's counter is a plain number before the first step, then an array
         return type(like)(numbers.item())
     array = jnp.asarray(numbers)
@@ -101,7 +102,7 @@ def _taken(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, 
 
 def _other(what: str, fault: str) -> ValueError:
     return ValueError(
-        f"{what} {fault}: it belongs to another network, chip or optimizer. Build everything as for the saved run."
+        f"{what} {fault}. The file belongs to another network, chip or optimizer. Use those of the saved run."
     )
 
 

@@ -201,7 +201,7 @@ class _Reader:
         if mode == "per_layer" and n != n_layers:
             raise ValueError(
                 f"{self.call}: alpha_mode='per_layer' takes one order for each of the {n_layers} fractional layer(s); "
-                f"got {n}. Give {n_layers}, or pass alpha_mode='multiterm' if they are the terms of one operator."
+                f"got {n}. Give {n_layers}, or pass alpha_mode='multiterm' to use them all as terms of one operator."
             )
         if mode != "auto" or coefficients is not None:
             return mode == "per_layer"

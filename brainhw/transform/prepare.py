@@ -64,8 +64,8 @@ def prepare_net(
         (default) keeps the current chip, which is the nominal chip or the chip of :func:`brainhw.sample_chip`.
     reset : bool, optional
         Whether to reset the states, default True. ``False`` keeps the states and only recomputes the effective weights.
-        This is for truncated backpropagation, where the weights change in the middle of a sequence. ``batch_size`` must
-        then be left out.
+        This is for truncated backpropagation, where the weights change in the middle of a sequence. Then
+        ``batch_size`` must be ``None``.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def prepare_net(
         if are_chips_side_by_side():
             raise ValueError(
                 f"{call}: key cannot be given inside the evaluate function of robustness, which samples the chips "
-                "itself. Leave it out."
+                "itself. Leave key out."
             )
     nodes = net.nodes()
     if any(hasattr(node, "chip") for node in nodes.values()):
@@ -348,7 +348,7 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
         if kind not in kinds:
             listed = ", ".join(repr(known) for known in kinds) or "none"
             raise TypeError(
-                f"{call}: {kind} is not a kind of mismatch of the family {family.name} (its kinds: {listed}). "
+                f"{call}: {kind} is not a mismatch of the family {family.name} (expected one of {listed}). "
                 "Leave it out."
             )
     # Start from the standard deviations in the spec, which apply to every kind that is not passed.

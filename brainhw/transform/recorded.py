@@ -133,7 +133,8 @@ def _spikes(value: Any, shape: tuple[int, ...], where: str) -> jax.Array:
         if bad.any():
             place = tuple(map(int, np.argwhere(bad)[0]))
             raise ValueError(
-                f"{where} must be 0 or 1; got {held[place]} at {list(place)} ({int(bad.sum())} such values)."
+                f"{where} must contain only 0 and 1; got {held[place]} at {list(place)} (invalid values: "
+                f"{int(bad.sum())})."
             )
     return jnp.asarray(value)
 
@@ -148,7 +149,7 @@ def _millivolts(value: Any, shape: tuple[int, ...], where: str) -> jax.Array:
         if bad.any():
             raise ValueError(
                 f"{where} must be finite; got NaN or infinity at {np.argwhere(bad)[0].tolist()} "
-                f"({int(bad.sum())} such values)."
+                f"(invalid values: {int(bad.sum())})."
             )
     return jnp.asarray(numbers)
 

@@ -96,8 +96,8 @@ def rollout(
         Spikes and membrane potentials that were measured on a chip with the same input. They replace the values that
         the layers compute (chip in the loop, see Notes). Give a :class:`brainhw.silicon.Recording`, or a mapping
         ``{"hidden.spk": spikes, "hidden.V": membranes}``. The spikes are 0 or 1, ``[T, ...]``. The membrane potentials
-        are those after the reset, as a Quantity of voltage. Layers and membrane potentials may be left out. Default:
-        no measurements.
+        are those after the reset, as a Quantity of voltage. It need not contain all layers, and the
+        membrane potentials are optional. Default: no measurements.
     lengths : array, optional
         Number of valid steps of each sample, ``[B]``, or one number for a single sample. Later steps are padding, and
         their outputs and records are set to zero. Default: all steps are valid.
@@ -433,7 +433,7 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
     One step is traced. The network can run layer by layer if every state that the step writes belongs to a module that
     can process a whole sequence, and if everything between these modules is a pure function of the input, of their
     outputs in the same step, and of states that the step does not write. Such a function is mapped over time with
-    ``jax.vmap``. Examples are skip connections, scaling, convolutions, pooling and units between the layers.
+    ``jax.vmap``. Examples are skip connections, scaling, convolutions, pooling and conversions of physical units.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"no", "is not an AEDAT4 file. Give a file"),
-        (b"#!AER-DAT2.0\r\n", "but of an older version: read it with tonic"),
+        (b"#!AER-DAT2.0\r\n", "but an older AEDAT file, which tonic can read"),
     ],
 )
 def test_another_file_is_refused_without_the_package(tmp_path: Path, content: bytes, message: str) -> None:

@@ -94,7 +94,9 @@ def test_what_the_message_advises_is_silent() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_images_with_channels_first_are_refused(channels: int) -> None:
     x = np.ones((6, 2, channels, 8, 8))
-    with pytest.raises(ValueError, match=rf"^Split: x of shape \(6, 2, {channels}, 8, 8\).*moveaxis\(x, 2, -1\)"):
+    with pytest.raises(
+        ValueError, match=rf"^Split: x must be .* got shape \(6, 2, {channels}, 8, 8\).*moveaxis\(x, 2, -1\)"
+    ):
         Split(x, [0] * 6)
     assert not warned(np.moveaxis(x, 2, -1))
 

@@ -46,15 +46,15 @@ def test_split_keeps_the_promised_dtypes_and_is_frozen():
 @pytest.mark.parametrize(
     ("parts", "match"),
     [
-        ({"x": np.zeros((2, 3, 1)), "y": [0], "lengths": [3]}, "x holds 2 recordings, but y 1"),
-        ({"x": np.zeros((2, 3, 1)), "y": [0, 1], "lengths": [3]}, "lengths holds 1 recordings, but y 2"),
+        ({"x": np.zeros((2, 3, 1)), "y": [0], "lengths": [3]}, "x has 2 entries, but y has 1"),
+        ({"x": np.zeros((2, 3, 1)), "y": [0, 1], "lengths": [3]}, "lengths has 1 entries, but y has 2"),
         ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [3], "groups": ["a", "b"]}, "groups holds 2"),
         ({"x": np.zeros((2, 3)), "y": [0, 1], "lengths": [3, 3]}, r"x must have shape .*; got shape \(2, 3\)"),
-        ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [4]}, "between 0 and the 3 frames of x; got 4"),
+        ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [4]}, "between 0 and 3, the number of frames of x; got 4"),
         ({"x": np.zeros((1, 3, 1)), "y": [0.5], "lengths": [3]}, "y must be a 1-D array of whole numbers"),
         ({"x": [np.zeros(4)], "y": [0], "lengths": [3]}, r"recording 0 of x has shape \(4,\)"),
         ({"x": [np.zeros((4, 1))], "y": [0], "lengths": [4]}, "Give raw audio as a list of 1-D arrays"),
-        ({"x": [np.zeros(4), np.zeros(4)], "y": [0], "lengths": [4]}, "x holds 2 recordings, but y 1"),
+        ({"x": [np.zeros(4), np.zeros(4)], "y": [0], "lengths": [4]}, "x has 2 entries, but y has 1"),
     ],
 )
 def test_split_refuses_parts_that_disagree(parts, match):
@@ -154,7 +154,7 @@ def test_a_batch_keeps_recordings_labels_and_lengths_together():
         (
             {"batch_size": 9, "drop_last": True},
             ValueError,
-            "batch_size 9 with drop_last leaves no batch. Use batch_size 3",
+            "batch_size 9 with drop_last gives no batch. Use batch_size 3",
         ),
     ],
 )

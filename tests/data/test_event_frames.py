@@ -141,17 +141,20 @@ SMALL = {"t": [0, 900, 5000] * u.us, "x": [0, 5, 1], "y": [0, 3, 1], "p": [0, 1,
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"x": [0, 6, 1]}, "1 of 3 events lie outside of sensor_size, 6 columns and 4 rows; the first has x 6 and y 3"),
+        (
+            {"x": [0, 6, 1]},
+            r"1 of 3 events lie outside of sensor_size \(6 columns, 4 rows\); the first has x 6 and y 3",
+        ),
         (
             {"y": [0, -1, 1]},
-            "1 of 3 events lie outside of sensor_size, 6 columns and 4 rows; the first has x 5 and y -1",
+            r"1 of 3 events lie outside of sensor_size \(6 columns, 4 rows\); the first has x 5 and y -1",
         ),
         ({"n_steps": 5}, "of 3 events in t, 0 lie before the first and 1 after the last of 5 steps"),
         ({"start": 1 * u.us}, "of 3 events in t, 1 lie before the first and 0 after the last of 5 steps"),
-        ({"p": [0, 1, 2]}, "p must lie between 0 and 1, the polarities of sensor_size; got 0 to 2"),
+        ({"p": [0, 1, 2]}, "p must lie between 0 and 1 for this sensor_size; got 0 to 2"),
         (
             {"sensor_size": (6, 4, 1)},
-            "p holds several polarities .0 to 1., but sensor_size has one. Give sensor_size=.W, H, 2.",
+            "p contains several polarities .0 to 1., but sensor_size has one. Give sensor_size=.W, H, 2.",
         ),
         (
             {"p": None, "polarity": "on"},
@@ -159,10 +162,13 @@ SMALL = {"t": [0, 900, 5000] * u.us, "x": [0, 5, 1], "y": [0, 3, 1], "p": [0, 1,
         ),
         ({"pool": 4}, "pool must divide the 6 columns and 4 rows of sensor_size; got 4"),
         ({"sensor_size": (6,)}, r"sensor_size must be \(W, H\) or \(W, H, P\)"),
-        ({"dt": 1e-4 * u.us}, "dt must be at least a nanosecond; got 0.0001 us"),
+        ({"dt": 1e-4 * u.us}, "dt must be at least 1 ns; got 0.0001 us"),
         ({"dt": 1.0}, "dt must be a Quantity"),
-        ({"t": [0, 900, 5e12] * u.us}, "t reaches 5e.09 steps of dt, more than .*Check the units of t and dt"),
-        ({"n_steps": 2**31 - 1, "sensor_size": (2**20, 2**20)}, "frames of shape .* GiB, more than the memory"),
+        ({"t": [0, 900, 5e12] * u.us}, "t extends over 5e.09 steps of dt .at most .*Check the units of t and dt"),
+        (
+            {"n_steps": 2**31 - 1, "sensor_size": (2**20, 2**20)},
+            "frames of shape .* GiB, more than the available memory",
+        ),
         ({"layout": "WHP"}, "layout must be one of 'PHW', 'HWP', 'flat'"),
     ],
 )
@@ -192,8 +198,8 @@ def test_what_lies_outside_is_dropped_where_that_is_asked_for() -> None:
             r"sensor_size \(3, 1, 1\) has 3 channels, but frames",
         ),
         (np.zeros((1, 1, 1, 1)), {"sensor_size": (1, 1)}, "sensor_size is only for layout 'flat'"),
-        (np.full((1, 1, 1, 1), 0.5), {}, "frames must hold counts, whole numbers from 0"),
-        (np.full((1, 1, 1, 1), -1), {}, "frames must hold counts, whole numbers from 0"),
+        (np.full((1, 1, 1, 1), 0.5), {}, "frames must contain event counts .whole numbers from 0"),
+        (np.full((1, 1, 1, 1), -1), {}, "frames must contain event counts .whole numbers from 0"),
     ],
 )
 def test_frames_that_are_no_counts_are_refused(frames, options: dict, message: str) -> None:

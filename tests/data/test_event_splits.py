@@ -67,7 +67,7 @@ def test_the_frames_of_tonic() -> None:
         ),
         (
             lambda: split_from_events(recordings(), [0, 1, 0], (6, 3), 1 * u.ms),
-            r"\d+ of 50 events lie outside of sensor_size, 6 columns and 3 rows; the first has recordings\[0\]\.x",
+            r"\d+ of 50 events lie outside of sensor_size \(6 columns, 3 rows\); the first has recordings\[0\]\.x",
         ),
         (
             lambda: split_from_events(recordings(), [0, 1, 0], (6, 4), 1 * u.ms, 4),
@@ -75,13 +75,13 @@ def test_the_frames_of_tonic() -> None:
         ),
         (
             lambda: split_from_events([recordings()[0], recordings()[1][["x", "y", "t"]]], [0, 1], (6, 4), 1 * u.ms),
-            r"recordings\[1\] has no polarity p, but others have",
+            r"recordings\[1\] has no polarity p, but other recordings have",
         ),
         (lambda: split_from_events(recordings(), [0, 1, 0], (6, 4), 1 * u.ms, layout="PHW"), "layout must be one of"),
         (lambda: split_from_frames(np.zeros((3, 4)), [0, 1, 2]), r"frames must have shape \[B, T, P, H, W\]"),
         (
             lambda: split_from_frames([np.zeros((3, 2, 4, 4)), np.zeros((3, 2, 4, 5))], [0, 1]),
-            r"frames\[1\] must have shape \[T, P, H, W\] or \[T, P, W\], with the same sensor as frames",
+            r"frames\[1\] must have shape \[T, P, H, W\] or \[T, P, W\], with the same P, H and W as frames",
         ),
     ],
 )

@@ -61,10 +61,13 @@ def test_what_is_no_recording_is_refused(array, message: str) -> None:
         (Events([1.0, 2.0], [1, 2]), "t must be a Quantity with the dimension of us"),
         (Events([1, 2] * u.mV, [1, 2]), "t must have the dimension of us"),
         (Events([1.0, np.nan] * u.us, [1, 2]), "t must be finite"),
-        (Events([1, 2] * u.us, [1]), "x holds 1 values, but t holds 2. Give one per event"),
+        (Events([1, 2] * u.us, [1]), "x holds 1 values, but t holds 2. Give one value per event"),
         (Events([1, 2] * u.us, [1.5, 2]), "x must hold whole numbers"),
-        (Events([1, 2] * u.us, [1, 2], p=[-1, 0]), "p must hold numbers from 0, or only -1 and 1; got -1 and 0"),
-        (Events([1, 2] * u.us, [1, 40_000]), "x must lie between 0 and 32767, as tonic stores it; got 1 to 40000"),
+        (Events([1, 2] * u.us, [1, 2], p=[-1, 0]), "p must hold numbers from 0, or only -1 and 1; got both -1 and 0"),
+        (
+            Events([1, 2] * u.us, [1, 40_000]),
+            "x must lie between 0 and 32767, because tonic stores 16 bits; got 1 to 40000",
+        ),
     ],
 )
 def test_mistakes_are_named(events: Events, message: str) -> None:

@@ -197,7 +197,7 @@ def test_smoothing_evens_the_envelope_out_and_keeps_its_level():
         ({"rate": 0 * u.Hz}, ValueError, "rate must be greater than zero"),
         ({"dt": 1}, TypeError, "dt must be a Quantity"),
         ({"dt": 1 * u.mV}, TypeError, "dt must have the dimension of s"),
-        ({"dt": 0.1 * u.ms}, ValueError, "dt must be at least one sample, 0.125 ms at this rate; got 0.1 ms"),
+        ({"dt": 0.1 * u.ms}, ValueError, "dt must be at least one sample long, 0.125 ms at this rate; got 0.1 ms"),
         ({"duration": 0.5}, TypeError, "duration must be a Quantity"),
         ({"duration": 0.5 * u.ms}, ValueError, "duration must be at least one dt long, 1 ms; got 0.5 ms"),
         ({"duration": float("nan") * u.ms}, ValueError, "duration must be finite"),

@@ -93,7 +93,7 @@ def test_a_damaged_file_is_named(folder: Path, content: bytes) -> None:
         ({"y": np.zeros((3, 20, 5))}, r"y of shape \(3, 20, 5\)"),
         ({"x": np.full((3, 20, 4), 2)}, "values of x other than -1, 0 and 1"),
         ({"x": np.full((3, 20, 4), np.nan)}, "values of x other than"),
-        ({"y": np.ones((3, 20, 6))}, "more than one segment per step in y"),
+        ({"y": np.ones((3, 20, 6))}, "more than one segment label per step in y"),
     ],
 )
 def test_other_content_is_refused(folder: Path, changes: dict[str, Any], match: str) -> None:
@@ -109,5 +109,7 @@ def test_labels_of_every_frame_belong_to_frames() -> None:
         Split(np.zeros((1, 3, 1)), [[0, 1]], [3])
     with pytest.raises(ValueError, match="x is raw audio"):
         Split([np.zeros(3)], [[0, 1, 2]], [3])
-    with pytest.raises(ValueError, match=r"y must be a 1-D array of whole numbers, or 2-D with one for each frame"):
+    with pytest.raises(
+        ValueError, match=r"y must be a 1-D array of whole numbers, or a 2-D array with one number per frame"
+    ):
         Split(np.zeros((1, 3, 1)), [[[0]]], [3])

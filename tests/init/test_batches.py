@@ -117,8 +117,8 @@ def test_the_loaders_own_arrays_stay_theirs() -> None:
     [
         (5, 1, TypeError, r"dataloader must be an iterable of batches \[B, T, N\]; got 5"),
         (None, 1, TypeError, "dataloader must be an iterable"),
-        ([], 1, ValueError, "the dataloader gave no batch .expected at least one"),
-        (iter(()), 1, ValueError, "the dataloader gave no batch"),
+        ([], 1, ValueError, "the dataloader yielded no batch .expected at least one"),
+        (iter(()), 1, ValueError, "the dataloader yielded no batch"),
         ([X], 0, ValueError, "n_batches must be at least 1; got 0"),
         ([X], -2, ValueError, "n_batches must be at least 1"),
         ([X], 1.5, TypeError, "n_batches must be a whole number; got 1.5"),

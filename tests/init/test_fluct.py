@@ -492,7 +492,7 @@ ONES = np.ones((2, 20, 64))
         ({"families": "all"}, None, ValueError, "families must be one of 'H1', 'any'; got 'all'"),
         ({"key": None}, None, TypeError, "key must be a whole number or a jax.random.key; got None"),
         ({"key": 0.5}, None, TypeError, "key must be a whole number or a jax.random.key; got 0.5"),
-        ({}, [], ValueError, "the dataloader gave no batch"),
+        ({}, [], ValueError, "the dataloader yielded no batch"),
         ({}, 3, TypeError, "dataloader must be an iterable"),
         ({}, [np.zeros((4, 64))], ValueError, r"a batch must have shape \[B, T, N\]; got shape \(4, 64\)"),
         ({}, [np.zeros((2, 5, 63))], ValueError, "the last axis of a batch must have length 64"),
@@ -503,7 +503,7 @@ ONES = np.ones((2, 20, 64))
             "the data contain only zeros. Scale the input up, or check the loader",
         ),
         ({}, [np.full((2, 5, 64), np.nan)], ValueError, "a batch holds 640 NaN or infinite"),
-        ({}, [ONES], ValueError, "the input of layer 1 is constant, or center=True is set"),
+        ({}, [ONES], ValueError, "no membrane potential of layer 1 can fluctuate, because its input is constant"),
     ],
 )
 def test_bad_input_is_named_and_everything_stays(
@@ -546,7 +546,7 @@ def test_layer_that_gives_no_spike_has_no_next_one() -> None:
         synapse("H1v2", 16, 8), bh.nn.H1v2Layer(8, 20 * u.ms), synapse("H1v2", 8, 4), bh.nn.H1v2Layer(4, 20 * u.ms)
     )
     before = {path: state.value for path, state in net.states().items()}
-    with pytest.raises(ValueError, match="fluct_init: layer 1 gives no spikes, so layer 2 has no input"):
+    with pytest.raises(ValueError, match="fluct_init: layer 1 does not spike, so the weights of layer 2"):
         quiet(net, [x], xi_target=50.0)
     assert changed(net, before) == set()
 
@@ -555,9 +555,7 @@ def test_layer_that_gives_no_spike_has_no_next_one() -> None:
 def test_bias_that_fires_neurons_alone_is_refused(poisson: Callable, bias: float) -> None:
     biases = np.array([bias, 0.0, bias, 0.0]) * u.mV
     net = Sequential(synapse("LIF", 16, 4), bh.nn.CubaLIFLayer(4, tau_mem=20 * u.ms, bias=biases))
-    with pytest.raises(
-        ValueError, match=r"fluct_init: the bias alone, added at every step, drives 2 neuron\(s\) of layer 1 to"
-    ):
+    with pytest.raises(ValueError, match=r"fluct_init: the bias alone drives 2 neuron\(s\) of layer 1 to"):
         quiet(net, [poisson(300, (2, 20, 16))], families="any")
 
 

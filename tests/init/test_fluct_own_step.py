@@ -288,15 +288,15 @@ class Remembers(Net):
     ("kind", "message"),
     [
         (Remembers, "the step writes the plain attribute last of Remembers, .* Make it a brainstate.HiddenState"),
-        (WrittenFromOutside, "other code in the step writes the states of the LIFLayer in the pair of l1"),
-        (Named, "the LIFSynapse in the pair of l2 is called with several or with keyword arguments"),
+        (WrittenFromOutside, "the network changes the states of the LIFLayer in the pair of layer l1"),
+        (Named, "the LIFSynapse in the pair of layer l2 is called with several arguments or with keyword arguments"),
         (Shared, "s[23] shares its weight with another synapse"),
-        (Twice, r"the LIFSynapse in the pair of l2 is called 2 times in a step \(expected once\)"),
-        (Uncalled, "the LIFSynapse in the pair of l2 is called 0 times"),
-        (Unreached, "the LIFSynapse paired with l2 is not connected to this layer"),
-        (InALoop, "the step calls a module inside a loop or a compiled function"),
-        (Overdriven, r"with all weights at zero, 100 unit\(s\) of layer 2 are"),
-        (Stateful, r"the step writes a state \(HiddenState\) between the LIFSynapse and l2"),
+        (Twice, r"the LIFSynapse in the pair of layer l2 is called 2 times per time step \(expected once\)"),
+        (Uncalled, "the LIFSynapse in the pair of layer l2 is called 0 times"),
+        (Unreached, "the LIFSynapse is paired with layer l2, but the input of this layer is not"),
+        (InALoop, "update calls a module inside a loop or a compiled function"),
+        (Overdriven, r"with all weights at zero, 100 neuron\(s\) or channel\(s\) of layer 2 are"),
+        (Stateful, r"the network updates a state \(HiddenState\) between the LIFSynapse and layer l2"),
     ],
 )
 def test_what_cannot_start_right_is_refused_by_name_and_left_as_it_was(kind: type, message: str, x: np.ndarray) -> None:

@@ -304,7 +304,7 @@ def test_default_target_is_no_array() -> None:
         ({"target_rate": np.full(15, 50.0) * u.Hz}, None, ValueError, r"target_rate must be a scalar or shape \(16,\)"),
         ({"target_rate": 1 * u.Hz}, [np.ones((2, 20, 16))], ValueError, "less than one spike.*at least 25 Hz"),
         ({"n_batches": 0}, None, ValueError, "n_batches must be at least 1"),
-        ({}, [], ValueError, "the dataloader gave no batch"),
+        ({}, [], ValueError, "the dataloader yielded no batch"),
         ({}, 3, TypeError, "dataloader must be an iterable"),
         ({}, [np.zeros((4, 16))], ValueError, r"a batch must have shape \[B, T, N\]; got shape \(4, 16\)"),
         ({}, [np.ones((2, 50, 15))], ValueError, "(the last axis of )?a batch must have"),

@@ -236,7 +236,7 @@ def test_several_batches_are_one_set_of_data(made: Any, seen: bh.init.FluctRepor
     ("net", "batches", "options", "error", "message"),
     [
         (5, [], {}, TypeError, "net must be a brainstate.nn.Module; got 5"),
-        (None, [], {}, ValueError, "the dataloader gave no batch"),
+        (None, [], {}, ValueError, "the dataloader yielded no batch"),
         (None, [np.ones((2, 5, 3))], {}, ValueError, "the last axis of a batch must have length 40"),
         (None, [np.ones((2, 5, 40))], {"n_batches": 0}, ValueError, "n_batches must be at least 1"),
         (None, [np.ones((2, 5, 40))], {"families": "LIF"}, ValueError, "families must be one of 'H1', 'any'"),

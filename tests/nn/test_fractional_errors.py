@@ -31,7 +31,7 @@ ALPHA = [
     ({"alpha": None}, TypeError, r"alpha must be a number; got None"),
     ({"alpha": True}, TypeError, r"alpha must be a number; got True"),
     ({"alpha": 0.5 * u.ms}, TypeError, r"alpha must be a number without a unit; got .*ms"),
-    ({"alpha": []}, ValueError, r"alpha is empty; give the order of at least one term"),
+    ({"alpha": []}, ValueError, r"alpha is empty. Give the order of at least one term"),
     ({"alpha": np.ones(0)}, ValueError, r"alpha must be a number, a list .*; got an array of shape \(0,\)"),
     ({"alpha": [[0.3], [0.7]]}, ValueError, r"alpha is a nested list.*call brainhw.set_fractional_orders"),
     ({"alpha": [0.3, 1.2]}, ValueError, r"alpha\[1\] must be greater than 0 and at most 1; got 1\.2"),
@@ -103,7 +103,7 @@ LEARNING = [
     (
         {"learn_tau": True, "tau": brainstate.nn.Param(10.0 * u.ms)},
         ValueError,
-        r"tau is a Param, which is learnt already; leave learn_tau out",
+        r"tau is a Param, so it is learnt already. Leave learn_tau out",
     ),
     ({"detach_reset": 0}, TypeError, r"detach_reset must be True or False; got 0"),
     ({"spk_fun": 0.5}, TypeError, r"spk_fun must be a spike function, .*fast_sigmoid\(\); got 0.5"),
@@ -121,9 +121,13 @@ MEMORY = [
     (
         {"kernel": "dense"},
         ValueError,
-        r"kernel='dense' needs exactly one of horizon and memory, .* Pass horizon",
+        r"kernel='dense' needs exactly one of horizon and memory, .* Set horizon to",
     ),
-    ({"kernel": "dense", "horizon": 9, "memory": 5}, ValueError, r"exactly one of horizon and memory, .* Pass horizon"),
+    (
+        {"kernel": "dense", "horizon": 9, "memory": 5},
+        ValueError,
+        r"exactly one of horizon and memory, .* Set horizon to",
+    ),
     ({"horizon": 0}, ValueError, r"horizon must be at least 1; got 0"),
     ({"horizon": 10.5}, TypeError, r"horizon must be a whole number; got 10.5"),
     ({"n_exponentials": 3}, ValueError, r"n_exponentials must be from 4 to 128; got 3"),

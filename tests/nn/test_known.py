@@ -72,9 +72,9 @@ def test_without_knowledge_nothing_is_computed():
 
 def test_marks_of_another_shape_or_name_are_refused():
     layer = bh.nn.H1v2Layer(6, tau=20 * u.ms)
-    with pytest.raises(ValueError, match=r"test: tau must have shape \(6,\); got shape \(5,\)"):
+    with pytest.raises(ValueError, match=r"test: the mask of tau must have shape \(6,\); got shape \(5,\)"):
         checked_masks(layer, {"tau": np.ones(5)}, call="test")
-    with pytest.raises(ValueError, match="test: H1v2Layer has no value 'C'; it has tau, V_th"):
+    with pytest.raises(ValueError, match=r"test: 'C' is not a chip value of H1v2Layer \(its values: tau, V_th\)"):
         checked_masks(layer, {"C": np.ones(6)}, call="test")
     assert checked_masks(layer, {"tau": np.zeros(6)}, call="test") == {}
 

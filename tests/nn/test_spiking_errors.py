@@ -31,7 +31,7 @@ TAU = [
     (lambda L: L(3, tau=0 * u.ms), ValueError, r"tau must be greater than zero; got .*0"),
     (lambda L: L(3, tau=[5.0, -1.0, 5.0] * u.ms), ValueError, r"tau must be greater than zero; .* minimum -1"),
     (lambda L: L(3, tau=np.nan * u.ms), ValueError, r"tau must be finite; got 1 NaN or infinite value"),
-    (lambda L: L(3, tau=np.array([5, np.inf, 5]) * u.ms), ValueError, r"tau must be finite; got 1 .* of 3"),
+    (lambda L: L(3, tau=np.array([5, np.inf, 5]) * u.ms), ValueError, r"tau must be finite; got 1 .* among 3"),
     (lambda L: L(3, tau=np.ones(4) * u.ms), ValueError, r"tau must be a scalar or shape \(3,\); got shape \(4,\)"),
     (
         lambda L: L(3, tau=np.ones((1, 3)) * u.ms),

@@ -62,7 +62,7 @@ def test_files_that_do_not_belong_together_are_refused(classifier: Any, tmp_path
     other = dataclasses.replace(classifier.encoding, gain=classifier.encoding.gain * 0)
     other.save(tmp_path / "mine.encoding")
     with pytest.raises(
-        ValueError, match=r"^load_classifier: .*mine.encoding' encodes recordings as 5 inputs, but .* has \d+ inputs"
+        ValueError, match=r"^load_classifier: the encoding .*mine.encoding' gives 5 inputs, but .* has \d+ inputs"
     ):
         bh.recipe.load_classifier(tmp_path / "mine")
     with pytest.raises(ValueError, match=r"does not exist|No such file"):
@@ -100,7 +100,7 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
         ((X, Y, np.zeros(30, int)), r"lengths must be between 1 and 30, the number of steps"),
         ((X, Y, np.full(30, 31)), "lengths"),
         ((X[0, 0], Y), r"x"),
-        ((bh.data.Split(X, np.arange(30) % 3), Y), "a Split contains labels and lengths"),
+        ((bh.data.Split(X, np.arange(30) % 3), Y), "a Split already contains labels and lengths"),
     ],
 )
 def test_bad_recordings_are_named(arguments: Any, match: str) -> None:
@@ -136,7 +136,7 @@ def test_an_unknown_chip_is_named() -> None:
 
 
 def test_labels_that_the_training_had_not_are_named(classifier: Any) -> None:
-    with pytest.raises(ValueError, match=r"^ChipClassifier.report: y must be among the names.*'sink' is not"):
+    with pytest.raises(ValueError, match=r"^ChipClassifier.report: y must contain only the names.*'sink' is unknown"):
         classifier.report(X, np.where(Y == "rise", "sink", Y), LENGTHS)
     with pytest.raises(ValueError, match=r"^Encoding: x must hold recordings \[n, T, 2\]"):
         classifier.predict(X[..., :1], LENGTHS)

@@ -33,7 +33,7 @@ def test_a_split_of_nonsense_is_refused(arguments, error: type[Exception], match
 def test_labels_from_one_are_warned_of_and_channels_first_refused() -> None:
     with pytest.warns(UserWarning, match="^Split: y holds the classes 1 to 3 and no 0"):
         Split(X, [1, 2, 3, 1, 2, 3])
-    with pytest.raises(ValueError, match=r"^Split: x of shape \(6, 2, 1, 8, 8\).*channels first"):
+    with pytest.raises(ValueError, match=r"^Split: x must be .* got shape \(6, 2, 1, 8, 8\).*channels first"):
         Split(np.ones((6, 2, 1, 8, 8)), [0] * 6)
     # A batch that lacks a class by chance is right.
     whole = Split(np.arange(72.0).reshape(6, 4, 3), [0, 1, 2, 1, 2, 0])

@@ -126,7 +126,7 @@ def test_types_and_equality(kind: type) -> None:
         (lambda k: k()(jnp.ones(2), jnp.array([1.0, -0.5])), ValueError, r"V_th must be greater than zero; got -0.5"),
         (lambda k: k()(1.0, np.nan), ValueError, r"V_th must be greater than zero; got nan"),
         (lambda k: k()(1 * u.mV, -2e-3 * u.volt), ValueError, r"V_th must be greater than zero; got -2 mV"),
-        (lambda k: jax.jit(k)(0.5), TypeError, r"window must be a number that is known before compiling"),
+        (lambda k: jax.jit(k)(0.5), TypeError, r"window must be a number and not a traced value"),
     ],
 )
 def test_wrong_use(kind: type, wrong: Any, error: type[Exception], match: str) -> None:

@@ -39,22 +39,24 @@ def test_a_tree_comes_back_to_the_bit(tmp_path: Path) -> None:
     ("like", "match"),
     [
         ({**TREE, "c": jnp.ones(1)}, r"lacks \['c'\]"),
-        ({"a": TREE["a"]}, r"holds \['b'\]\[0\], which this run does not have"),
-        ({**TREE, "a": jnp.arange(3.0) * u.volt}, r"holds \['a'\] with unit mV, but here it is V"),
+        ({"a": TREE["a"]}, r"contains \['b'\]\[0\], which does not exist in this run"),
+        ({**TREE, "a": jnp.arange(3.0) * u.volt}, r"contains \['a'\] with unit mV, but this run has V"),
         ({**TREE, "a": jnp.arange(3.0)}, r"with unit mV"),
-        ({**TREE, "a": jnp.arange(3, dtype=jnp.float16) * u.mV}, r"with dtype float32, but here it is float16"),
-        ({**TREE, "a": jnp.arange(4.0) * u.mV}, r"with shape \[3\], but here it is \[4\]"),
+        ({**TREE, "a": jnp.arange(3, dtype=jnp.float16) * u.mV}, r"with dtype float32, but this run has float16"),
+        ({**TREE, "a": jnp.arange(4.0) * u.mV}, r"with shape \[3\], but this run has \[4\]"),
     ],
 )
 def test_another_tree_is_refused_by_the_name_of_the_leaf(tmp_path: Path, like: Any, match: str) -> None:
     FILE.write(tmp_path / "a", TREE, {}, call="f")
-    with pytest.raises(ValueError, match=rf"^f: '.*a' .*{match}.*: it belongs to another network, chip or optimizer"):
+    with pytest.raises(
+        ValueError, match=rf"^f: '.*a' .*{match}.*\. The file belongs to another network, chip or optimizer"
+    ):
         FILE.read(tmp_path / "a", like, {}, call="f")
 
 
 def test_another_note_is_refused(tmp_path: Path) -> None:
     FILE.write(tmp_path / "a", TREE, {"epochs": "2"}, call="f")
-    with pytest.raises(ValueError, match=r"^f: '.*a' was made with epochs '2', but here it is '3'"):
+    with pytest.raises(ValueError, match=r"^f: '.*a' was made with epochs '2', but in this run it is '3'"):
         FILE.read(tmp_path / "a", TREE, {"epochs": "3"}, call="f")
 
 
@@ -150,7 +152,7 @@ def test_the_run_of_another_network_is_refused_whole(tmp_path: Path) -> None:
     train(net_of(), tmp_path / "a.run")
     wider = net_of(n=4)
     before = numbers(wider)
-    with pytest.raises(ValueError, match=r"holds .* with shape \[2, 3\], but here it is \[2, 4\]"):
+    with pytest.raises(ValueError, match=r"contains .* with shape \[2, 3\], but this run has \[2, 4\]"):
         train(wider, tmp_path / "a.run")
     for old, new in zip(before, numbers(wider), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -315,7 +315,10 @@ class TestRefusals:
     def test_values_that_are_no_spikes(self) -> None:
         for bad in (2.0, 0.5, np.nan, -1.0):
             value = spikes(0, (T, B, N)).at[4, 1, 7].set(bad)
-            with pytest.raises(ValueError, match=r"^rollout: recorded 'hidden\.spk' must be 0 or 1.*\[4, 1, 7\] \(1 "):
+            with pytest.raises(
+                ValueError,
+                match=r"^rollout: recorded 'hidden\.spk' must contain only 0 and 1.*\[4, 1, 7\] \(invalid values: 1",
+            ):
                 bh.rollout(ChipNet("H1v1"), XS, recorded={"hidden.spk": value})
 
     def test_other_unit(self) -> None:

@@ -242,6 +242,6 @@ def test_a_time_step_that_changes_is_refused():
     net = brainstate.nn.Sequential(bh.nn.FractionalLIFLayer(4))
     bh.rollout(net, jnp.ones((3, 4)) * u.mV)
     with brainstate.environ.context(dt=2.0 * u.ms):
-        with pytest.raises(ValueError, match=r"dt is 2 ms, but the past was stored in steps of 1 ms"):
+        with pytest.raises(ValueError, match=r"dt is 2 ms, but the past steps were stored with dt = 1 ms"):
             bh.rollout(net, jnp.ones((3, 4)) * u.mV, prepare=False)
         bh.rollout(net, jnp.ones((3, 4)) * u.mV)
