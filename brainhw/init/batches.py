@@ -40,9 +40,9 @@ def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None,
 def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: str) -> Data:
     """Return the first batches as :func:`take_batches` does, with a mask that is False for padded steps.
 
-    The first ``lengths`` steps of each recording count, and later steps are padding. Without ``lengths``, the lengths
-    stored in the batches are used if they are of type ``Split``. Otherwise padding is detected and left out, with a
-    warning.
+    Only the first ``lengths`` steps of each recording are data; later steps are padding. Without ``lengths``, batches
+    of type ``Split`` provide the lengths if any of their recordings is padded. Otherwise padding is detected and left
+    out, with a warning.
     """
     x, brought = _taken(dataloader, n_batches, None, call)
     steps = np.arange(x.shape[1])[:, None]
@@ -120,7 +120,7 @@ def _checked_lengths(lengths: Any, x: np.ndarray, call: str) -> np.ndarray:
 
 
 def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first step and the end of each recording without its padding. Warn if there is padding."""
+    """Return the index of each recording's first unpadded step, and of the step after its last; warn of padding."""
     n, length = x.shape[:2]
     flat = x.reshape(n, length, -1)
     first, last = np.zeros(n, int), np.full(n, length)

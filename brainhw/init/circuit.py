@@ -33,10 +33,12 @@ class Circuit:
 
     Weights are plain numbers in the unit of the synapse's weight slot. Their shape is ``[n_in, n_columns]``, with one
     row per input and one column per target neuron, or per output channel of a convolution. A neuron with ``S`` synapses
-    has ``S`` adjacent columns. ``weight_step`` is the step of the grid that the weights are rounded to, or ``None``.
+    has ``S`` adjacent columns. ``weight_step`` is the spacing of the grid to which the weights are rounded; ``None``
+    without rounding.
 
-    A *unit* is a group of neurons whose weights have a common mean and standard deviation. In this class each neuron
-    is a unit. Methods that take weights as an argument write them to the network and leave them there.
+    A *unit*, as in ``n_units``, is a group of neurons whose weights have a common mean and standard deviation. In this
+    class, each neuron is a unit by itself. Methods that take weights as an argument write them to the network and leave
+    them there.
     """
 
     positions = 1.0  # neurons per unit
@@ -76,7 +78,7 @@ class Circuit:
 
     @property
     def neutral_weight(self) -> float:
-        """Weight at which a spike moves no charge, to first order.
+        """Weight at which the charge curve, linearised at weight zero, is zero.
 
         It is zero unless a measured charge curve is nonzero at weight zero.
         """
@@ -226,11 +228,11 @@ class Circuit:
         return of_neurons
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
-        """Return for each weight column the value of its unit."""
+        """Expand values per unit to values per weight column."""
         return np.repeat(of_units, self.n_synapses)
 
     def any_of_unit(self, of_columns: np.ndarray) -> np.ndarray:
-        """Return for each unit whether the value of any of its columns is True."""
+        """Return, for each unit, whether any of its columns is True."""
         return of_columns.reshape(-1, self.n_synapses).any(axis=1)
 
     @contextlib.contextmanager
@@ -319,8 +321,8 @@ class WiredCircuit(Circuit):
 
         ``given`` is the input of the synapse, ``[T, B, ...]``. The result is computed as the gradient of the mean
         output with respect to the weights. This is exact for every synapse that is linear in its weights, also for
-        convolutions with padding. The result divided by the drive of one spike per unit weight is the mean input of
-        each row.
+        convolutions with padding. To get the mean input of each row, divide the result by the output that one spike
+        causes per unit weight.
         """
         held = self.slot.value
 
@@ -454,7 +456,7 @@ class WiredCircuit(Circuit):
         return self._filled(0.5 * (low + high), size > 0)
 
     def by_column(self, of_inputs: np.ndarray) -> np.ndarray:
-        """Average ``of_inputs`` ``[L, layer inputs]`` over the neurons that each column reaches: ``[L, n_columns]``."""
+        """Average ``of_inputs [L, layer inputs]`` over the neurons that a column reaches; return ``[L, n_columns]``."""
         per_neuron = of_inputs.reshape(len(of_inputs), self.n_neurons, -1).mean(axis=2)
         ours = np.zeros((self.n_neurons, self.n_units))
         reached = np.flatnonzero(self.of_neuron >= 0)
@@ -463,7 +465,7 @@ class WiredCircuit(Circuit):
         return (per_neuron @ ours)[:, self.of_column]
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
-        """Return for each weight column the value of its unit."""
+        """Expand values per unit to values per weight column."""
         return of_units[self.of_column]
 
 
@@ -484,7 +486,7 @@ class Measured:
     sample: np.ndarray  # a sample of the membrane potentials, ``[samples, n_neurons]``
 
     def xi(self, theta: np.ndarray) -> np.ndarray:
-        """Return the distance of the mean to the threshold ``theta`` ``[n]`` in standard deviations.
+        """Return the distance from the mean to the threshold ``theta [n]``, in standard deviations.
 
         It is infinite for neurons with a constant membrane potential.
         """
@@ -495,8 +497,8 @@ class Measured:
 class Meter:
     """Run one pair on one input ``[T, B, n_in]`` and measure it. The functions are compiled once for all weights.
 
-    The statistics leave out the first ``rise`` steps, in which the membrane potentials rise from rest, but at most half
-    of the data.
+    The statistics exclude the first ``rise`` steps, in which the membrane potentials rise from rest. If this is more
+    than half of the data, they exclude only the first half.
     """
 
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:
@@ -537,7 +539,7 @@ class Meter:
         return Measured(mean, sd, sd_FF, sd_RC, sample)
 
     def lag_one(self, weight: jax.Array) -> tuple[np.ndarray, float]:
-        """Return the standard deviations of the membrane potentials, ``[n_neurons]`` in mV, and a lag-1 correlation."""
+        """Return each neuron's standard deviation in mV, ``[n_neurons]``, and one lag-1 autocorrelation for all."""
         if self._lag is None:
             self._lag = brainstate.transform.jit(self._lagged)
         sd, later = self._lag(weight, self.xs)
@@ -581,13 +583,13 @@ class Meter:
         return mean, sd, self._moments(both - alone)[1], sample
 
     def _moments(self, trace: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Return the mean and standard deviation of each neuron and a sample, for potentials ``[T, B, n]``."""
+        """Return each neuron's mean and standard deviation, and a sample, for the potentials ``trace [T, B, n]``."""
         flat, sample = settled(trace, self.first, self.valid)
         return jnp.mean(flat, axis=0), jnp.std(flat, axis=0), sample
 
 
 def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
-    """Return the first step of the statistics: ``rise`` steps are left out, up to half of a typical recording.
+    """Return how many steps the statistics skip: ``rise``, but at most half the length of a typical recording.
 
     Otherwise the rise of the membrane potential from rest would count as fluctuation. Padded steps, which are False in
     ``valid`` ``[T, B]``, do not count towards the length of a recording, because they are not measured.
@@ -597,7 +599,7 @@ def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
 
 
 def settled(trace: jax.Array, first: int, valid: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:
-    """Return membrane potentials ``[T, B, n]`` from step ``first`` on as ``[T * B, n]``, and a sample of them.
+    """Flatten the time and batch axes of ``trace [T, B, n]`` from step ``first`` on, and also return a sample.
 
     If ``valid`` ``[T, B]`` is given, padded steps are left out.
     """

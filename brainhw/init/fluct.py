@@ -70,10 +70,10 @@ def fluct_init(
     the order in which the network calls them, each on the input that the network gives it.
 
     First, the spread (standard deviation) of the weights is set to meet the target. Some neurons may then stay silent
-    on the data. If there are more of them than chance explains, they get the smallest mean weight that makes them
-    fire, plus 10 %. Their spread is what the variance target then allows. The formula predicts the membrane potential.
-    If other operations lie between a synapse and its layer, or if a convolution shares weights between neurons, the
-    membrane potential is measured instead.
+    on the data. If more neurons are silent than chance explains, they get the smallest mean weight that makes them
+    fire, plus 10 %. Their spread is then reduced so that the variance meets the target. The formula above predicts the
+    membrane potential. If other operations lie between a synapse and its layer, or if a convolution shares weights
+    between neurons, the membrane potential is measured instead.
 
     Parameters
     ----------
@@ -96,9 +96,9 @@ def fluct_init(
     verbose : bool, optional
         Print a summary. Default True.
     families : {'H1', 'any'}, optional
-        ``'H1'`` (default) accepts only H1v1 and H1v2 networks, as the chip vendor documents. ``'any'`` accepts every
-        synapse and neuron: LIF, current-based, adaptive and fractional layers, ``Linear`` and ``Conv`` of brainstate,
-        and modules of other packages with a ``weight_slot`` or ``subthreshold``.
+        ``'H1'`` (default) accepts only H1v1 and H1v2 networks, like the chip vendor's ``fluct_init``. ``'any'`` accepts
+        every synapse and neuron: LIF, current-based, adaptive and fractional layers, ``Linear`` and ``Conv`` of
+        brainstate, and modules of other packages with a ``weight_slot`` or ``subthreshold``.
     center : bool or 'auto', optional
         Whether to make the weights of each neuron orthogonal to the vector of mean inputs. Random weights then do not
         shift the mean membrane potential. ``'auto'`` (default) does this if there are enough active inputs.
@@ -108,11 +108,12 @@ def fluct_init(
         as in the paper. For the chip vendor's procedure pass ``**nwave_preset()``.
     in_range : bool or 'auto', optional
         ``True`` keeps every weight within the range of the chip. The spread is then at most a third of the distance
-        from the mean to the limit, and the mean is raised until the neurons fire. The target is met only as far as
-        the range allows. ``False`` meets the target, and a warning counts the weights that are out of range.
-        ``'auto'`` (default) decides for each layer. It keeps a layer in range if the layer then meets its target, if
-        it has up to 8 inputs and no silent neurons, or if it misses its target in both cases. Otherwise the layer is
-        drawn as with ``False``. The option has no effect without a chip.
+        from the mean to the limit, and the mean is raised until the neurons fire. The target is met only as far as the
+        range allows. ``False`` meets the target, and a warning counts the weights that are out of range. ``'auto'``
+        (default) decides for each layer. It keeps the weights of a layer in range if its neurons then fire, and if the
+        layer meets its target or has at most 8 inputs. It also keeps them in range if ``False`` would neither meet the
+        target nor make more neurons fire. Otherwise the weights are drawn as with ``False``. The option has no effect
+        without a chip.
     key : jax.Array or int, optional
         Source of the random numbers. Default 0; the same key gives the same weights.
     return_report : bool, optional
@@ -145,7 +146,7 @@ def fluct_init(
     Warns
     -----
     UserWarning
-        If ``xi_target`` is below 1 or above 3, if weights are out of range, if the mean weight alone gives the target
+        If ``xi_target`` is below 1 or above 3, if weights are out of range, if the mean weight alone uses up the target
         variance, if neurons stay silent or fire in most steps, if the data are too short to tell silent neurons from
         dead ones, or if only simultaneous spikes of many neurons can make a layer fire.
 
@@ -290,9 +291,10 @@ def nwave_preset() -> dict[str, Any]:
     """Return the options that make :func:`fluct_init` follow the chip vendor's documented ``fluct_init``.
 
     The weights are not centred, the variance is predicted from the second moment of the input, and a search finds the
-    mean weight. In nearly all cases, this mean weight alone gives the target variance. The neurons are then driven by
-    the mean input, and the standard deviation of the weights is a tenth of their mean. Use this preset only for
-    comparison, because only the default arguments of :func:`fluct_init` meet the target.
+    mean weight. In nearly all cases, this mean weight is so large that it alone uses up the target variance. The
+    neurons are then driven by the mean input, and the standard deviation of the weights is a tenth of their mean. Use
+    this preset only for comparison, because it usually misses the target. The default arguments of :func:`fluct_init`
+    meet it.
 
     Returns
     -------
@@ -381,7 +383,7 @@ def _settle(
     key: jax.Array,
     call: str,
 ) -> dict[int, tuple[PairInitializer, Draw, LayerReport]]:
-    """Draw the weights of a group: once without feedback, and with feedback until mean and spread converge."""
+    """Draw the weights of a group of pairs. If the group has feedback, repeat this until the weights converge."""
     circuits = {number: _circuit(step, stages, wired, number) for number in loop}
     responses: dict[int, Response] = {}
     feeds_back = wired[loop[0]].feeds_back
@@ -439,10 +441,10 @@ def _inputs(step: OwnStep, wiring: Wiring, circuit: Circuit) -> tuple[np.ndarray
 
 
 def _pass_on(step: OwnStep, wiring: Wiring, circuit: Circuit, draw: Draw) -> None:
-    """Store the spikes of the drawn weights as input of the next pairs.
+    """Store the spikes that the drawn weights cause, as input of the next pairs.
 
-    If the network rounds its weights or has feedback, these spikes differ from those of the network. Then drop all
-    stored values instead.
+    If the network rounds its weights, or if the pair is part of a feedback loop, the spikes in the network differ from
+    these. In this case, drop all stored values instead.
     """
     gave = step.trace.calls[wiring.layer].gave
     if circuit.is_rounded or wiring.feeds_back:
@@ -508,9 +510,9 @@ def _initialise(
 
 
 def _is_enough(solver: PairInitializer, draw: Draw) -> bool:
-    """Return whether weights in range suffice.
+    """Return whether ``in_range='auto'`` accepts a draw whose weights are in range.
 
-    All neurons must fire. With more than a few inputs, the target must also be met.
+    All neurons must fire. If the layer has more than a few inputs, it must also meet the target.
     """
     return solver.is_awake(draw) and (solver.has_few_inputs or solver.meets_target(draw))
 

@@ -46,16 +46,17 @@ def frontend_init(
 
     where :math:`w_{max}` is the weight limit of the chip. A larger weight gives more spikes, so the weights of all
     channels are found by bisection at the same time, with runs of the frontend and its layer. Spike counts are
-    integers, so the target is met up to half a spike in the data, or up to a jump of the count. If several weights come
-    equally close to the target, the smallest one tried is used. The weight has the sign of the channel's mean input.
-    If the rate is too low even at the limit, the weight gets the sign that gives more spikes.
+    integers, so a count can differ from its target by half a spike, and by more if it jumps by several spikes at some
+    weight. If several weights come equally close to the target, the smallest one tried is used. The weight has the sign
+    of the channel's mean input. If the rate is too low even at the limit, the weight gets the sign that gives more
+    spikes.
 
-    Call it before training and before :func:`fluct_init`, which does not change the frontend.
+    Call this function before training and before :func:`fluct_init`, which does not change the frontend.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Its ``(frontend, layer)`` is read from ``net.frontend_stage`` if that is set. Otherwise the
+        The network. Its ``(frontend, layer)`` pair is read from ``net.frontend_stage`` if that is set. Otherwise the
         frontend is paired with the layer registered after it.
     dataloader : iterable
         Batches ``[B, T, channels]`` of the frontend's input, or tuples whose first element is such a batch. Each batch
@@ -201,7 +202,7 @@ class _ChannelSearch:
         return np.abs(weights) >= self.limit * (1 - 2 * _PRECISION)
 
     def gain_wanted(self, weights: np.ndarray, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the factor on the input that each weak channel needs, and its spike count with that factor.
+        """Return the factor by which to scale the input of each weak channel, and its spike count with this factor.
 
         If no factor suffices, the returned factor is infinite and the count is the one for the largest factor tried.
         """

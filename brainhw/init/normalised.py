@@ -1,4 +1,4 @@
-"""Detect layers that meet their target only because the weights are so small that a normalisation's epsilon matters."""
+"""Detect layers that meet their target only with weights that are tiny compared with a normalisation's epsilon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST_SHARE = 0.5  # if typical weights give less than this share of a linear r
 
 
 def what_is_hidden(solver: PairInitializer, draw: Draw) -> str:
-    """Return a warning if the target is met only with weights that a normalisation's epsilon dominates.
+    """Return a warning if only weights that are tiny compared with a normalisation's epsilon meet the target.
 
     Otherwise return an empty string.
     """

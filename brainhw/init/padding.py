@@ -11,7 +11,7 @@ __all__ = ["PaddedInitializer", "true_steps"]
 
 
 def true_steps(x: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
-    """Return the steps of ``x`` ``[B, T, N]`` that are True in ``valid`` ``[T, B]``, as one recording ``[1, n, N]``.
+    """Return the steps of ``x [B, T, N]`` for which ``valid [T, B]`` is True, as one recording ``[1, n, N]``.
 
     If ``valid`` is ``None``, return ``x``.
     """

@@ -1,4 +1,4 @@
-"""Draw weights of a (synapse, layer) pair with which membrane potentials fluctuate below threshold and neurons fire."""
+"""Draw weights of a (synapse, layer) pair so that membrane potentials fluctuate below threshold and neurons fire."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ class PairInitializer:
     """Find the weights of one pair.
 
     ``x`` is the input ``[B, T, N]``. The search tries several mean membrane potentials, called levels. To *lift* a
-    neuron means to raise its mean membrane potential with a mean weight. All trials use the same random numbers, so the
-    result is a smooth function of the level. Each trial calls one compiled function, and leaves its weights in the
-    network.
+    neuron means to raise its mean membrane potential by a nonzero mean weight. All trials use the same random numbers,
+    so the result is a smooth function of the level. Each trial calls one compiled function, and leaves its weights in
+    the network.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class PairInitializer:
         return 0.5 * share <= float(np.mean(measured.sd_RC**2) / np.mean(measured.sd**2)) <= 2 * share
 
     def what_limits(self, xi: float) -> str:
-        """Return why neurons with the median ``xi`` miss the target, or an empty string if the reason is unknown."""
+        """Return the reason why the median ``xi`` misses the target, or an empty string if the reason is unknown."""
         return ""
 
     def _basis(self, x: np.ndarray, direction: np.ndarray | None) -> MembraneBasis:
@@ -179,9 +179,9 @@ class PairInitializer:
         return membrane_basis(x, self.response, self.moments, n_synapses, exact=exact, direction=direction)
 
     def is_awake(self, draw: Draw) -> bool:
-        """Return whether all neurons count as firing: silent neurons may be explained by chance on short data.
+        """Return whether no more neurons are silent than chance explains for data of this length.
 
-        Without centring, or with few inputs, chance is not considered, and no neuron may be silent.
+        Without centring, or with few inputs, no neuron may be silent.
         """
         if self.direction is None or self.has_few_inputs or draw.dead == 0:
             return draw.dead == 0
@@ -339,7 +339,7 @@ class PairInitializer:
             self.gain = np.minimum(self.gain * miss, most)
 
     def _recentre(self, off: np.ndarray, sigma: np.ndarray) -> None:
-        """Remove the mean membrane potentials that a nonlinear charge curve causes although the weights are centred."""
+        """Remove the mean membrane potentials that a nonlinear charge curve causes even with centred weights."""
         if self.direction is None or not np.any(off):
             return
         norm = float(np.linalg.norm(self.moments.rates))
@@ -439,7 +439,7 @@ class PairInitializer:
 
 
 class MeasuredInitializer(PairInitializer):
-    r"""Find the weights of a pair with operations between synapse and layer, or with weights that neurons share.
+    r"""Find the weights of a pair that has operations between synapse and layer, or whose neurons share weights.
 
     No formula predicts these membrane potentials, so the search measures them. With all weights at zero, a membrane
     potential has the mean :math:`m_0` and the variance :math:`v_0` because of a bias, other synapses and skip
@@ -501,7 +501,7 @@ class MeasuredInitializer(PairInitializer):
         self._start_search(circuit.n_units)
 
     def what_limits(self, xi: float) -> str:
-        """Return whether a bias or an operation between synapse and layer prevents the target, as a text.
+        """Return a text if a bias or an operation between synapse and layer makes the target impossible.
 
         If neither does, return an empty string.
         """

@@ -263,10 +263,10 @@ _COLUMNS: dict[str, Any] = {
 
 
 def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple[Measured, float]:
-    """Return statistics of the membrane potentials for recorded drives and spikes, and their lag-1 autocorrelation.
+    """Return statistics and lag-1 autocorrelation of the membrane potentials for recorded drives and spikes.
 
     ``drive`` is ``[T, B, *layer.in_size]``, and ``spikes`` is ``[T, B, *layer.out_size]``. The first ``rise`` steps are
-    left out, but at most half of the data.
+    left out, or only the first half of the data if ``rise`` is longer.
     """
     slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
     valid = circuit.valid
@@ -474,7 +474,7 @@ def _why_dead(report: LayerReport) -> str:
 
 
 def _why_missed(report: LayerReport, solver: PairInitializer, *, target: bool) -> str:
-    """Return the reason for the missed target, and for a chip how much more input would reach the target."""
+    """Return the reason for the missed target and, for a chip, the factor by which the input must grow."""
     assert report.init is not None
     if reason := solver.what_limits(report.xi_median):
         return f": {reason}"
@@ -517,7 +517,7 @@ def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw, *, t
 
 
 def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw, *, target: bool) -> str:
-    r"""Return the ``xi_target`` or the factor on the input that brings the largest weight into range, as a text.
+    r"""Return a text with the ``xi_target`` or the scaling of the input that brings the largest weight into range.
 
     For fixed random numbers :math:`z`, a weight is its mean plus :math:`z\sigma`. Here :math:`\sigma` is inversely
     proportional to ``xi`` and to the standard deviation of the input.
@@ -534,7 +534,7 @@ def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw, *, target:
 
 
 def _times_the_inputs(excess: float, n_weights: int) -> float:
-    """Return the necessary factor on the number of inputs.
+    """Return the factor by which the number of inputs must grow so that all weights are in range.
 
     More inputs have more random weights, so the largest weight is farther from the mean. The factor includes this.
     """
@@ -546,7 +546,7 @@ def _times_the_inputs(excess: float, n_weights: int) -> float:
 
 
 def _stronger(report: LayerReport, solver: PairInitializer, excess: float) -> str:
-    r"""Return the necessary factor on spike rates or analog values as a text; empty if no rate suffices.
+    r"""Return a text with the necessary scaling of spike rates or analog values; empty if no rate suffices.
 
     Spikes with probability :math:`p_i` per step, scaled by :math:`f`, have the variance
     :math:`\sum_i f p_i (1 - f p_i)`. Each term decreases for :math:`f p_i` above 1/2.

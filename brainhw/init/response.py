@@ -40,9 +40,9 @@ class Response:
     """Response of the membrane potential to one input spike, per unit weight, for each input of the layer.
 
     Each input of the layer is one weight column of the synapse. If other operations lie between synapse and layer,
-    :meth:`WiredCircuit.by_column` converts inputs to columns. ``offset`` has one value per neuron, or after the solver
-    has taken medians, one value per unit. ``asymmetry`` compares the slopes of the charge curve on both sides of zero.
-    It is their root mean square divided by their mean, and 1 for a smooth curve.
+    :meth:`WiredCircuit.by_column` converts inputs to columns. ``offset`` has one value per neuron. After the solver has
+    taken medians, it has one value per unit. ``asymmetry`` compares the slopes of the charge curve on both sides of
+    zero. It is their root mean square divided by their mean, and 1 for a smooth curve.
     """
 
     response: np.ndarray  # ``[L, n_columns]`` in mV per unit weight; the first row is the step of the spike
@@ -70,11 +70,12 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
     """Measure the response of a layer to one input spike, per unit weight.
 
     The response is the product of two measurements. The first is the output of the synapse per unit weight. It is
-    measured with a small weight of both signs, because charge curves may be nonlinear. Half of this weight must give
-    the same output per unit weight within 1 %; otherwise the weight is halved, up to ten times. The second measurement
-    is the response of the layer's membrane potential to an impulse, minus the membrane potential without an impulse.
-    The recorded length is doubled until the last twentieth contributes less than a millionth of the response, or up to
-    65,536 steps. For neurons whose response never fades completely, it ends after ``n_steps``, the length of the data.
+    measured with a small positive and a small negative weight, because charge curves may be nonlinear. Half of this
+    weight must give the same output per unit weight within 1 %; otherwise the weight is halved, up to ten times. The
+    second measurement is the response of the layer's membrane potential to an impulse, minus the membrane potential
+    without an impulse. The recorded length is doubled until the last twentieth contributes less than a millionth of the
+    response, or up to 65,536 steps. For neurons whose response never fades completely, it ends after ``n_steps``, the
+    length of the data.
     """
     # The scale of the weights is the weight limit of a chip. Without a chip, weights are voltages, and the scale is the
     # threshold.
@@ -261,8 +262,8 @@ def _autocovariances(x: np.ndarray, direction: np.ndarray | None) -> tuple[np.nd
 
     The first is the sum of the autocovariances of all channels. The second is the autocovariance of the sum of all
     channels. The third is the autocovariance of the input's component along ``direction``. The variance of any membrane
-    potential is a weighted sum of these values, so they are computed once for all neurons. Every lag is divided by the
-    full length, because this biased estimate keeps the variance nonnegative.
+    potential is a weighted sum of these values, so they are computed once for all neurons. The sum at every lag is
+    divided by the full length, because this biased estimate keeps the variance nonnegative.
     """
     n_batch, n_steps, n_in = x.shape
     mean = x.mean(axis=(0, 1), dtype=np.float64)
@@ -293,7 +294,7 @@ def _weighted(covariance: np.ndarray, products: np.ndarray) -> np.ndarray:
 
 
 def _shifted(products: np.ndarray) -> np.ndarray:
-    """Return the autocorrelation ``products`` shifted by one lag, as the mean of both directions."""
+    """Return, for each lag, the mean of the autocorrelation ``products`` at the previous and the next lag."""
     return 0.5 * (np.concatenate([products[1:2], products[:-2]]) + products[1:])
 
 

@@ -39,7 +39,7 @@ _POINTERS = ("layer_pairs", "frontend_stage")
 
 
 class Stages(NamedTuple):
-    """Stages of a network: an optional frontend with its layer, the dense pairs in order, and their layers' paths."""
+    """Stages of a network: an optional frontend with its layer, the dense pairs in order, and the paths of their layers."""
 
     frontend: tuple[Any, Any] | None
     pairs: list[tuple[Any, Any]]
@@ -246,7 +246,7 @@ class Wiring(NamedTuple):
 
     @property
     def feeds_back(self) -> bool:
-        """Whether the layer's output affects its input in later steps."""
+        """Whether the output of the layer affects the layer's own input in later steps."""
         return self.layer in self.depends_on
 
     @property

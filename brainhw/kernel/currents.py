@@ -49,7 +49,7 @@ class CurrentParameters(NamedTuple):
     ``alpha``, ``V_th`` and ``bias`` are scalars or have shape ``[*size]``. ``beta`` broadcasts to ``[*size, S]``.
     ``recurrent`` has shape ``[N, N * S]`` or is ``None``. ``gamma`` and ``w_own`` are the decay and the weight of the
     after-hyperpolarisation current, as scalars or with shape ``[*size]``; ``None`` for neurons without this current.
-    ``read`` contains the states that the function ``spikes`` reads; :func:`run` sets it.
+    ``read`` contains the values of the states that the function ``spikes`` reads. It is set by :func:`run`.
     """
 
     alpha: jax.Array
@@ -83,7 +83,7 @@ class CurrentTrace(NamedTuple):
 
 
 class _Inputs(NamedTuple):
-    """Values before their decay in a step, for the synaptic currents and for the after-hyperpolarisation current."""
+    """Synaptic currents and after-hyperpolarisation current of one step, each before it decays."""
 
     synapses: Any
     own: Any
@@ -173,7 +173,7 @@ def _scan(
 def _in_one_loop(
     rules: CurrentRules, fire: _Fire, parameters: CurrentParameters, state: CurrentState, drives: jax.Array
 ) -> tuple[CurrentState, CurrentTrace]:
-    """Run a compiled loop over the samples, which runs all steps of one sample before the next sample."""
+    """Run the compiled loop, which runs all steps of one sample before it starts the next sample."""
     V, dtype = state.V, state.V.dtype
     n, m = jnp.shape(parameters.recurrent)
     has_own = parameters.gamma is not None
@@ -273,7 +273,7 @@ def _spikes(fire: _Fire, parameters: CurrentParameters, V_pre: jax.Array, record
 
 
 class _Later(NamedTuple):
-    """Gradients that a step passes to the step before it, and sums over steps; ``None`` where not requested."""
+    """Gradients that a step passes to the step before it, and sums of gradients; ``None`` if not requested."""
 
     V: jax.Array
     current: jax.Array

@@ -1,7 +1,7 @@
 """Matrix products with sparse matrices, such as spikes.
 
 On a CPU and with the extra ``fast`` (numba), compiled loops add only the weights of nonzero inputs. If 5 % of the
-inputs spike, they take a third of the time of a dense matrix product. The loops are called through
+inputs spike, these loops take a third of the time of a dense matrix product. The loops are called through
 ``brainevent.numba_kernel``. In all other cases the dense product is used, which is also the reference for tests.
 """
 
@@ -58,7 +58,7 @@ _only_dense: ContextVar[bool] = ContextVar("brainhw_only_dense_products", defaul
 
 @contextlib.contextmanager
 def dense_products() -> Iterator[None]:
-    """Context manager: functions traced in the block use only dense products, so they can run on other machines."""
+    """Context manager: functions traced in the block use only dense products, so that they can run on any machine."""
     token = _only_dense.set(True)
     try:
         yield
@@ -84,7 +84,7 @@ def event_product(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def event_outer(x: jax.Array, g: jax.Array) -> jax.Array:
-    """Return ``x.T [n_in, rows] @ g [rows, n_out]``, the gradient of weights."""
+    """Return ``x.T [n_in, rows] @ g [rows, n_out]``, the gradient with respect to the weights."""
     return _outer(x, g) if _pays(x, g, g.size * x.shape[1]) else x.T @ g
 
 

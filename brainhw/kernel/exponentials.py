@@ -90,9 +90,10 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
     r"""Return the total error of the weights if they are approximated by exponentials.
 
     This is :math:`\sum_{m=2}^{T} |\text{error of } W_m|`. If the voltage stays within :math:`\pm V`, the error of each
-    step is at most this sum times ``V``. The errors of the steps accumulate like an input of the neuron: up to about
-    :math:`(\tau/\Delta t)^\alpha` times the error of one step with a leak, and without bound without a leak. For
-    ``pred``, whose weights have no finite sum, the returned error is relative to their sum over the horizon.
+    step is at most this sum times ``V``. The errors of the steps accumulate like an input of the neuron. With a leak,
+    their sum is at most about :math:`(\tau/\Delta t)^\alpha` times the error of one step. Without a leak, it is not
+    bounded. For ``pred``, whose weights have no finite sum, the returned error is relative to their sum over the
+    horizon.
 
     Parameters
     ----------

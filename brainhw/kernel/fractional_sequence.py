@@ -65,9 +65,9 @@ def run(
 def _scan(
     rules: NeuronRules, keep_V: bool, effects: bool, parameters: NeuronParameters, state: NeuronState, drives: jax.Array
 ) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
-    """Run the steps. With ``effects``, also return the derivatives of the voltages by each learnt parameter.
+    """Run the steps. With ``effects``, also return derivatives with respect to each learnt parameter.
 
-    These are the voltages before the reset.
+    They are the derivatives of the voltages before the reset.
     """
     schemes = schemes_of(rules, parameters.operator)
 

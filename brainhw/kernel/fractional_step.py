@@ -90,7 +90,7 @@ class NeuronParameters(NamedTuple):
 class NeuronState(NamedTuple):
     """Voltage, offset, slots with the position of the next value, and previous drive.
 
-    The operator acts on the voltage minus the offset. Fields that the rules do not need are ``None``.
+    The operator acts on the voltage minus the offset. Fields that a neuron with these rules does not need are ``None``.
     """
 
     V: jax.Array
@@ -101,7 +101,7 @@ class NeuronState(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Spikes, the voltage that was compared with the threshold, and derivatives by each learnt parameter.
+    """Spikes, the voltage that was compared with the threshold, and derivatives with respect to each learnt parameter.
 
     ``moved`` holds the derivatives of the voltage before the reset.
     """
@@ -112,7 +112,7 @@ class Event(NamedTuple):
 
 
 def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
-    """Return the scheme of a step, followed by its derivatives by each learnt leaf of the operator."""
+    """Return the scheme of a step, followed by its derivatives with respect to the learnt leaves of the operator."""
     # The derivatives are used in a custom gradient and are not differentiated again.
     leaves, structure = jax.tree.flatten(jax.lax.stop_gradient(operator))
     derivatives = []
@@ -159,7 +159,7 @@ def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
 
 
 def _times(factor: jax.Array, weights: jax.Array) -> jax.Array:
-    """Return weights ``[n_slots, ...]`` times a factor, which may have more axes than one set of weights."""
+    """Return weights ``[slots]`` or ``[slots, N]`` times a factor, which is a scalar or ``[N]``."""
     return factor * _spread(weights, max(weights.ndim, jnp.ndim(factor) + 1))
 
 
@@ -190,7 +190,7 @@ def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
 
 
 def _folded(values: jax.Array) -> jax.Array:
-    """Return the sum over the first axis by pairwise addition of both halves.
+    """Return the sum over the first axis, computed by repeatedly adding its two halves.
 
     A reduction of XLA over this axis is many times slower on a CPU.
     """
@@ -213,10 +213,11 @@ def _advance(
     V: jax.Array,
     slots: jax.Array,
 ) -> jax.Array:
-    """Return the result ``[..., N]`` of the first scheme.
+    """Return the value ``[..., N]`` that the first scheme computes.
 
-    The other schemes are its derivatives by the learnt leaves of the operator, and give the gradients of these leaves.
-    The backward pass needs one array ``[..., N]`` for each leaf, and not the slots ``[n_slots, ..., N]``.
+    The other schemes are the derivatives of the first one with respect to the learnt leaves of the operator. They give
+    the gradients of these leaves. The backward pass needs one array ``[..., N]`` for each leaf, and not the slots
+    ``[n_slots, ..., N]``.
     """
     return _reached(schemes[:1], drive, before, V, slots)[0]
 
@@ -224,7 +225,7 @@ def _advance(
 @broadcasting
 def _forward(learnt: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values: Any) -> tuple[jax.Array, Any]:
     # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. Instead, store the derivative of
-    # the result by each learnt parameter, [T, B, N] each.
+    # the result with respect to each learnt parameter, [T, B, N] each.
     reached, *moved = _reached(schemes, *values)
     return reached, (learnt, schemes, moved)
 
@@ -257,8 +258,8 @@ def step(
 ) -> tuple[NeuronState, Event]:
     """Return the state after one step, and the event of the step. ``schemes`` is the result of :func:`schemes_of`.
 
-    With ``effects`` the event contains the derivatives of the voltage by each learnt parameter, for use in a custom
-    backward pass. Without ``effects`` the step itself is differentiable by these parameters.
+    With ``effects`` the event contains the derivatives of the voltage with respect to each learnt parameter, for use in
+    a custom backward pass. Without ``effects``, JAX can differentiate the step itself with respect to these parameters.
     """
     operator, V_th = parameters.operator, parameters.V_th
     V, offset, slots, position, before = state

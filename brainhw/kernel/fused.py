@@ -1,9 +1,10 @@
-"""Choose between numba's and XLA's time loop for recurrent neurons.
+"""Choose the time loop for recurrent neurons: a loop compiled by numba, or XLA's loop.
 
 In each step XLA's loop computes a dense matrix product of the spikes with the recurrent weights. The loop compiled by
-numba runs all steps of one sample before the next sample, and adds only the weights of neurons that fired. It needs the
-extra ``fast`` and saves time if few neurons fire. XLA's loop is the reference. It is used for neuron models that the
-compiled loop does not support, for networks in which many neurons fire, and for weights that are not finite.
+numba runs all steps of one sample before the next sample, and adds only the weights of neurons that fired. The compiled
+loop needs the extra ``fast`` and saves time if few neurons fire. XLA's loop is the reference, and is used for neuron
+models that the compiled loop does not support, for networks in which many neurons fire, and for weights that are not
+finite.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ def pays(drives: jax.Array, V: jax.Array, recurrent: jax.Array | None) -> bool:
 def loop_or_steps(
     loop: Callable[..., list[jax.Array]], by_steps: Callable[..., list[jax.Array]], recurrent: int, *given: jax.Array
 ) -> list[jax.Array]:
-    """Return ``loop(*given)`` without its last array, or ``by_steps(*given)`` if that array has nonzero entries.
+    """Return the result of ``loop``, or of ``by_steps`` if too many neurons fire or a weight is not finite.
 
     Parameters
     ----------
     loop : callable
         Function that calls the compiled loop. The last array that it returns is nonzero for samples in which too many
-        neurons fire.
+        neurons fire. This array is not returned here.
     by_steps : callable
-        The reference, which computes the same results with XLA's loop. It is used for second derivatives and for
+        The reference, which computes the same results with XLA's loop. It is also used for second derivatives and for
         ``vmap`` over chips.
     recurrent : int
         Position of the recurrent weights in ``given``.

@@ -60,8 +60,8 @@ class Fired(NamedTuple):
 class Firing:
     """Rules for spikes and reset, used both for single steps and for whole sequences.
 
-    To give a layer another reset, derive a class from this one, override :meth:`after`, and return an instance from
-    :meth:`brainhw.nn.SpikingLayer.firing` of the layer.
+    To give a layer another reset, derive a class from this one and override :meth:`after`. In the layer, override
+    :meth:`brainhw.nn.SpikingLayer.firing` so that it returns an instance of the new class.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ def converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[
 
 
 def _broadcast(fire: _Fire, V_pre: jax.Array, V_th: jax.Array, *rest: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Call converted rules, with the threshold broadcast to the shape for which they were converted."""
+    """Broadcast the threshold to the shape of ``V_pre``, for which ``fire`` was converted, and call ``fire``."""
     return fire(V_pre, jnp.broadcast_to(V_th, V_pre.shape), *rest)
 
 
@@ -312,7 +312,7 @@ def _scan(
     drives: jax.Array,
     recorded: Recorded,
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Run the time loop with the converted rules ``fire``. If it is ``None``, JAX differentiates the loop itself."""
+    """Run the time loop with the converted rules ``fire``. If ``fire`` is ``None``, JAX differentiates the loop."""
     if fire is not None and len(recorded) > 1:
         return _all_steps(rules, fire, parameters, state, drives, recorded)
     if fire is not None and not recorded and (factors := _factors(rules, parameters, state, drives)) is not None:
@@ -362,7 +362,7 @@ def _in_one_loop(
     state: LeakyState,
     drives: jax.Array,
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Run a compiled loop over the samples, which runs all steps of one sample before the next sample."""
+    """Run the compiled loop, which runs all steps of one sample before it starts the next sample."""
     V, dtype = state.V, state.V.dtype
     n = V.shape[-1]
 
@@ -400,7 +400,7 @@ def _all_steps(
     drives: jax.Array,
     recorded: Recorded,
 ) -> tuple[LeakyState, LeakyTrace]:
-    """Compute all steps in parallel. This is possible because each starts from recorded potentials and spikes."""
+    """Compute all steps in parallel. This is possible because each step starts from recorded values."""
     spikes, V = (as_dtype(one, state.V.dtype) for one in recorded)
     if parameters.recurrent is not None:
         before = jnp.concatenate([state.spk[None], spikes[:-1]])
@@ -445,7 +445,7 @@ class _Wanted:
 
 
 class _Later(NamedTuple):
-    """Gradients that a step passes to the step before it; ``None`` where not requested."""
+    """Gradients that a step passes to the step before it; ``None`` if not requested."""
 
     V: jax.Array
     spk: jax.Array | None
@@ -550,7 +550,7 @@ def gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def each_primal(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply a function to every argument of a ``custom_vjp`` with symbolic zeros."""
+    """Apply a function to every ``CustomVJPPrimal`` in the arguments of a ``custom_vjp`` with symbolic zeros."""
     return jax.tree.map(function, tree, is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
 
 

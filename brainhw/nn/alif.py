@@ -125,7 +125,7 @@ class ALIFLayer(CubaLIFLayer):
         return {**super().resting_values(batch_size), "I_ahp": zeros(self.out_size, batch_size, u.mV)}
 
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
-        """Advance the after-hyperpolarisation by one step and return it in mV; ``spk`` is from the previous step."""
+        """Advance the after-hyperpolarisation by one step, with the previous spikes ``spk``, and return it in mV."""
         w_ahp = current_value(self.w_ahp).in_unit(u.mV)
         # Add the spikes before the decay, as for inputs. Otherwise, the after-hyperpolarisation would not be equivalent
         # to an additional synapse.

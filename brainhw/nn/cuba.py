@@ -84,8 +84,8 @@ class CubaLIFLayer(RestingStates):
         standard deviation of the noise after one second. The noise is drawn from ``brainstate.random`` at every step.
         Default ``None``, no noise.
     max_spikes_per_step : int, optional
-        Maximum number of spikes per neuron and step, up to 2**24. The part of the membrane potential beyond the limit
-        is not reset. ``None`` (default) and ``inf`` mean no limit. Without a limit, the number of spikes in a strongly
+        Maximum number of spikes per neuron and step, up to 2**24. The reset subtracts ``V_th`` only for the spikes up
+        to this limit. ``None`` (default) and ``inf`` mean no limit. Without a limit, the number of spikes in a strongly
         recurrent network can grow until the membrane potential is NaN.
     spk_fun : MultiSpike or braintools.surrogate.Surrogate, optional
         Spike function. Default ``brainhw.surrogate.StepPWL()``. If it is a ``Surrogate``, it is called with
@@ -345,7 +345,7 @@ class CubaLIFLayer(RestingStates):
 
     @property
     def sequence_hooks(self) -> tuple[str, ...]:
-        """Members that a subclass may override while `update_sequence` stays valid.
+        """Members that a subclass may override without making `update_sequence` wrong.
 
         Their results must not change from step to step.
         """

@@ -137,14 +137,14 @@ class EffectiveWeight(brainstate.nn.Module):
         self.forget()
 
     def take_chip(self, chip: ChipSpec, *, call: str) -> None:
-        """Set another chip of the same family, without mismatch, which the next preparation uses."""
+        """Set another chip of the same family, without mismatch. The next preparation uses this chip."""
         self.chip = chip
         self.set_grid(self.weight_bits, self.rounding, call=call)
         self.chip_mark = new_mark()
         self.mismatch.value = self.nominal_mismatch()
 
     def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:
-        """Return the grid of ``weight_bits`` over the weight range of the chip, and leave the module unchanged."""
+        """Return the grid of ``weight_bits`` bits over the weight range of the chip, without changing the module."""
         _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
         if weight_bits is None:
             if rounding != "nearest":
@@ -180,7 +180,7 @@ class EffectiveWeight(brainstate.nn.Module):
             self.charge.value = charge
 
     def forget(self) -> None:
-        """Mark the charges as outdated; call this whenever a value changes from which they are computed."""
+        """Mark the charges as outdated. Call this after a change of any value that the charges depend on."""
         self._source = None
 
     def signed(self, master: jax.Array) -> jax.Array:
@@ -192,7 +192,7 @@ class EffectiveWeight(brainstate.nn.Module):
         return signs.fold(master, self.sign_alpha.value, block=chip.sign_block, axis=chip.sign_axis, limits=limits)
 
     def applied(self, master: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Return the weights programmed into the chip; they are rounded at random if there is a ``key``."""
+        """Return the weights programmed into the chip; with a ``key``, they are rounded up or down at random."""
         weights = self.signed(master)
         return weights if self.grid is None else self.grid.quantize(weights, key)
 
@@ -225,8 +225,8 @@ class EffectiveWeight(brainstate.nn.Module):
     def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> u.Quantity:
         """Return the charge in fC that the mismatch of one sampled chip adds to each connection.
 
-        ``sizes`` maps each kind of mismatch to its standard deviation. The charges are normally distributed, with the
-        standard deviation of the kind ``'synapse'``, which is in units of the weight.
+        ``sizes`` maps each kind of mismatch to its standard deviation. The charges are normally distributed. Their
+        standard deviation is ``sizes["synapse"]``, in units of the weight, times the slope of the charge curve at zero.
         """
         size = sizes.get("synapse")
         if not size:
@@ -267,7 +267,7 @@ _SOUND: dict[tuple[int, bool], Any] = {}
 
 
 def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str, name: str, positive: bool) -> None:
-    """Raise unless ``value``, a value of the current chip, has this shape and dimension and valid numbers."""
+    """Raise if ``value``, a value of the current chip, has the wrong shape or dimension, or invalid numbers."""
     call, fix = f"{owner}.{name}", "Call brainhw.nominal_chip(net), or write a valid value."
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         named, got = _arguments.unit_name(unit), _arguments.describe(value)
@@ -293,7 +293,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
 
 
 def _held_by(state: brainstate.State) -> Iterator[Any]:
-    """Yield the value of ``state``, and the value it had before each active trace that only read the state."""
+    """Yield the current value of ``state``, and its original value in each active trace that has only read it."""
     # A trace that reads a state replaces its value by a tracer, so the current value alone does not identify the array.
     yield state._value
     for trace in reversed(TRACE_CONTEXT.state_stack):
@@ -306,7 +306,7 @@ def _held_by(state: brainstate.State) -> Iterator[Any]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _tied(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
-    """Return ``charge``; raise on differentiation with respect to ``master`` if ``charge`` does not depend on it."""
+    """Return ``charge``; raise if it is differentiated with respect to ``master`` but does not depend on it."""
     return charge
 
 

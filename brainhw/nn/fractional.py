@@ -28,10 +28,10 @@ class FractionalLIFLayer(FractionalLayer):
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, in which case ``[N]`` below stands for ``[*size]``.
     alpha : float, list, array or brainstate.nn.Param, optional
-        Orders :math:`\alpha_j` of the derivatives, above 0 and at most 1. A number is one term for all neurons. A list
-        has one entry per term, each a number or an array ``[N]``. An array ``[N]`` is one term with one order per
-        neuron. An array ``[J, N]`` contains ``J`` such terms. The value of a ``Param`` is a number, ``[N]`` or
-        ``[J, N]``. Default 0.5.
+        Orders :math:`\alpha_j` of the derivatives, above 0 and at most 1. A number gives one term, with the same order
+        for all neurons. An array ``[N]`` gives one term, with one order per neuron. An array ``[J, N]`` gives ``J``
+        such terms. A list gives one term per entry, which is a number or an array ``[N]``. The value of a ``Param`` is
+        a number, ``[N]`` or ``[J, N]``. Default 0.5.
     coefficients : list, array or brainstate.nn.Param, optional
         Factors :math:`w_j`, dimensionless, one per term. By default, all are 1.
     tau, V_th : Quantity or brainstate.nn.Param, optional
@@ -40,9 +40,9 @@ class FractionalLIFLayer(FractionalLayer):
         Unit of time in which the derivatives are taken. Default ``None``, which means ``tau``.
     method : {'gl', 'l1', 'trap', 'pred', 'cn'}, optional
         Numerical scheme. ``'gl'`` (default) is the Gruenwald-Letnikov scheme, the only one that supports several terms.
-        ``'l1'`` is the L1 scheme, and ``'trap'`` is equal to it if the neuron starts at rest. ``'pred'`` is the product
-        rectangle rule. These four are explicit, with a global error of order 1 in the time step. ``'cn'`` is the
-        fractional Crank-Nicolson rule, which is implicit and of order 2.
+        ``'l1'`` is the L1 scheme. ``'trap'`` is the same scheme as ``'l1'``, because the neurons start at rest.
+        ``'pred'`` is the product rectangle rule. These four are explicit, with a global error of order 1 in the time
+        step. ``'cn'`` is the fractional Crank-Nicolson rule, which is implicit and of order 2.
     memory : int, optional
         Number of past steps to keep, for ``kernel='dense'``. Older steps are dropped. By default (``None``), all steps
         are kept.
@@ -66,8 +66,8 @@ class FractionalLIFLayer(FractionalLayer):
         Whether a spike keeps the past (default) or clears it. After ``'clear'``, the neuron starts again from the
         voltage after the reset. ``'clear'`` cannot be combined with ``reset='current'``.
     lookahead : Quantity, optional
-        If given, the spike is decided before the step, from the voltage extrapolated by this time. By default
-        (``None``), the spike is decided from the voltage after the step.
+        If given, the voltage before the step, extrapolated by this time, is compared with the threshold. By default
+        (``None``), the voltage after the step is compared with it.
     learn_alpha, learn_coefficients : bool or 'raw', optional
         Whether to learn the orders and the coefficients. ``True`` keeps learnt orders between 0 and 1 and learnt
         coefficients above 0. ``'raw'`` sets no bounds. Default False.
@@ -157,8 +157,8 @@ class FractionalIFLayer(FractionalLayer):
 def spikede_preset(time_unit: u.Quantity = 1.0 * u.ms) -> dict[str, Any]:
     """Return the options with which a fractional layer reproduces every term of the equations of spikeDE 0.1.0.
 
-    With these options, derivatives are taken with respect to time in units of ``time_unit``. The spike is decided from
-    the voltage extrapolated by one such unit, a spike resets the neuron through its drive, and the surrogate is an
+    With these options, derivatives are taken with respect to time in units of ``time_unit``. The voltage extrapolated
+    by one such unit is compared with the threshold. A spike subtracts ``V_th`` from the drive. The surrogate is an
     arctan of scale 5. The options also reproduce three faults of spikeDE: ``memory`` is off by one, no gradient flows
     through the Gamma function, and ``l1`` ignores the past at order 1.
 

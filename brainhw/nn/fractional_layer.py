@@ -49,7 +49,7 @@ _COARSE = dataclasses.replace(
 
 
 class FractionalLayer(RestingStates):
-    r"""Neurons with an equation that contains a weighted sum of fractional derivatives of the membrane potential.
+    r"""Neurons whose equation contains a weighted sum of fractional derivatives of the membrane potential.
 
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = x - \lambda V, \qquad V(0) = 0
 
@@ -320,7 +320,7 @@ class FractionalLayer(RestingStates):
         return self.horizon - (int(position) if _arguments.is_concrete(position) else 0)
 
     def limit_reached(self, call: str, n_steps: int) -> ValueError:
-        """Return the error for a run of ``n_steps`` that is longer than the steps left."""
+        """Return the error to raise for a run of ``n_steps`` if ``n_steps`` is greater than ``steps_left``."""
         horizon = self.horizon or 0
         return ValueError(
             f"{call}: {type(self).__name__} stores {horizon} past steps (kernel='dense', horizon={horizon}), but this "

@@ -18,7 +18,7 @@ __all__ = ["Names", "Terms", "make_terms"]
 
 
 class Names(NamedTuple):
-    """Argument names for error messages; functions for a whole network have other argument names than a layer."""
+    """Argument names for error messages, because functions for a whole network use other names than a layer."""
 
     alpha: str = "alpha"
     coefficients: str = "coefficients"
@@ -54,8 +54,8 @@ def make_terms(
 ) -> Terms:
     """Check the orders and coefficients of a layer of shape ``size`` and return them as arrays or parameters.
 
-    For the orders, a number is one term. A list has one entry per term, each a number or an array ``[*size]``. An array
-    ``[*size]`` is one term with one order per neuron. An array ``[J, *size]`` contains ``J`` such terms.
+    As orders, a number gives one term. An array ``[*size]`` gives one term, with one order per neuron. An array
+    ``[J, *size]`` gives ``J`` such terms. A list gives one term per entry, which is a number or an array ``[*size]``.
     """
     learn_alpha = _learn_flag(learn_alpha, call, names.learn_alpha)
     given = current_value(alpha)
@@ -103,7 +103,7 @@ def _learn_flag(flag: Any, call: str, name: str) -> bool | str:
 
 
 def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, name: str, flag: str) -> Any:
-    """Return the ``Param`` that the user passed, or a new ``Param`` for a learnt value, or else an array."""
+    """Return the ``Param`` that the user passed, or a new ``Param`` for a learnt value, otherwise an array."""
     if isinstance(given, brainstate.nn.Param):
         if learn is not False:
             raise ValueError(f"{call}: {name} is a Param, so it is learnt already. Leave {flag} out.")

@@ -114,7 +114,7 @@ class LIFLayer(SpikingLayer):
         s_t &= H((V' - V_{th})/V_{th})
 
     A spike then resets the membrane potential. The first equation is the exact solution of :math:`\tau \dot V = -V` if
-    each input is a step of the voltage (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3).
+    each input changes the voltage instantaneously (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3).
 
     Parameters
     ----------

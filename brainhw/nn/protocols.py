@@ -58,8 +58,8 @@ class Slot:
         Object with the levels to which the weight is rounded. It has the members ``step``, ``quantize`` and ``codes``.
         ``None`` if the weight is not rounded.
     out_axis : int or None
-        Axis along which the target changes, a neuron or, for a convolution, an output channel. All other axes belong to
-        inputs. ``None`` for one-to-one weights ``[N]``.
+        Axis of the targets, which are neurons or, for a convolution, output channels. All other axes belong to inputs.
+        ``None`` for one-to-one weights ``[N]``.
     key : str or None
         Key of the weight if the value of the parameter is a dict, as in ``brainstate.nn.Linear``. ``None`` if the value
         is the weight itself.
@@ -168,7 +168,7 @@ class Quietable(Protocol):
 
 
 class Ranged(Protocol):
-    """A module whose parameters must stay in a range, although training or an assignment can move them out of it.
+    """A module with parameters that must stay in range, but that training or an assignment can move out of range.
 
     :func:`brainhw.prepare_net`, and every function that calls it, raises an error with the path of a parameter that is
     out of range. It cannot check traced parameters. Inside compiled functions, ``rollout(check_finite=True)`` checks
@@ -210,14 +210,14 @@ class SequenceModule(Protocol):
         Whether a long sequence may be processed in pieces, with gradients flowing from each piece to the previous one.
     sequence_hooks : tuple of str, optional
         Names of the members that a subclass may override while ``update`` and ``update_sequence`` still give the same
-        results. This is so if both methods call the member, or if neither does.
+        results. This holds for a member that both methods call, and for a member that neither method calls.
     """
 
     sequence_records: ClassVar[tuple[str, ...]]
     can_be_cut: ClassVar[bool]
 
     def gains_from_sequence(self) -> bool:
-        """Return whether it is worthwhile to run a network layer by layer because it contains this module."""
+        """Return whether a network with this module should process whole sequences, one module after the other."""
 
     def update_sequence(self, xs: Any) -> Any:
         """Return the outputs of ``update`` for all steps of ``xs [T, ...]``, and update the states."""
@@ -332,7 +332,7 @@ class SequenceSynapse:
     can_be_cut: ClassVar[bool] = True
 
     def gains_from_sequence(self) -> bool:
-        """Return False, because for a synapse alone it is not worthwhile to run a network layer by layer."""
+        """Return False, because a synapse alone does not justify processing whole sequences."""
         return False
 
 

@@ -88,13 +88,13 @@ class Range:
         return f"{least} or greater" if self.includes_low else f"greater than {least}"
 
     def holds(self, numbers: Any) -> Any:
-        """Return for each element of a NumPy or JAX array of plain numbers in ``unit`` whether it is in range."""
+        """Return whether each element of a NumPy or JAX array, plain numbers in ``unit``, is in range."""
         above = numbers >= self.low if self.includes_low else numbers > self.low
         # Infinity is out of range even without an upper bound. NaN is out of range because every comparison is false.
         return above & (numbers <= self.high if math.isfinite(self.high) else numbers < math.inf)
 
     def worst(self, numbers: np.ndarray) -> str:
-        """Return the first number that is out of range as text, with its unit and index."""
+        """Return a text with the first number that is out of range, its unit and its index."""
         bad = np.argwhere(~np.asarray(self.holds(numbers)))
         where = tuple(int(i) for i in bad[0])
         unit = "" if self.unit == u.UNITLESS else f" {self.unit}"
@@ -172,7 +172,7 @@ _transformed: weakref.WeakKeyDictionary[brainstate.nn.Param, tuple[Any, Any, Any
 
 
 def ranged(nodes: Mapping[Any, Any]) -> Iterator[tuple[str, Any, Range, Any]]:
-    """Yield for every parameter with a range its path, the object that stores it, its range and its module."""
+    """For every parameter with a range, yield its path, the object that stores it, its range and its module."""
     for path, node in nodes.items():
         ranges = getattr(node, "parameter_ranges", None)
         if not ranges:
@@ -185,9 +185,10 @@ def ranged(nodes: Mapping[Any, Any]) -> Iterator[tuple[str, Any, Range, Any]]:
 
 
 def held_value(held: Any) -> Any:
-    """Return the value of a parameter so that ``grad`` does not record the read, or ``None`` if it is traced.
+    """Return the value of a parameter in a way that ``grad`` does not record the read.
 
-    If code inside ``grad`` reads ``.value``, brainstate treats the loss as a function of the parameter.
+    If code inside ``grad`` reads ``.value``, brainstate treats the loss as a function of the parameter. If the value is
+    traced and has a transform, return ``None``.
     """
     if isinstance(held, brainstate.State):
         return held._value
@@ -253,7 +254,7 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
 
 
 def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
-    """Return whether the transform of a parameter guarantees that its value is in range; do not compute the value."""
+    """Return whether the transform of a parameter guarantees that its value is in range, without computing it."""
     if type(parameter.t) not in (brainstate.nn.SoftplusT, brainstate.nn.ExpT) or parameter.precompute is not None:
         return False
     lower = parameter.t.lower

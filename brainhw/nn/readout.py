@@ -1,4 +1,4 @@
-"""Readout that runs outside the chip, with leaky integrators of weighted spikes and without a threshold."""
+"""Readout outside the chip: leaky integrators of weighted spikes, without a threshold."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class LeakyReadout(RestingStates):
     can_be_cut = True
 
     def gains_from_sequence(self) -> bool:
-        """Return False, because for a readout alone it is not worthwhile to run a network layer by layer."""
+        """Return False, because a readout alone does not justify processing whole sequences."""
         return False
 
     def update_sequence(self, xs: jax.Array) -> jax.Array:

@@ -185,7 +185,7 @@ class SpikingLayer(RestingStates):
 
     @abc.abstractmethod
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the voltage in mV that a drive adds to the membrane potential; it must be linear in the drive."""
+        """Return the voltage in mV that a drive adds to the membrane potential; this function must be linear."""
 
     @abc.abstractmethod
     def recurrent_matrix(self) -> u.Quantity:
@@ -288,7 +288,7 @@ class SpikingLayer(RestingStates):
 
     @property
     def sequence_hooks(self) -> tuple[str, ...]:
-        """Members that a subclass may override while `update_sequence` stays valid.
+        """Members that a subclass may override without making `update_sequence` wrong.
 
         Their results must not change from step to step.
         """
@@ -391,9 +391,9 @@ def checked_drive(
     source: str,
     steps: bool = False,
 ) -> u.Quantity:
-    """Return the drive ``x`` in ``unit``, or raise if it is not valid for states with the shape ``held``.
+    """Return the drive ``x`` in ``unit``, or raise if it is invalid for states of shape ``held``.
 
-    For error messages, ``word`` describes the drive, and ``source`` explains which module computes such a drive. With
+    In error messages, ``word`` describes the drive, and ``source`` explains which module computes it. With
     ``steps=True``, ``x`` is a whole sequence.
     """
     fits = isinstance(x, u.Quantity) and x.unit == unit and np.shape(x.mantissa)[1 if steps else 0 :] == held
@@ -449,7 +449,7 @@ def checked_batch(value: Any, module: Any, method: str) -> int | None:
 
 
 def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str) -> u.Quantity:
-    """Return the drives ``xs [T, ..., *size]`` in ``unit``, or raise if they are invalid; the batch axes are free."""
+    """Return the drives ``xs [T, ..., *size]`` in ``unit``, or raise if they are invalid. Any batch axes are valid."""
     if not isinstance(xs, u.Quantity) or not u.have_same_dim(xs, unit):
         raise TypeError(f"{call}: xs must be a Quantity with the dimension of {unit}; got {_arguments.describe(xs)}.")
     shape = np.shape(xs.mantissa)

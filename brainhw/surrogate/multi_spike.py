@@ -1,9 +1,9 @@
 """Spike functions that can return several spikes per step.
 
 The number of spikes depends on the ratio of the membrane potential to the threshold. These functions therefore take
-both values instead of their difference, and return ``n = floor(V / V_th)`` where ``V >= V_th``, otherwise 0, and at
-most ``max_spikes``. The classes differ only in the derivative. Training can move a threshold to zero or below, where
-the number of spikes is undefined. The result and its derivatives are then NaN.
+both values instead of their difference. They return ``n = floor(V / V_th)`` where ``V >= V_th``, otherwise 0. The
+result is at most ``max_spikes``. The classes differ only in the derivative. Training can move a threshold to zero or
+below, where the number of spikes is undefined. The result and its derivatives are then NaN.
 
 In the table, ``d`` is the distance from ``V`` to the nearest of the multiples ``V_th``, ``2 * V_th``, ...,
 ``max_spikes * V_th``.

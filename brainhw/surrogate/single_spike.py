@@ -79,7 +79,7 @@ def _spike_jvp(
 class _HardThreshold(braintools.surrogate.Surrogate):
     """Hard threshold with a surrogate derivative that is computed in float32 or wider.
 
-    A subclass has a class of braintools as its second base class, which defines the derivative and the smooth step.
+    The second base class of each subclass is a class of braintools, which defines the derivative and the smooth step.
     Two instances of the same class are equal if their steepness is equal.
     """
 
@@ -237,8 +237,8 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
 
     NWAVE's ``sigmoid`` and :class:`braintools.surrogate.Sigmoid` have the same derivative.
 
-    It is computed as :math:`k \, \sigma(k x) \, \sigma(-k x)`, because the other forms fail in float32. In the
-    fraction, numerator and denominator overflow to infinity below ``k x = -89``. The product
+    The derivative is computed as :math:`k \, \sigma(k x) \, \sigma(-k x)`, because the other forms fail in float32. The
+    numerator and the denominator of the fraction overflow to infinity below ``k x = -89``. The product
     ``k sigma(k x) (1 - sigma(k x))`` is zero above ``k x = 18``, but not below ``k x = -18``.
 
     Parameters
