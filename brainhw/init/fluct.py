@@ -70,10 +70,10 @@ def fluct_init(
     the order in which the network calls them, each on the input that the network gives it.
 
     First, the spread (standard deviation) of the weights is set to meet the target. Some neurons may then stay silent
-    on the data. If more neurons are silent than chance explains, they get the smallest mean weight that makes them
-    fire, plus 10 %. Their spread is then reduced so that the variance meets the target. The formula above predicts the
-    membrane potential. If other operations lie between a synapse and its layer, or if a convolution shares weights
-    between neurons, the membrane potential is measured instead.
+    on the data. If more neurons are silent than chance explains, the silent neurons (without centring, all neurons) get
+    the smallest mean weight that makes them fire, plus 10 %. Their spread is then reduced so that the variance meets
+    the target. The formula above predicts the membrane potential. If other operations lie between a synapse and its
+    layer, or if a convolution shares weights between neurons, the membrane potential is measured instead.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ _POINTERS = ("layer_pairs", "frontend_stage")
 
 
 class Stages(NamedTuple):
-    """Stages of a network: an optional frontend with its layer, the dense pairs in order, and the paths of their layers."""
+    """Stages of a network: optional frontend with its layer, dense pairs in order, and the paths of their layers."""
 
     frontend: tuple[Any, Any] | None
     pairs: list[tuple[Any, Any]]
