@@ -24,8 +24,8 @@ def channels_first_doubt(x: np.ndarray) -> str:
     """Return a warning text if ``x`` is probably not ``[n, T, ...]``, otherwise an empty string.
 
     The shape alone does not show this: 20 steps of 784 channels are valid. In recordings ``[n, C, T]``, neighbouring
-    values are correlated along the last axis, but not along the axis before it. Valid constant inputs, spikes and
-    spectra do not look like this.
+    values are correlated along the last axis, but not along the axis before it. Constant inputs, spikes and
+    spectra of shape ``[n, T, C]`` do not look like this.
     """
     shape = x.shape
     if not x.size:

@@ -194,7 +194,7 @@ def randman(
       train Split(100 recordings, x [100, 50, 5], lengths 50 to 50)
       test  Split(40 recordings, x [40, 50, 5], lengths 50 to 50))
 
-    In the first training recording, the five units fire in these steps:
+    In the first training recording, the five input neurons fire in these steps:
 
     >>> data.train.x[0].argmax(axis=0).tolist()
     [14, 35, 10, 25, 36]

@@ -17,7 +17,7 @@ __all__ = ["Recorder", "advance"]
 
 
 def advance(net: brainstate.nn.Module, x: Any) -> Any:
-    """Return ``net(x)``. For a known failure, raise an error with a plain message instead of the original error."""
+    """Return ``net(x)``. Give known errors a plain message, and remove the printout that containers add to errors."""
     try:
         return net(x)
     except (brainstate.BrainStateError, KeyError, TypeError) as error:
