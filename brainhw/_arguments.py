@@ -45,7 +45,7 @@ def is_concrete(value: Any) -> bool:
 
 
 def inside_jit() -> bool:
-    """Return whether this code runs inside a JAX transformation such as ``jit``, where results have no values yet."""
+    """Return whether this code is being traced by JAX, for example inside ``jit``. Results then have no values."""
     # Inside `jit` JAX also traces constants.
     return not is_concrete(jax.numpy.zeros(()))
 
@@ -136,8 +136,8 @@ def number(
 ) -> Any:
     """Return a dimensionless number or array of floats, or raise.
 
-    A traced value is rejected, because most options must be known before a function is compiled. With ``traced`` it is
-    accepted, and only its shape is checked.
+    A traced value is rejected, because most options must be known before a function is compiled. If ``traced`` is True,
+    a traced value is accepted, and only its shape is checked.
     """
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be a number without a unit; got {describe(value)}.")
@@ -226,7 +226,7 @@ def flag(value: Any, *, call: str, name: str) -> bool:
 
 
 def text(value: Any, *, call: str, name: str, some: bool = False) -> str:
-    """Return ``value`` as a plain str, or raise. With ``some``, it must not be empty."""
+    """Return ``value`` as a plain str, or raise. If ``some`` is True, the text must not be empty."""
     if not isinstance(value, str) or (some and not value):
         raise TypeError(f"{call}: {name} must be text{', not empty' if some else ''}; got {describe(value)}.")
     # Convert to str, because pathlib of Python 3.11 rejects `numpy.str_`.
@@ -247,7 +247,10 @@ def function(value: Any, *, call: str, name: str) -> Any:
 
 
 def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") -> Any:
-    """Return ``value`` if it is an instance of ``kind``, or raise. The error names ``source``, which creates one."""
+    """Return ``value`` if it is an instance of ``kind``, or raise.
+
+    ``source`` is a function that returns such an instance; the error names it.
+    """
     if not isinstance(value, kind):
         origin = f" returned by {source}" if source else ""
         raise TypeError(f"{call}: {name} must be a {kind.__name__}{origin}; got {describe(value)}.")
@@ -257,7 +260,7 @@ def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") 
 def several(value: Any, *, call: str, name: str, of: str, ordered: bool = True, flat: bool = True) -> list[Any]:
     """Return the items of a list, a tuple or another sequence, or raise. Text and mappings are rejected.
 
-    With ``ordered=False`` a set is also accepted, and with ``flat=False`` an array of several axes.
+    ``ordered=False`` also accepts a set. ``flat=False`` also accepts an array with several axes.
     """
     axes = len(getattr(value, "shape", (0,)))
     # Reject generators, because they can be read only once.
@@ -427,7 +430,7 @@ def check_module(net: Any, *, call: str, name: str = "net") -> None:
 
 
 def some_key(key: Any, call: str) -> jax.Array:
-    """Return a random key for a key or a whole number. Raise for ``None``."""
+    """Return ``key`` as a random key; a whole number is the seed. Raise for ``None``."""
     found = as_key(key, call)
     if found is None:
         raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
@@ -435,7 +438,7 @@ def some_key(key: Any, call: str) -> jax.Array:
 
 
 def as_key(key: Any, call: str) -> jax.Array | None:
-    """Return a random key for a key or a whole number. For ``None``, return ``None``."""
+    """Return ``key`` as a random key; a whole number is the seed. Return ``None`` for ``None``."""
     if key is None:
         return None
     is_typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)

@@ -98,7 +98,10 @@ class ArrayFile:
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[tuple[IO[bytes], int]]:
-        """Yield a stream at the first byte of an array, and its size in bytes. A ``.npy`` file stays open."""
+        """Yield a stream at the first byte of an array, and the size of the array in bytes.
+
+        A ``.npy`` file stays open.
+        """
         if self.is_archive:
             with self._archive.open(self._members[name]) as stream:
                 yield stream, self._members[name].file_size

@@ -1,4 +1,4 @@
-"""The method ``plot`` of reports, and the registry in which it finds the drawing functions of `brainhw.visualize`."""
+"""Method ``plot`` of reports, and a registry of the functions in `brainhw.visualize` that draw them."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
 def may_replace(path: Path, starts: tuple[bytes, ...]) -> bool:
     """Return whether a file may be replaced: it does not exist, is empty, or begins with one of ``starts``.
 
-    ``starts`` are the first bytes of files of the same kind. The suffix is not checked, because a file with another
-    content must not be lost even if the user gives its name by mistake.
+    ``starts`` lists the first bytes of files that may be replaced. The suffix is not checked, so that a file of another
+    kind is not overwritten if the user gives its name by mistake.
     """
     try:
         with open_regular(path) as stream:
@@ -115,7 +115,7 @@ def _reason(error: Exception) -> str:
 
 
 def first_line(error: BaseException, most: int = 200) -> str:
-    """Return the first line of another package's error, at most ``most`` characters, or its class if it has no text."""
+    """Return the first ``most`` characters of the first line of an error message; the class name if it is empty."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (line if len(line) <= most else line[: most - 3] + "...").rstrip(".")
 
@@ -138,7 +138,7 @@ class NotRegularError(OSError):
 
 @contextlib.contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a regular file for reading. For anything else, raise an `OSError` that says what it is."""
+    """Open a regular file for reading. For anything else, raise an `OSError` that names the kind, such as a folder."""
     # Opening a pipe or a terminal would block, and reading a device might never end.
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -156,7 +156,7 @@ def user_cache(name: str) -> Path:
 
 
 def path_text(path: Any, *, call: str, what: str) -> str:
-    """Return a path as text, or raise. The error says that the path of ``what`` is expected."""
+    """Return a path as text, or raise. ``what`` describes the expected file in the error."""
     try:
         name = str(os.fsdecode(path))
         # Reject an empty path, which would mean the current folder.
@@ -244,7 +244,7 @@ class Sealed:
     largest: int
 
     def write(self, path: str | os.PathLike[str], payload: bytes, *, call: str) -> None:
-        """Write a payload atomically. Raise if it is too large for `read`."""
+        """Write a payload atomically. Raise if the payload is larger than the limit of `read`."""
         if len(payload) > self.largest:
             raise ValueError(
                 f"{call}: the {self.kind.noun} would be {len(payload) / 2**20:.0f} MiB, more than the limit of "

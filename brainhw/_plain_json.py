@@ -1,4 +1,4 @@
-"""Strict, readable JSON. Equal data always gives the same text, and ambiguous text is rejected."""
+"""Strict, readable JSON. Equal data always gives the same text. Reading rejects ambiguous text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["parse_json", "text_of"]
 
 
 def text_of(data: Any) -> str:
-    """Return dicts, lists, strings and numbers as JSON text with sorted keys. Lists of numbers are on one line."""
+    """Return dicts, lists, strings and numbers as JSON text with sorted keys. Each list of numbers is on one line."""
     return _text(data, "\n") + "\n"
 
 

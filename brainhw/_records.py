@@ -38,7 +38,7 @@ def check_fields(record: Any, **checks: Check) -> None:
 
 
 def optional(check: Check) -> Check:
-    """Return a check that also accepts None."""
+    """Return a check that accepts None, and otherwise applies ``check``."""
 
     def checked(value: Any, *, call: str, name: str) -> None:
         if value is not None:

@@ -32,7 +32,7 @@ def new_mark() -> int:
 
 
 class StandIn(brainstate.State):  # type: ignore[type-arg]
-    """A state that is added to a trace. It represents no variable, and contains no array outside of the trace."""
+    """A state that is added to a trace. It does not represent a variable. Outside of the trace it contains no array."""
 
     def __init__(self, trace: Any, value: Any) -> None:
         # Do not call `super().__init__`, which would report a new variable to all code that collects states.
@@ -79,7 +79,7 @@ class _Settings(StandIn):
         self.__dict__.update(read={first}, outside=None, both=None, owners={})
 
     def marks(self) -> tuple[int, ...]:
-        """Return the marks of modules whose chip has changed since the function was traced; usually none."""
+        """Return the marks of the modules whose chip has changed since the function was traced."""
         return tuple(
             now
             for ref, mark in self.owners.values()
@@ -91,7 +91,7 @@ class _Settings(StandIn):
         return bool(self.marks())
 
     def _read_value(self) -> _Structure:
-        """Return the structure of the compiled function, or another one if it must be compiled again."""
+        """Return the same structure as at compilation, or another one if the function must be compiled again."""
         if self.is_traced():
             return self._value
         if changed := self.marks():
@@ -127,7 +127,7 @@ class _Settings(StandIn):
 def note_settings(owner: Any = None) -> None:
     """Make every function that is being traced depend on the current ``dt`` and ``fit``, and on the chip of ``owner``.
 
-    ``owner`` is a module. Its attribute ``chip_mark`` changes if it gets another chip.
+    ``owner`` is a module. The attribute ``chip_mark`` of the module changes if the module gets another chip.
     """
     if not TRACE_CONTEXT.state_stack:
         return

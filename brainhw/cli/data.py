@@ -105,7 +105,7 @@ def read_recordings(
 
 
 def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
-    """Return labels, with floating-point numbers as whole numbers; raise if one is not whole."""
+    """Return the labels. Convert floating-point labels to whole numbers; raise if one is not whole."""
     if y.dtype.kind != "f":
         return y
     wrong = y[~np.isfinite(y) | (y != np.rint(y)) | (np.abs(y) >= 2**31)]
@@ -124,7 +124,7 @@ def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
 def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str, no_steps: bool = False) -> np.ndarray | None:
     """Return the ``lengths`` of an .npz file, the number of steps of each sample; ``None`` if it has none.
 
-    With ``no_steps`` the samples are features without steps.
+    ``no_steps=True`` means that the samples are features without time steps.
     """
     what = f"{call}: the lengths of {path!r}"
 
@@ -146,7 +146,7 @@ def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str, no_steps
 
 
 def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, required: bool) -> Any:
-    """Return the array of a .npy file, or the array ``name`` of an .npz file, after ``check`` of its header."""
+    """Return the array of a .npy file, or the array ``name`` of an .npz file; call ``check`` with its header first."""
     if not os.path.exists(path):
         raise ValueError(f"{what} cannot be read: the file does not exist.")
     known: list[ValueError] = []
@@ -190,7 +190,7 @@ def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, 
 
 
 def _memory() -> int:
-    """Return half of the memory of this machine in bytes, because data are copied at least once."""
+    """Return half of the memory of this machine in bytes, because the data are copied at least once."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):  # the system does not have these names

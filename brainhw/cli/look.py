@@ -31,7 +31,7 @@ _LISTED = 6  # maximum number of time constants in a row of the table
 
 @contextlib.contextmanager
 def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
-    """Yield the network of a bundle and the file's checksum; the context sets the bundle's dt and precision."""
+    """Yield the network of a bundle and the checksum of the file; set the dt and precision of the bundle."""
     content, checksum = read_bundle(path, call=call)
     # A network runs only with the dt and precision of its bundle, which the caller does not know.
     with brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype]):
@@ -39,7 +39,7 @@ def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
 
 
 def info(bundle: str, *, chip: bool = False) -> Result:
-    """Return the content of a bundle or of a measured chip; with ``chip``, also every number of the chip's spec."""
+    """Return the content of a bundle or of a measured chip; ``chip=True`` adds every number of the chip's spec."""
     if is_measured(bundle):
         return _info_measured(bundle, chip)
     with opened(bundle, call="info") as (net, checksum):

@@ -90,7 +90,8 @@ def _warn(kind: str, message: str) -> None:
 def _ended_by_interrupt() -> Iterator[None]:
     """Let Ctrl-C end the process at once, without an exception.
 
-    Compiled modules that are being imported print a traceback, or ignore the exception, if one is raised.
+    If an exception is raised while a compiled module is imported, the module may print a traceback or ignore the
+    exception.
     """
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Figure file of a command: check of its name, and drawing without a screen."""
+"""Figure file of a command: check the file name, and draw without a screen."""
 
 from __future__ import annotations
 

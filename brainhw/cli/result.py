@@ -18,8 +18,8 @@ __all__ = ["Result", "json_text", "plain"]
 class Result:
     """Output of a command.
 
-    ``lines`` is the text. ``data`` contains the numbers; keys end with the unit (`brainhw.cli.schema` lists all keys).
-    ``warnings`` are part of the text and of the JSON document. ``code`` is the exit code.
+    ``lines`` is the text. ``data`` contains the numbers; a key ends with the unit of its value (`brainhw.cli.schema`
+    lists all keys). ``warnings`` are part of the text and of the JSON document. ``code`` is the exit code.
     """
 
     lines: tuple[str, ...]
@@ -29,7 +29,7 @@ class Result:
 
 
 def json_text(command: str, result: Result) -> str:
-    """Return the JSON document of a result; numbers that are not finite are null, because JSON has no form for them."""
+    """Return the JSON document of a result. NaN and infinity become null, because JSON cannot represent them."""
     head = {"command": command, "brainhw": __version__, "warnings": list(result.warnings)}
     return text_of(plain({**result.data, **head}))
 

@@ -199,7 +199,7 @@ def _outputs(
     batch_size: int,
     done: Callable[[int], object],
 ) -> Iterator[np.ndarray]:
-    """Yield the output spikes ``[samples, steps, outputs]`` of each batch, then call ``done`` with its size."""
+    """Yield the output spikes ``[samples, steps, outputs]`` of each batch, then call ``done`` with the batch size."""
 
     # This is compiled once for full batches and once for a smaller last batch.
     @brainstate.transform.jit

@@ -24,7 +24,7 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
     Parameters
     ----------
     path
-        The file. If it has several event streams, the first is read.
+        The file. If the file has several event streams, the first one is read.
 
     Returns
     -------

@@ -23,9 +23,9 @@ def refuse_channels_first(shape: tuple[int, ...]) -> None:
 def channels_first_doubt(x: np.ndarray) -> str:
     """Return a warning text if ``x`` is probably not ``[n, T, ...]``, otherwise an empty string.
 
-    The shape alone cannot decide: 20 steps of 784 channels are valid. In recordings ``[n, C, T]``, neighbouring values
-    are correlated along the last axis, but not along the axis before it. This does not apply to held features, spikes
-    and spectra.
+    The shape alone does not show this: 20 steps of 784 channels are valid. In recordings ``[n, C, T]``, neighbouring
+    values are correlated along the last axis, but not along the axis before it. Constant inputs, spikes and
+    spectra of shape ``[n, T, C]`` do not look like this.
     """
     shape = x.shape
     if not x.size:
@@ -54,7 +54,7 @@ def channels_first_doubt(x: np.ndarray) -> str:
 
 
 def _correlation(x: np.ndarray, axis: int) -> float:
-    """Return the correlation of neighbours along an axis, over all recordings; 0 for constant data."""
+    """Return the correlation between neighbours along an axis, over all recordings; 0 for constant data."""
     x = np.moveaxis(x.astype(np.float64), axis, 0)
     before, after = (x[:-1] - x[:-1].mean()).ravel(), (x[1:] - x[1:].mean()).ravel()
     size = np.sqrt(before @ before * (after @ after))

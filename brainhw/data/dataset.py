@@ -68,11 +68,11 @@ class Split:
     ----------
     x
         Frames ``[n, T, channels]`` or ``[n, T, ..., channels]``, such as images ``[n, T, H, W, C]``. Shorter recordings
-        are padded with zeros. Or raw audio, a list of ``n`` one-dimensional arrays. Stored as float32. For static
+        are padded with zeros. For raw audio, give a list of ``n`` one-dimensional arrays. Stored as float32. For static
         features ``[n, channels]``, call :func:`hold` first, which adds the time axis.
     y
         Class number of each recording, ``[n]``, or of each frame, ``[n, T]``, counted from 0. Stored as int32. Convert
-        names, or numbers that count from 1, with :func:`class_numbers`.
+        names, or numbers that start at 1, with :func:`class_numbers`.
     lengths
         Number of frames (or audio samples) of each recording without padding, ``[n]``. Stored as int32. Default: no
         recording has padding.
@@ -216,7 +216,10 @@ class Split:
         return self._with(x=x, y=self.y[rows], lengths=self.lengths[rows], groups=groups)
 
     def _with(self, **changed: Any) -> Split:
-        """Return a copy with some fields replaced by fields of checked splits, which are not checked again."""
+        """Return a copy in which some fields are replaced.
+
+        The new values come from checked splits and are not checked again.
+        """
         made = object.__new__(Split)
         for field in dataclasses.fields(self):
             object.__setattr__(made, field.name, changed.get(field.name, getattr(self, field.name)))
@@ -224,7 +227,7 @@ class Split:
 
 
 def _rows(indices: Any) -> Any:
-    """Return valid NumPy indices, or raise; a single index is invalid, as it would drop the axis of recordings."""
+    """Return valid NumPy indices, or raise; a single index is invalid, because it would remove the first axis."""
     if isinstance(indices, slice):
         return indices
     given = several(indices, call="Split.take", name="indices", of="indices, or a slice or a mask")

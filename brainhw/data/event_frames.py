@@ -83,8 +83,8 @@ def events_to_frames(
     Parameters
     ----------
     t
-        Times, a Quantity ``[n]``. For times of tonic and of camera files, which are plain microseconds, pass
-        ``events["t"] * u.us``.
+        Times, a Quantity ``[n]``. Pass ``events["t"] * u.us`` for times from tonic and from camera files, which are
+        plain microseconds.
     x, y, p
         Column, row and polarity, ``[n]``, as in :class:`Events`; ``y`` and ``p`` may be ``None``.
     sensor_size
@@ -93,7 +93,7 @@ def events_to_frames(
     dt
         Time between frames, equal to the step of the network.
     n_steps
-        Number of frames ``T``. Default: as many as the last event needs, or 1 for a recording without events.
+        Number of frames ``T``. Default: the number of frames up to the last event, or 1 for a recording without events.
     window
         Duration of the window in which a frame counts events. Default ``dt``. With a longer window, an event is counted
         in several frames. With a shorter one, some events are not counted.
@@ -122,8 +122,8 @@ def events_to_frames(
     Raises
     ------
     TypeError, ValueError
-        For arrays of different lengths, times that are not a Quantity, events outside of the sensor or the frames that
-        are not dropped, polarities of ``P`` or more, and frames that do not fit into memory.
+        If the arrays have different lengths, the times are not a Quantity, an event outside of the sensor or of the
+        frames is not dropped, a polarity is ``P`` or more, or the frames do not fit into memory.
 
     Examples
     --------
@@ -227,7 +227,7 @@ def _nanoseconds(microseconds: Any) -> float:
 
 
 def _steps_begun(since: np.ndarray, dt: float) -> np.ndarray:
-    """Return the index of the last step that has begun at each time."""
+    """Return for each time the index of the step that contains it."""
     steps = since / dt
     near = np.rint(steps)
     # A time at a boundary belongs to the step that begins there, even if dt has a rounding error.
@@ -246,7 +246,7 @@ def steps_of(rule: FrameRule, since: np.ndarray, call: str) -> int:
 
 
 def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
-    """Return zeros, or raise if the machine cannot hold them."""
+    """Return an array of zeros, or raise if it does not fit into memory."""
     try:
         return np.zeros(shape, np.float32)
     except (MemoryError, ValueError):
@@ -259,7 +259,10 @@ def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
 def count_into(
     frames: np.ndarray, rule: FrameRule, events: Checked, since: np.ndarray, call: str, at: str = ""
 ) -> None:
-    """Add events to ``frames [T, ...]`` of zeros; if an event raises an error, nothing is written."""
+    """Add events to ``frames [T, ...]``, which contain zeros.
+
+    If an event is invalid, raise and leave them unchanged.
+    """
     n_steps, (W, H), P = len(frames), rule.bins, rule.channels
     channel, wanted = _channels(rule, events.p, len(events.x), call, at)
     inside = (events.x >= 0) & (events.x < rule.sensor[0]) & (events.y >= 0) & (events.y < rule.sensor[1])

@@ -79,7 +79,8 @@ def _load(folder: Path, prefix: str) -> Split:
 def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load Fashion-MNIST: grey images of ten kinds of clothing, 60,000 for training and 10,000 for testing.
 
-    Each image is a sequence of 28 frames, its rows, with 28 channels. ``x.reshape(n, 784)`` gives one vector per image.
+    Each row of an image is a frame, so a recording has 28 frames of 28 channels. ``x.reshape(n, 784)`` gives one vector
+    per image.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from brainhw.data.dataset import Split
 
 
 def features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
-    """Return features ``[..., C]`` as float32, with ``frames`` ``[..., T, C]``, or raise."""
+    """Return features ``[..., C]`` as float32, or raise. If ``frames`` is True, the shape must be ``[..., T, C]``."""
     if isinstance(x, Split):
         raise TypeError(
             f"{call}: x must be an array, not a Split. Pass split.x, then dataclasses.replace(split, x=...)."

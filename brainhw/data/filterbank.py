@@ -64,7 +64,7 @@ class FilterbankDesign:
 
 
 def rational(value: Any, unit: u.Unit, *, call: str, name: str) -> Fraction:
-    """Return a positive scalar Quantity as the exact fraction of ``unit`` that the user meant.
+    """Return a positive scalar Quantity in ``unit`` as an exact fraction, without the rounding error of the float.
 
     No float represents 0.1 or 1/3 exactly. The number is therefore converted to a ratio of small whole numbers if one
     is within its rounding error, otherwise to the decimal number that Python prints. For example, 1 s divided by 0.1 ms
@@ -254,9 +254,8 @@ def filterbank(
     Returns
     -------
     numpy.ndarray
-        float32 ``[T, n_channels]`` for one recording, ``[B, T, n_channels]`` for a batch, with
-        ``T = floor(duration * rate / (dt * rate))`` computed exactly. For example, 1 s with a ``dt`` of 1 ms gives 1000
-        frames.
+        float32 ``[T, n_channels]`` for one recording, ``[B, T, n_channels]`` for a batch, with ``T = floor(duration /
+        dt)`` computed exactly. For example, 1 s with a ``dt`` of 1 ms gives 1000 frames.
 
     Raises
     ------

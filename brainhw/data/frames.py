@@ -1,4 +1,4 @@
-"""Time axes of features and frames: holding, repetition, delayed copies."""
+"""Functions that add or change the time axis: constant inputs, repeated frames, delayed copies."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        float32 of shape ``[..., T * times, C]``. Multiply the lengths of the recordings by the same factor.
+        float32 of shape ``[..., T * times, C]``. If the recordings have ``lengths``, multiply these by ``times`` too.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
 
 
 def _whole_numbers(values: Any) -> np.ndarray:
-    """Return whole numbers as an array ``[n]``; any other input gives an array without an axis."""
+    """Return whole numbers as an array ``[n]``, or an array without axes for any other input."""
     try:
         given = several(values, call="", name="", of="")
     except TypeError:
@@ -105,9 +105,9 @@ def _whole_numbers(values: Any) -> np.ndarray:
 def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     """Concatenate delayed copies of all channels.
 
-    A network cannot use the temporal order of inputs that are further apart than the memory of its neurons. With
-    delayed copies of the inputs it can, at the cost of more inputs. On hardware, the encoder before the chip must delay
-    the signals.
+    A network cannot use the temporal order of inputs that are further apart than the memory of its neurons. Delayed
+    copies of the inputs make this order available, but they increase the number of inputs. On hardware, the encoder
+    before the chip must delay the signals.
 
     Parameters
     ----------

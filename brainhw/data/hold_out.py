@@ -18,8 +18,8 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
     split
         The recordings, such as ``dataset.train``.
     share
-        Fraction that is held out, between 0 and 1. Default 0.2. This fraction of each class is held out, rounded to
-        whole recordings, and at least one recording of a class that has two or more.
+        Fraction that is held out, between 0 and 1. Default 0.2. The fraction applies to each class, and the number of
+        recordings is rounded. Of each class with two or more recordings, at least one recording is held out.
     seed
         Seed of the random choice. Default 0.
     whole_groups
@@ -34,8 +34,8 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
     Raises
     ------
     TypeError, ValueError
-        If ``split`` is not a Split, ``share`` is not between 0 and 1, groups are missing, or one of the two splits
-        would be empty.
+        If ``split`` is not a Split, ``share`` is not between 0 and 1, groups are missing, or one of the resulting
+        splits would be empty.
 
     Examples
     --------

@@ -118,7 +118,7 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
 
 
 def _label_fix(array: np.ndarray) -> str:
-    """Return how to make labels of an array that has none."""
+    """Return advice on how to convert an array without valid labels."""
     if array.dtype.kind == "f" and not np.isnan(array).any():
         return "Numbers that are not whole need limits between the classes: np.digitize(y, limits)."
     if array.dtype.kind == "O" and array.ndim:

@@ -50,7 +50,7 @@ def locate(
     how_to_get: str,
     extra: Iterable[str | os.PathLike[str]] = (),
 ) -> Path:
-    """Return the folder of a data set; the error lists the searched folders and how to get the data.
+    """Return the folder of a data set, or raise an error that lists the searched folders and says how to get the data.
 
     If ``root`` is given, only ``root`` is searched. Otherwise the first of these folders that contains the data is
     returned:

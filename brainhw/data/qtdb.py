@@ -90,8 +90,8 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     Notes
     -----
     8.2 % of the training steps and 10.4 % of the test steps have no label in the files. Most of these steps (5.7 % and
-    7.7 % of all steps) are at the end of a sequence, after its last label. The others are gaps in the annotation. They
-    are labelled as the first segment here, as for the published accuracies.
+    7.7 % of all steps) are at the end of a sequence, after its last label. The others are gaps in the annotation. Here
+    all these steps have the label of the first segment, as they had for the published accuracies.
 
     References
     ----------

@@ -36,7 +36,7 @@ def _cutoff(alpha: float) -> int:
 
 
 def _factors(series: np.ndarray, z: np.ndarray, alpha: float) -> np.ndarray:
-    """Return the factors at points ``z [n, manifold_dim]``: sums over frequencies, ``[n, manifold_dim, n_units]``."""
+    """Return the factors of the product, ``[n, manifold_dim, n_units]``, at points ``z [n, manifold_dim]``."""
     total = np.zeros((*z.shape, series.shape[-1]))
     for k, (a, b, c) in enumerate(series, start=1):
         total += a * k**-alpha * np.sin(2 * np.pi * (k * b * z[..., None] + c))
@@ -112,23 +112,23 @@ def randman(
     r"""Generate Randman: classify patterns of single spikes by the smooth random manifold on which they lie.
 
     Each class is a manifold of ``manifold_dim`` dimensions in the unit cube of ``n_units`` dimensions. A recording is a
-    random point on the manifold, whose ``manifold_dim`` intrinsic coordinates are drawn uniformly. In the unit cube,
-    each coordinate of the point is the firing time of one unit, relative to the length of the recording. Each unit
-    fires exactly once, so spike counts carry no information. ``n_classes``, ``manifold_dim`` and ``alpha`` determine
-    the difficulty. Training and test points are drawn independently from the same manifolds, so the size of one split
-    does not affect the other split.
+    random point on the manifold; its ``manifold_dim`` intrinsic coordinates are drawn from a uniform distribution. The
+    point has ``n_units`` coordinates in the unit cube. Each of them is the firing time of one input neuron, relative to
+    the length of the recording. Each input neuron fires exactly once, so spike counts carry no information.
+    ``n_classes``, ``manifold_dim`` and ``alpha`` determine the difficulty. Training and test points are drawn
+    independently from the same manifolds, so the size of one split does not affect the other split.
 
     Parameters
     ----------
     n_classes
         Number of manifolds, at least 1.
     n_units
-        Number of input units, at least 1.
+        Number of input neurons, at least 1.
     n_steps
         Number of steps per recording, at least 1. Their duration ``dt`` is set in the simulation.
     n_train, n_test
         Number of recordings in each split, at least ``n_classes``. All classes occur equally often, in random order. If
-        the number is not a multiple of ``n_classes``, the first classes occur once more.
+        the number is not a multiple of ``n_classes``, the first classes have one recording more.
     manifold_dim
         Intrinsic dimension of every manifold, at least 1. A larger one makes the task harder.
     alpha
@@ -136,8 +136,8 @@ def randman(
         smoother manifolds and an easier task. At 1 and below, 1000 frequencies are used, and generation takes seconds
         instead of a tenth of a second.
     seed
-        Seed of the manifolds, the points and their order, a whole number of at least 0. With the same seed and another
-        ``alpha``, frequencies that both use have the same random numbers.
+        Seed of the manifolds, the points and their order, a whole number of at least 0. If only ``alpha`` changes, the
+        frequencies that both values use keep their random coefficients.
 
     Returns
     -------
@@ -154,8 +154,8 @@ def randman(
 
     Notes
     -----
-    If :math:`z \in [0, 1]^D` are the intrinsic coordinates of a point on a manifold of dimension :math:`D`, the
-    coordinate of unit :math:`i` is
+    If :math:`z \in [0, 1]^D` are the intrinsic coordinates of a point on a manifold of dimension :math:`D`, coordinate
+    :math:`i` of the point in the unit cube is
 
     .. math::
 
@@ -163,8 +163,8 @@ def randman(
                  \sin\bigl(2 \pi (k \, b_{idk} \, z_d + c_{idk})\bigr)
 
     where :math:`a`, :math:`b` and :math:`c` are drawn once for each class, uniformly from 0 to 1. The sum contains the
-    frequencies whose weight :math:`k^{-\alpha}` is at least 0.001, at most 1000 of them. These are 1000 frequencies for
-    alpha 1, 31 for alpha 2, and one from alpha 10 on. Unit :math:`i` fires in step
+    frequencies whose weight :math:`k^{-\alpha}` is at least 0.001, at most 1000 of them. There are 1000 frequencies for
+    alpha 1, 31 for alpha 2, and one for alpha 10 and above. Input neuron :math:`i` fires in step
 
     .. math::
 
@@ -194,7 +194,7 @@ def randman(
       train Split(100 recordings, x [100, 50, 5], lengths 50 to 50)
       test  Split(40 recordings, x [40, 50, 5], lengths 50 to 50))
 
-    In the first training recording, the five units fire in these steps:
+    In the first training recording, the five input neurons fire in these steps:
 
     >>> data.train.x[0].argmax(axis=0).tolist()
     [14, 35, 10, 25, 36]

@@ -35,8 +35,8 @@ class Encoding:
     The encoder computes two blocks of features for a recording: means over parts of equal length and, for recordings of
     several steps, statistics that do not depend on the position in the recording. Each feature is standardised, clipped
     at three standard deviations and split into its positive and negative part. On the chip, the weights of a block of
-    input rows must have the same sign. Therefore each part of a feature is the input of a whole block of rows. One more
-    block has a constant input. The encoder runs on the computer before the chip.
+    input rows must have the same sign. Therefore all rows of a block receive the same input: the positive or the
+    negative part of one feature. One more block has a constant input. The encoder runs on the computer before the chip.
 
     Attributes
     ----------
@@ -173,7 +173,10 @@ def _check(found: Encoding, rest: Any) -> None:
 
 
 def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return recordings ``[n, T, C]`` and their lengths, or raise; ``shape`` is that of the channels in one step."""
+    """Return recordings ``[n, T, C]`` and their lengths, or raise.
+
+    ``shape`` is the shape of the channels in one step.
+    """
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
     if array.shape[1:] == shape:
         array = array[:, None]

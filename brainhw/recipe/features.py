@@ -15,7 +15,7 @@ _LEAST = 1e-3
 def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
     """Return the means of ``recording [T, C]`` over ``n_parts`` parts of equal length, ``[n_parts, C]``.
 
-    If a part begins or ends within a step, the step counts in proportion.
+    If a part begins or ends within a step, the step is weighted by its fraction inside the part.
     """
     sums, n_steps = _sums(recording), len(recording)
     borders = np.linspace(0, n_steps, n_parts + 1)

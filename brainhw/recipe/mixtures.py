@@ -17,9 +17,10 @@ _NOISE, _MOVE = 0.1, 0.3
 class Mixtures:
     """Batches for :func:`brainhw.train.fit`: random mixtures of two recordings, drawn anew in every epoch.
 
-    The features of half of the mixtures are those of one recording. The others are interpolated between two recordings.
-    Half of all mixtures are shifted along the difference of two further recordings, which resembles natural variation.
-    Noise is added to all. The teacher computes the class probabilities of each mixture.
+    Half of the mixtures are the features of a single recording. The others are interpolated between two recordings.
+    Half of all mixtures are shifted by a random multiple of the difference between two further recordings, which
+    resembles natural variation. Noise is added to all mixtures. The teacher computes the class probabilities of each
+    mixture.
 
     Parameters
     ----------

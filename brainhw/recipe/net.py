@@ -46,12 +46,15 @@ class VoterNet(brainstate.nn.Module):
         self.output = layer(n_out, tau=_TAU, chip=chip)
 
     def update(self, x: jax.Array) -> jax.Array:
-        """Advance one step, ``[B, n_in]`` to spikes ``[B, n_out]``."""
+        """Advance one step with the input ``[B, n_in]``, and return the output spikes ``[B, n_out]``."""
         return self.output(self.to_output(self.hidden(self.to_hidden(x))))
 
 
 def run_held(net: VoterNet, x: jax.Array, n_steps: int, key: jax.Array | None = None) -> Any:
-    """Return what ``rollout`` returns for constant inputs ``[B, n_in]``; the input weights are applied only once."""
+    """Run a network for ``n_steps`` steps with a constant input ``[B, n_in]``, and return its output spikes.
+
+    The result equals that of ``rollout``, but the input weights are applied only once.
+    """
     prepare_net(net, len(x), key=key)
     charge = net.to_hidden(x)
     held = u.Quantity(jnp.broadcast_to(charge.mantissa, (n_steps, *charge.shape)), unit=charge.unit)

@@ -97,7 +97,7 @@ def _ridge(kernel: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 class LinearTeacher:
-    """Mean of two logistic regressions on the first block of features, with and without standardised scales.
+    """Mean of two logistic regressions on the first block of features, one on standardised and one on original scales.
 
     Parameters
     ----------

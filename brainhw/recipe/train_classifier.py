@@ -1,4 +1,4 @@
-"""Training of a classifier from labelled recordings, such that it satisfies all rules of its chip."""
+"""Training of a classifier from labelled recordings. The network satisfies all rules of its chip."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def train_classifier(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> ChipClassifier:
-    r"""Train a classifier of recordings that fits a chip and satisfies all of its rules.
+    r"""Train a classifier for a chip from labelled recordings. The network satisfies all rules of the chip.
 
-    No options have to be chosen for the data. An encoder (:class:`Encoding`) computes features of each recording. The
-    chip receives these features as constant inputs for 100 steps of 1 ms. The class whose output neurons fire the most
-    spikes is predicted. The network has a hidden layer and up to 20 output neurons per class, which together use all
-    neurons of the chip. It learns the class probabilities of a teacher on mixtures of the recordings, so that a few
-    dozen recordings suffice. The teacher is kernel ridge regression or logistic regression, whichever is more accurate
-    in a cross-validation. In the first third of the training, the signs of the weights become fixed
-    (:class:`brainhw.train.SignAnnealing`). Each batch runs on a newly sampled chip.
+    You need not choose any options for your data. An encoder (:class:`Encoding`) computes features of each recording.
+    The chip receives these features as constant inputs for 100 steps of 1 ms. The class whose output neurons fire the
+    most spikes is predicted. The network has a hidden layer and up to 20 output neurons per class, which together use
+    all neurons of the chip. It is trained on mixtures of the recordings, with the class probabilities of a teacher as
+    targets. A few dozen recordings therefore suffice. The teacher is kernel ridge regression or logistic regression,
+    whichever is more accurate in a cross-validation. In the first third of the training, the signs of the weights
+    become fixed (:class:`brainhw.train.SignAnnealing`). Each batch runs on a newly sampled chip.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def _recordings(
 
 
 def _warn_of_few(numbers: np.ndarray, classes: tuple[str, ...], call: str) -> None:
-    """Warn if a class has so few recordings that training and accuracy mean little."""
+    """Warn if a class has too few recordings for a reliable training and accuracy."""
     counts = np.bincount(numbers, minlength=len(classes))
     few = int(counts.argmin())
     if counts[few] < _FEW:

@@ -13,12 +13,12 @@ __all__ = ["accuracy", "accuracy_population", "population_votes"]
 
 
 def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None = None) -> jax.Array:
-    """Return the classification accuracy, with the most active output neuron as the predicted class.
+    """Return the classification accuracy. The class of the most active output neuron is predicted.
 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes, or another output that is summed over time, ``[T, B, n_classes]``: one neuron per class.
+        Output spikes ``[T, B, n_classes]``, one neuron per class. Another output is summed over time in the same way.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     lengths : jax.Array, optional
@@ -50,7 +50,7 @@ def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None 
 def accuracy_population(
     spikes: jax.Array, labels: jax.Array, n_classes: int, *, lengths: jax.Array | None = None
 ) -> jax.Array:
-    """Return the classification accuracy, with the most active output population as the predicted class.
+    """Return the classification accuracy. The class of the most active output population is predicted.
 
     Parameters
     ----------

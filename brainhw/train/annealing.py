@@ -35,8 +35,8 @@ class SignAnnealing:
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. Create the annealing before you compile a training step. The compiled step remains valid after
-        :meth:`finish`.
+        The network. Create the ``SignAnnealing`` object before you compile a training step. The compiled step remains
+        valid after :meth:`finish`.
     total_epochs : int
         Number of epochs with finite :math:`\alpha` (soft signs). From epoch ``total_epochs`` on, :math:`\alpha` is
         infinite (hard signs).
@@ -115,9 +115,10 @@ class SignAnnealing:
     def constrain(self) -> None:
         """Write hard signs into the master weights; call this after each optimizer step.
 
-        While the signs are soft, this method does nothing. It may be called inside ``brainstate.transform.jit``. If you
-        do not call it, a weight that the optimizer moves past zero keeps its new sign in the master weights. The
-        network applies it with the sign of its block, until the weights of the new sign have the larger sum of squares.
+        While the signs are soft, this method does nothing. It may be called inside ``brainstate.transform.jit``.
+        Without this call, a master weight changes its sign if the optimizer moves it past zero. The network still
+        applies this weight with the sign of its block. The sign of the block changes if the weights of the other sign
+        reach the larger sum of squares.
         """
         self._check_attached("constrain")
         with put_back_on_failure(weight.master for weight, _ in self._attached):

@@ -113,7 +113,7 @@ class BoundsReg(brainstate.nn.Regularization):
     lower, upper : Quantity or float, optional
         Bounds, with the dimension of the parameter. ``None`` means no bound. Give at least one.
     scale : Quantity or float, optional
-        Number by which the distance from a bound is divided. Default: 1 in the unit of the bounds.
+        Value by which the distance from a bound is divided. Default: 1 in the unit of the bounds.
     weight : float, optional
         Weight :math:`w`, above zero. Default 1.
 
@@ -162,7 +162,7 @@ class BoundsReg(brainstate.nn.Regularization):
         return self.weight * jnp.sum((_excess(jnp.asarray(value), self.lower, self.upper) / self.scale) ** 2)
 
     def sample_init(self, shape: tuple[int, ...]) -> Any:
-        """Draw values uniformly between the two bounds, or raise if one is missing."""
+        """Draw values from a uniform distribution between the bounds, or raise if a bound is missing."""
         call = type(self).__name__
         if self.lower is None or self.upper is None:
             raise ValueError(f"{call}: lower and upper are both needed to sample initial values. Give both.")

@@ -90,9 +90,9 @@ def fit(
     batch_size : int, optional
         Samples per batch. The last batch of an epoch may be smaller. Default 32.
     learning_rate : float or optax schedule, optional
-        Initial learning rate of Adam, which follows a cosine decay to a fiftieth of this value. Or a schedule: a
-        function that returns the learning rate for the number of an update. Default 0.01. Do not give it with
-        ``optimizer``.
+        Initial learning rate of Adam. The learning rate follows a cosine decay to a fiftieth of this value. Instead of
+        a number, you can give a schedule: a function that maps the number of the update to the learning rate. Default
+        0.01. Do not give it with ``optimizer``.
     max_gradient : float, optional
         Maximum norm of the gradient with respect to all parameters. A larger gradient is scaled down to it. Default: no
         maximum. Do not give it with ``optimizer``.
@@ -111,12 +111,13 @@ def fit(
         network on a chip, which keeps the weights in the range of the chip.
     schedules : sequence, optional
         Objects with a method ``step(epoch)``, which is called before each epoch, such as :class:`SignAnnealing` or
-        :class:`SurrogateSchedule`. If they have the methods ``constrain()`` and ``finish()``, the first is called after
-        each update and the second at the end.
+        :class:`SurrogateSchedule`. If an object has a method ``constrain()``, it is called after each update. If it has
+        a method ``finish()``, it is called at the end.
     watch : str, optional
         Metric that determines the best epoch. The largest value is the best, except for losses, ``silent`` and
         ``tied``, for which the smallest is the best. Default: ``accuracy`` of a classifier, otherwise the first of
-        ``metrics``, otherwise ``loss``. If there are validation data, the default metric is that on them.
+        ``metrics``, otherwise ``loss``. If there are validation data, the default is this metric on the validation
+        data.
     keep : 'auto', 'best' or 'last', optional
         Epoch whose weights the network has at the end. ``'auto'`` (default) is the best epoch if there are validation
         data, otherwise the last. An epoch with soft signs (:class:`SignAnnealing`) is never the best.
@@ -153,8 +154,8 @@ def fit(
     Warns
     -----
     UserWarning
-        If ``train`` is a Split or arrays and has no recording of a class. If the trained classifier has no output spike
-        for some recordings, or never predicts a class.
+        If ``train`` is a Split or arrays, and a class has no recordings. If the trained classifier outputs no spike for
+        some recordings, or never predicts some class.
 
     Examples
     --------

@@ -18,18 +18,20 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
 
     On a chip, the weights from ``block`` consecutive rows to one neuron must have the same sign. :func:`project_signs`
     therefore sets the weights of the minority sign to zero. The neurons of a hidden layer can be reordered, and so can
-    the inputs that are wired to the chip. The more the signs in a block agree, the less it changes. The function
-    maximises the fraction of the sum of squared weights that remains after :func:`project_signs`,
+    the inputs that are wired to the chip. The more weights of a block have the same sign, the less
+    :func:`project_signs` changes the block. The function maximises the fraction of the sum of squared weights that
+    remains after :func:`project_signs`,
 
     .. math:: \frac12 \Big(1 + \frac{\sum_{b, j} \big|\sum_{i \in b} w_{ij} |w_{ij}|\big|}{\sum_{ij} w_{ij}^2}\Big)
 
     where :math:`b` are the blocks and :math:`j` the neurons. For given signs of the blocks, the best order is the
     solution of an assignment problem (``scipy.optimize.linear_sum_assignment``). For a given order, the best sign of a
-    block is the sign of its sum over :math:`i`. The function alternates these two steps until the fraction no longer
-    grows, from several starting orders. The result is a local optimum and at least as good as the given order.
+    block is the sign of :math:`\sum_{i \in b} w_{ij} |w_{ij}|`. The function alternates these two steps until the
+    fraction no longer grows, from several starting orders. The result is a local optimum and at least as good as the
+    given order.
 
-    Use it for a network that is already trained. If the network is trained further with the signs of its blocks,
-    reordering gives no gain. ``docs/deploy.md`` shows measured accuracies.
+    Use it for a network that is already trained. If you train the network further with one sign per block, reordering
+    gives no gain. ``docs/deploy.md`` shows measured accuracies.
 
     Parameters
     ----------

@@ -41,8 +41,8 @@ def firing_rate_target_mse_loss(
         Target rate :math:`o_i` of each layer, either a Quantity such as ``20 * u.Hz`` or a plain number of spikes per
         step. For a Quantity, ``dt`` is read from ``brainstate.environ``.
     multipliers : sequence of Quantity or float
-        Weight :math:`m_i` of each layer. For an offset in Hz it is a time: with ``50 * u.ms``, a difference of 20 Hz
-        adds 1 to the loss. For a plain offset it is a plain number.
+        Weight :math:`m_i` of each layer. For an offset in Hz, the multiplier is a time: with ``50 * u.ms``, a
+        difference of 20 Hz adds 1 to the loss. For a plain offset, the multiplier is a plain number.
     lengths : jax.Array, optional
         Number of steps of each sample without padding. Its shape is that of the spikes without the first and the last
         axis. Rates are averaged over these steps. Default: all steps.

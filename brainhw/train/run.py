@@ -123,7 +123,7 @@ class Run:
         self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,
         callbacks: Sequence[Callable[..., Any]], path: str | None, notes: dict[str, str], *, progress: bool,
     ) -> str:  # fmt: skip
-        """Run the remaining epochs, and return the reason for the end."""
+        """Run the remaining epochs, and return the reason why the run ended."""
         path = path if jax.process_index() == 0 else None
         reason = ""
         shown = progress and not jax.process_index()

@@ -19,14 +19,14 @@ __all__ = ["RunFile"]
 
 
 class RunFile:
-    """File format for a tree of arrays, Quantities and plain numbers, and for notes that are compared when it is read.
+    """File format for a tree of arrays, Quantities and plain numbers, with notes that must match when the file is read.
 
     Parameters
     ----------
     what : str
-        Description of such a file for messages, such as ``"training run"``.
+        Kind of the file, for error messages, such as ``"training run"``.
     maker : str
-        Name of the function that writes it, such as ``"Trainer.save"``.
+        Name of the function that writes the file, such as ``"Trainer.save"``.
     tag : str
         First word of the file, which identifies the format.
     """

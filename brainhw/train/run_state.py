@@ -1,4 +1,4 @@
-"""State of a training run for saving and resuming: weights, optimizer, schedules, counter."""
+"""State of a training run for saving and resuming: weights, optimizer, schedules, number of steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["content_of", "parameters_of", "take_up"]
 
 
 def content_of(net: brainstate.nn.Module, optimizer: Any, n_steps: int) -> dict[str, Any]:
-    """Return weights, optimizer, schedules and counter as one tree."""
+    """Return the weights, the state of the optimizer and its schedules, and the number of steps as one tree."""
     return {
         "weights": {path: state.value for path, state in parameters_of(net).items()},
         "optimizer": optimizer.state_dict(),
@@ -21,7 +21,7 @@ def content_of(net: brainstate.nn.Module, optimizer: Any, n_steps: int) -> dict[
 
 
 def take_up(content: Mapping[str, Any], net: brainstate.nn.Module, optimizer: Any) -> int:
-    """Load saved content and return its counter."""
+    """Restore the network and the optimizer from saved content, and return the saved number of steps."""
     for path, state in parameters_of(net).items():
         state.value = content["weights"][path]
     optimizer.load_state_dict(content["optimizer"])

@@ -158,7 +158,10 @@ def _plain(spk_fun: Any) -> Any:
 
 
 def _attribute(spk_fun: Any, parameter: Any, call: str) -> str:
-    """Return the attribute that stores a parameter; the parameter's printed name may differ."""
+    """Return the name of the attribute that stores a parameter.
+
+    It may differ from the printed name of the parameter.
+    """
     if not hasattr(spk_fun, "surrogate_grad"):
         raise ValueError(
             f"{call}: {type(spk_fun).__name__} cannot be scheduled, because it has no surrogate_grad method. Use a "

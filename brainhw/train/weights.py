@@ -15,7 +15,7 @@ __all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology
 
 
 def on_chip(net: brainstate.nn.Module, call: str, *, dense: bool = False) -> dict[str, ChipWeight]:
-    """Return the chip weights of ``net``, or only the dense ones; raise if it has none."""
+    """Return the chip weights of ``net``, or only the dense ones; raise if the network has none."""
     _arguments.check_module(net, call=call)
     found = chip_weights(net)
     if not found:
@@ -113,7 +113,7 @@ def out_of_range(net: brainstate.nn.Module) -> int:
     Returns
     -------
     int
-        Number of weights outside ``chip.weight_range``; a NaN counts too.
+        Number of weights outside ``chip.weight_range``; a NaN is also counted.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def _beyond(weight: ChipWeight) -> jax.Array:
 def clip_weights(net: brainstate.nn.Module) -> None:
     """Clip every weight to the range of the chip, in place.
 
-    Called after each optimizer step, this is projected gradient descent: no weight is ever out of range, whereas
+    Call it after each optimizer step. The training is then projected gradient descent, and no weight is out of range.
     :func:`weight_magnitude_loss` alone leaves some weights slightly out of range.
 
     Parameters

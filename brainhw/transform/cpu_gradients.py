@@ -1,7 +1,8 @@
 """Faster CPU gradients of convolutions and max pooling.
 
-The values of the forward pass are XLA's. The gradients of max pooling equal XLA's bit by bit. The gradients of a
-convolution are summed in another order. On devices other than the CPU, convolutions use XLA's own gradients.
+The values of the forward pass are those of XLA. The gradients of max pooling are bitwise identical to those of XLA. The
+gradients of a convolution are sums in another order, so their rounding may differ. On devices other than the CPU,
+convolutions use XLA's own gradients.
 """
 
 from __future__ import annotations

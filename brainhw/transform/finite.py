@@ -23,7 +23,7 @@ __all__ = ["FiniteWatch", "check_states"]
 
 
 def check_states(net: brainstate.nn.Module, call: str) -> None:
-    """Raise if a hidden state is NaN or infinite. The spikes of a run that continues from it would not show this."""
+    """Raise if a hidden state is NaN or infinite. The spikes of a run from this state would not show the fault."""
     for path, state in net.states(brainstate.HiddenState).items():
         # Read `_value`, because a surrounding trace would record a read of `.value`.
         if not all(is_finite(leaf) for leaf in jax.tree.leaves(state._value)):
@@ -80,7 +80,10 @@ class FiniteWatch:
         self._states = {dotted(path): state for path, state in net.states(brainstate.HiddenState).items()}
 
     def step(self, t: jax.Array) -> dict[str, jax.Array]:
-        """Return for each state whether it is not finite after step ``t``. The backward pass checks its gradient."""
+        """Return for each state whether it is NaN or infinite after step ``t``.
+
+        The backward pass checks its gradient.
+        """
         bad = {}
         for name, state in self._states.items():
             bad[name] = _any_bad(state.value)

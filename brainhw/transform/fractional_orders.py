@@ -79,8 +79,8 @@ def set_fractional_orders(
         per term, a single number for all terms, or ``None``, which means 1 for all terms. Default: 1 for all terms.
     alpha_mode : {'auto', 'per_layer', 'multiterm'}, optional
         How to read a list of plain numbers: as one order per layer, or as the terms that every layer gets. ``'auto'``
-        (default) reads terms if ``multi_coefficient`` is given. Otherwise it reads one order per layer if the list has
-        one entry per layer, and terms if it does not. It warns in both of these cases.
+        (default) reads terms if ``multi_coefficient`` is given. Without ``multi_coefficient``, it reads one order per
+        layer if the list has one entry per layer, otherwise terms. It then warns, because the list is ambiguous.
     learn_alpha, learn_coefficient : bool, 'raw', or list of them, optional
         Whether to learn the orders and the coefficients: one value for all layers, or a list with one entry per layer.
         True keeps the learnt values in range; ``'raw'`` does not, as in spikeDE. Default False.
@@ -144,7 +144,7 @@ def set_fractional_orders(
 
 
 class _Row(NamedTuple):
-    """Orders and coefficients of one layer in the form of its arguments, and their names for error messages."""
+    """Orders and coefficients for one layer, as arguments of the layer, and their names for error messages."""
 
     alpha: Any
     coefficients: list[Any] | None

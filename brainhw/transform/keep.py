@@ -32,7 +32,8 @@ def keep_memory(largest: int = 1024) -> bool:
     then holds as much memory as its largest computation needed. The setting affects the whole process and cannot be
     undone.
 
-    Call it in the first lines of a program. Once JAX has computed anything, its threads already use their own memory.
+    Call it in the first lines of a program, before JAX computes anything. Later, the threads of JAX already have
+    separate memory arenas.
 
     Parameters
     ----------

@@ -267,7 +267,10 @@ def one_thread_at_a_time() -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterator[None]:
-    """Restore every state when the block ends. With ``keep_weights`` weights are restored only if the block fails."""
+    """Restore every state when the block ends.
+
+    If ``keep_weights`` is True, weights are restored only if the block fails.
+    """
     # A state that a compiled function created has no numbers to restore. The next preparation overwrites it.
     states = net.states()
     gone = {id(state) for _, state in _left_behind(states) if not _has_numbers(state)}

@@ -13,7 +13,7 @@ __all__ = ["reason_in_words"]
 
 
 def reason_in_words(error: BaseException, net: Any, x: Any, *, call: str = "") -> BaseException:
-    """Return an error with a plain message if the failure of a step is a known one, otherwise the error itself.
+    """Return an error with a plain message for a known failure of a step, otherwise the original error.
 
     ``x`` is the input of the step. Without ``call`` the message starts with the class name of the network.
     """

@@ -17,7 +17,7 @@ __all__ = ["Recorder", "advance"]
 
 
 def advance(net: brainstate.nn.Module, x: Any) -> Any:
-    """Return ``net(x)``. Raise errors again with a plain message, or without the printout that containers add."""
+    """Return ``net(x)``. Give known errors a plain message, and remove the printout that containers add to errors."""
     try:
         return net(x)
     except (brainstate.BrainStateError, KeyError, TypeError) as error:
@@ -28,10 +28,10 @@ def advance(net: brainstate.nn.Module, x: Any) -> Any:
 
 
 class Recorder:
-    """Read states of a network by name, and values that its modules offer during a step (``tap``).
+    """Read by name the states of a network, and the values that its modules pass to ``tap`` during a step.
 
-    In a name ``"path.to.module.name"``, the last part is a state of the module, or a value that it offers, such as
-    ``V_pre``.
+    In a name ``"path.to.module.name"``, the last part names a state of the module or a value that the module passes to
+    ``tap``, such as ``V_pre``.
     """
 
     def __init__(self, net: brainstate.nn.Module, names: Sequence[str], *, call: str) -> None:
@@ -74,11 +74,14 @@ class Recorder:
         return read
 
     def hearing(self) -> contextlib.AbstractContextManager[dict[tuple[int, str], Any]]:
-        """Return a context that collects the values that modules offer. If nothing is recorded, it collects nothing."""
+        """Return a context that collects the values passed to ``tap``. If nothing is recorded, it collects nothing."""
         return listening() if self.names else contextlib.nullcontext({})
 
     def collect(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
-        """Return the recorded sequences by name. ``heard`` holds what the modules offered for all steps at once."""
+        """Return the recorded sequences by name.
+
+        ``heard`` contains the sequences that the modules passed to ``tap``.
+        """
         return {name: heard[id(module), attribute] for name, (module, attribute) in self.targets.items()}
 
     def step(self, x: Any) -> tuple[Any, dict[str, Any]]:
@@ -88,12 +91,18 @@ class Recorder:
         return out, self.read(heard)
 
     def read(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
-        """Return the recorded values of this step by name. ``heard`` holds the values that the modules offered."""
+        """Return the recorded values of this step by name.
+
+        ``heard`` contains the values that were passed to ``tap``.
+        """
         return {name: reader(heard) for name, reader in self._readers.items()}
 
 
 def _what_there_is(path: str, module: Any, heard: dict[tuple[int, str], Any]) -> str:
-    """Return text that lists what can be recorded from a module, otherwise the modules inside it."""
+    """Return a text that lists the values of a module that can be recorded.
+
+    If there are none, it lists the inner modules.
+    """
     states = {name for name, value in vars(module).items() if isinstance(value, brainstate.State)}
     offered = {name for owner, name in heard if owner == id(module)}
     where = f"{type(module).__name__} at {path!r}" if path else f"the network itself, a {type(module).__name__},"

@@ -96,8 +96,8 @@ def rollout(
         Spikes and membrane potentials that were measured on a chip with the same input. They replace the values that
         the layers compute (chip in the loop, see Notes). Give a :class:`brainhw.silicon.Recording`, or a mapping
         ``{"hidden.spk": spikes, "hidden.V": membranes}``. The spikes are 0 or 1, ``[T, ...]``. The membrane potentials
-        are those after the reset, as a Quantity of voltage. It need not contain all layers, and the
-        membrane potentials are optional. Default: no measurements.
+        are those after the reset, as a Quantity of voltage. The recording need not contain all layers, and the membrane
+        potentials are optional. Default: no measurements.
     lengths : array, optional
         Number of valid steps of each sample, ``[B]``, or one number for a single sample. Later steps are padding, and
         their outputs and records are set to zero. Default: all steps are valid.
@@ -126,10 +126,10 @@ def rollout(
     layers and leaky readouts. Second, all computation between these modules (synapses, scaling, skip connections,
     units, convolutions, pooling) depends only on values of the same step. ``rollout`` traces one step to test this. A
     synapse then needs only one matrix product for many steps, and the backward pass of the neurons stores less. Such a
-    run has no forward-mode derivatives. Spikes and gradients equal those of the step-by-step run. Membrane potentials
-    may differ by some units in the last place if a library sums a large matrix product in another order than a small
-    one. Any other network runs step by step. A network also runs step by step with ``pbar`` or ``check_finite``, or if
-    a value in ``record`` is not available as a whole sequence.
+    run does not support forward-mode derivatives. Spikes and gradients equal those of the step-by-step run. Membrane
+    potentials may differ by some units in the last place if a library sums a large matrix product in another order than
+    a small one. Any other network runs step by step. A network also runs step by step with ``pbar`` or
+    ``check_finite``, or if a value in ``record`` is not available as a whole sequence.
 
     An input with two axes is ``[T, N]``, with three axes ``[T, B, N]``, and with more axes ``[T, B, ...]``. Images
     without a batch axis are recognised by the ``in_size`` of the network or of a module in it: with
@@ -150,12 +150,13 @@ def rollout(
     brainstate cannot trace one network in two threads. If threads share a function that you compiled, call it once
     before you start them.
 
-    With ``recorded``, a layer that computes the spikes ``s`` returns ``s + stop_gradient(recorded - s)``. The value is
-    the recorded spikes. The gradient is the surrogate gradient at the membrane potential that the model computed before
-    the reset. Resets and recurrent inputs use the recorded spikes. A recorded membrane potential replaces the computed
-    one after the reset in the same way. Without it, the computed membrane potential of a neuron that did not fire on
-    the chip is limited to the threshold, because on the chip it was below the threshold. Training with recorded values
-    also compensates for properties of the chip that the model lacks (Cramer et al. 2022, PNAS 119, e2109194119).
+    With ``recorded``, a layer that computes the spikes ``s`` returns ``s + stop_gradient(recorded - s)``. The value of
+    this expression is the recorded spikes. Its gradient is the surrogate gradient at the membrane potential that the
+    model computed before the reset. Resets and recurrent inputs use the recorded spikes. A recorded membrane potential
+    replaces the computed one after the reset in the same way. Without it, the computed membrane potential of a neuron
+    that did not fire on the chip is limited to the threshold, because on the chip it was below the threshold. Training
+    with recorded values also compensates for properties of the chip that the model lacks (Cramer et al. 2022, PNAS 119,
+    e2109194119).
 
     Outside ``brainstate.transform.jit`` every call compiles the time loop again, so put training and evaluation steps
     in ``jit``. Inside ``jit``, NaN and infinity in ``xs`` cannot be detected; use ``check_finite`` there.
@@ -360,7 +361,7 @@ _WHOLE_WITH_LINKS = 2**24
 
 
 class _OverTime(NamedTuple):
-    """Computation of one value for all steps: a link, and the indices of the sequences that it reads."""
+    """Computation of one value for all steps. ``sources`` are the indices of the sequences that ``link`` reads."""
 
     link: Link
     sources: tuple[int, ...]
@@ -379,7 +380,7 @@ class _OverTime(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LayerwisePlan:
-    """A network in the form of modules that each process a whole sequence, with pure functions between them.
+    """Plan to run a network layer by layer: modules that process whole sequences, and pure functions between them.
 
     Attributes
     ----------
@@ -395,7 +396,10 @@ class LayerwisePlan:
     _output: _OverTime
 
     def __call__(self, xs: Any) -> Any:
-        """Return the outputs ``[T, ...]`` for an input ``[T, ...]``. The states end as in the step-by-step run."""
+        """Return the outputs ``[T, ...]`` for an input ``[T, ...]``.
+
+        The final states equal those of the step-by-step run.
+        """
         n_steps = jax.tree.leaves(xs)[0].shape[0]
         found = [xs]
         for module, needed in zip(self.modules, self._inputs, strict=True):
@@ -403,7 +407,7 @@ class LayerwisePlan:
         return self._output.over(found, n_steps)
 
     def serve(self, recorder: Recorder, segment: int | None) -> bool:
-        """Return whether all recorded values exist as whole sequences, and whether segments are possible if needed."""
+        """Return whether the plan can compute all values to record, and can run in segments if ``segment`` is given."""
         records = all(
             any(one is module for one in self.modules) and name in module.sequence_records
             for module, name in recorder.targets.values()
@@ -412,7 +416,7 @@ class LayerwisePlan:
 
     @property
     def can_be_cut(self) -> bool:
-        """Whether every module allows a run in pieces with its memory-saving backward pass."""
+        """Whether every module supports a run in pieces, which saves memory in the backward pass."""
         return all(module.can_be_cut for module in self.modules)
 
     @property
@@ -430,10 +434,11 @@ class LayerwisePlan:
 def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> LayerwisePlan | None:
     """Return the plan to run ``net`` layer by layer, or ``None`` if this is impossible or has no advantage.
 
-    One step is traced. The network can run layer by layer if every state that the step writes belongs to a module that
-    can process a whole sequence, and if everything between these modules is a pure function of the input, of their
-    outputs in the same step, and of states that the step does not write. Such a function is mapped over time with
-    ``jax.vmap``. Examples are skip connections, scaling, convolutions, pooling and conversions of physical units.
+    One step is traced. The network can run layer by layer under two conditions. First, every state that the step writes
+    belongs to a module that can process a whole sequence. Second, everything between these modules is a pure function.
+    Such a function may depend on the input, on outputs of the modules in the same step, and on states that the step
+    does not write. It is mapped over time with ``jax.vmap``. Examples are skip connections, scaling, convolutions,
+    pooling and conversions of physical units.
 
     Parameters
     ----------
@@ -483,7 +488,7 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
 
 
 def _only_they_write(step: StepTrace, calls: Sequence[Call]) -> bool:
-    """Return whether the step writes only hidden states of the called modules, and writes each state in one call."""
+    """Return whether a step writes only hidden states of the called modules, each of them in only one call."""
     states = [id(state) for one in calls for state in one.module.states(brainstate.HiddenState).values()]
     # A module without states may be called several times. A state that occurs twice would be advanced twice.
     return not step.has_effects and len(set(states)) == len(states) and {id(s) for s in step.written} <= {*states}

@@ -66,9 +66,9 @@ def stream(
     -----
     The first call compiles the step, which takes some tenths of a second. If that is too slow in real time, run one
     step beforehand and call ``reset``. The first call also fixes the structure, shape, unit and number type of the
-    input. Later inputs must match these. They are not checked for NaN, because that check would take too long. An input
-    in another unit of the same dimension is converted, and so are NumPy arrays. NumPy arrays are copied, so you may
-    refill a buffer as soon as the call returns.
+    input. Later inputs must match these. Inputs are not checked for NaN, because that check would take too long. An
+    input in another unit of the same dimension is converted. NumPy arrays are converted and copied, so you may refill a
+    buffer as soon as the call returns.
 
     The stream uses the settings that ``brainstate.environ`` had when the stream was created, such as ``dt``. A step may
     read its number ``i`` and its time ``t``. They start from the values in those settings, or from 0 if they are not
@@ -85,8 +85,8 @@ def stream(
     the compiled step, such as a time constant that is not learnt, the kind of reset, or the orders of ``set_orders``.
     If you change one of these, create a new stream.
 
-    Each stream and each ``reset`` split a new key from every random generator that a step uses, so no two of them draw
-    the same random numbers.
+    If a step uses random generators, each new stream and each ``reset`` splits a new key from every generator.
+    Different streams therefore draw different random numbers, and so does a stream after a ``reset``.
 
     Examples
     --------

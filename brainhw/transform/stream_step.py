@@ -120,7 +120,7 @@ class Held(NamedTuple):
         return tuple(jnp.array(leaf) for leaf in _plain(value))
 
     def value(self, numbers: Iterator[jax.Array]) -> Any:
-        """Take the next arrays from ``numbers`` and return the value of the state that they form."""
+        """Take the arrays of this state from ``numbers``, and return them as a value of the state."""
         return self.tree.unflatten(
             next(numbers) if impl is None else jax.random.wrap_key_data(next(numbers), impl=impl) for impl in self.impls
         )
@@ -175,7 +175,10 @@ class StreamStep:
                 )
 
     def compile(self, moving: Numbers, fixed: Numbers, x: Any) -> None:
-        """Compile the step for states and an input of these shapes. Inside ``jax.disable_jit()`` do not compile it."""
+        """Compile the step for states and an input of these shapes.
+
+        Inside ``jax.disable_jit()``, it is not compiled.
+        """
         if jax.config.jax_disable_jit:
             self.run = self._as_written
             return
@@ -258,7 +261,7 @@ def _as_array(value: Any) -> Any:
 
 
 def _alike(value: Any, like: Any) -> jax.Array:
-    """Return the numbers of ``value`` in the unit and dtype of ``like``. Raise if they cannot be converted."""
+    """Return ``value`` as a plain array, converted to the unit and dtype of ``like``. Raise if this is impossible."""
     call, value = "stream", _as_array(value)
     if isinstance(like, u.Quantity):
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, like.unit):

@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Value(NamedTuple):
-    """A traced value. Two values with the same ids are the same arrays, not only arrays of equal numbers.
+    """A traced value. Two values with the same ids consist of the same array objects, not just of equal numbers.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ class StepTrace:
     _state_vars: dict[Any, tuple[brainstate.State, int]]
 
     def link(self, target: Value, sources: Iterable[Value]) -> Link | None:
-        """Return the computation that leads from ``sources`` and states to ``target``.
+        """Return the computation that produces ``target`` from ``sources`` and states.
 
         Modules whose outputs are not among the sources become part of the computation. Returns ``None`` if one of its
         operations has a side effect, such as printing, or needs an input of the step that is not among the sources.
@@ -377,13 +377,13 @@ class _Arguments(NamedTuple):
 
 
 def is_leaf(module: Any) -> bool:
-    """Return whether a module counts as one unit of a step.
+    """Return whether a trace records the calls of this module and not those of the modules inside it.
 
-    It has an ``update``, and it either has a protocol of brainhw or contains no other module that computes.
+    Such a module overrides ``update``. It implements a protocol of brainhw, or contains no other module that computes.
     """
     if not isinstance(module, brainstate.nn.Module) or not _computes(module):
         return False
-    # A module with a protocol is one unit, even if it contains other modules.
+    # A module that implements a protocol is a leaf, even if it contains other modules.
     if any(hasattr(module, name) for name in ("update_sequence", "weight_slot", "subthreshold")):
         return True
     return not any(_computes(inner) for inner in modules_within(module) if inner is not module)
@@ -506,7 +506,7 @@ def registered_modules(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ())
 
 
 def modules_within(net: brainstate.nn.Module, *, skip: tuple[str, ...] = ()) -> Iterator[Any]:
-    """Yield the modules of :func:`registered_modules` without their paths, which take most of its time."""
+    """Yield the modules of :func:`registered_modules`. The paths are omitted, because they take most of the time."""
     return _walk(net, set(), skip)
 
 

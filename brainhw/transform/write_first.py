@@ -1,9 +1,9 @@
 """Exclude the old values of states from the inputs of a compiled function that overwrites them first.
 
 brainstate traces a function again if a state that it reads or writes has another shape than at the last compilation. A
-training step that starts with a reset was therefore traced again for every last batch of another size, and once more
-for the next batch. If the first access to a state is a write, its old value does not matter. Such a state becomes an
-output of the trace, but not an input.
+training step that starts with a reset was therefore traced again if the last batch of an epoch was smaller, and once
+more for the first batch of the next epoch. If a function writes a state before it reads the state, the old value does
+not matter. Such a state becomes an output of the trace, but not an input.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class _Output(StandIn):
 
 @contextlib.contextmanager
 def writing_first(states: Iterable[Any]) -> Iterator[None]:
-    """Make each of ``states`` only an output of the surrounding traces if the block writes it before any read."""
+    """Exclude the old value of each state from the inputs of the surrounding traces, if the block writes it first."""
     with contextlib.ExitStack() as hooks:
         for state in states:
             hooks.enter_context(state.temporary_hook("write_before", partial(_before_write, state)))

@@ -215,8 +215,8 @@ def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *,
     ----------
     source : FluctReport, mapping or sequence
         The report of :func:`brainhw.init.fluct_report`, or the spikes of each layer, ``[T, N]`` or ``[T, B, N]``, as
-        whole numbers. Give the spikes as a list, or as a mapping from names, as :func:`brainhw.rollout` returns it. For
-        spikes, ``dt`` is read from ``brainstate.environ``.
+        whole numbers. Give the spikes as a list, or as a mapping from names to spikes, such as the records of
+        :func:`brainhw.rollout`. For spikes, ``dt`` is read from ``brainstate.environ``.
     ax : matplotlib.axes.Axes, optional
         Axes to plot into. Default: a new figure.
 

@@ -94,7 +94,10 @@ class _Block(NamedTuple):
 
 
 def _words(piece: Piece, size: int) -> tuple[tuple[str, ...], str, str]:
-    """Return the texts for a block, best first, and the texts for the legend and the block if none of them fits."""
+    """Return texts for a block, best first.
+
+    Also return a legend text and a short text, for a block that is too small.
+    """
     kind = {"frontend": ", frontend", "RC": ", RC"}.get(piece.kind, "")
     count = f"{piece.count}" if piece.count == size else f"{piece.count} of {size}"
     note = "(assumed place)" if piece.kind == "frontend" else ""

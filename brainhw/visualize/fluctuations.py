@@ -73,7 +73,7 @@ def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        The axes. The time axis ends after 99 % of the response.
+        The axes. The time axis shows 99 % of the response.
 
     Raises
     ------

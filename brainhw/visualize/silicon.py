@@ -148,8 +148,8 @@ def _plain_log_ticks(ax: Axes) -> None:
 def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     """Plot the threshold of each neuron with its 95 % interval.
 
-    The thick interval is the individual error of a neuron. The thin interval also includes the error of the charge per
-    spike, which is common to all neurons.
+    The thick interval shows the individual error of a neuron. The thin interval also includes the error of the charge
+    per spike, which is common to all neurons.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_rate_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
-    """Plot measured and fitted f-I curves of the neurons with the lowest, the middle and the highest threshold.
+    """Plot measured and fitted f-I curves of the neurons with the lowest, the median and the highest threshold.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     bins : int, optional
         Number of bins over the range of the chip, at most 2000. Default: if all weights are rounded to the same levels,
         one bin per level, which contains the weights that are rounded to it; otherwise 60. Bins outside of the range
-        have the same width, but are wider if one side would need more than 60.
+        have the same width, but are wider if one side would need more than 60 bins.
 
     Returns
     -------
@@ -136,14 +136,14 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     Positive weights are red, negative weights are blue, and larger magnitudes are darker. A block that mixes signs is
     yellow with a black frame. In this block, positive weights are brown and negative weights are black. The plotted
     weights are those programmed into the chip, after sign annealing and rounding. A weight of zero agrees with either
-    sign. The vendor documents the size of a block. brainhw assumes its axis.
+    sign. The vendor documents the size of a block. The axis along which a block extends is an assumption of brainhw.
 
     Parameters
     ----------
     synapse : brainstate.nn.Module
         A dense synapse on a chip, or a recurrent layer on a chip.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure. The colour bar takes some space of the axes.
+        Axes to plot into. Default: a new figure. The colour bar takes some space from these axes.
 
     Returns
     -------
