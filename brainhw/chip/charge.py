@@ -107,7 +107,7 @@ class ChargeCurve(ABC):
 class LinearCharge(ChargeCurve):
     """Charge proportional to the weight: q(w) = gain * w.
 
-    The vendor documents that the synapse of H1v2 is linear, but not its gain.
+    The vendor documents that the synapse of H1v2 is linear, but does not publish its gain.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class SaturatingCharge(ChargeCurve):
     """Charge that saturates for large weights: q(w) = gain * w_s * tanh(w / w_s).
 
     The slope at zero is ``gain``, and the magnitude of the charge stays below ``gain * w_s``. The vendor documents that
-    the synapse of H1v1 is not linear. That the curve is this odd, smooth function is an assumption of brainhw.
+    the synapse of H1v1 is not linear. brainhw assumes that the curve is this odd, smooth function.
 
     Parameters
     ----------
@@ -235,8 +235,8 @@ class TabulatedCharge(ChargeCurve):
     Raises
     ------
     TypeError, ValueError
-        If ``weights`` has a unit, if ``charges`` is not a charge, if both have different lengths or fewer than two
-        values, or if they are not monotone.
+        If ``weights`` has a unit, if ``charges`` is not a charge, if the arrays differ in length or have fewer than two
+        values, if ``weights`` is not strictly increasing, or if ``charges`` decreases or is constant.
 
     Examples
     --------
@@ -306,7 +306,7 @@ class TabulatedCharge(ChargeCurve):
 
     @property
     def slope_at_zero(self) -> u.Quantity:
-        """The slope of the curve at weight zero, in fC; at the nearest end if zero is outside the table."""
+        """The slope of the curve at weight zero, in fC. If zero is outside the table, the slope at the nearest end."""
         return u.Quantity(self._slopes[1], unit=u.fcoulomb)
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:

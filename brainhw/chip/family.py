@@ -74,7 +74,7 @@ class Family:
     name : str
         Name of the family in ``ChipSpec.family`` and in files.
     presets : tuple of ChipSpec
-        Chips that are defined with the family. The first one is the default chip of the modules of the family.
+        Predefined chips of the family. The first preset is the default chip of the modules of the family.
     mismatches : tuple of Mismatch
         Kinds of mismatch, each with the field of the spec that gives its standard deviation.
     rules : mapping of str to callable, optional
@@ -86,8 +86,8 @@ class Family:
         ``weight_grid(chip, bits)`` returns the levels of a stored weight, as an object with the members of
         :class:`brainhw.kernel.WeightGrid`. Default: evenly spaced levels, symmetric about zero.
     package : str
-        Name of the package that registers this family when it is imported. Files contain this name, so that an error
-        can tell a user without the family what to import.
+        Name of the package that registers this family when it is imported. Files store this name. If the family is not
+        registered when a file is read, the error message names the package to import.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ class Family:
 
 
 def check_package(name: Any, *, call: str) -> None:
-    """Raise unless ``name`` is a valid package name, because errors tell the user to import it."""
+    """Raise unless ``name`` is a valid package name. Error messages tell the user to import this package."""
     if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
         raise ValueError(
             f"{call}: package must be the name of a Python package; got {describe(name)}. "
@@ -238,8 +238,8 @@ def families() -> tuple[Family, ...]:
     Returns
     -------
     tuple of Family
-        The families in order of registration, with those of brainhw first. A family that is only known from an entry
-        point is missing until its package is imported or :func:`get_family` is called with its name.
+        The families in order of registration, with those of brainhw first. A family that a package declares only as an
+        entry point is missing until the package is imported or :func:`get_family` loads the family.
 
     Examples
     --------
@@ -254,7 +254,7 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     """Return the family with a given name, ignoring case.
 
     If the family is not registered, but an installed package has an entry point with this name, the family is loaded
-    from there. Nothing else is imported, even if a file names a package.
+    from there. No other package is imported, even if a chip file names one.
 
     Parameters
     ----------
@@ -263,7 +263,8 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     call : str, optional
         Name of the call for errors.
     package : str, optional
-        Package that a file names for this family. It is shown in the error message and not imported.
+        Package that a chip file names for this family. The error message shows this name, but the package is not
+        imported.
 
     Returns
     -------
@@ -316,8 +317,8 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     Parameters
     ----------
     chip : ChipSpec or str
-        A spec, which is returned unchanged, or a name, which may have any case. The name of a preset stands for this
-        preset, and the name of a family for its first preset.
+        A spec or a name. A spec is returned unchanged. The name of a preset gives this preset, and the name of a family
+        gives its first preset. Case is ignored.
     call : str
         Name of the call for errors.
 

@@ -36,7 +36,7 @@ class FieldInfo:
     several: bool = False
 
     def check(self, value: Any, *, call: str, name: str) -> Any:
-        """Return ``value`` in a standard form (such as float64 in ``unit``); raise if it is not valid."""
+        """Check ``value`` and return it in its stored form, such as float64 in ``unit``. Raise if it is invalid."""
         if value is None and self.optional:
             return None
         if self.kind is not None:
@@ -149,29 +149,29 @@ def spec_field(
 
 
 def one_or_several(declared: Any) -> Any:
-    """Return the declaration, changed so that the field may be one number or a tuple of numbers."""
+    """Return a copy of the declaration that accepts one number or a tuple of numbers."""
     info = dataclasses.replace(declared.metadata["chip"], several=True)
     return dataclasses.field(metadata={"chip": info})
 
 
 def added_field(meaning: str, **limits: Any) -> Any:
-    """Declare a field that older specs and files lack; by default it is ``None`` and ``"assumed"``."""
+    """Declare an optional field that older files do not contain. Its default is ``None``, with provenance "assumed"."""
     declared = spec_field(meaning, optional=True, **limits)
     return dataclasses.field(default=None, metadata=declared.metadata)
 
 
 def has_default(spec: Any, name: str) -> bool:
-    """Return whether a field may be left out in a call and in a file."""
+    """Return whether a field has a default value, so that calls and files may omit it."""
     return spec.__dataclass_fields__[name].default is not dataclasses.MISSING
 
 
 def sourced_fields(spec: Any) -> tuple[str, ...]:
-    """Return the names of the fields of a spec (or of its class) that have a provenance, in table order."""
+    """Return the names of all fields with a provenance, in the order of the table. ``spec`` may be a class."""
     return tuple(item.name for item in dataclasses.fields(spec) if item.name not in _UNSOURCED)
 
 
 def info_of(spec: Any) -> dict[str, FieldInfo]:
-    """Return the declaration of each field with a provenance, by name, for a spec or its class."""
+    """Return the declaration of each field with a provenance, by field name. ``spec`` may be a class."""
     found: dict[str, FieldInfo] = {}
     for name in sourced_fields(spec):
         info = spec.__dataclass_fields__[name].metadata.get("chip")

@@ -86,7 +86,7 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     Returns
     -------
     ChipSpec
-        The chip. Its class is the spec class of its family, and its values are in the units of that class.
+        The chip, as an instance of the spec class of its family. Values are converted to the units of this class.
 
     Raises
     ------
@@ -119,10 +119,10 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
 
 
 def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = False) -> str:
-    """Return a chip as TOML text; raise if this text could not be read again.
+    """Return a chip as TOML text. Raise if `chip_from_text` could not read this text.
 
-    With ``hints``, comments show which optional tables a user can add. `save_chip` writes them, but bundles do not,
-    because users do not edit them.
+    If ``hints`` is true, comments list the optional tables that a user can add. `save_chip` writes these comments.
+    Bundles do not contain them, because users do not edit bundles.
     """
     if not isinstance(spec, ChipSpec):
         raise TypeError(f"{call}: spec must be a ChipSpec; got {describe(spec)}.")

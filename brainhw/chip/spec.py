@@ -95,8 +95,8 @@ class ChipSpec(Shown):
         :class:`brainhw.silicon.VirtualChip` adds it. Default ``None``: unknown.
     provenance : mapping
         Source of every field except name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen
-        to agree with the vendor's documentation) or ``"measured"`` (by a lab). Fields with a default value may be left
-        out and are then ``"assumed"``.
+        to agree with the vendor's documentation) or ``"measured"`` (by a lab). Omitted fields with a default value are
+        ``"assumed"``.
     notes : mapping, optional
         A mapping from field to one line of text, for example the reason for an assumption.
 
@@ -260,7 +260,8 @@ class ChipSpec(Shown):
     def table(self, *, notes: bool = False) -> str:
         """Return the spec as a text table with the name, the value with its unit, and the provenance of each field.
 
-        If a field differs from the preset of the same name, its row has a ``*`` and shows the preset's value.
+        If there is a preset with the name of the spec, each row that differs from this preset has a ``*`` and shows the
+        value of the preset.
 
         Parameters
         ----------
@@ -285,7 +286,7 @@ class ChipSpec(Shown):
         return f"{self.name}: family {self.family}, {self.n_neurons} neurons in {len(self.cores)} core(s)"
 
     def _rows(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield the name, the value, the provenance, and the difference from the preset, of each field."""
+        """For each field, yield its name, value, provenance, and difference from the preset."""
         from brainhw.chip.family import families
 
         presets = [preset for family in families() if family.name == self.family for preset in family.presets]
@@ -365,7 +366,7 @@ def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
 
 
 def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str], *, call: str) -> Mapping[str, str]:
-    """Return a read-only provenance for exactly the fields ``names``, in their order; raise if it is invalid."""
+    """Return the provenance of the fields ``names``, read-only and in this order. Raise if it is invalid."""
     given = {**dict.fromkeys(defaults, "assumed"), **_by_field(value, names, call=call, what="provenance")}
     missing = [name for name in names if name not in given]
     if missing:
@@ -380,7 +381,7 @@ def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str
 
 
 def _checked_notes(value: Any, names: Sequence[str], *, call: str) -> Mapping[str, str]:
-    """Return read-only notes for any of the fields ``names``, in their order; raise if they are invalid."""
+    """Return the notes on the fields ``names``, read-only and in this order. Raise if they are invalid."""
     given = _by_field(value, names, call=call, what="notes")
     for name, note in given.items():
         _check_line(note, call=call, name=f"note on {name}")

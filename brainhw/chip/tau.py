@@ -161,7 +161,7 @@ class TauSnap:
     def message(self, call: str) -> str:
         """Return a sentence that lists the changed time constants, for the warning of ``call``.
 
-        Each different change (requested -> given) is listed once. Only the first six are listed.
+        Each distinct change (requested -> given) is listed once. At most six changes are listed.
         """
         text(call, call="TauSnap.message", name="call", some=True)
         requested, given = self.requested.mantissa.ravel(), self.tau.mantissa.ravel()

@@ -1,4 +1,4 @@
-"""Helpers for the fits: intervals from few measurements, spreads without estimation error, and text output."""
+"""Helpers for the fits: intervals from few measurements, spreads corrected for estimation errors, and text output."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ def percent(share: float, digits: str = ".1f") -> str:
 
 
 def student_scale(freedom: float) -> float:
-    """Return the factor that makes ``value +- 1.96 error`` a 95 % interval for a noise estimated from few data.
+    """Return the factor by which an error must be multiplied if the noise is estimated from few data.
 
-    The factor is the 97.5 % quantile of Student's t distribution with ``freedom`` degrees of freedom, divided by the
-    same quantile of the normal distribution.
+    With the multiplied error, ``value +- 1.96 error`` is a 95 % interval. The factor is the 97.5 % quantile of
+    Student's t distribution with ``freedom`` degrees of freedom, divided by the same quantile of the normal
+    distribution.
     """
     return float(stats.t.ppf(0.975, max(freedom, 1.0)) / stats.norm.ppf(0.975))
 
 
 def pooled_spread(values: np.ndarray, errors: np.ndarray) -> float:
-    """Return the standard deviation of the true values, without the estimation error.
+    """Estimate the standard deviation of the true values from estimates and their standard errors.
 
-    Its square is the variance of the estimates minus the mean squared error. The result is NaN if fewer than two values
-    are known, and 0 if the errors explain the whole variance.
+    The squared result is the variance of ``values`` minus the mean square of ``errors``. The result is NaN if fewer
+    than two values are known, and 0 if the errors explain the whole variance.
     """
     known = np.isfinite(values) & np.isfinite(errors)
     if known.sum() < 2:

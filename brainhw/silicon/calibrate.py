@@ -83,11 +83,13 @@ def calibrate(
     One table is enough. Values that no table determines are copied from ``chip``. Values that the tables determine are
     stored in the spec with provenance ``"measured"``. They are the charge curve, the geometric mean of the time
     constants and the spread of the leak for each profile, the mean and the spread of ``V_th``, and the trial noise. The
-    spreads do not include estimation errors. Profiles that were not measured are scaled like their measured neighbours.
+    spreads are corrected for estimation errors. The time constant of a profile that was not measured is scaled by a
+    factor that is interpolated between the measured profiles.
 
     f-I curves determine only the ratio ``V_th C / q``. The charge ``q`` is taken from the charge table, or from
     ``chip`` if there is none. The capacitance ``C`` is taken from ``chip``. A network behaves the same if all three
-    values are scaled such that the ratio stays the same. If ``noise_std`` in mV is given, ``C`` is measured too.
+    values are scaled such that the ratio stays the same. If ``noise_std`` is given in mV, the fit also determines
+    ``C``.
 
     Parameters
     ----------
@@ -96,10 +98,10 @@ def calibrate(
     chip : ChipSpec or str
         The chip before the calibration: a family such as ``"h1v1"``, or a spec.
     settings : mapping of int to int, optional
-        For each leak setting of the tables, the index in the chip's ``tau_profiles``. By default, the number of a
-        setting is used as the index if every time constant is then within a factor of 2 of its profile. Otherwise,
-        settings are assigned to profiles in the order of their time constants, such that they fit best up to one common
-        factor. The report shows the assignment.
+        A mapping from each leak setting in the tables to an index in the chip's ``tau_profiles``. By default, the
+        number of a setting is its index, if every time constant is then within a factor of 2 of its profile. Otherwise,
+        settings are assigned to profiles in the order of their time constants. The best of these assignments is used,
+        and one common factor may scale all time constants. The report shows the assignment.
     rates_setting : int, optional
         Leak setting of the f-I curves, numbered as in the decays. Default: the setting whose time constants agree with
         the f-I curves.
@@ -209,7 +211,7 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
 
 @dataclass
 class _Draft:
-    """Draft of the measured chip. It has the changed fields with their notes, and arrays over the physical neurons."""
+    """Draft of the measured chip. It contains changed fields, their notes, and the values of each physical neuron."""
 
     chip: ChipSpec
     name: str

@@ -254,7 +254,7 @@ class _Tail:
     def close(self) -> None:
         """Wait for the end of the stream, at most ``_GRACE`` seconds.
 
-        A process in another session may keep the stream open. The thread then goes on reading.
+        A process in another session may keep the stream open. The thread then continues to read.
         """
         self._thread.join(timeout=_GRACE)
 

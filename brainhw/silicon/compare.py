@@ -71,8 +71,8 @@ def compare(
         Number of classes. Each class has the same number of consecutive output neurons. Default: the number stored in
         the bundle, if the program comes from one, or else one output neuron per class.
     explain : bool, optional
-        Fit the time constants and thresholds of the bench with :func:`fit_recordings`, to name causes of differences.
-        The fit uses at most 50 samples in all trials and takes up to a minute. Default True.
+        Fit the time constants and thresholds of the bench with :func:`fit_recordings`, to find the causes of
+        differences. The fit uses at most 50 samples in all trials and takes up to a minute. Default True.
 
     Returns
     -------
@@ -282,7 +282,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _itself(bench: list[np.ndarray]) -> np.ndarray:
-    """Return the fraction of the spikes in one trial that also occur in another trial in the same step, ``[N]``."""
+    """Return the fraction of the spikes of each neuron that another trial repeats in the same step, ``[N]``."""
     k = len(bench)
     if k < 2:
         return np.full(bench[0].shape[2], np.nan)
@@ -294,7 +294,7 @@ def _itself(bench: list[np.ndarray]) -> np.ndarray:
 def _reason(
     n_own: float, n_bench: float, always: bool, found: float, itself: float, ratios: dict[str, tuple[float, float]]
 ) -> str:
-    """Return the likeliest cause of a difference in a few words, or an empty string."""
+    """Return a short text with the most likely cause of a difference, or an empty string if none is found."""
     if n_bench == 0:
         return "dead: silent on the bench" if n_own >= _DEAD else ""
     if always:

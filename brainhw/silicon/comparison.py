@@ -36,17 +36,18 @@ class LayerComparison:
         Fraction of the bench's spikes that also occur in the model in the same step.
     itself : numpy.ndarray
         Fraction of the spikes of one bench trial that also occur in another bench trial in the same step. Noise limits
-        ``found`` to about this value. NaN for a single trial.
+        ``found`` to about the same value. NaN for a single trial.
     model_spikes, bench_spikes, common : numpy.ndarray
-        Number of spikes of the model, number of spikes of one bench trial, and number of spikes that both have in the
+        Number of spikes in the model, number of spikes per bench trial, and number of spikes that occur in both in the
         same step.
     membrane_rms : Quantity or None
         Root mean square difference of the membrane potentials after the reset, mV. None if they were not recorded.
     tau_ratio, threshold_ratio : numpy.ndarray
-        Fitted time constant and threshold of the bench, divided by those of the model. The fitted threshold is divided
-        by the relative charge gain first, because spikes determine only this quotient.
+        Time constant and threshold that were fitted to the bench, each divided by the value in the model. The fitted
+        threshold is also divided by the relative charge gain, because spikes determine only the ratio of threshold to
+        gain.
     reasons : tuple of str
-        The likeliest cause of the difference. Empty if noise explains the difference.
+        The most likely cause of the difference. Empty if noise explains the difference.
     """
 
     physical: np.ndarray
@@ -65,7 +66,7 @@ class LayerComparison:
 
     @property
     def unmatched(self) -> np.ndarray:
-        """Number of spikes per trial that only the model or only the bench has in a step."""
+        """Number of spikes per trial without a match in the same step, summed over the model and the bench."""
         return self.model_spikes + self.bench_spikes - 2 * self.common
 
 
@@ -98,7 +99,7 @@ class Comparison(Shown, Drawn):
 
     @property
     def ceiling(self) -> float:
-        """Fraction of all spikes of one trial that another trial has in the same step. NaN for a single trial."""
+        """Fraction of the spikes in one bench trial that another trial repeats in the same step. NaN for one trial."""
         parts = [np.nan_to_num(one.itself) * one.bench_spikes for one in self.layers.values()]
         return _ratio(parts, [one.bench_spikes for one in self.layers.values()]) if self.n_trials > 1 else float("nan")
 

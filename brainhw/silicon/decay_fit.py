@@ -1,4 +1,4 @@
-"""Joint fit of many exponential decays. Each has its own time constant, and all share a read noise and an offset."""
+"""Joint fit of exponential decays. Each decay has its own time constant. All share one read noise and one offset."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def fit_decays(
 ) -> tuple[Decays, list[str]]:
     """Fit the decays ``V [D, R]`` to the readings where ``used`` is 1. Return the fit and notes.
 
-    Times are in ms and count from the first reading of a decay. Voltages are in mV. The readings of each trial must be
-    in the order of time.
+    Times are in ms and start at the first reading of a decay. Voltages are in mV. The readings of each trial must be
+    sorted by time.
     """
     notes: list[str] = []
     there = used > 0
@@ -231,7 +231,10 @@ def _best(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> n
 def _pieces(
     t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the amplitudes, the derivatives of the fit by log tau (amplitude eliminated), and the residuals."""
+    """Return the amplitudes, the derivatives of the fit with respect to log tau, and the residuals.
+
+    The derivatives do not contain the component that a change of the amplitude can explain.
+    """
     tau = np.exp(log_tau)[:, None]
     shape = used * np.exp(-t / tau)
     power = np.maximum((shape**2).sum(1), 1e-300)
@@ -260,7 +263,10 @@ def _noise(residuals: np.ndarray, used: np.ndarray) -> float:
 
 
 def _shared_offset(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray) -> tuple[float, float]:
-    """Return the change of the shared offset and its standard error, with amplitudes and time constants eliminated."""
+    """Return the Gauss-Newton step of the shared offset, and the standard error of the offset.
+
+    The amplitudes and time constants are eliminated.
+    """
     _, slope, residuals = _pieces(t, V, used, log_tau)
     flat = _free_of(used, used * np.exp(-t / np.exp(log_tau)[:, None]), slope)
     power = max(float((flat**2).sum()), 1e-300)

@@ -1,4 +1,4 @@
-"""Standard errors of time constants for decays with membrane noise, which decays with the same time constant."""
+"""Standard errors of the time constants of decays, if the membrane potential itself is noisy."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ def correlated_errors(
     t: np.ndarray, trial: np.ndarray, used: np.ndarray, tau: np.ndarray, shape: np.ndarray, slope: np.ndarray,
     residuals: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
-    """Return the standard errors of log tau of a least-squares fit, ``[D]``, for correlated residuals.
+    """Return the standard errors ``[D]`` of log tau in a least-squares fit with correlated residuals.
 
-    The noise of a reading is the sum of two parts. Read noise is white and has variance ``r2``. Membrane noise enters
-    with variance ``q2`` per ms from the first reading of the trial on, and decays with ``tau``. Both variances are
-    chosen such that the sum of squared residuals and the sum of products of neighbouring residuals equal their
-    expectations.
+    The noise of a reading is the sum of read noise and membrane noise. Read noise is white and has variance ``r2``.
+    Membrane noise is zero at the first reading of a trial. New noise with a variance of ``q2`` per ms is added to it,
+    and the sum decays with the time constant ``tau``. Both variances are chosen such that the sum of squared residuals
+    and the sum of products of neighbouring residuals equal their expectations.
 
     Parameters
     ----------
     t, trial, used : array, shape [D, R]
         Times since the first reading of the decay in ms, trial numbers, and 1 for used readings. The readings of a
-        trial must be in the order of time.
+        trial must be sorted by time.
     tau : array, shape [D]
         Fitted time constants in ms.
     shape, slope, residuals : array, shape [D, R]
-        The fitted exponential with amplitude 1, the component of the derivative by log tau that is orthogonal to it,
-        and the residuals. All are 0 for unused readings.
+        ``shape`` is the fitted exponential with amplitude 1. ``slope`` is the derivative of the fit with respect to log
+        tau, without its component along ``shape``. All values are 0 for unused readings.
     """
     noise = _MembraneNoise(t, trial, tau)
     # The fit absorbs the components of the noise along ``shape`` and ``slope``. These are the two unit vectors.
@@ -54,7 +54,7 @@ def correlated_errors(
 
 
 class _MembraneNoise:
-    """Covariance of membrane noise that enters with variance 1 per ms from the first reading of a trial on."""
+    """Covariance of membrane noise that is zero at the first reading of a trial, for new noise of variance 1 per ms."""
 
     def __init__(self, t: np.ndarray, trial: np.ndarray, tau: np.ndarray) -> None:
         self.together = (trial[:, 1:] == trial[:, :-1]).astype(float)

@@ -25,8 +25,9 @@ def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray)
     """Return a mask ``[R]`` of single faulty readings. ``d`` contains the index of the decay of each reading.
 
     The membrane potential falls during the whole decay, so a correct reading lies between its neighbours, apart from
-    noise. The last reading is compared with the two before it. The first reading is compared with the other decays,
-    because with a short time constant a correct first reading also lies far above the second.
+    noise. The last reading is compared with the two before it. The first reading is compared with the largest readings
+    of all decays. It is not compared with the second reading, because a correct first reading is also far above the
+    second if the time constant is short.
     """
     order = np.lexsort((t, trial, d))
     key = np.stack([d, trial])[:, order]
@@ -84,7 +85,7 @@ def faults(table: DecayTable, faulty: np.ndarray) -> str:
 
 
 def why_none(V: np.ndarray, used: np.ndarray) -> str:
-    """Return the reason why none of the decays shows a time constant."""
+    """Return the reason why no time constant could be fitted to any decay."""
     number = used.sum(1)
     place = (np.cumsum(used, 1) - 0.5) / number[:, None]
     early, late = used * (place < 0.25), used * (place > 0.75)

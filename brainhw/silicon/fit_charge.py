@@ -40,9 +40,9 @@ _FALL = 5.0
 class ChargeFit(Shown, Drawn):
     """A fitted charge curve.
 
-    brainhw assumes that the mean of the measured synapses is the mean of the chip. ``value +- 1.96 error`` is a 95 %
-    interval. The errors include the read noise and the error of the mean gain. Only a few synapses are measured, so
-    their mean gain shifts the whole curve.
+    brainhw assumes that the measured synapses have the same mean gain as all synapses of the chip. ``value +- 1.96
+    error`` is a 95 % interval. The errors include the read noise and the error of the mean gain. Only a few synapses
+    are measured, so an error of their mean gain scales the whole curve.
 
     Attributes
     ----------
@@ -62,19 +62,19 @@ class ChargeFit(Shown, Drawn):
     residuals : Quantity, shape [R]
         Measured minus fitted charge of each row of the table, fC; NaN for synapses that were left out.
     synapses : array of int, shape [S]
-        Numbers of the fitted synapses. A synapse is left out if it has less than a fifth or more than three times the
-        charge of the others, or charge of the other sign. The notes name it.
+        Numbers of the fitted synapses. A synapse is left out if its charge is less than a fifth or more than three
+        times the charge of the others, or has the opposite sign. The notes name the synapse.
     gain, gain_error : array, shape [S]
-        Gain of each synapse relative to their mean, and its standard error.
+        Gain of each synapse divided by the mean gain, and its standard error.
     gain_std, gain_std_error : float
-        Relative spread of the gain over synapses, without estimation error. NaN for one synapse, or if the synapses
-        share no codes.
+        Relative spread of the gain over synapses, corrected for estimation errors. NaN for one synapse, or if the
+        synapses share no codes.
     read_noise : Quantity, scalar
         Noise of one reading, fC.
     form : {"branches", "monotone"}
         ``"branches"`` is ``q(w) = q_0 + G w_s tanh(w / w_s)``, with separate ``G`` and ``w_s`` for each sign of ``w``.
-        ``"monotone"`` is isotonic regression, which is used if that form does not fit or there are too few codes for
-        it.
+        ``"monotone"`` is isotonic regression. It is used if the branches do not fit or there are too few codes to fit
+        them.
     common_error : float
         Relative error that all codes share. It is the error of the mean gain of the measured synapses.
     notes : tuple of str
@@ -130,8 +130,8 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
 
     The model is ``q[k, s] = g[s] c[k] + noise``. It is fitted by alternating least squares, with a mean gain of 1. The
     charges ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression
-    (``scipy.optimize``) if a chi-square test rejects the branches. A synapse that is dead or has charge of the other
-    sign is left out, and a note names it.
+    (``scipy.optimize``) if a chi-square test rejects the branches. A synapse that is dead or whose charge has the
+    opposite sign is left out, and a note names it.
 
     Parameters
     ----------
@@ -148,8 +148,8 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     Raises
     ------
     TypeError, ValueError
-        If a code does not exist on the chip, there are too few codes, or the charge does not rise with the code or
-        falls by more than the noise.
+        If a code does not exist on the chip, there are too few codes, the charge does not increase with the code, or
+        the charge decreases between two codes by more than the noise.
 
     Examples
     --------
@@ -283,7 +283,11 @@ def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[float, float, float]:
-    """Return the spread of the gains, its error, and the error of their mean as an estimate of the mean of the chip."""
+    """Return the spread of the gains, the error of the spread, and the error of the mean gain.
+
+    The mean gain of the measured synapses estimates the mean gain of the chip. The last value is the error of this
+    estimate.
+    """
     g, error = g[np.isfinite(error)], error[np.isfinite(error)]
     n = g.size if compared else 0
     if n < 2:
@@ -350,7 +354,7 @@ def _monotone(c: np.ndarray, sd: np.ndarray) -> np.ndarray:
 
 
 def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, what: str) -> None:
-    """Raise if the charge does not rise with the code, or falls by more than the noise explains."""
+    """Raise if the charge does not increase with the code, or decreases between two codes by more than the noise."""
     sd = np.maximum(sd, max(1e-12 * np.abs(c).max(), 1e-300))
     i, j = np.triu_indices(codes.size, 1)
     fall = (c[i] - c[j]) / np.hypot(sd[i], sd[j])

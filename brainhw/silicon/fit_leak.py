@@ -42,13 +42,13 @@ class LeakFit(Shown, Drawn):
     read_noise : Quantity, scalar
         Noise of one reading, mV.
     mean : Quantity, shape [S]
-        Geometric mean of the time constants of each setting, ms. It is used because brainhw assumes log-normal leak
-        currents.
+        Geometric mean of the time constants of each setting, ms. The mean is geometric because brainhw assumes
+        log-normal leak currents.
     mean_error : Quantity, shape [S]
-        Standard error of ``mean`` as an estimate for all neurons of the chip, ms. It combines the spread over neurons
-        with the errors of their time constants, and falls with the square root of the number of neurons.
+        Standard error of ``mean`` as an estimate of the mean of all neurons of the chip, ms. It combines the spread
+        over neurons with the errors of their time constants, and falls with the square root of the number of neurons.
     spread : array, shape [S]
-        Standard deviation over neurons of the log leak current, without estimation error.
+        Standard deviation of the log leak current over the neurons, corrected for estimation errors.
     residuals : Quantity, shape [R]
         Measured minus fitted membrane potential of each row of the table, mV. NaN for rows that the fit left out.
     notes : tuple of str
@@ -96,9 +96,9 @@ def fit_leak(table: DecayTable) -> LeakFit:
     """Fit an exponential decay to each neuron at each setting: ``V(t) = V_0 exp(-t / tau) + offset + noise``.
 
     The model is linear in the amplitude, so the amplitude is eliminated (variable projection: G. H. Golub and V.
-    Pereyra, SIAM J. Numer. Anal. 10, 413, 1973). One parameter per decay remains. Gauss-Newton steps from the best
-    point of a grid determine it for all decays at once. All decays share the read noise. They also share an offset,
-    which is set to zero if it is below four standard errors.
+    Pereyra, SIAM J. Numer. Anal. 10, 413, 1973). The only remaining parameter of each decay is tau. A grid search gives
+    the start values of tau, and Gauss-Newton steps then refine them for all decays at once. All decays share the read
+    noise. They also share an offset, which is set to zero if it is below four standard errors.
 
     If the bench clips readings at zero, readings with a fitted value within four standard deviations of zero are left
     out, because their mean differs from the membrane potential. If the read-out saturates, readings near the ceiling
@@ -107,8 +107,8 @@ def fit_leak(table: DecayTable) -> LeakFit:
 
     If neighbouring residuals correlate, the fit assumes that the membrane potential itself is noisy, and that this
     noise decays with the same tau. The variances of the membrane noise and of the read noise are then estimated from
-    the squares of the residuals and the products of neighbouring residuals. The standard errors of tau include both.
-    Readings with a fitted value within four standard deviations of zero are then also left out.
+    the squares of the residuals and the products of neighbouring residuals. The standard errors of tau include both
+    noises. Readings with a fitted value within four standard deviations of zero are then also left out.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def fit_leak(table: DecayTable) -> LeakFit:
     Raises
     ------
     TypeError, ValueError
-        If a decay has too few readings, no decay shows a time constant, or the decays are straight lines.
+        If a decay has too few readings, no time constant can be fitted to any decay, or the decays are straight lines.
 
     Examples
     --------

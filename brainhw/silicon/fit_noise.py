@@ -69,7 +69,7 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
     Parameters
     ----------
     V : Quantity, shape [trials, T, N]
-        Membrane potentials of at least 2 trials with the same input, with one value for each of at least 10 steps.
+        Membrane potentials of at least 2 trials with the same input and at least 10 steps.
     tau : Quantity, scalar or shape [N]
         Time constants of the neurons (`fit_leak`).
     dt : Quantity, optional
@@ -127,7 +127,7 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
 
 
 def _root(squares: np.ndarray, trials: int) -> tuple[u.Quantity, u.Quantity]:
-    """Return the square root of a mean square and its error, in mV. A negative mean counts as zero."""
+    """Return the root of the mean of ``squares`` and its standard error, in mV. A negative mean counts as zero."""
     mean = max(float(squares.mean()), 0.0)
     # Subtracting the mean over trials costs one degree of freedom per neuron.
     count = squares.size * (trials - 1) / trials

@@ -152,9 +152,9 @@ def fit_recordings(
         The recordings of the bench. If all recordings of a layer include membrane potentials, the fit is far more
         precise.
     min_spikes : int, optional
-        A neuron with fewer recorded spikes, or fewer steps without a spike, is not measured. Default 20.
+        A neuron with fewer recorded spikes, or with fewer steps without a spike, counts as not measured. Default 20.
     largest_error : float, optional
-        A neuron is not measured if the relative standard error of its threshold or tau is larger. Default 0.2.
+        A neuron counts as not measured if the relative standard error of its threshold or tau is larger. Default 0.2.
     per_layer : bool, optional
         For neurons that were not measured, use factors of threshold and tau that are fitted to all neurons of their
         layer. Default False, which leaves NaN for these neurons.
@@ -180,10 +180,10 @@ def fit_recordings(
     chosen such that the ratio is correct. With recorded membrane potentials, the ratio of charge to capacitance is also
     determined, but not the charge or the capacitance alone.
 
-    The model assumes that all synapses of a neuron have the same charge curve. If their charges differ, ``noise``
-    increases, and the errors in the table are too small. For example, they are too small by a factor of about 1.5 if 60
-    synapses have a spread of 3 %. With constant inputs, ``misfit`` in the table, which is the standard deviation of the
-    residuals, is then also above 1.
+    The model assumes that all synapses of a neuron have the same charge curve. If the charges of the synapses differ,
+    the fitted ``noise`` increases, and the errors in the table are too small. For example, they are too small by a
+    factor of about 1.5 if 60 synapses have a spread of 3 %. The column ``misfit`` of the table is the standard
+    deviation of the residuals. If the charges differ and the inputs are constant, it is above 1.
 
     Examples
     --------

@@ -50,12 +50,13 @@ class ThresholdFit(Shown, Drawn):
     mean, mean_error : Quantity, scalar
         Mean threshold, mV, and its standard error as an estimate of the mean of all neurons of the chip.
     spread : float
-        Relative standard deviation of the thresholds over neurons, without estimation error.
+        Relative standard deviation of the thresholds over the neurons, corrected for estimation errors.
     common_error : float
-        Relative error that all neurons share. It is the error of the charge per spike, or the error of the fitted noise
-        if the noise was given in mV.
+        Relative error that all neurons share. It is the error of the charge per spike or, if ``noise_std`` was given in
+        mV, the error of the fitted noise.
     C : Quantity, scalar
-        Capacitance, fF. It is taken from the spec, or computed from the trial noise if the noise was given in mV.
+        Capacitance, fF. If ``noise_std`` was given in mV, it is computed from the trial noise. Otherwise, it is taken
+        from the spec.
     C_measured : bool
         Whether ``C`` is computed from the trial noise.
     settings : array of int, shape [S]
@@ -149,12 +150,12 @@ def fit_threshold(
 ) -> ThresholdFit:
     """Fit threshold charge, time constant and trial noise to f-I curves.
 
-    The model is one step of the chip with trial noise. The membrane potential is ``V' = max(beta V + n q / C + noise,
-    0)``. If ``V' >= V_th``, the neuron spikes and is reset. Noise makes the membrane potential cross the threshold
-    earlier, so a fit without noise finds thresholds that are about 2 % too low. This fit computes the expected spike
-    count from the probability density of the membrane potential. Each neuron has its own ``V_th C`` and tau, and all
-    neurons share the noise. The curves are fitted by ``scipy.optimize.least_squares``, with weights from the variance
-    of each count in the model.
+    The model is the update equation of the chip with trial noise. In each step, the membrane potential is ``V' =
+    max(beta V + n q / C + noise, 0)``. If ``V' >= V_th``, the neuron spikes and is reset. Noise makes the membrane
+    potential cross the threshold earlier, so a fit without noise finds thresholds that are about 2 % too low. This fit
+    computes the expected spike count from the probability density of the membrane potential. Each neuron has its own
+    ``V_th C`` and tau, and all neurons share the noise. The curves are fitted by ``scipy.optimize.least_squares``, with
+    weights from the variance of each count in the model.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ def fit_threshold(
     chip : ChipSpec or str
         The chip. The fit uses its reset, its capacitance, its codes and, if ``charge`` is not given, its charge curve.
     charge : ChargeFit, optional
-        The measured charge curve. Default: the curve of the chip, taken as exact.
+        The measured charge curve. Default: the charge curve of the chip, without an error.
     leak : LeakFit, optional
         The measured time constants, weighted by their errors. Default: tau is fitted to the f-I curves only.
     setting : int, optional

@@ -110,14 +110,14 @@ class HiddenValues:
         return self._stream(_NOISE, run)
 
     def pool(self, n: int, more: int) -> jax.Array:
-        """Return ``n`` normal numbers for the noise of all runs, followed by the first ``more`` of them again."""
+        """Return ``n`` normal random numbers for the noise of all runs. The first ``more`` are repeated at the end."""
         if self._pool is None or len(self._pool) != n + more:
             self._pool = jnp.asarray(np.resize(self._stream(_POOL).standard_normal(n, np.float32), n + more))
         return self._pool
 
     @property
     def has_synapses(self) -> bool:
-        """Whether the synapses of the chip differ from each other."""
+        """Whether the synapses of the chip deviate from the nominal synapse."""
         return bool(_or_zero(self.chip.synapse_mismatch_std) or self._gain_std)
 
     def synapses(self, rows: np.ndarray | None, columns: np.ndarray, n_in: int) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ _MOST_CHOICES = 20_000
 def match_settings(
     means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, int] | None, call: str
 ) -> tuple[dict[int, int], str]:
-    """Return the profile of each setting, and a sentence on how it was found. Time constants are in ms."""
+    """Return the profile of each leak setting, and a sentence that explains the match. Time constants are in ms."""
     if len(means) > presets.size:
         raise ValueError(
             f"{call}: the tables hold {len(means)} leak settings, but the chip has {presets.size} tau_profiles. Check "
@@ -95,7 +95,8 @@ def _given(means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, 
 def scaled_profiles(measured: Mapping[int, float], presets: np.ndarray, call: str) -> tuple[np.ndarray, str]:
     """Return the time constants of all profiles in ms, and a note on those that were not measured.
 
-    Profiles that were not measured are scaled like their measured neighbours.
+    The time constant of a profile that was not measured is scaled by a factor that is interpolated between the measured
+    profiles.
     """
     rows = np.array(sorted(measured))
     taus = np.array([measured[row] for row in rows])
@@ -103,8 +104,8 @@ def scaled_profiles(measured: Mapping[int, float], presets: np.ndarray, call: st
         at = int(np.argmax(np.diff(taus) <= 0))
         raise ValueError(
             f"{call}: time constants must increase with the index of the profile; profile {rows[at]} has "
-            f"{taus[at]:.4g} ms and profile {rows[at + 1]} has {taus[at + 1]:.4g} ms. Assign the profiles with the "
-            "argument settings."
+            f"{taus[at]:.4g} ms and profile {rows[at + 1]} has {taus[at + 1]:.4g} ms. Pass "
+            "settings={leak setting: profile index, ...}, with a larger index for a longer time constant."
         )
     log = np.log(presets)
     # Interpolate the log of the scale factor linearly between measured profiles and keep it constant outside them, so

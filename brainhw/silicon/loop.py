@@ -46,11 +46,11 @@ _FILE = RunFile("training state", "InTheLoop.save", "brainhw-training")
 
 @final
 class InTheLoop:
-    r"""Chip-in-the-loop training: each step runs on the chip, and the gradient comes from the model.
+    r"""Chip-in-the-loop training: the forward pass runs on the chip, and the gradient comes from the model.
 
-    A step writes the current codes to the chip, runs the batch on it, and replaces the model's results by the recorded
-    ones (:func:`brainhw.rollout` with ``recorded``). With spikes :math:`s` of the model and :math:`\hat s` of the chip,
-    each layer returns
+    A training step writes the current codes to the chip and runs the batch on the chip. The recorded results then
+    replace the results of the model (:func:`brainhw.rollout` with ``recorded``). With spikes :math:`s` of the model and
+    :math:`\hat s` of the chip, each layer returns
 
     .. math:: s + \text{stop}(\hat s - s)
 
@@ -73,14 +73,14 @@ class InTheLoop:
         Number of runs of each sample per step. Loss and gradient are means over the trials. Default 1.
     membranes : 'auto' or bool, optional
         Whether to use recorded membrane potentials. ``'auto'`` (default) uses them if the bench records them, ``True``
-        requires them for every layer, and ``False`` ignores them. They correct the states of the model. This helps most
-        if the parameters of the model are wrong.
+        requires them for every layer, and ``False`` ignores them. Recorded membrane potentials correct the states of
+        the model. This correction helps most if the parameters of the model are wrong.
     accuracy : callable, optional
         ``accuracy(outputs, y)`` is the function that :meth:`evaluate` calls. Default :func:`brainhw.train.accuracy`.
     constrain : callable or None, optional
         Function that is called with the network after each update. Default :func:`brainhw.train.clip_weights`. A weight
-        beyond the range has the code of the limit. Without clipping, many updates would be needed to bring it back into
-        the range.
+        out of range is stored as the code of the limit. Without clipping, such a weight may need many updates to return
+        to the range.
     placement : Placement, optional
         The position of each neuron on the chip. Default: as in :meth:`ChipProgram.of`.
 
@@ -89,7 +89,7 @@ class InTheLoop:
     n_steps : int
         Number of updates.
     program : ChipProgram
-        The program that was written last.
+        The program that was last written to the chip.
 
     Raises
     ------
@@ -172,8 +172,8 @@ class InTheLoop:
         Raises
         ------
         DeviceError
-            If the bench fails or does not return a recording of the program, or if membrane potentials exceed 100
-            thresholds. The training state has not changed.
+            If the bench fails or does not return a recording of the program, or if membrane potentials exceed 100 times
+            the threshold. The training state has not changed.
         FloatingPointError
             If loss, gradient or updated weights are not finite. The training state has not changed.
         TypeError, ValueError
@@ -263,7 +263,7 @@ class InTheLoop:
         Raises
         ------
         TypeError, ValueError
-            If the file cannot be written, or the network got another chip after the loop was built.
+            If the file cannot be written, or the chip of the network was replaced after the loop was built.
         """
         call = "InTheLoop.save"
         check_same_chip(self._net, self.program.chip, call)

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> None:
-    """Raise if the network got another chip after the loop was built, because the program is for the old chip."""
+    """Raise if the chip of the network was replaced after the loop was built. The program is for the old chip."""
     for weight in chip_weights(net).values():
         now = weight.chip
         if now is not chip and now != chip:
@@ -64,7 +64,7 @@ def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call
 
 
 def odd_targets(y: np.ndarray, n_out: int) -> str:
-    """Return a part of an error message on targets that are not finite, or on labels without an output neuron."""
+    """Return error text if targets are not finite or labels have no output neuron, otherwise an empty string."""
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         return ", y (it holds values that are not finite)"
     if y.dtype.kind not in "iu" or y.ndim != 1 or (y.min() >= 0 and y.max() < n_out):
@@ -73,7 +73,7 @@ def odd_targets(y: np.ndarray, n_out: int) -> str:
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Return whether all numbers of a tree are finite."""
+    """Return whether all numbers of a pytree are finite."""
     return jnp.all(jnp.stack([jnp.isfinite(u.get_mantissa(leaf)).all() for leaf in jax.tree.leaves(tree)]))
 
 

@@ -1,4 +1,4 @@
-"""Simulated runs of a program, on the chip of a network or on a measured chip that replaces the bench."""
+"""Simulated runs of a program, on the current chip of a network or on a measured chip."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def load_measured(path: str | os.PathLike[str]) -> MeasuredChip:
 
 
 def is_measured(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is marked as a measured chip, by its name or its first word."""
+    """Return whether the name or the first word of a file marks it as a measured chip."""
     if os.fsdecode(path).endswith(".chip"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Build a measured chip from the fits of single neurons, with their placement, means and spreads."""
+"""Build a measured chip from the fitted values of single neurons."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["measured_chip"]
 
 
 def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredChip:
-    """Return a measured chip from the fits of each layer (:class:`LayerFit`), with the placement of a program.
+    """Return a measured chip from the fit of each layer (:class:`LayerFit`) and the placement of the program.
 
     The charge curve and the capacitance of the program's chip are kept, and the thresholds are scaled such that ``V_th
     C / q`` has the fitted value. If membrane potentials determine the mean charge gain, the capacitance is divided by
-    this gain, so that voltages agree with the mV of the bench.
+    this gain, so that the voltages agree with the voltages of the bench.
     """
     chip = program.chip
     profiles = np.asarray(chip.tau_profiles.values.to(u.ms).mantissa, float)
@@ -68,7 +68,7 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
 
 
 def _spread(values: np.ndarray, errors: np.ndarray) -> float | None:
-    """Return the standard deviation of the values without their estimation errors. None if fewer than two are known."""
+    """Return the standard deviation of the values, corrected for their errors. None if fewer than two are known."""
     known = np.isfinite(values) & np.isfinite(errors)
     if known.sum() < 2:
         return None

@@ -1,4 +1,4 @@
-"""Plausibility checks of recorded membrane potentials, for a wrong unit and for readings before the reset."""
+"""Plausibility checks of recorded membrane potentials: detect a wrong unit, and readings before the reset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LOOKED_AT = 50_000
 
 
 def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float) -> tuple[str, bool]:
-    """Return a message on implausible membrane potentials (mV), and whether it must be an error.
+    """Return a message on implausible membrane potentials (mV), and whether the caller must raise an error.
 
     The message is empty if the membrane potentials are plausible.
     """

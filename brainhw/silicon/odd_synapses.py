@@ -1,4 +1,4 @@
-"""Find synapses of a charge table that are dead or inverted, and check which synapses share codes."""
+"""Find synapses of a charge table that are dead or inverted, and check whether shared codes link the synapses."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _LEAST_SHARED = 3
 def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Return a mask ``[R]`` of the rows without outlier synapses, and a note for each outlier.
 
-    Each synapse is compared with the median synapse at the codes that it shares with others. It is an outlier if its
-    charge is less than a fifth or more than three times the charge of the others, by more than three standard errors.
+    The charge of each synapse is compared with the median over the synapses, at the codes that it shares with other
+    synapses. A synapse is an outlier if its charge is less than a fifth or more than three times the median, by more
+    than three standard errors.
     """
     codes, k = np.unique(code, return_inverse=True)
     synapses, s = np.unique(synapse, return_inverse=True)

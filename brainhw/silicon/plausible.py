@@ -1,4 +1,4 @@
-"""Compare measured values with the chip before the calibration, because fits cannot detect a wrong unit."""
+"""Compare measured values with those of the chip before the calibration, to detect a wrong unit in a table."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _far(
     note: float = _UNUSUAL,
     refuse: float = _IMPOSSIBLE,
 ) -> list[str]:
-    """Return a note if the values differ by more than the factor ``note``. Raise if by more than ``refuse``."""
+    """Return a note if the values differ by more than a factor ``note``. Raise if by more than a factor ``refuse``."""
     if not (value > 0 and usual > 0):
         return []
     ratio = value / usual

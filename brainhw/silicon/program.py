@@ -73,8 +73,9 @@ class ChipProgram(Shown):
         """Return the program of a network.
 
         The network must satisfy all rules of :func:`brainhw.deploy.check_deployable` except two, which training may
-        break temporarily. A weight out of range has the code of the limit, and a block may have weights of both signs.
-        A bench that requires blocks of one sign must reject such a program.
+        break temporarily: a weight may be out of range, and a sign block may have weights of both signs. A weight out
+        of range is stored as the code of the limit. A bench that requires blocks of one sign must reject a program with
+        mixed blocks.
 
         Parameters
         ----------
@@ -87,8 +88,8 @@ class ChipProgram(Shown):
         Returns
         -------
         ChipProgram
-            The program. If the current chip of the network is sampled or measured, the program includes its values for
-            :meth:`to_net`.
+            The program. If the current chip of the network is sampled or measured, the program stores the values of
+            this chip, and :meth:`to_net` uses them.
 
         Raises
         ------
@@ -153,7 +154,7 @@ class ChipProgram(Shown):
 
     @property
     def wires(self) -> tuple[Wire, ...]:
-        """Each synapse with its source (the path of a layer or ``"input"``) and its layer, in execution order."""
+        """Each synapse with its source (a layer path or ``"input"``) and its target layer, in execution order."""
         return self.content.wires
 
     @property
@@ -326,7 +327,10 @@ class ChipProgram(Shown):
 
 
 def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> ChipProgram:
-    """Return ``program.updated(net)``, given ``chip_weights(net)``, which a training loop computes only once."""
+    """Return ``program.updated(net)`` for ``weights = chip_weights(net)``.
+
+    A training loop calls ``chip_weights`` only once.
+    """
     call, content = "ChipProgram.updated", program.content
     chips = [weight.effective.chip for weight in weights.values()]
     if any(chip is not content.chip and chip != content.chip for chip in chips):
@@ -345,7 +349,7 @@ def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> Chi
 
 
 def _codes(weights: Mapping[str, ChipWeight], call: str) -> dict[str, Codes]:
-    """Return the codes of weights by path, if possible without the many small operations of :func:`codes_of`."""
+    """Return the codes of the weights by path. Avoid the many small operations of :func:`codes_of` if possible."""
     found, grids, masters = {}, {}, []
     for path, (master, _, effective) in weights.items():
         _arguments.check_finite(master.value, call=call, name=f"the weight of {path}", fix="load it again")
@@ -368,7 +372,10 @@ def _rounded(grids: tuple[WeightGrid, ...], masters: list[jax.Array]) -> list[ja
 
 
 def on_chip(content: BundleContent, chip: ChipSpec, call: str) -> BundleContent:
-    """Return the program for another chip. Raise if its family, cores, frontend or number of settings differ."""
+    """Return the program for another chip.
+
+    Raise if the chips differ in family, cores, number of frontend channels or number of leak settings.
+    """
     old = content.chip
     for what, wanted, got in (
         ("family", old.family, chip.family),

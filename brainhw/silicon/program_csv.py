@@ -126,7 +126,7 @@ def _read_levels(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each row of a CSV file with exactly these columns, with a text that names the file and the line."""
+    """Yield each row of a CSV file with exactly these columns, and a text that names the file and the line."""
     try:
         with open_regular(path) as stream:
             text = stream.read().decode("utf-8-sig")

@@ -33,14 +33,15 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
     """Make a measured chip the current chip of a network.
 
     Every module uses the mean values of ``measured.spec`` (charge curve, capacitance, threshold, time constants of the
-    leak settings). Each neuron uses the measured threshold of its physical neuron, and the measured time constant of
-    this neuron at its leak setting. For values that were not measured, it uses the mean values of the spec. The weights
-    and their codes do not change.
+    leak settings). Each neuron of the network uses the threshold that was measured on its physical neuron, and the time
+    constant that was measured there at the same leak setting. If a value was not measured, the neuron uses the mean
+    value of the spec. The weights and their codes do not change.
 
     The measured chip stays the current chip in later calls and in training. :func:`brainhw.sample_chip`,
-    :func:`brainhw.deploy.robustness` and calls with ``key=`` keep the measured values and sample the others. A bundle
-    stores the measured chip. :func:`brainhw.nominal_chip` discards the measured values of the neurons, which then use
-    the mean values of ``measured.spec``. A function that ``brainstate.transform.jit`` compiled before is traced again.
+    :func:`brainhw.deploy.robustness` and calls with ``key=`` keep the measured values and sample the other values. A
+    bundle stores the measured chip. :func:`brainhw.nominal_chip` discards the measured values of the neurons, which
+    then use the mean values of ``measured.spec``. Functions that ``brainstate.transform.jit`` compiled earlier are
+    traced again.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
         :class:`brainhw.nn.H1Synapse`.
     measured : MeasuredChip
         The chip. Its family, cores, ``weight_limit``, ``weight_bits``, frontend, sign blocks, reset and number of leak
-        settings must be those of the network's chip.
+        settings must be the same as for the network's chip.
     placement : Placement, optional
         The position of each neuron. Default: the placement of an earlier ``put_chip`` or of the bundle, or else the
         result of :func:`brainhw.deploy.place`. Bundles and programs use the same placement.
@@ -58,7 +59,7 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
     ------
     TypeError, ValueError
         If an argument is invalid, the chip does not fit, the placement belongs to another network, or no placement
-        exists. The network has not changed then.
+        exists. After an error, the network is unchanged.
     RuntimeError
         If called inside ``jit``.
 

@@ -58,12 +58,14 @@ class RateData:
 
 @dataclass
 class RateSolution:
-    """Threshold charge ``theta [N]`` in fC, ``tau [S, N]`` in ms and ``noise`` in fC, with relative errors.
+    """Result of a fit of f-I curves.
 
-    ``mean`` and ``variance`` describe the count of each row. ``excess`` is the variance of the counts around the fit,
-    divided by the variance of the model. ``chance`` is the probability that ``excess`` is at least this large by
-    chance. ``cost`` is the sum of all squared residuals. ``gain_std`` is the relative gain spread of the synapses that
-    drive a neuron. ``tells`` marks neurons with at least one rate between zero and one spike per step.
+    ``theta [N]`` is the threshold charge in fC, ``tau [S, N]`` is in ms, and ``noise`` is in fC. Errors are relative.
+    ``mean`` and ``variance`` are the mean and the variance of the count of each row in the model. ``excess`` is the
+    variance of the counts around the fit, divided by the variance of the model. ``chance`` is the p-value of ``excess``
+    in a chi-square test. ``cost`` is the sum of all squared residuals. ``gain_std`` is the relative gain spread of the
+    synapses that drive a neuron. ``tells`` marks the neurons whose curves determine a threshold, because at least one
+    rate is between zero and one spike per step.
     """
 
     theta: np.ndarray
@@ -127,7 +129,7 @@ def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: 
 
 
 def rough_tau(data: RateData, log_tau: np.ndarray) -> np.ndarray:
-    """Return the log tau ``[N]`` from a grid whose noise-free curves fit best, for a table with one setting."""
+    """Return, for a table with one setting, the grid value of log tau whose noise-free curve fits best, ``[N]``."""
     return _Problem(data, None).scan(np.exp(log_tau))[1][0]
 
 
@@ -177,7 +179,7 @@ class _Problem:
         self.telling = np.ones(data.count.size, bool)
 
     def with_gain(self, gain: float) -> _Problem:
-        """Return the same problem with another gain spread."""
+        """Return a copy of the problem with another gain spread."""
         other = _Problem(self.data, self.given, gain)
         other.old_gain, other.middle = self.gain, self.middle
         return other
@@ -200,7 +202,7 @@ class _Problem:
         return np.asarray(data.charge * (data.inputs + self.gain * (self.reach[self.level] * xi).sum(1)))
 
     def start(self) -> np.ndarray:
-        """Return the start of the fit. For each neuron, it is the best noise-free curve of a grid."""
+        """Return the start parameters of the fit, from a grid search with noise-free curves for each neuron."""
         known = self.prior[self.tied]
         taus = (
             np.exp(np.quantile(known, np.linspace(0, 1, 12)))
@@ -232,10 +234,10 @@ class _Problem:
         return log_theta, log_tau
 
     def evaluate(self, p: np.ndarray, every: bool = False) -> tuple[Counts, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the counts and their derivatives by log threshold, log tau and log noise.
+        """Return the counts and their derivatives with respect to log threshold, log tau and log noise.
 
-        Rows whose counts hardly depend on the parameters keep the counts of the last call of `weigh`, unless ``every``
-        is true.
+        If ``every`` is true, all rows are computed. Otherwise, rows whose counts hardly depend on the parameters keep
+        the counts from the last call of `weigh`.
         """
         key = p.tobytes()
         if every or self._held[0] != key:
@@ -257,7 +259,10 @@ class _Problem:
         return self._held[1]
 
     def weigh(self, p: np.ndarray, wide: float) -> None:
-        """Set the weights from the variance of each count at ``p``, plus ``wide`` times the squared number of steps."""
+        """Set the weight of each row from the variance of its count at ``p``.
+
+        The squared number of steps times ``wide`` is added to the variance.
+        """
         counts, by_theta, by_tau, by_noise = self.evaluate(p, every=True)
         # A row is sensitive if its count changes by more than this when the parameters change by 5 %.
         self.telling = 0.05 * (np.abs(by_theta) + np.abs(by_tau) + np.abs(by_noise)) > (1e-4 if self.gain else 0.01)
@@ -291,9 +296,9 @@ class _Problem:
         return matrix if p.size > _DENSE else matrix.toarray()
 
     def next_gain(self, p: np.ndarray) -> float:
-        """Return the best gain spread, from the mean square of the deviations that the data determine.
+        """Return a new estimate of the gain spread, from those gain deviations that the data determine.
 
-        D. J. C. MacKay, Neural Comput. 4, 415, 1992.
+        The estimate follows D. J. C. MacKay, Neural Comput. 4, 415, 1992.
         """
         first = self.n * (1 + self.s)
         xi, error = p[first:-1], self.errors(p)[first:-1]
@@ -367,7 +372,10 @@ class _Problem:
 
 
 def _noise_free(m: np.ndarray, beta: np.ndarray, subtract: bool, n_steps: int = 200) -> np.ndarray:
-    """Return spikes per step without noise, for drives ``m [D, A, 1]`` in thresholds and decay factors ``beta [B]``."""
+    """Return the number of spikes per step without noise.
+
+    ``m [D, A, 1]`` is the drive in units of the threshold, and ``beta [B]`` the decay factor of a step.
+    """
     m = np.broadcast_to(m, (*m.shape[:-1], beta.size))
     V, spikes = np.zeros(m.shape, np.float32), np.zeros(m.shape, np.float32)
     for _ in range(n_steps):

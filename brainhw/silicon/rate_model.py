@@ -6,8 +6,8 @@ Markov chain, and its transition density is Gaussian.
 
 The density of the membrane potential is represented at Gauss-Legendre nodes on (0, 1) (Nystrom's method). If
 neighbouring nodes are closer than the standard deviation ``s`` of the noise, the error falls exponentially with the
-number of nodes (spectral accuracy). After a clip or a reset, the membrane potential is exactly 0. This has a finite
-probability, so 0 is a separate state of the chain.
+number of nodes (spectral accuracy). A clip, or a reset to zero, sets the membrane potential to exactly 0. The
+probability of this value is not zero, so 0 is a separate state of the chain.
 
 The mean and the variance of the spike count over many steps, and the derivatives of the mean, are computed from the
 fundamental matrix of the chain (J. G. Kemeny and J. L. Snell, Finite Markov Chains, 1960, chapter 4; P. J. Schweitzer,
@@ -64,7 +64,7 @@ def expected_counts(
         Number of steps over which spikes are counted.
     subtract : bool
         If true, a spike subtracts the threshold from the membrane potential, which is then clamped at zero. If false, a
-        spike resets it to zero.
+        spike resets the membrane potential to zero.
     """
     noise = np.clip(noise, LEAST_NOISE, _MOST_NOISE)
     result = np.zeros((5, drive.size))

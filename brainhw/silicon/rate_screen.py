@@ -94,7 +94,7 @@ def _each_alone(
 
 
 def _odd(data: RateData, alone: list[RateSolution], tells: np.ndarray) -> np.ndarray:
-    """Return a mask of curves that this chip model cannot produce, or that differ too much from the others."""
+    """Return a mask of the neurons whose curves do not fit the model, or differ too much from the others."""
     rows = [data.neuron == i for i in range(tells.size)]
     off = np.array(
         [
@@ -120,7 +120,8 @@ def _spread_out(
 ) -> RateSolution:
     """Return a solution for all neurons.
 
-    The kept neurons have the values of ``some``. The others have NaN, with the rates of their separate fits.
+    The values of the kept neurons are copied from ``some``. The values of the other neurons are NaN, and the rates of
+    these neurons are copied from their separate fits.
     """
     n = whole.theta.size
     theta, error = np.full(n, np.nan), np.full(n, np.inf)

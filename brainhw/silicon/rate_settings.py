@@ -1,4 +1,4 @@
-"""Joint fit of f-I curves and decays: find the leak setting, check that both agree, and fit gains of the synapses."""
+"""Joint fit of f-I curves and decays: find the leak setting, check the agreement, and fit the gains of the synapses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BETTER = 0.6
 
 
 def is_poor(found: RateSolution) -> bool:
-    """Return whether the counts scatter around a fit by more than the model and chance explain."""
+    """Return whether the counts scatter around a fit significantly more than the model predicts."""
     return found.excess > _POOR and found.chance < _CHANCE
 
 
@@ -34,7 +34,7 @@ def fit_with_decays(
 ) -> tuple[RateSolution, np.ndarray, bool, list[str]]:
     """Return the fit, the leak settings of the curves, whether the fit includes the decays, and notes.
 
-    With ``search``, all curves have the same setting, which is chosen from the settings of the decays.
+    If ``search`` is true, all curves have the same setting, which is chosen from the settings of the decays.
     """
     notes: list[str] = []
     prior, settings, taus = first_prior(data, leak, settings, neurons, search=search)
@@ -74,10 +74,10 @@ def fit_with_decays(
 def first_prior(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, *, search: bool
 ) -> tuple[Prior | None, np.ndarray, _Decays | None]:
-    """Return the log tau of the decays with its error, the settings of the curves, and all decays.
+    """Return a prior for log tau, the settings of the curves, and all decays.
 
-    The first is None if there are no decays at these settings. With ``search``, it is also None if
-    noise-free curves do not identify the setting.
+    The prior is the log tau of the decays with its error. It is None if there are no decays at these settings. If
+    ``search`` is true, it is also None if noise-free curves do not identify the setting.
     """
     if leak is None:
         return None, settings, None
@@ -115,7 +115,7 @@ class _Decays:
         return np.linspace(known.min() - 0.5, known.max() + 0.5, 60) if known.size else np.log(np.geomspace(1, 300, 60))
 
     def nearest(self, log_tau: np.ndarray, most: float) -> int | None:
-        """Return the index of the setting with the smallest median distance, if it is at most ``most``."""
+        """Return the index of the setting with the smallest median distance, or None if it exceeds ``most``."""
         apart = log_tau - self.log_tau
         shared = [place for place in range(self.settings.size) if np.isfinite(apart[place]).any()]
         if not shared:
@@ -128,7 +128,7 @@ class _Decays:
         return np.array([-1 if place is None else self.settings[place] for place in places])
 
     def prior(self, places: list[int | None]) -> Prior | None:
-        """Return log tau and its error ``[S, N]``, NaN without a decay. Return None if there are no decays at all."""
+        """Return log tau and its error ``[S, N]``, NaN for missing decays. Return None if all decays are missing."""
         nothing = np.full(self.log_tau.shape[1], np.nan)
         values = np.stack([nothing if place is None else self.log_tau[place] for place in places])
         errors = np.stack([nothing if place is None else self.error[place] for place in places])

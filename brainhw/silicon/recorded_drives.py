@@ -36,7 +36,7 @@ class LayerRuns:
     valid: np.ndarray
 
     def only(self, neurons: np.ndarray) -> LayerRuns:
-        """Return the runs with only some of the neurons."""
+        """Return the same runs for a subset of the neurons."""
         membranes = None if self.membranes is None else self.membranes[..., neurons]
         return LayerRuns(self.drive[..., neurons], self.spikes[..., neurons], membranes, self.valid)
 
@@ -83,7 +83,7 @@ def layer_runs(
 
 
 def _check_same(first: ChipProgram, other: ChipProgram, i: int, call: str) -> None:
-    """Raise unless two programs differ only in their codes."""
+    """Raise if two programs differ in anything except their codes."""
     same = first.wires == other.wires and first.layers == other.layers and first.chip == other.chip
     same = same and all(
         np.array_equal(getattr(first, what)(path), getattr(other, what)(path))
@@ -98,7 +98,7 @@ def _check_same(first: ChipProgram, other: ChipProgram, i: int, call: str) -> No
 
 
 def _charges(program: ChipProgram) -> dict[str, np.ndarray]:
-    """Return the voltage step (mV) of one spike through each connection, by the path of the module with the weights."""
+    """Return the voltage step (mV) that one spike causes through each connection, by the path of the weight module."""
     with brainstate.environ.context(dt=program.dt, fit=False):
         net = program.to_net()
         prepare_net(net)

@@ -133,7 +133,10 @@ def _own(array: np.ndarray) -> np.ndarray:
 def check_recording(
     recording: Any, layers: Mapping[str, int], n_steps: int, batch_size: int, *, call: str
 ) -> Recording:
-    """Return the recording. Raise unless it has exactly these layers (path to number of neurons), steps and samples."""
+    """Return the recording. Raise if its layers, or the shape of the spikes of a layer, are wrong.
+
+    ``layers`` maps the path of each layer to its number of neurons.
+    """
     if not isinstance(recording, Recording):
         wrap = " Wrap it: Recording(spikes)." if isinstance(recording, Mapping) else ""
         raise TypeError(

@@ -18,14 +18,14 @@ _LEAST = 1e-6
 
 
 class Observed(NamedTuple):
-    """Recorded data of ``N`` neurons in ``B`` runs of ``T`` steps, in chunks of runs.
+    """Recorded data of ``N`` neurons, in ``K`` chunks of ``B`` runs with ``T`` steps.
 
     ``drive [K, T, B, N]`` is the charge of each step divided by the capacitance, in mV. ``spikes`` is 0 or 1, in the
-    same shape. ``valid [K, T, B]`` is the mask of the steps of each run. ``membranes`` are the membrane potentials
-    after the reset in mV, in the shape of ``drive``, or None. ``read_noise`` is the standard deviation of one reading
-    in mV. A reading below ``floor`` (mV) shows only that the membrane potential is below ``floor``, because the clamp
-    at zero hides lower values. ``least_noise`` (mV) is added in quadrature to the noise of each step, because a
-    likelihood without noise has no derivative. ``to_zero`` is true if a spike resets to zero.
+    same shape. ``valid [K, T, B]`` is 1 for the steps of a run and 0 for padding. ``membranes`` are the membrane
+    potentials after the reset in mV, in the shape of ``drive``, or None. ``read_noise`` is the standard deviation of
+    one reading in mV. A reading below ``floor`` (mV) shows only that the membrane potential is below ``floor``, because
+    the clamp at zero hides lower values. ``least_noise`` (mV) is added in quadrature to the noise of each step, because
+    a likelihood without noise has no derivative. ``to_zero`` is true if a spike resets the membrane potential to zero.
     """
 
     drive: jax.Array
@@ -49,7 +49,7 @@ def _rectified(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def _cut(mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.Array) -> tuple[Any, Any, Any]:
-    """Return the log-probability of a spike or no spike, and mean and variance of the membrane potential given it."""
+    """Return the log-probability of the recorded ``spike`` (0 or 1), and the mean and variance of V given ``spike``."""
     sd = jnp.sqrt(variance)
     sign = 1 - 2 * spike  # +1 if the membrane potential stayed below threshold
     z = (threshold - mean) / sd
@@ -63,7 +63,7 @@ def _cut(mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.
 def _read(
     mean: jax.Array, variance: jax.Array, reading: jax.Array, floor: jax.Array, noise: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the log-density of a reading of the membrane potential, and mean and variance given the reading."""
+    """Return the log-density of a reading, and mean and variance of the membrane potential given this reading."""
     total = variance + noise**2
     sd = jnp.sqrt(total)
     off = (reading - mean) / sd
@@ -174,17 +174,17 @@ def log_likelihood(p: np.ndarray, seen: Observed) -> np.ndarray:
 
 
 def value_and_gradient(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log-likelihood of each neuron ``[N]`` and its derivatives by ``p``, in the shape of ``p``."""
+    """Return the log-likelihood of each neuron ``[N]`` and its derivatives with respect to ``p``."""
     return _sum(_gradient, p, seen)
 
 
 def curvature(p: np.ndarray, seen: Observed) -> np.ndarray:
-    """Return the negative second derivatives of each neuron, ``[N, K, K]``."""
+    """Return the negative second derivatives of the log-likelihood of each neuron, ``[N, K, K]``."""
     return -np.moveaxis(_sum(_hessian, p, seen), -1, 0)
 
 
 def expected_spikes(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.ndarray]:
-    """Return the expected number of spikes of each run and neuron given the past, and its variance, ``[runs, N]``."""
+    """Return the expected number of spikes and its variance, given the recorded past of each step, ``[runs, N]``."""
     parts = []
     for k in range(seen.drive.shape[0]):
         arrays, to_zero = _static(_each(seen, k))

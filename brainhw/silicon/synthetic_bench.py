@@ -112,9 +112,10 @@ def synthetic_bench(
 
     If ``chip`` is a spec, a chip is sampled from it. Its leak currents vary log-normally and its thresholds normally,
     with the spreads of the spec. If ``chip`` is a :class:`MeasuredChip`, such as ``VirtualChip.truth``, its neuron
-    values are used. The f-I curves are simulated step by step with ``V' = max(beta V + n q / C + noise, 0)``, and a
-    spike and a reset if ``V' >= V_th``. This simulation is independent of the fits. Decays are ``V_0 exp(-t / tau)``
-    with read noise, like averages over many trials. The default noises are those of the tables of a lab.
+    values are used. The f-I curves are simulated step by step with ``V' = max(beta V + n q / C + noise, 0)``. If ``V'
+    >= V_th``, the neuron spikes and is reset. This simulation is independent of the fits. Decays are ``V_0 exp(-t /
+    tau)`` with read noise only, like decays that are averaged over many trials. The default noise levels are taken from
+    bench tables of a lab.
 
     Parameters
     ----------
@@ -154,8 +155,8 @@ def synthetic_bench(
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong unit, an index does not exist on the chip, or the chip has NaN for a value of a
-        neuron to be measured.
+        If an argument has the wrong unit, an index does not exist on the chip, or the chip has NaN for a value that the
+        bench needs.
 
     Examples
     --------
@@ -245,7 +246,7 @@ def _drawn(chip: ChipSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 def _of_neurons(
     chip: MeasuredChip, settings: np.ndarray, which: np.ndarray, call: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return all time constants and thresholds of a given chip. Raise if one that is to be measured is unknown."""
+    """Return all time constants and thresholds of a given chip. Raise if a value that the bench needs is NaN."""
     tau, V_th = np.asarray(chip.tau.mantissa, float), np.asarray(chip.V_th.mantissa, float)
     for name, values in (("tau", tau[np.ix_(settings, which)]), ("V_th", V_th[which])):
         if np.isnan(values).any():

@@ -101,9 +101,9 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
 
     The unit follows the name of a column, as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)``, and the numbers are
     converted. Columns are separated by commas, semicolons or tabs. With semicolons or tabs, decimal commas are
-    accepted. If every comma in the numbers may also separate thousands, the file is rejected. The text is UTF-8, or
-    UTF-16 with a byte order mark. Columns with other names are ignored with a warning. Error messages count rows from
-    1, which is the first row below the header. Empty lines and lines that start with ``#`` are not counted.
+    accepted. If every comma in the numbers could also be a thousands separator, the file is rejected. The text is
+    UTF-8, or UTF-16 with a byte order mark. Columns with other names are ignored with a warning. Error messages count
+    rows from 1, which is the first row below the header. Empty lines and lines that start with ``#`` are not counted.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, str, float]], what: str) -> bool:
-    """Return whether a comma is a decimal comma. Raise if all commas may separate thousands."""
+    """Return whether the commas are decimal commas. Raise if every comma could be a thousands separator."""
     doubtful: tuple[int, str, str] | None = None
     for place, header, _ in columns.values():
         for at, row in enumerate(rows[1:]):

@@ -172,7 +172,7 @@ class RateTable:
 
 
 def named(table: Any) -> str:
-    """Return the name of a table for error messages of fits, with its file if it was read from one."""
+    """Return the name of a table for error messages. If the table was read from a file, the name includes the file."""
     path = getattr(table, "_path", None)
     return "table" if path is None else f"the table {path!r}"
 
@@ -184,9 +184,9 @@ def _check(
     nonnegative: tuple[str, ...] = (),
     positive: tuple[str, ...] = (),
 ) -> None:
-    """Store every column of a table as a read-only array of the same length.
+    """Check the columns of a table, and store each as a read-only array of the same length.
 
-    ``whole`` gives the lowest value of each column of whole numbers.
+    ``whole`` maps the name of each integer column to its lowest valid value, or to None for no limit.
     """
     call, first, length = type(table).__name__, "", 0
     for name, field in table.__dataclass_fields__.items():

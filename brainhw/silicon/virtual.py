@@ -28,8 +28,8 @@ class VirtualChip:
     r"""A simulated chip on a virtual bench, to run and test all chip-in-the-loop code without hardware.
 
     The values of its neurons and synapses are hidden, because a device shows only spikes and, on request, membrane
-    potentials. The chip has fixed normal numbers :math:`\xi`, and new normal numbers :math:`\eta_t` in each step of
-    each run. It computes
+    potentials. The normal random numbers :math:`\xi` are fixed for each chip. The normal random numbers :math:`\eta_t`
+    are new in each step of each run. The chip computes
 
     .. math::
         q_{ij} &= q(w_{ij})(1 + \sigma_g\, \xi^g_{ij}) + q'(0)\, \sigma_w\, \xi_{ij} \\
@@ -37,8 +37,8 @@ class VirtualChip:
 
     Spikes and resets are those of its chip family. The time constant :math:`\tau_{kj}` of leak setting ``k`` and
     physical neuron ``j`` is log-normal around ``chip.tau_profiles``. If two settings have the same spread, a neuron
-    deviates by the same factor at both. The threshold is normal around ``chip.V_th``. Each synapse has a fixed place on
-    the chip, so the same program always uses the same synapses.
+    deviates by the same factor at both settings. The threshold is normal around ``chip.V_th``. Each synapse has a fixed
+    place on the chip, so the same program always uses the same synapses.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ class VirtualChip:
         The mean values of the hidden chip, and its spreads ``leak_mismatch_std``, ``threshold_mismatch_std``,
         ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes a chip that is far from its data sheet.
     key : jax.Array or int
-        Key of the chip. The same key gives the same chip, and the same noise in the first, second, ... run.
+        Key of the chip. With the same ``chip``, the same key gives the same hidden values, and the same noise in runs
+        with the same number.
     membranes : bool, optional
         Record membrane potentials too. Default True.
     gain_std : float, optional
@@ -64,9 +65,9 @@ class VirtualChip:
 
     Notes
     -----
-    A run is compiled once for each shape of program (layers, wires, bits, dt) and each shape of input. Other codes,
-    leak settings or positions do not need another compilation. The noise of each step is the sum of two windows of a
-    fixed table of 2**20 normal numbers. The windows are at random places.
+    A run is compiled once for each shape of program (layers, wires, bits, dt) and each shape of input.
+    Other codes, leak settings or positions do not need another compilation. The noise of each step is the sum of two
+    windows of a fixed table of 2**20 normal random numbers. The position of each window is random.
 
     Examples
     --------
@@ -107,8 +108,8 @@ class VirtualChip:
         Raises
         ------
         TypeError, ValueError
-            If ``program`` is not a :class:`ChipProgram`, or its chip has another family, other cores or another number
-            of leak settings.
+            If ``program`` is not a :class:`ChipProgram`, or its chip differs in family, cores, number of frontend
+            channels or number of leak settings.
         """
         call = "VirtualChip.program"
         _arguments.instance(program, ChipProgram, call=call, name="program")

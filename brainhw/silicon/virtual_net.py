@@ -1,4 +1,4 @@
-"""Network of a program on a sampled chip, compiled once for all programs of the same shape."""
+"""Compiled simulation of a sampled chip. Programs of the same shape share one compiled function."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def settings_of(content: BundleContent) -> contextlib.AbstractContextManager[Any
 
 
 def shape_of(content: BundleContent) -> Any:
-    """Return everything that the compiled run of a program depends on, except codes, leak settings and positions."""
+    """Return a key for the compiled run of a program. Programs with the same key share one compiled run.
+
+    The key does not contain codes, leak settings and positions, because they are arguments of the compiled run.
+    """
     layers = content.layers
     stages = tuple(
         (wire, content.synapses[wire.synapse].frontend, content.synapses[wire.synapse].weight.values.shape,
@@ -53,7 +56,10 @@ def shape_of(content: BundleContent) -> Any:
 
 
 class CompiledRun:
-    """Compiled run for all programs of one shape on one sampled chip. Codes and neuron values are arguments."""
+    """Compiled run of one sampled chip, for all programs of one shape.
+
+    The codes and the neuron values are arguments of the compiled function.
+    """
 
     def __init__(self, content: BundleContent, hidden: HiddenValues, *, membranes: bool, call: str) -> None:
         self._content, self._hidden = content, hidden
@@ -73,7 +79,7 @@ class CompiledRun:
     def __call__(self, values: dict[str, Any], x: np.ndarray, offsets: np.ndarray) -> tuple[Any, Any]:
         """Return spikes and membrane potentials by layer for ``x [T, B, N_in]``.
 
-        ``offsets [2, layers, T]`` contains the places of the noise windows.
+        ``offsets [2, layers, T]`` contains the start positions of the noise windows in the table.
         """
         widest = max(len(layer.profiles) for layer in self._content.layers.values())
         # The table must be long enough for a window that starts at the last place.
@@ -155,7 +161,7 @@ class CompiledRun:
     def _steps(self, layer: Any, drives: u.Quantity, noise: Any) -> tuple[jax.Array, jax.Array]:
         """Run a layer from rest. Return its spikes and its membrane potentials after the reset in mV, ``[T, B, N]``.
 
-        The steps equal those of ``SpikingLayer.update_sequence``, with noise and without a backward pass.
+        The computation is the same as in ``SpikingLayer.update_sequence``, but with noise and without a backward pass.
         """
         batch_size = drives.shape[1]
         resting = layer.resting_values(batch_size)
@@ -188,7 +194,7 @@ class CompiledRun:
 
 
 def _refuse_other_steps(module: Any, path: str, call: str) -> None:
-    """Raise for a module of another family whose step or mismatch a virtual chip does not compute."""
+    """Raise if a module defines its own update or mismatch, which a virtual chip does not simulate."""
     own = set(module.nominal()) - {"tau", "V_th"} if isinstance(module, H1Layer) else set()
     drawn = module.effective_class.drawn is EffectiveWeight.drawn
     if own or not drawn or not runs_whole_sequence(module, call=call):
@@ -199,9 +205,9 @@ def _refuse_other_steps(module: Any, path: str, call: str) -> None:
 
 
 def _without_states(run: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    """Return ``run`` as a compiled function without states. Each call starts from the states of the first call.
+    """Compile ``run`` as a pure function. Each call starts from the states at the time of compilation.
 
-    A compiled function with states as arguments and results takes 0.5 ms more per call, a fifth of the time of a run.
+    A compiled function that takes and returns the states would take 0.5 ms more per call, a fifth of the time of a run.
     """
     function = brainstate.transform.StatefulFunction(run, name="virtual chip")
     key = function.get_arg_cache_key(*arguments, compile_if_miss=True)
