@@ -215,7 +215,7 @@ class Firmware:
 
 
 def firmware(path: str | os.PathLike[str]) -> Firmware:
-    """Read a bundle and return its network as one step in NumPy, which can also be written in C.
+    """Read a bundle and return a NumPy implementation of one step of its network, which can also be written as C code.
 
     The C code can run on a microcontroller next to the chip.
 
