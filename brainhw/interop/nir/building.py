@@ -28,7 +28,7 @@ MOST_REORDERED = 4096
 
 
 class Codes(NamedTuple):
-    """Weights as integers ``[out, in]``, and the weight that the integer 1 stands for, in the unit of the weights."""
+    """Weights as integers ``[out, in]``, and the weight that the integer 1 represents, in the unit of the weights."""
 
     numbers: np.ndarray
     step: float
@@ -160,7 +160,7 @@ class Export:
         return to_file(np.broadcast_to(np.asarray(values, float), size), self.channels_last).copy()
 
     def check_clamp(self) -> None:
-        """Request a check that clamping the membrane potential at zero has no effect on the sample input."""
+        """Request a check on ``sample`` that clamping the membrane potential at zero has no effect."""
         self._builder.clamped[self.path] = self.call.module
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -73,7 +73,7 @@ class DecayLIFLayer(LIFLayer):
 
 
 class CurrentLIFLayer(DecayLIFLayer):
-    r"""LIF neurons with one synaptic current, to which the input and the recurrent spikes are added.
+    r"""LIF neurons with one synaptic current, which sums the input and the weighted recurrent spikes.
 
     .. math::
         I_t &= \alpha I_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \\
