@@ -138,7 +138,7 @@ def content_of(
     unjudged: Collection[str] = (),
     call: str,
 ) -> BundleContent:
-    """Return the bundle content of a network; raise if it breaks a deployment rule that is not in ``unjudged``."""
+    """Return the bundle content of a network; raise if it breaks a rule, except for the rules in ``unjudged``."""
     found = survey(net, call=call)
     in_place, known = values_in_place(net), known_in_place(net)
     # A network from load_bundle keeps its dt and placement, so that exporting it again gives the same file.
@@ -189,10 +189,10 @@ def content_of(
 def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
     """Read a bundle and build its network, which gives exactly the same spikes as the exported network.
 
-    No code from the file is run or imported, and a file that is not exactly a bundle is refused. The modules have the
-    same paths as in the exported network (``"layers.0"``, ``"block.syn"``), so that :func:`brainhw.sample_chip` with
-    the same key samples the same chip. If the chip family belongs to another package, import that package first. This
-    is not necessary if the package has an entry point in the group ``brainhw.chip_families``.
+    No code from the file is run or imported. A file that deviates from the bundle format is rejected. The modules have
+    the same paths as in the exported network (``"layers.0"``, ``"block.syn"``), so that :func:`brainhw.sample_chip`
+    with the same key samples the same chip. If the chip family belongs to another package, import that package first.
+    This is not necessary if the package has an entry point in the group ``brainhw.chip_families``.
 
     Parameters
     ----------

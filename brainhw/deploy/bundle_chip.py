@@ -1,4 +1,4 @@
-"""Values of the current chip in a bundle: from a network to plain data, and from plain data to a network."""
+"""Conversion of the current chip's values between a network and the plain data of a bundle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ Masks = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity]]:
-    """Return the current chip's values by module path and name, in the nominal units; empty for the nominal chip."""
+    """Return the values of the current chip by module path and name; empty for the nominal chip.
+
+    Each value has the unit of the corresponding nominal value.
+    """
     found: dict[str, dict[str, u.Quantity]] = {}
     for pinned in pinned_states(net):
         name, nominal, positive = _state_name(pinned.name), pinned.nominal, pinned.name != MISMATCH
@@ -94,7 +97,7 @@ def plain_values(values: Values, known: Masks) -> dict[str, Any]:
 def chip_values(
     data: Any, paths: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, u.Quantity]], dict[str, dict[str, np.ndarray]]]:
-    """Return the values and masks in the data of `plain_values`; `put_chip` checks that they match the network."""
+    """Convert the data of `plain_values` back to values and masks. `put_chip` checks that they match the network."""
     if not isinstance(data, dict):
         raise ValueError(f"in_place must be a table of modules; got {describe(data):.80}")
     values: dict[str, dict[str, u.Quantity]] = {}

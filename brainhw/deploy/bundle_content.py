@@ -40,9 +40,10 @@ _LONGEST_PATH, _DEEPEST_PATH = 500, 64
 @final
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Integer codes of the levels of `brainhw.kernel.quantize.stored_grid`, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
+    """Weights as integer codes, ``[N_in, N_out]``, or ``[N]`` if the connections are one-to-one.
 
-    If the levels are evenly spaced, a weight is its code times ``weight_limit / (2**(bits - 1) - 1)``.
+    Each code stands for a level of `brainhw.kernel.quantize.stored_grid`. If the levels are evenly spaced, a weight is
+    its code times ``weight_limit / (2**(bits - 1) - 1)``.
     """
 
     bits: int
@@ -376,5 +377,5 @@ def _found(value: Any) -> str:
 
 
 def clipped(text: str, most: int = 80) -> str:
-    """Return the text cut to ``most`` characters, because text from a file can have any length."""
+    """Return at most the first ``most`` characters of a text, because text from a file can have any length."""
     return text if len(text) <= most else text[: most - 3] + "..."

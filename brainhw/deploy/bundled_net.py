@@ -88,7 +88,7 @@ class BundledNet(brainstate.nn.Module):
         return self._content.chip
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Set the chip of the network. The modules must have been changed to this chip before."""
+        """Set the chip of the network. Change the modules of the network to this chip first."""
         placement = Placement(chip, self._content.placement.pieces)
         self._content = replace(self._content, chip=chip, placement=placement)
 
@@ -127,7 +127,10 @@ class BundledNet(brainstate.nn.Module):
         return self._content.notes
 
     def check_input(self, xs: Any, *, call: str) -> None:
-        """Warn if inputs are out of the range of a chip (not if they are traced); called by :func:`brainhw.rollout`."""
+        """Warn if inputs are out of the range of a chip; :func:`brainhw.rollout` calls this.
+
+        Traced inputs are not checked.
+        """
         has_frontend = any(synapse.frontend for synapse in self._content.synapses.values())
         warn_of_input(xs, has_frontend=has_frontend, call=call, stacklevel=5)
 
@@ -187,7 +190,7 @@ def _works_in(dtype: str) -> bool:
 
 
 def _build(content: BundleContent) -> dict[str, Any]:
-    """Return the modules by path, in execution order, with exactly the weights that their codes stand for."""
+    """Build the modules, with weights that equal their codes exactly. Return them by path, in execution order."""
     chip, dtype = content.chip, jnp.dtype(content.dtype)
     kinds = get_family(chip.family).modules
     needed = {"frontend" if synapse.frontend else "synapse" for synapse in content.synapses.values()} | {"layer"}

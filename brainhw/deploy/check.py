@@ -98,8 +98,8 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
     net : brainstate.nn.Module
         The network. One step of it is traced to find its wiring; it is not changed.
     data : array, optional
-        Inputs ``[T, B, N]`` of a run. If given, one more rule is checked: no input is negative and, without a frontend,
-        none exceeds 16 per channel and step. brainhw assumes this limit.
+        Inputs ``[T, B, N]`` of a run. If given, one more rule is checked: no input may be negative and, without a
+        frontend, no input may exceed 16 per channel and step. brainhw assumes this limit.
 
     Returns
     -------

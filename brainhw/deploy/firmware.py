@@ -46,9 +46,10 @@ class FirmwareState:
 class Firmware:
     """One step of a network in pure NumPy, and the same step in C; made by :func:`firmware`.
 
-    Charges are summed in float32, in the order of the inputs. An input value times its charge, and the membrane
-    potential times its decay factor, are added with a fused multiply-add (C99 ``fmaf``), which rounds only once after
-    the product and the sum. XLA does the same on a CPU. ``step`` and the C header give bit-identical results.
+    Charges are summed in float32, in the order of the inputs. The products of an input value and a charge, and of a
+    membrane potential and its decay factor, are added with a fused multiply-add (C99 ``fmaf``), which rounds once after
+    the addition instead of after each operation. XLA does the same on a CPU. ``step`` and the C header give
+    bit-identical results.
 
     Attributes
     ----------
@@ -215,7 +216,7 @@ class Firmware:
 
 
 def firmware(path: str | os.PathLike[str]) -> Firmware:
-    """Read a bundle and return its network as one step in NumPy, which can also be written in C.
+    """Read a bundle and return a NumPy implementation of one step of its network, which can also be written as C code.
 
     The C code can run on a microcontroller next to the chip.
 

@@ -132,7 +132,7 @@ class _Tables:
         return self._known[key]
 
     def neurons(self, values: np.ndarray, label: str, words: str) -> str:
-        """Return the C expression for the value of neuron ``j``, which is a number if all neurons share it."""
+        """Return the C expression for the value of neuron ``j``: a literal if all neurons have the same value."""
         if (values == values[0]).all():
             return _float(values[0])
         return f"{self.add(values, label, words)}[j]"
@@ -220,6 +220,6 @@ def _float(value: Any) -> str:
 
 
 def _comment(text: str) -> str:
-    """Return the text, changed so that it cannot end a C comment."""
+    """Return the text, changed if necessary so that it does not end the C comment that contains it."""
     plain = "".join(one if one.isascii() and one.isprintable() else "?" for one in text)
     return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "?")[:80]

@@ -23,7 +23,7 @@ FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
 @final
 @dataclass(frozen=True)
 class Need:
-    """The number of neurons that the layer at the path ``name`` needs.
+    """The layer at the path ``name`` and the number of neurons that it needs, ``count``.
 
     A recurrent layer must be on one core. The layer that the frontend drives must start at neuron 0 of core 0.
     """
@@ -35,7 +35,7 @@ class Need:
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`. A layer that the frontend drives is ``'frontend'``, even if it is recurrent."""
+        """One of `KINDS`. It is ``'frontend'`` if the frontend drives the layer, even if the layer is recurrent."""
         return FRONTEND if self.frontend else RECURRENT if self.recurrent else FORWARD
 
 
@@ -104,10 +104,10 @@ class PlacementError(ValueError):
 
 
 def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None = None) -> tuple[int, ...] | None:
-    """Return a room for every item, so that no room is too full; ``None`` if this is impossible.
+    """Return the room of each item in an assignment that overfills no room; ``None`` if there is no such assignment.
 
-    A room is the number of free neurons of a core, and an item is a layer that must be on one core. The search is an
-    exhaustive depth-first search that fills the rooms in the given ``order``.
+    An item is a layer that must be on one core, and its size is its number of neurons. A room is a core, and its size
+    is its number of free neurons. The search is depth-first and exhaustive, and fills the rooms in the given ``order``.
     """
     order = tuple(range(len(rooms)) if order is None else order)
     # Items of equal size are interchangeable, so the search counts them instead of permuting them.
@@ -117,7 +117,7 @@ def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
-        """Return the number of items of each size for each room from ``order[depth]`` on, if they fit."""
+        """Return how many items of each size are in each room from ``order[depth]`` on; ``None`` if they do not fit."""
         if not any(counts):
             return []
         if depth == len(order) or (depth, counts) in hopeless:
@@ -150,7 +150,8 @@ def _fillings(
 ) -> Iterator[tuple[int, ...]]:
     """Yield fillings of a room that leave at most ``spare`` neurons free, with the largest items first.
 
-    A filling is skipped if one more item would fit: to move that item here from a later room is never worse.
+    A filling is skipped if one more item would fit. Adding this item never makes it harder to place the remaining
+    items.
     """
     # Bit n of reach[i] is set if some items of kinds[i:] have the total size n.
     reach = [1]
@@ -222,7 +223,7 @@ _Cores = list[list[tuple[int, int, int]]]
 
 
 def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], rooms: list[int]) -> _Cores:
-    """Return the layers on each core, with the fewest full cores between the parts of split layers."""
+    """Return the layers on each core, with as few full cores as possible between two parts of the same layer."""
     forwards = range(len(rooms))
     # If layers that are not split are on the last cores, a split layer gets consecutive cores at the start.
     orders: Iterable[Iterable[int]] = (forwards[::-1], forwards)
@@ -247,7 +248,10 @@ def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], roo
 
 
 def _add_split(split: list[tuple[int, int]], cores: _Cores, rooms: list[int]) -> int:
-    """Fill the free neurons with the split layers, core by core; return how many full cores lie between their parts."""
+    """Fill the free neurons with the split layers, core by core.
+
+    Return the number of full cores that lie between two parts of the same layer.
+    """
     left = [room - sum(count for _, _, count in held) for room, held in zip(rooms, cores, strict=True)]
     gaps = 0
     for i, size in split:
@@ -341,7 +345,7 @@ def _counted(chip: ChipSpec, rooms: list[int], takes: list[int]) -> str:
 
 
 def _left_over(guilty: list[Need], rooms: list[int]) -> str:
-    """Return one arrangement as text, as an example of the arrangements, which all fail."""
+    """Return a text that shows one failed arrangement as an example."""
     *others, last = guilty
     homes = pack([need.count for need in others], rooms)
     assert homes is not None  # the set is minimal, so it fits without any one of its layers

@@ -56,8 +56,8 @@ class Placement(Shown, Drawn):
     Raises
     ------
     TypeError, ValueError
-        If pieces overlap or do not fit on their core, if a neuron of a layer has two places or none, if a recurrent
-        layer is on two cores, or if the frontend's layer is not at the start of core 0.
+        If pieces overlap or do not fit on their core, if a neuron of a layer has no place or several places, if a
+        recurrent layer is on several cores, or if the layer that the frontend drives is not at the start of core 0.
 
     Examples
     --------
@@ -231,13 +231,13 @@ def place(net: brainstate.nn.Module) -> Placement:
     """Find a place on the chip for every neuron of a network.
 
     A recurrent layer (``topology='RC'``) stays on one core. A feed-forward layer may be split over cores. The vendor
-    documents both. brainhw assumes that the neurons that the frontend drives are the first neurons of core 0.
+    documents both rules. brainhw assumes that the neurons that the frontend drives are the first neurons of core 0.
 
     The search is exact: it finds a placement if one exists. Among all placements it chooses one that splits the fewest
     feed-forward layers and, among these, one that uses the fewest cores, counted from core 0. A split layer fills the
-    free neurons in the order of the cores. The search also avoids full cores between the parts of a split layer. For
-    this it tries every order in which the cores can be filled if the placement uses up to 5 cores, and otherwise only
-    two orders. The same network always gets the same placement.
+    free neurons in the order of the cores. The search also avoids full cores between the parts of a split layer. For a
+    placement on up to 5 cores, it tries every order in which these cores can be filled, otherwise only two orders. The
+    same network always gets the same placement.
 
     If the current chip is measured (:func:`brainhw.silicon.put_chip`), there is no search: the network keeps the
     placement of that chip.
@@ -301,7 +301,7 @@ def place(net: brainstate.nn.Module) -> Placement:
 
 
 def placement_of(found: Survey, *, call: str) -> Placement:
-    """Return the placement of the current chip if it is measured, or else the placement that the search finds."""
+    """Return the placement of the current chip if this chip is measured, otherwise the result of the search."""
     needs = needs_of(found)
     kept: dict[str, Any] = {path: getattr(layer, "physical", None) for path, layer in found.layers.items()}
     if all(physical is None for physical in kept.values()):

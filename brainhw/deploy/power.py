@@ -181,11 +181,11 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     .. math:: E = T \Delta t\,(n_{cores} P_{core} + n_{channels} P_{channel})
               + n_{spikes} E_{spike} + n_{events} E_{event}
 
-    A synaptic event is one spike that arrives at one nonzero weight. If the charge curve of the chip moves charge at
-    weight zero, a spike at any weight is an event. An input of 2 to a dense synapse counts as two spikes. :func:`place`
-    determines which cores are used. The four coefficients come from the chip's spec. In the presets all four are
-    **assumed**. Therefore use the result to compare networks, or the shares of one network, but do not rely on absolute
-    numbers. If you have measured the coefficients, set them with
+    A synaptic event is one spike that arrives at one nonzero weight. If the charge curve of the chip is not zero at
+    weight zero, every spike that arrives at a weight is an event. An input of 2 to a dense synapse counts as two
+    spikes. :func:`place` determines which cores are used. The four coefficients come from the chip's spec. In the
+    presets all four are **assumed**. Therefore use the result to compare networks, or the contributions within one
+    network, but do not rely on absolute numbers. If you have measured the coefficients, set them with
     ``chip.replace(spike_energy=..., provenance="measured")``.
 
     Parameters
@@ -196,8 +196,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
         Inputs, time first, ``[T, B, N]`` or ``[T, N]``: ``B`` inferences of ``T`` steps. ``dt`` is read from
         ``brainstate.environ``.
     lengths : array, optional
-        Number of valid steps of each inference, ``[B]``. The later steps are padding and use no energy, as on a chip
-        that is read out at the end of a recording. ``duration`` is then the mean duration. Default: all steps.
+        Number of valid steps of each inference, ``[B]``. Later steps are padding. They use no energy, as on a chip
+        whose output is read at the end of each recording. ``duration`` is then the mean duration. Default: all steps.
     progress : bool, optional
         Show a progress bar over inferences. Default False.
 

@@ -31,9 +31,9 @@ def set_weight_bits(
 ) -> None:
     """Set the number of bits to which the weights of a network are rounded.
 
-    The trained weights do not change. From the next preparation of the network on, charges are computed from the
-    rounded weights, in training and in inference, as with ``weight_bits=`` in the constructors. A function that was
-    compiled by ``brainstate.transform.jit`` before is traced again.
+    The trained weights do not change. The charges are computed from rounded weights, in training and in inference, as
+    with ``weight_bits=`` in the constructors. This takes effect the next time the network is prepared. A function that
+    ``brainstate.transform.jit`` already compiled is traced again.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def _by_path(weight_bits: Any, weights: Mapping[str, ChipWeight], call: str) -> 
 @final
 @dataclass(frozen=True)
 class WeightReport:
-    """Rounding of one array of weights.
+    """Statistics on the rounding of one array of weights.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ class WeightReport:
 @final
 @dataclass(frozen=True)
 class QuantizationReport(Shown):
-    """Rounding of every weight of a network; ``print`` it for a table.
+    """Statistics on the rounding of all weights of a network; ``print`` it for a table.
 
     Attributes
     ----------
@@ -173,7 +173,7 @@ class QuantizationReport(Shown):
 
 
 def describe(net: brainstate.nn.Module) -> QuantizationReport:
-    """Report how each array of weights of a network is rounded, or that it is not rounded.
+    """Report for each array of weights of a network whether and how it is rounded.
 
     Parameters
     ----------

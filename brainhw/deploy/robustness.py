@@ -128,7 +128,7 @@ class RobustnessReport(Shown, Drawn):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Sentences that warn of recordings that the network cannot classify, or of equal scores on all chips."""
+        """Warnings, one sentence each: recordings that the network cannot classify, or the same score on all chips."""
         words = {"silent": "have no output spike", "tied": "tie", "undecided": "are undecided"}
         said = [
             f"{self.nominal_shares.get(name, 0):.1%} of recordings {words.get(name, name)} on the nominal chip, up to "
@@ -155,9 +155,10 @@ def robustness(
 ) -> RobustnessReport:
     """Evaluate a network on many sampled chips in parallel, in one compiled computation.
 
-    Each chip gives exactly the same spikes as if you evaluate it alone, with :func:`brainhw.sample_chip` and its key
-    and then a compiled ``evaluate``. A score that is computed from whole numbers, such as an accuracy, is therefore
-    exactly the same too. A sum of fractions may be added in another order and differ by rounding errors.
+    The spikes on each chip are exactly the same as in a separate evaluation: :func:`brainhw.sample_chip` with the key
+    of this chip, followed by a compiled ``evaluate``. A score that is computed from whole numbers, such as an accuracy,
+    is therefore also exactly the same. A score that is a sum of fractions may differ by rounding errors, because the
+    order of summation may differ.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ _ROUNDING = 1e-5
 @final
 @dataclass(frozen=True)
 class Violation:
-    """A rule that one module, or the network, breaks.
+    """A deployment rule that a module or the whole network breaks.
 
     Attributes
     ----------
@@ -52,7 +52,8 @@ class Violation:
     fix : str
         How to fix it.
     where : tuple
-        Indices of the affected weights or neurons, if any. A block is given by the index of its first weight.
+        Indices of the affected weights or neurons, if any. For a rule on blocks, these are the indices of the first
+        weight of each block.
     """
 
     rule: str
@@ -173,7 +174,7 @@ def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
 
 
 def weights_on_grid(net: Survey) -> Iterator[Violation]:
-    """Every weight that the chip is programmed with is a level that its bits can store."""
+    """Every weight, after rounding if it is rounded, is a level that the chip's bits can store."""
     for path, weight in net.weights.items():
         values, chip = _applied(weight), weight.chip
         grid = stored_grid(chip, chip.weight_bits)
@@ -215,7 +216,7 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
 
 
 def binary_spikes(net: Survey) -> Iterator[Violation]:
-    """Every neuron emits one spike at or above threshold and none below, and resets like the chip."""
+    """Every neuron emits one spike per step at or above threshold and no spike below it, and resets like the chip."""
     # Also test far above threshold, because a function that emits several spikes may emit only one close to threshold.
     at = jnp.asarray([-1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
     for path, layer in net.layers.items():
@@ -336,7 +337,7 @@ def _is_mixed(net: Survey) -> bool:
 
 
 def _levels(grid: Any, bits: int) -> str:
-    """Return the levels as text: as multiples of a step if they are evenly spaced, or else as a list."""
+    """Return the levels as text: multiples of a step if they are evenly spaced, otherwise a list."""
     values = np.sort(np.unique(np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)), float)))
     if np.allclose(np.diff(values), grid.step, rtol=1e-3):
         return f"multiples of {grid.step:.4g} ({bits} bits)"

@@ -107,7 +107,7 @@ class NetSummary(Shown):
 
 
 def summary(net: brainstate.nn.Module) -> NetSummary:
-    """Return layers, wiring, weights and cores of a network on its chip, and whether it is deployable.
+    """Summarise a network on its chip: layers, wiring, weights, cores, and whether the network is deployable.
 
     Parameters
     ----------

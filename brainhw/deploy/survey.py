@@ -159,7 +159,7 @@ def _holds_states(module: Any) -> bool:
 
 
 def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
-    """Return stages, output and tangles of one step, or its failure, as fields of a `Survey`."""
+    """Trace one step. Return the `Survey` fields ``stages``, ``output`` and ``tangles``, or only ``failure``."""
     # The wiring does not depend on the time step, but some networks only run with their own time step.
     own = getattr(net, "dt", None)
     dt = own if isinstance(own, u.Quantity) else brainstate.environ.get("dt", default=1.0 * u.ms)
@@ -183,7 +183,7 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
 
 
 def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[int, ...]]:
-    """Return candidate shapes of the network's input: ``[N]`` for the width of each synapse, then ``[1, N]``."""
+    """Return candidate shapes of the network's input: ``[N]`` for each input width of a module, then ``[1, N]``."""
     # A network does not declare its input shape, so candidates are tried. Layers are left out, because their input is
     # the drive from a synapse, not the input of the network.
     takers = [(path, module) for path, module in named.items() if not isinstance(module, brainstate.nn.Dynamics)]
@@ -194,7 +194,7 @@ def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[in
 
 
 def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
-    """Return stages, output and tangles of a traced step.
+    """Return the fields ``stages``, ``output`` and ``tangles`` of a `Survey` for a traced step.
 
     Two modules are connected if the output of one and the input of the other are the same traced value. An operation
     between them breaks this connection.
@@ -241,7 +241,7 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
 
 
 def _changed_layers(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the layers whose states or time step the code of the network changes, each with a description."""
+    """Yield each layer whose states or time step are changed by code outside the layer, with a description."""
     for path, call in calls:
         if roles[path] != "layer":
             continue

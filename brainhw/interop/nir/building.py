@@ -28,7 +28,7 @@ MOST_REORDERED = 4096
 
 
 class Codes(NamedTuple):
-    """Weights as integers ``[out, in]``, and the weight that the integer 1 stands for, in the unit of the weights."""
+    """Weights as integers ``[out, in]``, and the weight that the integer 1 represents, in the unit of the weights."""
 
     numbers: np.ndarray
     step: float
@@ -36,7 +36,7 @@ class Codes(NamedTuple):
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of a synapse. The export rule of a stateless module returns them.
+    """Weights of a synapse or another stateless module, as its export rule returns them.
 
     Parameters
     ----------
@@ -69,7 +69,10 @@ class Weights:
 
 
 class Linear(abc.ABC):
-    """A stateless linear module that is not a matrix ``[out, in]``. A rule may return it instead of ``Weights``."""
+    """A stateless linear operation that is not stored as a matrix ``[out, in]``.
+
+    A rule may return it instead of ``Weights``.
+    """
 
     @abc.abstractmethod
     def add(self, at: Export, factor: np.ndarray) -> str:
@@ -100,12 +103,12 @@ class Export:
         The options of the export: ``dt``, ``seconds``, ``millivolts`` (the number of millivolts that 1 in the graph
         represents), ``how`` (``'exact'`` or ``'euler'``), ``reset`` (``'exact'`` or ``'continuous'``), ``gain``
         (``'weights'`` or ``'R'``), ``weights`` (``'float'`` or ``'codes'``), ``cuba_order``, ``if_input`` and
-        ``if_seconds`` (the factor by which the reader multiplies the input of an ``IF`` node in each step).
+        ``if_seconds`` (the factor by which the importing library multiplies the input of an ``IF`` node in each step).
     nir : module
         The package ``nir``.
     seconds : float
-        Time step of the network in seconds. A rule uses it for all times. When all nodes exist, the builder multiplies
-        ``tau``, ``tau_mem``, ``tau_syn`` and ``delay`` of each node by ``as_dt/dt``.
+        Time step of the network in seconds. A rule computes all time constants and delays with it. When all nodes
+        exist, the builder multiplies ``tau``, ``tau_mem``, ``tau_syn`` and ``delay`` of each node by ``as_dt/dt``.
     refused : bool
         Whether :meth:`refuse` was called.
     channels_last : bool
@@ -157,13 +160,13 @@ class Export:
         return to_file(np.broadcast_to(np.asarray(values, float), size), self.channels_last).copy()
 
     def check_clamp(self) -> None:
-        """Request a check that clamping the membrane potential at zero has no effect on the sample input."""
+        """Request a check on ``sample`` that clamping the membrane potential at zero has no effect."""
         self._builder.clamped[self.path] = self.call.module
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the factor of the weights, and ``R``, for neurons with the decay factor ``beta`` per step."""
-        # A reader adds (1 - beta) R I in each step, but brainhw adds the input itself. One of the two factors
-        # compensates this.
+        """Return the factor by which the weights are multiplied, and ``R``, for the decay factor ``beta`` per step."""
+        # An importing library adds (1 - beta) R I in each step, but brainhw adds the input itself. One of the two
+        # factors compensates this.
         factor = 1 / (1 - beta)
         return (np.ones_like(beta), factor) if self.options.gain == "R" else (factor, np.ones_like(beta))
 
@@ -188,7 +191,7 @@ class Export:
         return self._builder.columns(self.call.source, self.call.module, matrix, 1.0)
 
     def scaled(self, source: str, factor: Any) -> str:
-        """Return the name of a ``Scale`` after ``source`` that multiplies by ``factor``, or ``source`` if it is 1."""
+        """Add a ``Scale`` after ``source`` and return its name; return ``source`` if ``factor`` is 1."""
         return self._builder.scaled(source, factor)
 
     def reordered(self, order: np.ndarray) -> None:
@@ -210,7 +213,7 @@ class Export:
         self._builder.edges.append((source, target))
 
     def move_to_end(self, name: str) -> None:
-        """Move a node to the end of the list, because some readers execute the nodes in the order of the list."""
+        """Move a node to the end of the list, because some libraries execute the nodes in the order of the list."""
         self._builder.nodes[name] = self._builder.nodes.pop(name)
 
 
@@ -239,8 +242,8 @@ def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule
 
     The rule is called as ``rule(module, at)``, where ``at`` is an :class:`Export`. For a synapse, the rule returns
     :class:`Weights`. For other modules, it returns the name of the node whose output is the output of the module. To
-    reject a module, the rule calls ``at.refuse(why)`` and returns ``None``. The rule must reject before it calls
-    ``at.source``, so that every reason is reported.
+    reject a module, the rule calls ``at.refuse(why)`` and returns ``None``. The rule must call ``at.refuse`` before it
+    calls ``at.source``, because ``at.source`` stops the rule if any module was rejected.
 
     Parameters
     ----------
@@ -362,7 +365,7 @@ class GraphBuilder:
     def graph(self, chip: str | None) -> Any:
         """Return the whole graph.
 
-        Its metadata contains the options of the export; other readers do not need the metadata.
+        Its metadata contains the options of the export. Other libraries do not need this metadata.
         """
         last = self.source(self.wiring.output, None, 1.0, self._size_of_one(self.wiring.returned.unit))
         if self.options.weights == "codes" and not self.wrote_codes:
@@ -398,7 +401,7 @@ class GraphBuilder:
 
     def add(self, named: str, node: Any, source: str | None, **notes: Any) -> str:
         """Add a node, connect it to ``source`` and return its name, which is based on ``named``."""
-        # Readers use names as attributes and paths, in which dots and slashes have a special meaning.
+        # Importing libraries use names as attributes and paths, in which dots and slashes have a special meaning.
         base = re.sub(r"\W", "_", named) or "net"
         name = unused(f"{base}_layer" if base in (INPUT, "output") else base, self.nodes)
         node.metadata = metadata(**notes)
@@ -408,9 +411,9 @@ class GraphBuilder:
         return name
 
     def source(self, path: str, target: Any, factor: Any, unit: float, rows: slice | None = None) -> str:
-        """Return a node whose output is ``factor`` times that of the module at ``path``.
+        """Return the name of a node whose output is ``factor`` times the output of the module at ``path``.
 
-        1 in the graph stands for ``unit`` mV.
+        1 in the graph represents ``unit`` mV.
         """
         if self.problems.found:  # no graph will be returned, and the input node may be missing
             raise _RefusedError
@@ -443,7 +446,7 @@ class GraphBuilder:
         return matrix[:, order], self.scaled(self._names[path], self._size_of(path) / unit)
 
     def _given(self, path: str, factor: Any, unit: float) -> str:
-        """Return the node for ``factor`` times the output of a module, in the axis order of the network."""
+        """Return the name of a node for ``factor`` times the output of a module, in the network's axis order."""
         factor, order = factor * self._size_of(path) / unit, self.orders.get(path)
         if order is None:
             return self.scaled(self._names[path], factor)
@@ -492,7 +495,10 @@ class GraphBuilder:
         return self.add(call.path, node, source, **notes)
 
     def _picked(self, path: str, target: Any, factor: Any, unit: float, rows: slice) -> str:
-        """Return a node that selects some channels of the input of a layer without a matrix before it."""
+        """Add a matrix that selects some input channels of a layer, and return its name.
+
+        It is needed if no other matrix drives the layer.
+        """
         width = target.in_size[-1] if path == INPUT else self.wiring.calls[path].module.out_size[-1]
         # NIR can select channels only with a matrix.
         chosen = np.eye(width)[rows]
@@ -500,7 +506,7 @@ class GraphBuilder:
         return self.add(f"{path}_pick{rows.start}", self.nir.Linear(weight=chosen), wide, path=path)
 
     def scaled(self, source: str, factor: Any) -> str:
-        """Return the name of a ``Scale`` after ``source`` that multiplies by ``factor``, or ``source`` if it is 1."""
+        """Add a ``Scale`` after ``source`` and return its name; return ``source`` if ``factor`` is 1."""
         # The tolerance is needed because an imported gain and the factor of its neuron multiply to 1 only up to
         # rounding.
         if np.all(np.abs(np.asarray(factor) - 1) <= np.finfo(brainstate.environ.dftype()).eps):

@@ -58,8 +58,8 @@ SPIKES = (
 class Leaky(NamedTuple):
     """Parameters ``[N]`` of a leak.
 
-    ``beta`` is the decay factor per step and ``tau`` the time constant in s. ``factor`` multiplies the weights and
-    ``r`` is ``R``: they compensate the factor ``1 - beta`` of NIR.
+    ``beta`` is the decay factor per step and ``tau`` the time constant in s. The weights are multiplied by ``factor``,
+    and ``r`` is the parameter ``R`` of the node. One of the two compensates the factor ``1 - beta`` of NIR.
     """
 
     beta: np.ndarray
@@ -74,13 +74,13 @@ class Leaky(NamedTuple):
 @register_export(LIFSynapse)
 @register_export(BiasedSynapse)
 def lif_synapse(module: Any, at: Export) -> Weights:
-    """Return the weights, which are voltages already, and the bias if there is one."""
+    """Return the weights, which are voltages, and the bias if there is one."""
     return Weights(_numbers(module.weight.value, at.weight_unit).T, _bias(module, at))
 
 
 @register_export(Gain, images=True)
 def gain(module: Any, at: Export) -> Weights | ImageGain | None:
-    """Return one factor per channel, which the builder multiplies into the adjacent nodes."""
+    """Return one factor per channel, by which the builder multiplies the output of the node before it."""
     if len(module.in_size) > 1:
         return image_gain(module.factor.value, module.bias, at)
     return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
@@ -168,7 +168,7 @@ def chip_layer(module: Any, at: Export) -> str | None:
 
 
 class _HandedOn(Linear):
-    """Passes its input on unchanged. The factors of the neuron after it are applied to the source of the input."""
+    """Passes its input on unchanged. The factors that the next neuron requires are applied to its source."""
 
     def add(self, at: Export, factor: np.ndarray) -> str:
         """Return the name of the node whose output is ``factor`` times the input."""
@@ -221,7 +221,11 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
 
 @register_export(IFLayer, images=True)
 def if_layer(module: Any, at: Export) -> str | None:
-    """Add IF. In brainhw, the input of a step is added to the membrane potential, so R or the weights contain 1/dt."""
+    """Add IF.
+
+    NIR multiplies the input by the time step and brainhw does not. Without ``if_input='per-step'``, ``R`` or the
+    weights are therefore divided by the time step.
+    """
     _check_firing(module, at)
     if at.refused:
         return None
@@ -246,7 +250,7 @@ def _leaky_firing(module: Any, at: Export, tau: Any) -> str:
 def _with_recurrence(
     module: Any, at: Export, node: Any, factor: np.ndarray, notes: dict[str, Any], weight: np.ndarray | None
 ) -> str:
-    """Add neurons. If they are recurrent, add the graph of four nodes that snnTorch, Spyx and Rockpool recognise."""
+    """Add neurons. Recurrent neurons are in a subgraph of four nodes, which snnTorch, Spyx and Rockpool recognise."""
     source = at.source(factor, voltage=True)
     if weight is None:
         return at.add(node, source, **notes)
@@ -333,10 +337,10 @@ def whole_delay(module: Any, at: Export) -> str:
 
 @register_export(CubaLIFLayer)
 def current_based(module: Any, at: Export) -> str | None:
-    """Add CubaLIF for readers that update the current first. For other readers, add LI for each synapse, and LIF.
+    """Add CubaLIF for libraries that update the current first. Otherwise, add one LI per synapse, and LIF.
 
-    The layer updates its current first, and then its membrane potential with the new current. A reader that solves both
-    equations of CubaLIF exactly would give other results.
+    The layer updates its current first, and then its membrane potential with the new current. A library that solves
+    both equations of CubaLIF exactly would compute other results.
     """
     _check_current_based(module, at)
     order, n_syn = at.options.cuba_order, module.n_synapses
@@ -352,7 +356,7 @@ def current_based(module: Any, at: Export) -> str | None:
 
 
 def _as_cuba_lif(module: Any, at: Export) -> str:
-    """Add CubaLIF, inside a graph of four nodes if there are recurrent weights."""
+    """Add CubaLIF, inside a subgraph of four nodes if there are recurrent weights."""
     leaky, (syn,) = _current_based_leaks(module, at)
     bias = np.broadcast_to(_numbers(current_value(module.bias), u.mV), leaky.beta.shape)
     node = at.nir.CubaLIF(
@@ -373,7 +377,7 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
 
 @register_export(ALIFLayer)
 def adaptive(module: Any, at: Export) -> str | None:
-    """Add the nodes of a current-based layer, and an LI from its spikes back to it for the after-hyperpolarisation."""
+    """Add the nodes of a current-based layer, and an LI that feeds the after-hyperpolarisation back to it."""
     _check_current_based(module, at)
     if at.options.cuba_order is not None:
         at.refuse("adds an after-hyperpolarisation to its current, but CubaLIF has none; omit cuba_order.")
@@ -434,7 +438,7 @@ def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
 
 
 def _current_based_leaks(module: Any, at: Export) -> tuple[Leaky, list[Leaky]]:
-    """Return the leak of the membrane potentials of a current-based layer, and the leak of each of its synapses."""
+    """Return the leak parameters of a current-based layer: of its membrane potentials, and of each of its synapses."""
     of_mem, of_syn = LEAKS[module.leak].names
     shares = [decay_factor(module.leak, getattr(module, name), at.options.dt) for name in (of_mem, of_syn)]
     tau_mem, taus = None, [None] * module.n_synapses
@@ -483,7 +487,7 @@ def frontend(module: Any, at: Export) -> None:
 
 
 def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
-    """Return the leak of a layer with the decay factor ``share``. If ``tau`` is ``None``, compute it from ``share``."""
+    """Return the leak parameters for the decay factor ``share``. If ``tau`` is ``None``, compute it from ``share``."""
     # The weights are divided by 1 minus the float32 decay factor that the layer itself uses. A constant current
     # therefore leads to the steady state of the equation.
     beta = at.per_neuron(_plain(share))
@@ -497,16 +501,16 @@ def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
 def _threshold(module: Any, at: Export) -> np.ndarray:
     """Return thresholds ``[N]`` for a graph.
 
-    NIR fires only above the threshold, brainhw also at the threshold, so these are the numbers just below the
-    thresholds of the layer.
+    A NIR neuron fires only above its threshold, a brainhw neuron also at the threshold. Each threshold in the graph is
+    therefore the largest number below the threshold of the layer.
     """
     return at.per_neuron(below(_numbers(module.threshold(), u.mV))) / at.options.millivolts
 
 
 def _notes(module: Any) -> dict[str, Any]:
-    """Return a note of the parameters that the layer stores per neuron.
+    """Return metadata that lists the parameters that the layer stores per neuron.
 
-    Without the note, an import stores equal values as one number.
+    Without it, an import would store equal values as a single number.
     """
     held = [name for name in ("tau", "V_th") if np.ndim(u.get_mantissa(current_value(getattr(module, name, 0.0)))) > 0]
     # One string, because nir does not read a list of strings back as a list.

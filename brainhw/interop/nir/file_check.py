@@ -20,7 +20,9 @@ _MOST_COMPRESSED = 100
 
 
 def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
-    """Return a text if a file links to other files or could need too much memory or time, and ``None`` otherwise.
+    """Return a text that describes why a file is not safe to read, otherwise ``None``.
+
+    A file is not safe if it links to other files or could need too much memory or time.
 
     The arrays themselves are not read. Raises ``OSError`` if the file is not HDF5.
     """
@@ -48,7 +50,7 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
 
 
 def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the path of every group and array, with the object itself, or with a text if it has a fault."""
+    """Yield the path of every group and array with the object itself, or with a text that describes its fault."""
     seen = {_address(h5py, file)}
     waiting = [(file, "", 0)]
     while waiting:

@@ -57,7 +57,10 @@ class _Parts:
 
 
 def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGraph:
-    """Flatten and check a graph, and multiply its times by ``stretch``. Raise all problems that prevent a run."""
+    """Flatten and check a graph, and multiply its time constants and delays by ``stretch``.
+
+    Raise one error that lists the problems, if there are any.
+    """
     parts = _Parts(problems)
     first, last = _flatten(graph, "", parts, ())
     warnings = _alone(parts, first, last)
@@ -205,9 +208,9 @@ def _splice(nodes: dict[str, Any], edges: list[Edge], keep: tuple[str, str]) -> 
 
 
 def _late_edges(nodes: dict[str, Any], edges: list[Edge], problems: Problems) -> set[Edge]:
-    """Return the edges on which spikes arrive one step later.
+    """Return the feedback edges, on which spikes arrive one step later.
 
-    They lead from the firing node of a cycle to nodes of the cycle.
+    They lead from the firing node of a cycle to a node of the same cycle.
     """
     late: set[Edge] = set()
     for cycle in _cycles(list(nodes), edges):

@@ -62,13 +62,13 @@ class _Conv(Linear):
 
 
 class ImageGain(Linear):
-    """An image multiplied by one factor per value."""
+    """Multiplies an image by one factor per channel and pixel."""
 
     def __init__(self, factor: np.ndarray) -> None:
         self.factor = factor
 
     def add(self, at: Export, factor: np.ndarray) -> str:
-        """Add a ``Scale``, unless the product of all factors is 1."""
+        """Add a ``Scale``, unless it would multiply every value by 1."""
         return at.scaled(at.source(voltage=_takes_voltage(at)), self.factor * _size_in(at) * factor)
 
 

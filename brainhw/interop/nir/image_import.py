@@ -28,7 +28,7 @@ class _Kernel(NamedTuple):
 
 
 def is_kernel(graph: Any, name: str, late: bool) -> bool:
-    """Return whether a neuron can multiply its factors into this node: a convolution that feeds only this neuron."""
+    """Return whether the factors of a neuron can be merged into this node: a convolution with no other target."""
     return kind_of(graph.nodes[name]) in KERNELS and not late and graph.feeds_one(name)
 
 
@@ -82,7 +82,7 @@ def _put(builder: Any, name: str, kernel: _Kernel, unit: u.Unit) -> None:
 @register_import("Conv1d")
 @register_import("Conv2d")
 def convolution(builder: Any, name: str, node: Any) -> None:
-    """Make a convolution of plain numbers, unless a neuron makes it with its own factors in the kernel."""
+    """Make a convolution of plain numbers, unless a neuron's rule makes it with the neuron's factors in the kernel."""
     if name not in builder.kernels:
         _put(builder, name, _numbers(node), u.UNITLESS)
 
@@ -97,7 +97,7 @@ def pooling(builder: Any, name: str, node: Any) -> None:
 
 @register_import("Flatten")
 def flatten(builder: Any, name: str, node: Any) -> None:
-    """Make a module that joins axes. If the shape does not change, pass the input on instead."""
+    """Make a module that joins axes, or no module if the shape would not change."""
     before, after = builder.graph.shapes[name]
     if before == after:
         builder.put(name, None)

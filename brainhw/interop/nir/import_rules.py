@@ -40,7 +40,7 @@ _RESERVED = frozenset((*_OWN, *_HOOKS, *_PROTOCOLS, *_LOOKED_FOR))
 
 
 class _Folded(NamedTuple):
-    """A matrix node to merge into a neuron.
+    """A matrix node whose matrix is merged into the weights of a neuron.
 
     ``matrix [out, in]`` and ``bias`` are already multiplied by the Scale node after it, if there is one. ``source``
     feeds the node.
@@ -93,7 +93,7 @@ class NetBuilder:
     def _plan(self, name: str) -> None:
         """Choose the matrices, convolutions and scales to merge into the weights of a neuron.
 
-        They must have no other target.
+        Nodes with another target are not merged.
         """
         kind, feeds = kind_of(self.graph.nodes[name]), self.graph.feeds[name]
         # The inputs of an integrator with several inputs are not scaled, so nothing is merged.
@@ -116,7 +116,10 @@ class NetBuilder:
             self.scales[name] = source
 
     def _as_matrix(self, name: str) -> _Folded | None:
-        """Return a matrix node, or a Scale node with the matrix before it, if it has one target; otherwise ``None``."""
+        """Return a matrix node, or a Scale node merged with the matrix before it.
+
+        Return ``None`` for other nodes, and for nodes with several targets or sources.
+        """
         node, feeds = self.graph.nodes[name], self.graph.feeds[name]
         if not self.graph.feeds_one(name) or len(feeds) != 1:
             return None
@@ -145,7 +148,7 @@ class NetBuilder:
         return self.attributes[name]
 
     def put(self, name: str, part: Any, takes: list[Feed] | None = None) -> None:
-        """Add the module of a node. With ``None``, the node passes its input on.
+        """Add the module ``part`` for a node. If ``part`` is ``None``, the node passes its input on unchanged.
 
         The input of the module is the sum of the sources of the node, or the sum of ``takes`` if given (see
         :meth:`drives`).
@@ -211,7 +214,7 @@ class NetBuilder:
         return layer, self._share(name, layer.decay(self.reading.dt), V_th.shape)
 
     def _reset(self, name: str) -> Reset:
-        """Return the reset that the caller requested, or else the one in brainhw's metadata, or else ``'zero'``."""
+        """Return the reset that the caller requested, otherwise the one in brainhw's metadata, otherwise ``'zero'``."""
         noted_reset = noted(self.graph.nodes[name]).get("reset")
         return "subtract" if (self.reading.reset or noted_reset) == "subtract" else "zero"
 
@@ -279,7 +282,7 @@ class NetBuilder:
         self.put(name, layer, self.drives(name, feeds, gain, constant))
 
     def _note_silence(self, name: str, feeds: list[Feed], gain: np.ndarray) -> None:
-        """Note an IF node that hardly ever fires only because its input is multiplied by ``dt``."""
+        """Record an IF node that would fire often enough if its input were not multiplied by ``dt``."""
         if self.reading.if_input is not None:
             return
         most = np.zeros_like(gain)
@@ -309,8 +312,8 @@ class NetBuilder:
     def drives(self, name: str, feeds: list[Feed], gain: np.ndarray, constant: np.ndarray) -> list[Feed]:
         """Make the modules before a layer, and return them as its sources. Their outputs are in mV.
 
-        In each step they add ``gain * x + constant``, in units of the graph. Matrices become synapses whose weights
-        include the gain. All other sources share one ``Gain`` module.
+        Together they add ``gain * x + constant`` to the membrane potential in each step, in units of the graph.
+        Matrices become synapses whose weights include the gain. All other sources share one ``Gain`` module.
         """
         millivolts = self.reading.millivolts
         # The constant becomes part of the first bias, so that it is added only once.

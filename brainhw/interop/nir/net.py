@@ -14,11 +14,11 @@ __all__ = ["NIRNet", "Step"]
 
 
 class Step(NamedTuple):
-    """One step of the program: the module ``part`` computes the value ``makes`` from the sum of the values ``takes``.
+    """One instruction of a program: the module ``part`` computes the value ``makes`` from the sum of ``takes``.
 
     ``part`` is the name of a network attribute; with ``None``, the sum is passed on unchanged. ``takes`` lists pairs
-    ``(key, late)``. If ``late`` is False, ``key`` is the name of a value. If ``late`` is True, ``key`` is the attribute
-    of a layer, and the value is the spikes of that layer in the previous step.
+    ``(key, late)``. If ``late`` is False, ``key`` is the name of a value of the current time step. If ``late`` is True,
+    ``key`` is the attribute name of a layer, and its spikes in the previous time step are used.
     """
 
     makes: str
@@ -44,7 +44,8 @@ class NIRNet(brainstate.nn.Module):
     For a node named ``lif``, ``rollout(net, xs, record=("lif.V",))`` therefore records the membrane potential. NIR does
     not define how a graph is simulated. In brainhw, the input is constant during a step. Nodes are updated one after
     the other along the edges. Spikes on feedback edges arrive one step later. A neuron fires strictly above its
-    threshold. Membrane potentials start at zero.
+    threshold; with ``reset='subtract'``, a neuron that brainhw did not export also fires at the threshold. Membrane
+    potentials start at zero.
     """
 
     def __init__(

@@ -70,8 +70,8 @@ def register_import(
     kind : str
         Name of the class of nodes. A second rule for a name replaces the first.
     arrays : tuple of str, optional
-        Names of the arrays of the node. The arrays must be finite and have the same shape, ``[n]`` or that of an image.
-        Default: none.
+        Names of the arrays of the node. The arrays must be finite and have the same shape: ``[n]``, or the shape of an
+        image. Default: none.
     fires : bool, optional
         Whether the node fires. Each cycle of a graph must contain such a node. The module of the node must store the
         spikes in the state ``spk``. Default False.
@@ -118,7 +118,7 @@ def kind_of(node: Any) -> str:
 
 
 def metadata(**notes: Any) -> dict[str, Any]:
-    """Return notes in the form in which brainhw stores them in the metadata of a node or graph."""
+    """Return a metadata dict for a node or graph, which contains the notes of brainhw."""
     # A file cannot store None: nir.write raises a TypeError for it.
     return {_SECTION: {key: value for key, value in notes.items() if value is not None}}
 
@@ -220,7 +220,7 @@ def _left_out(node: Any, field: str) -> bool:
 
 
 def _fault(field: str, array: np.ndarray) -> str | None:
-    """Return a text with the fault of the numbers in a field, or ``None``."""
+    """Return a text that describes the fault of the values of a field, or ``None`` if they are valid."""
     if not np.all(np.isfinite(array)):
         return f"has {field} with NaN or infinite values; repair the file."
     least = float(np.min(array)) if array.size else 1.0

@@ -32,7 +32,7 @@ def _add(
 ) -> tuple[list[str], list[str]]:
     """Add the nodes and edges of a graph.
 
-    For a nested graph, return the nodes after its input and before its output.
+    For a nested graph, return the names of the nodes after its ``Input`` node and before its ``Output`` node.
     """
     # Version 1.0.4 cannot infer shapes through nested graphs. Their nodes are therefore added to the outer graph,
     # without the Input and Output nodes.
@@ -72,9 +72,9 @@ def _old_node(nir: Any, name: str, node: Any, problems: Problems) -> Any:
 
 
 def _without_reset(node: Any) -> dict[str, Any]:
-    """Return the data to write for a node without ``v_reset``, which version 1.0.4 rejects.
+    """Return the data of a node for the file. ``v_reset`` is omitted, because version 1.0.4 rejects it.
 
-    It is zero in every node here.
+    ``v_reset`` is zero in all exported nodes.
     """
     written: dict[str, Any] = type(node).to_dict(node)
     del written["v_reset"]

@@ -104,13 +104,13 @@ class Integrator(_Stepping):
 
 
 class CubaCurrent(_Stepping):
-    r"""Synaptic current that returns the input of a membrane potential: :math:`h I + d x_t + b` in ``unit``.
+    r"""Synaptic current. It returns the input of the membrane potential, :math:`h I + d x_t + b` in ``unit``.
 
     .. math:: I_{t+1} = \beta I_t + (1 - \beta) w x_t
 
     All parameters are arrays ``[n]``: :math:`w` is ``w_in``, :math:`h` is ``held``, :math:`d` is ``direct`` and
-    :math:`b` is ``bias``. :math:`I` is :math:`I_{t+1}` for the order ``'current-first'``, otherwise :math:`I_t`.
-    :math:`d` already includes :math:`w`. It is zero unless the order is ``'together'``.
+    :math:`b` is ``bias``. :math:`I` is the new current :math:`I_{t+1}` for the order ``'current-first'``, otherwise the
+    old current :math:`I_t`. :math:`d` already includes :math:`w`. :math:`d` is zero unless the order is ``'together'``.
     """
 
     state_name = "I_syn"

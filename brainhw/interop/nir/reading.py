@@ -45,7 +45,7 @@ def from_nir(
 ) -> NIRNet:
     r"""Convert a NIR graph to a network for a given time step.
 
-    A graph with nodes that brainhw cannot run exactly raises an error. The equation of each node is solved for an input
+    If brainhw cannot run a node exactly, ``from_nir`` raises an error. The equation of each node is solved for an input
     that is constant during a step. The solution of :math:`\tau\dot v = v_{leak} - v + R I` is
 
     .. math:: v' = \beta v + (1 - \beta)(R I + v_{leak}), \qquad \beta = e^{-\Delta t/\tau}
@@ -69,8 +69,8 @@ def from_nir(
         in brainhw's metadata, or else ``'exact'``.
     reset : {'zero', 'subtract'}, optional
         Whether a spike resets the membrane potential to zero or subtracts the threshold. Default: ``'zero'``, as in
-        NIR, except for layers that subtract according to brainhw's metadata. These are layers that were exported with
-        ``to_nir(..., reset='continuous')``.
+        NIR. For layers that subtract in brainhw and were exported with ``to_nir(..., reset='continuous')``, the default
+        is ``'subtract'``.
     cuba_order : {'together', 'current-first', 'old-current'}, optional
         How a step of ``CubaLIF`` and ``CubaLI`` solves its two equations. ``'together'`` is the exact solution of both.
         ``'current-first'`` updates the current first, and the new current drives the membrane potential (snnTorch,
@@ -79,7 +79,7 @@ def from_nir(
         and ``'current-first'`` with ``'euler'``.
     if_input : {'per-second', 'per-step'}, optional
         What an input ``x`` adds to the membrane potential of an ``IF`` node in one step. ``'per-second'`` adds
-        :math:`R x \Delta t`, as in the equation of NIR. ``'per-step'`` adds :math:`R x`, as most other readers do.
+        :math:`R x \Delta t`, as in the equation of NIR. ``'per-step'`` adds :math:`R x`, as most other libraries do.
         Default: the value in brainhw's metadata, or else ``'per-second'``. If the neurons would hardly ever fire
         because of this default, ``from_nir`` warns.
 
@@ -171,9 +171,9 @@ def from_nir(
 
 
 def _stretch(notes: dict[str, Any], written_for: float | None, dt: u.Quantity, problems: Problems) -> float:
-    """Return the factor that restores the times of a graph that was written with ``as_dt``. Otherwise return 1.
+    """Return the factor that restores the times of a graph that was written with ``as_dt``; 1 for other graphs.
 
-    The factor is also 1 if ``dt`` equals ``as_dt``, because the times in the file are correct for this time step.
+    If ``dt`` equals ``as_dt``, return 1 too, because the file contains the correct times for this time step.
     """
     own = _noted_number(notes, "net_dt_s", problems, "remove it")
     if own is None or written_for is None or abs(written_for / float(dt.to(u.second).mantissa) - 1) <= 1e-6:

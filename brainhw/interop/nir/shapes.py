@@ -15,7 +15,7 @@ def infer_shapes(
 ) -> dict[str, tuple[Shape, Shape]]:
     """Return the input and output shapes of every node, with ``None`` for unknown shapes.
 
-    Add a problem for faulty nodes.
+    Add a problem for each faulty node.
     """
     found = {name: shapes_of(node) for name, node in nodes.items()}
     waiting = {name for name, node in nodes.items() if kind_of(node) in SHAPED_BY_INPUT and kind_of(node) in NODES}

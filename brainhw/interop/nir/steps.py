@@ -57,18 +57,18 @@ class Options(NamedTuple):
     def seconds(self) -> float:
         """Time step in seconds.
 
-        NIR does not define a unit of time: readers use seconds, milliseconds or steps. brainhw writes seconds.
+        NIR does not define a unit of time: libraries use seconds, milliseconds or steps. brainhw writes seconds.
         """
         return float(self.dt.to(u.second).mantissa)
 
     @property
     def file_seconds(self) -> float:
-        """Time step of the reader in seconds: ``as_dt`` if it is given, otherwise ``dt``."""
+        """Time step of the importing library in seconds: ``as_dt`` if it is given, otherwise ``dt``."""
         return self.seconds if self.as_dt is None else float(self.as_dt.to(u.second).mantissa)
 
     @property
     def if_seconds(self) -> float:
-        """Factor by which a reader multiplies the input of an ``IF`` node in each step: its time step or 1."""
+        """Factor by which the importing library multiplies the input of an ``IF`` node: its time step in s, or 1."""
         return 1.0 if self.if_input == "per-step" else self.file_seconds
 
 
@@ -85,14 +85,14 @@ def kept(tau: np.ndarray, dt: float, how: str) -> np.ndarray:
 
 
 def tau_of(beta: np.ndarray, dt: float, how: str) -> np.ndarray:
-    """Return the time constant for which a reader with the discretisation ``how`` has the decay factor ``beta``."""
+    """Return the time constant that the discretisation ``how`` converts to the decay factor ``beta``."""
     # A neuron without leak (beta = 1) has an infinite time constant.
     with np.errstate(divide="ignore"):
         return -dt / np.log(beta) if how == "exact" else dt / (1 - beta)
 
 
 def below(V_th: np.ndarray) -> np.ndarray:
-    """Return the threshold for a reader that fires only above it, so that it fires at or above ``V_th``."""
+    """Convert ``V_th`` to a NIR threshold: the largest number below it, because NIR fires only above its threshold."""
     # Computed in the precision of the network, because its membrane potentials cannot lie between two neighbouring
     # numbers of that precision.
     dtype = np.dtype(brainstate.environ.dftype())
@@ -100,7 +100,7 @@ def below(V_th: np.ndarray) -> np.ndarray:
 
 
 def above(threshold: np.ndarray) -> np.ndarray:
-    """Return the threshold for brainhw, which fires at or above it, so that it fires only above ``threshold``."""
+    """Convert a NIR threshold to ``V_th``: the smallest number above it, because brainhw also fires at ``V_th``."""
     dtype = np.dtype(brainstate.environ.dftype())
     held = threshold.astype(dtype)
     # The rounding error of a unit conversion must not change the threshold.
@@ -118,9 +118,10 @@ def cuba_current(
     .. math:: v' = \alpha v + c I + ((1 - \alpha) R - c) S,
               \qquad c = R \tau_{syn} \frac{\beta - \alpha}{\tau_{syn} - \tau_{mem}}
 
-    For equal time constants, :math:`c = R \frac{\Delta t}{\tau} e^{-\Delta t/\tau}`. For the other orders,
-    :math:`c = (1 - \alpha) R` and the term with :math:`S` is omitted. :math:`c` then multiplies the current after its
-    update (``'current-first'``) or before its update (``'old-current'``).
+    Here :math:`I` is the current before the step, and :math:`S` is the input times ``w_in``. For equal time constants,
+    :math:`c = R \frac{\Delta t}{\tau} e^{-\Delta t/\tau}`. For the other orders, :math:`c = (1 - \alpha) R` and the
+    term with :math:`S` is omitted. With ``'current-first'``, :math:`c` multiplies the current after its update, and
+    with ``'old-current'`` the current before its update.
     """
     beta = kept(tau_syn, dt, how)
     if order != "together":

@@ -44,7 +44,8 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
         change it.
     merge : bool, optional
         Whether to replace two successive matrices by their product if one of them replaces a convolution or pooling. A
-        chip needs this, because it has one synapse between two layers. Default True.
+        network for a chip needs this, because a chip cannot apply two matrices without neurons between them. Default
+        True.
     max_numbers : int, optional
         Largest total number of values in the new matrices. Default 2**26, which is half a gigabyte in double precision.
 
@@ -52,7 +53,7 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
     -------
     nir.NIRGraph
         A graph in the current format that computes the same output up to rounding. Nodes keep their names. A product of
-        matrices has the name of the last of its nodes.
+        matrices has the name of its last node.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
 class _Matrix(NamedTuple):
     """A matrix ``[out, in]`` of the new graph.
 
-    If it replaces a node without a matrix, it is sparse and ``new`` is True.
+    ``new`` is True if it replaces a node without a matrix, or is a product. It may be sparse.
     """
 
     matrix: Any
@@ -138,7 +139,7 @@ def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
 
 
 def _spliced(name: str, edges: list[Edge]) -> bool:
-    """Remove a node that passes its input on. If this would duplicate an edge, keep the node and return False."""
+    """Remove a node and connect its sources to its targets. If this would duplicate an edge, return False instead."""
     joined = [(a, b) for a, flat in edges if flat == name for flat, b in edges if flat == name]
     if any(edge in edges for edge in joined):
         return False
@@ -147,7 +148,10 @@ def _spliced(name: str, edges: list[Edge]) -> bool:
 
 
 def _merge(nodes: dict[str, Any], edges: list[Edge]) -> None:
-    """Replace pairs of successive matrices by their product, if one of them is new and no other node uses the first."""
+    """Replace two successive matrices by their product if one of them is new.
+
+    The first must have no other target, and the second no other source.
+    """
     waiting = list(edges)
     while waiting:
         a, b = waiting.pop()
@@ -234,7 +238,7 @@ def window_matrix(weight: np.ndarray, window: Window, before: tuple[int, ...], g
 
 
 def _offsets(window: Window, axis: int, n: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Return, for each kernel position, the windows in which it is inside the input, and the input indices there."""
+    """Return, for each position in the kernel, the windows in which it is inside the input, and its input indices."""
     place = np.arange(window.places((n,) * len(window.kernel))[axis])
     found = []
     for k in range(window.kernel[axis]):
@@ -246,7 +250,7 @@ def _offsets(window: Window, axis: int, n: int) -> list[tuple[int, np.ndarray, n
 
 
 def _check_windows(graph: Any, prefix: str, shapes: Shapes, most: int, problems: Problems) -> None:
-    """Add a problem for each node whose own matrix exceeds the limit on the total size."""
+    """Add a problem for each node whose matrix alone exceeds the limit for all matrices."""
     for name, node in graph.nodes.items():
         path, kind = f"{prefix}{name}", kind_of(node)
         if kind == "NIRGraph":

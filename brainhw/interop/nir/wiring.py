@@ -83,8 +83,9 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
 def _likely_inputs(net: brainstate.nn.Module) -> list[tuple[Any, int | None]]:
     """Return inputs that the network may accept, each with its batch size.
 
-    Inputs without a batch axis come before those with one. Within both groups, the inputs are in the order in which the
-    modules were registered. For each module, its full input shape comes before the last axis of that shape alone.
+    Inputs without a batch axis come before those with one. Within each group, the inputs are in the order in which the
+    modules were registered. For each module, an input with its full input shape comes before an input with only the
+    last axis of this shape.
     """
     found: dict[tuple[Any, ...], tuple[Any, int | None]] = {}
     for _, module in registered_modules(net):
@@ -168,7 +169,7 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
 
 
 def _only_unit_differs(made: Value, value: Value) -> bool:
-    """Return whether two values contain the same numbers and differ at most by the unit mV."""
+    """Return whether two values contain the same numbers, and each is in mV or without a unit."""
     known = (u.UNITLESS, u.mV)
     return made.ids == value.ids and made.likes == value.likes and made.unit in known and value.unit in known
 

@@ -54,15 +54,15 @@ def to_nir(
 
     NIR defines a neuron as :math:`\tau \dot v = v_{leak} - v + R I` (Pedersen et al., Nature Communications, 2024) and
     does not define a discretisation. A step of brainhw is :math:`V' = \beta V + x`, where :math:`x` is the sum of the
-    weights of the arriving spikes. A reader that assumes a constant input during a step computes
+    weights of the arriving spikes. A library that imports the graph and assumes a constant input during a step computes
     :math:`v' = \beta v + (1 - \beta) R I`. The parameters in the graph are therefore
 
     .. math:: W_{NIR} = W / (1 - \beta), \qquad R = 1, \qquad \tau \text{ in seconds}
 
-    A reader with the same time step then computes the same membrane potentials as brainhw. ``v_threshold`` is the
-    number just below ``V_th``, because NIR fires above its threshold, and brainhw at or above it. Spikes on a recurrent
-    connection arrive one step later. Modules that do not affect the output are omitted. In the graph, images have
-    channels first, regardless of their order in the network.
+    With the same time step, this library then computes the same membrane potentials as brainhw. ``v_threshold`` is the
+    number just below ``V_th``, because a NIR neuron fires above its threshold, and a brainhw neuron at or above it.
+    Spikes on a recurrent connection arrive one step later. Modules that do not affect the output are omitted. In the
+    graph, images have channels first, regardless of their order in the network.
 
     Parameters
     ----------
@@ -75,48 +75,48 @@ def to_nir(
         Voltage that 1 in the graph represents. Default mV.
     reset : {'exact', 'continuous'}, optional
         ``'exact'`` (default) rejects neurons that subtract their threshold. ``'continuous'`` exports them with a reset
-        to zero. Both kinds of reset are the same in continuous time. In discrete time they differ by an error of order
-        ``dt``.
+        to zero. In continuous time, both kinds of reset are the same. In discrete time, they differ by an error of
+        order ``dt``.
     discretisation : {'exact', 'euler'}, optional
-        Discretisation of the reader: ``'exact'`` for the exponential decay (default), or ``'euler'`` for forward Euler.
-        For forward Euler, the graph contains :math:`\tau = \Delta t/(1 - \beta)`, so that the reader uses the same
-        :math:`\beta`.
+        Discretisation of the importing library: ``'exact'`` for the exponential decay (default), or ``'euler'`` for
+        forward Euler. For forward Euler, the graph contains :math:`\tau = \Delta t/(1 - \beta)`, so that the library
+        uses the same :math:`\beta`.
     gain : {'weights', 'R'}, optional
-        Parameter that includes the factor :math:`1/(1 - \beta)`. ``'weights'`` (default) multiplies the weights by it
-        and sets ``R = 1``, which every reader supports. ``'R'`` sets ``R`` to it and does not change the weights.
+        Where to put the factor :math:`1/(1 - \beta)`. ``'weights'`` (default) multiplies the weights by it and sets
+        ``R = 1``, which every library supports. ``'R'`` sets ``R`` to this factor and does not change the weights.
     weights : {'float', 'codes'}, optional
         How to write rounded chip weights: ``'float'`` as voltages (default), or ``'codes'`` as integers followed by a
         ``Scale``. ``'codes'`` raises an error if no synapse has rounded chip weights.
     cuba_order : {'current-first', 'old-current', 'together'}, optional
-        Order in which the reader solves the two equations of ``CubaLIF`` and ``CubaLI``, see :func:`from_nir`. Default:
-        the order of the layer. A ``CubaLIFLayer`` updates its current first. With ``discretisation='euler'`` or
-        ``cuba_order='current-first'`` it is exported as a ``CubaLIF``. Otherwise it is exported as ``LI`` and ``LIF``,
-        which every reader with exact integration supports.
+        Order in which the importing library solves the two equations of ``CubaLIF`` and ``CubaLI``, see
+        :func:`from_nir`. Default: the order of the layer. A ``CubaLIFLayer`` updates its current first. With
+        ``discretisation='euler'`` or ``cuba_order='current-first'`` it is exported as a ``CubaLIF``. Otherwise it is
+        exported as ``LI`` and ``LIF``, which every library with exact integration supports.
     if_input : {'per-second', 'per-step'}, optional
-        What the reader adds to the membrane potential of an ``IF`` node for an input ``x`` in one step.
+        What the importing library adds to the membrane potential of an ``IF`` node for an input ``x`` in one step.
         ``'per-second'`` (default) means :math:`R x \Delta t`, as in the equation of NIR. ``'per-step'`` means
-        :math:`R x`, as in most other readers.
+        :math:`R x`, as in most other libraries.
     as_dt : Quantity, optional
-        Fixed time step of the reader, for example 0.1 ms for snnTorch. All times are multiplied by ``as_dt/dt``, and
-        gains are not changed. A step of the reader then has the same result as a step of the network. :func:`from_nir`
-        restores the times. Default: ``dt``.
+        Fixed time step of the importing library, for example 0.1 ms for snnTorch. All time constants and delays are
+        multiplied by ``as_dt/dt``, and gains are not changed. One step of the library then has the same result as one
+        step of the network. :func:`from_nir` restores the original values. Default: ``dt``.
     compatible : {'1.0.4'}, optional
         ``'1.0.4'`` writes the format that nir 1.0.4, sinabs 3.1 and Rockpool 3.1 read. This format has no metadata,
         ``v_reset`` or nested graphs, and ``Linear`` nodes become ``Affine`` nodes with a bias of zero. Because there is
         no metadata, you must pass ``discretisation=``, ``reset=`` and other options to :func:`from_nir`. Default: the
         current format.
     clamp : {'check', 'ignore'}, optional
-        ``'check'`` (default) rejects chip neurons whose membrane potential is clamped at zero when the network runs on
-        ``sample``, and rejects all chip neurons without a ``sample``. ``'ignore'`` exports chip neurons without this
-        check.
+        ``'check'`` (default) runs the network on ``sample`` and rejects chip neurons whose membrane potential is
+        clamped at zero in this run. If ``sample`` is not given, it rejects all chip neurons. ``'ignore'`` exports chip
+        neurons without this check.
     sample : array or Quantity, optional
-        Input ``[T, N]`` or ``[T, B, N]`` for the check of ``clamp``. It also determines the input shape of the network,
-        which is needed if no module specifies its input shape. For images, the image axes replace ``N``.
+        Input ``[T, N]`` or ``[T, B, N]`` for the check that ``clamp`` selects. It also determines the input shape of
+        the network, which is needed if no module specifies its input shape. For images, the image axes replace ``N``.
 
     Returns
     -------
     nir.NIRGraph
-        The graph; write it to a file with ``nir.write``. Arrays are float64, so that a reader recovers float32 weights
+        The graph; write it to a file with ``nir.write``. Arrays are float64, so that float32 weights can be recovered
         exactly. The metadata ``"brainhw"`` contains the options of the export.
 
     Raises
@@ -211,8 +211,8 @@ def _check_parameters(net: brainstate.nn.Module, problems: Problems) -> None:
 def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any, problems: Problems) -> None:
     """Add a problem for each layer of ``layers`` whose clamp has an effect on the sample ``[T, ...]``.
 
-    The clamp has an effect if the membrane potential would be negative without it. If there is no sample, each layer of
-    ``layers`` is a problem. The caller must restore the states.
+    The clamp has an effect if the membrane potential would be negative without it. Without a sample, add a problem for
+    every layer of ``layers``. The caller must restore the states.
     """
     if not layers:
         return

@@ -69,7 +69,7 @@ def export_step(
     TypeError, ValueError
         If an argument is invalid or the network cannot be prepared. If a step draws random numbers, calls back into
         Python, or calls an external library, as ``jax.numpy.linalg`` does. If the output is not an array, a Quantity,
-        or a tuple, list or dict (with string keys) of them. If a layer is limited in its number of steps.
+        or a tuple, list or dict (with string keys) of them. If a layer can run only for a limited number of steps.
     RuntimeError
         If no time step is set, or if the call is inside a compiled function.
 
@@ -168,7 +168,7 @@ def export_step(
 
 @contextlib.contextmanager
 def _random_state_restored() -> Iterator[None]:
-    """Restore the global random state, which changes when a step is prepared and traced with fit=True."""
+    """Restore the global random state: preparing and tracing a step with ``fit=True`` changes it."""
     state = brainstate.random.DEFAULT
     before = state.value
     try:

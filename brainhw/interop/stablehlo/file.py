@@ -58,7 +58,7 @@ def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mappin
 
 
 def stored_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the dtype in which a state is stored: its own, or an integer of the same size for bfloat16 and others."""
+    """Return the dtype in which a state is stored: ``dtype``, or for bfloat16 and similar an integer of equal size."""
     # NumPy does not know bfloat16 and similar types: a NumPy archive stores them as raw bytes without the name of the
     # type.
     return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype

@@ -36,8 +36,8 @@ class StepProgram:
     Attributes
     ----------
     exported : jax.export.Exported
-        The program in the form of JAX. ``exported.call(state, x)`` returns ``(state, y)``. All values are plain
-        numbers, and ``state`` is a dict with the state names as keys.
+        The program as an object of ``jax.export``. ``exported.call(state, x)`` returns ``(state, y)``. All values are
+        plain numbers, and ``state`` is a dict with the state names as keys.
     initial_state : dict
         States at rest as a dict, with keys such as ``"hidden.V"``. The values are arrays, or Quantities if they have a
         unit.
@@ -231,7 +231,7 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the file cannot be read, is of another kind, or is truncated or damaged. If it was written by a newer
+        If the file cannot be read, is not a step program, or is truncated or damaged. If it was written by a newer
         brainhw, or by a version of JAX whose programs the installed JAX cannot read. If the program contains external
         calls.
     RuntimeError

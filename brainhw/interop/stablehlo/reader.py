@@ -1,8 +1,8 @@
 """Reader of StableHLO bytecode.
 
-For some invalid bytes, the reader of jaxlib accesses invalid memory and crashes the process. A program from a file is
-therefore read in a subprocess, which runs this file as a script. The script imports only jaxlib, so this takes 0.2 s. A
-program that this process exported is read in this process.
+For some invalid bytes, jaxlib accesses invalid memory and crashes the process. A program from a file is therefore read
+in a subprocess, which runs this file as a script. The script imports only jaxlib, so this takes 0.2 s. A program that
+this process exported is read in this process.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _HEADER = re.compile(rb"ML\xefR.StableHLO_v(\d+\.\d+\.\d+)\0", re.DOTALL)
 class Examined(NamedTuple):
     """Result of reading a program.
 
-    ``faults`` are texts. ``arguments`` and ``results`` are the types of the main function. ``bytecode`` is written
-    again from the program that was read, and empty if there are faults.
+    ``faults`` are texts. ``arguments`` and ``results`` are the types of the main function. ``bytecode`` is the program,
+    serialized again after reading; it is empty if there are faults.
     """
 
     faults: list[str]

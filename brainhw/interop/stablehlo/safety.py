@@ -33,7 +33,7 @@ class UnreadableError(ValueError):
 
 
 def faults(exported: jax.export.Exported, examined: Examined | None = None) -> Iterator[str]:
-    """Yield a short text for each part of a program that does not belong to a step of a network.
+    """Yield a short text for each part of a program that an exported step of a network must not contain.
 
     Without ``examined``, the program is read in this process. This is safe only if this process exported the program.
     """
@@ -61,7 +61,7 @@ def _text(aval: Any) -> str:
 
 
 def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Examined]:
-    """Read a program in a subprocess. Return the program with the bytecode that the subprocess wrote, and its result.
+    """Read a program in a subprocess. Return it with the bytecode from the subprocess, and the `Examined` result.
 
     Raises `UnreadableError` if jaxlib cannot read the bytes, or if they crash the subprocess.
     """

@@ -30,12 +30,12 @@ _NEAR = 12
 class Neuron(NamedTuple):
     """Parameters of a neuron of another library. Arrays are scalars or ``[N]``.
 
-    ``beta`` is the decay factor of the membrane potential. ``gain`` multiplies all input. brainhw divides the threshold
-    by ``gain`` instead of multiplying the weights by it, because the products would be rounded. A ``strict`` neuron
-    fires only above its threshold, any other neuron also at the threshold. A ``late`` neuron resets one step after its
-    spike. A ``deaf`` neuron ignores its input in the step after a spike. ``current`` is the decay factor of the
-    synaptic current. ``own`` contains the input weights of a neuron that has its own, and ``back`` its recurrent
-    weights.
+    ``beta`` is the decay factor of the membrane potential. ``gain`` multiplies the input. brainhw divides the threshold
+    by ``gain``, because multiplying the weights by ``gain`` would round them. A ``strict`` neuron fires only above its
+    threshold; other neurons also fire at the threshold. A ``late`` neuron resets one step after its spike. A ``deaf``
+    neuron ignores its input in the step after a spike. ``current`` is the decay factor of the synaptic current. ``own``
+    contains the input weights if they are parameters of the neuron instead of a ``Linear`` before it. ``back`` contains
+    the recurrent weights.
     """
 
     beta: np.ndarray

@@ -33,16 +33,16 @@ KINDS: dict[str, dict[str, Any]] = {
 def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
     r"""Read a state dict of Norse 1.1: ``LIFCell``, ``LIF``, ``LIFRecurrentCell``, ``LIFRecurrent``, ``LIFBoxCell``.
 
-    The imported network gives the same spikes. Norse uses forward Euler and updates the current first. With decay
-    factors, its step is
+    The imported network gives the same spikes. Norse uses forward Euler and updates the current before the membrane
+    potential. With decay factors, its step is
 
     .. math::
         I_t &= (1 - \Delta t/\tau_{syn}) I_{t-1} + W x_t + W_{rec} s_{t-1} \\
         V' &= (1 - \Delta t/\tau_{mem}) V_{t-1} + I_t
 
-    The weights are those of Norse in mV. The membrane potential is the difference from ``v_leak``, divided by
-    :math:`\Delta t/\tau_{mem}`. The threshold is therefore ``(v_th - v_leak) / (dt * tau_mem_inv)`` mV. A neuron fires
-    strictly above its threshold.
+    The weights have the same values as in Norse, in mV. The membrane potential is measured from ``v_leak`` and divided
+    by :math:`\Delta t/\tau_{mem}`. The threshold is therefore ``(v_th - v_leak) / (dt * tau_mem_inv)`` mV. A neuron
+    fires strictly above its threshold.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -
         Time step of the Norse modules. The default of Norse is 1 ms.
     order
         Names of all modules in execution order. Default: each ``Linear`` in the order of ``state`` is followed by the
-        next neuron in ``neurons``. A recurrent neuron has its own input weights and no ``Linear`` before it.
+        next neuron in ``neurons``. A recurrent neuron contains its input weights, so it has no ``Linear`` before it.
 
     Returns
     -------

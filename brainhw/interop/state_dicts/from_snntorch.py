@@ -24,7 +24,7 @@ _FIELDS = {
 
 
 def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay: bool = True) -> StateDictNet:
-    r"""Read a state dict of snnTorch 1.0 with ``Leaky``, ``Synaptic``, ``RLeaky`` and ``RSynaptic`` between ``Linear``.
+    r"""Read a snnTorch 1.0 state dict with ``Linear``, ``Leaky``, ``Synaptic``, ``RLeaky`` and ``RSynaptic`` modules.
 
     The imported network gives the same spikes. The decay factor of a step is ``beta``. A membrane potential of 1
     becomes 1 mV. snnTorch fires strictly above the threshold, and brainhw also at the threshold, so the imported
@@ -44,8 +44,8 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
         The option ``reset_delay`` of the snnTorch neurons, which a state dict does not contain. With ``True``, the
         default of snnTorch, a spike subtracts the threshold one step later, after the decay of the membrane potential.
         In brainhw this is a fixed recurrent weight from each neuron to itself, which is not part of the trainable
-        weights. With ``False``, a neuron resets immediately. If it subtracts its threshold, the spikes are then equal
-        only as long as no membrane potential reaches twice the threshold.
+        weights. With ``False``, a neuron resets immediately. For neurons that subtract their threshold, the spikes then
+        equal those of snnTorch only while no membrane potential reaches twice the threshold.
 
     Returns
     -------

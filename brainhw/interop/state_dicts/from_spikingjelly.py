@@ -26,12 +26,12 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
-    r"""Read a state dict of SpikingJelly with ``LIFNode``, ``IFNode`` and ``ParametricLIFNode`` between ``Linear``.
+    r"""Read a SpikingJelly state dict with ``Linear``, ``LIFNode``, ``IFNode`` and ``ParametricLIFNode`` modules.
 
-    The imported network gives the same spikes. The decay factor of a step is :math:`1 - 1/\tau`. The weights are those
-    of SpikingJelly in mV. The membrane potential is the difference from ``v_reset``. With ``decay_input``, SpikingJelly
-    divides the input by :math:`\tau`. brainhw multiplies the threshold by :math:`\tau` instead. A neuron fires at or
-    above its threshold.
+    The imported network gives the same spikes. The decay factor of a step is :math:`1 - 1/\tau`. The weights have the
+    same values as in SpikingJelly, in mV. The membrane potential is measured from ``v_reset``. With ``decay_input``,
+    SpikingJelly divides the input by :math:`\tau`. brainhw multiplies the threshold by :math:`\tau` instead. A neuron
+    fires at or above its threshold.
 
     Parameters
     ----------

@@ -29,8 +29,8 @@ def net_of_weights(
     """Build the network from the weights in ``state`` and the description of the neurons in ``neurons``.
 
     ``kinds`` contains the options of each kind of neuron, with their defaults.
-    ``neuron(name, kind, options, arrays, faults=faults)`` must make one neuron, and remove the weights of this neuron
-    from ``arrays``. ``takes`` is the text that lists the accepted keys in messages.
+    ``neuron(name, kind, options, arrays, faults=faults)`` must return one `Neuron` and remove its weights from
+    ``arrays``. ``takes`` is a text for messages that lists the accepted keys.
     """
     faults = Faults(call)
     arrays = arrays_of(state, (), call)
@@ -45,7 +45,7 @@ def net_of_weights(
 def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: Faults) -> list[str]:
     """Return the default order: each ``Linear`` is followed by the next neuron.
 
-    A neuron with its own input weights has no ``Linear`` before it.
+    A neuron that contains its input weights has no ``Linear`` before it.
     """
     waiting = list(dense)
     order = []

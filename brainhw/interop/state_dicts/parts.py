@@ -56,7 +56,7 @@ class DecayLIFLayer(LIFLayer):
             self.topology = "RC"
 
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return the decay factor, which is valid only for the time step for which the network was read."""
+        """Return the decay factor. It is valid only for the time step for which the network was imported."""
         return self.beta
 
     def recurrent_matrix(self) -> u.Quantity:
@@ -68,12 +68,12 @@ class DecayLIFLayer(LIFLayer):
         return weight if own is None else weight + own
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the slot of the recurrent weights without the late reset, or ``None`` without recurrent weights."""
+        """Return the slot of the recurrent weights, without the late reset; ``None`` if there are no such weights."""
         return Slot(self.recurrent_weight, unit=u.mV) if self._has_weight else None
 
 
 class CurrentLIFLayer(DecayLIFLayer):
-    r"""LIF neurons with one synaptic current, to which the input and the recurrent spikes are added.
+    r"""LIF neurons with one synaptic current, which sums the input and the weighted recurrent spikes.
 
     .. math::
         I_t &= \alpha I_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \\
@@ -139,7 +139,7 @@ class CurrentLIFLayer(DecayLIFLayer):
     def update(self, x: u.Quantity) -> jax.Array:
         """Advance one step and return the spikes.
 
-        ``x`` is the input of this step in units of voltage, with the same shape.
+        ``x`` is the input of this step, a voltage with the same shape as the spikes.
         """
         drive, _ = self._checked(x, f"{type(self).__name__}.update")
         if self._has_weight:
