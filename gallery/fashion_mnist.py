@@ -181,7 +181,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
     with warnings.catch_warnings():
         # The membrane potentials of the H1v2 output layer start with fluctuations below the target, because its weights
         # are at their limit. The network learns nevertheless, so the warning is not shown.
-        warnings.filterwarnings("ignore", "fluct_init: layer 2: membranes fluctuate")
+        warnings.filterwarnings("ignore", "fluct_init: layer 2: the target is missed")
         sample = np.repeat(train.x[:256], N_STEPS, axis=1)
         bh.init.fluct_init(net, [sample], 1.0, families="any", in_range=on_chip, key=arguments.seed)
 

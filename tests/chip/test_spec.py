@@ -46,15 +46,19 @@ def test_a_field_of_later_days_may_be_left_out(name):
 def test_missing_provenance_is_refused(name):
     given = values()
     given["provenance"] = {key: word for key, word in given["provenance"].items() if key != name}
-    with pytest.raises(ValueError, match=rf"ChipSpec: provenance .* lacks {name}\."):
+    with pytest.raises(ValueError, match=rf"ChipSpec: provenance .* no entry for {name}\."):
         ChipSpec(**given)
 
 
 @pytest.mark.parametrize(
     ("provenance", "error", "match"),
     [
-        ({**H1V1.provenance, "v_th": "assumed"}, ValueError, "provenance contains 'v_th'.*did you mean 'V_th'"),
-        ({**H1V1.provenance, "name": "assumed"}, ValueError, "provenance contains 'name'"),
+        (
+            {**H1V1.provenance, "v_th": "assumed"},
+            ValueError,
+            "provenance contains the unknown field 'v_th'.*did you mean 'V_th'",
+        ),
+        ({**H1V1.provenance, "name": "assumed"}, ValueError, "provenance contains the unknown field 'name'"),
         ({**H1V1.provenance, "V_th": "guessed"}, ValueError, "provenance of V_th must be one of 'documented'"),
         ({**H1V1.provenance, "V_th": None}, ValueError, "provenance of V_th"),
         ("assumed", TypeError, "provenance must be a mapping"),
@@ -68,7 +72,7 @@ def test_bad_provenance_is_refused(provenance, error, match):
 @pytest.mark.parametrize(
     ("notes", "error", "match"),
     [
-        ({"vth": "x"}, ValueError, "notes contains 'vth'"),
+        ({"vth": "x"}, ValueError, "notes contains the unknown field 'vth'"),
         ({"V_th": "two\nlines"}, ValueError, "note on V_th must be one line"),
         ({"V_th": ""}, ValueError, "note on V_th"),
         ({"V_th": 3}, ValueError, "note on V_th"),
@@ -268,7 +272,7 @@ def test_replace_of_the_name_needs_no_provenance():
         ({"n_neurons": 1}, TypeError, "ChipSpec.replace: there is no field 'n_neurons'"),
         ({"provenance": "guess"}, ValueError, "ChipSpec.replace: provenance must be one of"),
         ({"provenance": None}, ValueError, "ChipSpec.replace: provenance must be one of"),
-        ({"provenance": {"vth": "measured"}}, ValueError, "ChipSpec: provenance contains 'vth'"),
+        ({"provenance": {"vth": "measured"}}, ValueError, "ChipSpec: provenance contains the unknown field 'vth'"),
         ({"provenance": {"V_th": "guess"}}, ValueError, "ChipSpec: provenance of V_th"),
     ],
 )

@@ -48,7 +48,10 @@ def test_split_keeps_the_promised_dtypes_and_is_frozen():
     [
         ({"x": np.zeros((2, 3, 1)), "y": [0], "lengths": [3]}, "x has 2 entries, but y has 1"),
         ({"x": np.zeros((2, 3, 1)), "y": [0, 1], "lengths": [3]}, "lengths has 1 entries, but y has 2"),
-        ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [3], "groups": ["a", "b"]}, "groups holds 2"),
+        (
+            {"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [3], "groups": ["a", "b"]},
+            "groups has 2 entries, but y has 1",
+        ),
         ({"x": np.zeros((2, 3)), "y": [0, 1], "lengths": [3, 3]}, r"x must have shape .*; got shape \(2, 3\)"),
         ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [4]}, "between 0 and 3, the number of frames of x; got 4"),
         ({"x": np.zeros((1, 3, 1)), "y": [0.5], "lengths": [3]}, "y must be a 1-D array of whole numbers"),
@@ -201,7 +204,7 @@ def test_the_warning_about_classes_from_one_names_the_call_that_counts_them() ->
 
 def test_lengths_and_labels_of_frames_that_fit_the_last_axis_prove_channels_first() -> None:
     x = np.ones((2, 3, 9))
-    with pytest.raises(ValueError, match=r"^Split: lengths must lie.*the 3 frames.*7 to 9.*moveaxis\(x, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"^Split: lengths must lie between 0 and 3, .*7 to 9.*moveaxis\(x, 1, 2\)"):
         Split(x, [0, 1], [7, 9])
     with pytest.raises(ValueError, match=r"^Split: y has labels for 9 frames.*moveaxis\(x, 1, 2\)"):
         Split(x, np.zeros((2, 9), int))

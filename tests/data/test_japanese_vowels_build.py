@@ -41,7 +41,7 @@ def test_packing_is_reproducible_and_gives_every_decimal_back(builder):
 
 
 def test_another_number_of_channels_or_decimals_is_refused(builder):
-    with pytest.raises(ValueError, match=r"shape \(3, 2\) is not 12 channels"):
+    with pytest.raises(ValueError, match=r"expected recordings of 12 channels .*shape \(3, 2\)"):
         builder.parse(text([np.zeros((3, 2))], [1]))
     seventh = text([np.zeros((3, 12))], [1]).replace("0.000000", "0.0000001", 1)
     with pytest.raises(ValueError, match="six decimals"):

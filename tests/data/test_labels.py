@@ -76,7 +76,7 @@ def test_no_labels_and_bad_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^class_numbers: labels must hold at least one label; got shape \(0,\)"):
         class_numbers(np.zeros(0, int))
     for names in (["a", "a"], [1, 2], []):
-        with pytest.raises(ValueError, match=r"^class_numbers: names must be distinct texts"):
+        with pytest.raises(ValueError, match=r"^class_numbers: names must be distinct strings"):
             class_numbers(["a"], names)
     with pytest.raises(TypeError, match=r"^class_numbers: names must be a sequence of text; got 'ab'"):
         class_numbers(["a"], "ab")

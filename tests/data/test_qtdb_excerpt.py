@@ -89,5 +89,5 @@ def test_packing_the_excerpt_is_reproducible_and_loses_nothing(builder) -> None:
 @pytest.mark.parametrize("x", [np.zeros((2, 5, 4)), np.full((2, 5, 4), -1)], ids=["no mark", "too many"])
 def test_values_that_no_bit_can_hold_are_refused(builder, x: np.ndarray) -> None:
     split = Split(x, np.zeros((2, 5), int), [5, 5])
-    with pytest.raises(ValueError, match="train: x must hold 0 and 1, and -1 in the first channel"):
+    with pytest.raises(ValueError, match="train: x must contain only 0 and 1, except -1 in the first channel"):
         builder.pack(split, split)

@@ -119,7 +119,7 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, score, 2, key=None)
     with pytest.raises(ValueError, match="key must contain at least one key; got an empty list"):
         bh.deploy.robustness(net, score, key=[])
-    with pytest.raises(ValueError, match="inside the evaluate of robustness"):
+    with pytest.raises(ValueError, match="inside the evaluate function of robustness"):
         bh.deploy.robustness(net, lambda net: bh.rollout(net, XS, key=3)[0].sum(), 2, key=0, pbar=False)
     with pytest.raises(TypeError, match=r"robustness: delay is not a kind of mismatch of the family H1v1 .*'leak'"):
         bh.deploy.robustness(net, score, 2, key=0, delay=0.1)

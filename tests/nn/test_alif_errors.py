@@ -93,7 +93,7 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (
         lambda L: L(3, leak="decays", beta=brainstate.nn.Param(1.5, t=brainstate.nn.SigmoidT(0.0, 1.0))),
         ValueError,
-        r"beta must be inside the range of its transform, SigmoidT",
+        r"beta must lie strictly inside the range of its transform SigmoidT; got 1 of 1",
     ),
     (lambda L: L(3, noise_std=0.1), TypeError, r"noise_std must be a Quantity"),
     (lambda L: L(3, noise_std=0.1 * u.mV), TypeError, r"noise_std must have the dimension of mV / s\^0.5"),
@@ -134,7 +134,7 @@ def test_constructor(kind: Any, wrong: Callable[[Any], Any], error: type[Excepti
         (
             {"w_ahp": brainstate.nn.Param(0.1 * u.mV, t=brainstate.nn.SoftplusT(0.5 * u.mV))},
             ValueError,
-            r"w_ahp must be inside the range of its transform",
+            r"w_ahp must lie strictly inside the range of its transform SoftplusT",
         ),
     ],
 )

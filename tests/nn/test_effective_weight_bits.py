@@ -221,7 +221,11 @@ def test_nearest_rounding_draws_no_random_numbers_while_fitting() -> None:
         ({"weight_bits": True}, ValueError, "weight_bits must be at least 1; got True"),
         ({"weight_bits": 2.5}, TypeError, "weight_bits must be a whole number; got 2.5"),
         ({"weight_bits": np.array([5, 5])}, TypeError, "weight_bits must be a whole number; got an array"),
-        ({"weight_bits": "five"}, ValueError, "weight_bits must be a number of bits, 'chip' for the 5 .* got 'five'"),
+        (
+            {"weight_bits": "five"},
+            ValueError,
+            "weight_bits must be a number of bits, 'chip' \\(5 bits on H1v1\\), .* got 'five'",
+        ),
         ({"weight_bits": 5, "rounding": "up"}, ValueError, "rounding must be one of 'nearest', 'stochastic'; got 'up'"),
         ({"weight_bits": 5, "rounding": None}, ValueError, "rounding must be one of .*; got None"),
         ({"rounding": "stochastic"}, ValueError, "rounding is 'stochastic' but weight_bits is None; pass weight_bits"),

@@ -92,11 +92,11 @@ LEARNING = [
     ({"learn_alpha": None}, ValueError, r"learn_alpha must be False, True or 'raw'; got None"),
     ({"learn_coefficients": [True]}, ValueError, r"learn_coefficients must be False, True or 'raw'; got list"),
     ({"learn_alpha": True, "alpha": 1.0}, ValueError, r"must start below 1; got 1. Start at 0.99, or pass .*'raw'"),
-    ({"learn_alpha": True, "alpha": param(0.5)}, ValueError, r"alpha is a Param, .* leave learn_alpha out"),
+    ({"learn_alpha": True, "alpha": param(0.5)}, ValueError, r"alpha is a Param, .* Leave learn_alpha out"),
     (
         {"learn_coefficients": True, "coefficients": param([1.0])},
         ValueError,
-        r"coefficients is a Param, .* leave learn_coefficients out",
+        r"coefficients is a Param, .* Leave learn_coefficients out",
     ),
     ({"learn_tau": "raw"}, TypeError, r"learn_tau must be True or False; got 'raw'"),
     ({"learn_tau": 1}, TypeError, r"learn_tau must be True or False; got 1"),

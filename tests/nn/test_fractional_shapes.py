@@ -99,7 +99,7 @@ def test_orders_of_a_whole_net_take_the_shape_of_each_layer() -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"alpha": np.full((3, 2), 0.5)}, r"alpha must be .* shape \(2, 3\) .* or \(terms, 2, 3\); got .*\(3, 2\)"),
+        ({"alpha": np.full((3, 2), 0.5)}, r"alpha must be .* shape \(2, 3\) or \(terms, 2, 3\); got .*\(3, 2\)"),
         ({"alpha": np.full(3, 0.5)}, r"alpha must be .* shape \(2, 3\) .*; got an array of shape \(3,\)"),
         ({"alpha": [0.5, np.full(3, 0.5)]}, r"alpha\[1\] must be a scalar or shape \(2, 3\); got shape \(3,\)"),
         ({"tau": np.ones(3) * u.ms}, r"tau must be a scalar or shape \(2, 3\); got shape \(3,\)"),

@@ -24,8 +24,8 @@ def initialise(x, family="H1v2"):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("x", [SIGNED, BYTES], ids=["negative", "0 to 255"])
 def test_inputs_that_no_chip_takes_are_said_once(x):
-    with pytest.warns(UserWarning, match="H1v2 takes spikes") as caught:
+    with pytest.warns(UserWarning, match="H1v2 expects spikes") as caught:
         initialise(x)
-    (said,) = [str(w.message) for w in caught if "takes spikes" in str(w.message)]
+    (said,) = [str(w.message) for w in caught if "expects spikes" in str(w.message)]
     assert "layer 1" in said
     assert f"{x.min():.3g} to {x.max():.3g}" in said

@@ -172,7 +172,7 @@ def test_modules_of_other_packages_declare_ranges() -> None:
     module = Damped()
     bh.prepare_net(module)
     module.gain.val.value = jnp.asarray(0.125)
-    with pytest.raises(ValueError, match=r"the parameter Damped.gain must be from 0.25 to 1; got 0.125. Write"):
+    with pytest.raises(ValueError, match=r"the parameter Damped.gain must be from 0.25 to 1; got 0.125. Assign"):
         bh.prepare_net(module)
 
 

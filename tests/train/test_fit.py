@@ -211,7 +211,7 @@ def test_a_network_without_anything_to_learn_is_named() -> None:
 def test_a_bad_batch_of_a_loader_puts_everything_back() -> None:
     model = net()
     before = weights(model)
-    with pytest.raises(ValueError, match="recordings"):
+    with pytest.raises(ValueError, match="x has 5 entries, but y has 4"):
         train(model, [(X[:5], Y[:5]), (X[5:10], Y[5:10]), (X[:5], Y[:4])])
     for now, then in zip(weights(model), before, strict=True):
         np.testing.assert_array_equal(now, then)

@@ -127,7 +127,7 @@ def test_the_weight_is_known_to_initialisers_and_the_unit_is_that_of_the_drive()
 
 
 def test_an_image_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Convolution\.update: the input must have the shape \[\.\.\., 2, 5, 6\]"):
+    with pytest.raises(ValueError, match=r"Convolution\.update: the input must have shape \[\.\.\., 2, 5, 6\]"):
         a_convolution()(random(0, 5, 2, 6))
     with pytest.raises(ValueError, match=r"Pooling\.update: the last axis of the input must have length 6"):
         Pooling((2, 5, 6), WINDOW, mean=True)(random(0, 5, 6, 2))

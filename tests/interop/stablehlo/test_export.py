@@ -318,7 +318,7 @@ class ReturnsATypeOfItsOwn(brainstate.nn.Module):
             lambda: fractional(kernel="dense", horizon=9),
             {},
             ValueError,
-            "kernel='dense' can run for only 9 steps.*kernel='soe'",
+            "kernel='dense' can run for only 9 time steps.*kernel='soe'",
         ),
         (lif, {"x": jnp.zeros((3, 2, N_IN))}, ValueError, r"x must be the input of one step, \[N\] or \[B, N\]"),
         (lif, {"x": jnp.zeros((0, N_IN))}, ValueError, "x must be the input of one step.*at least 1"),
