@@ -42,7 +42,7 @@ def frontend_init(
     The rate of channel :math:`i` is the firing rate of its neuron on the given data,
 
     .. math:: \nu_i(w_i) = \frac{1}{B\,T\,\Delta t} \sum_{b,t} s_{bti}(w_i), \qquad
-              w_i = \pm \operatorname{arg\,min}_{0 < |w| \le w_{max}} |\nu_i(w) - \nu_i^*|
+              w_i = \pm \operatorname{argmin}_{0 < |w| \le w_{max}} |\nu_i(w) - \nu_i^*|
 
     where :math:`w_{max}` is the weight limit of the chip. A larger weight gives more spikes, so the weights of all
     channels are found by bisection at the same time, with runs of the frontend and its layer. Spike counts are

@@ -56,7 +56,7 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
     ax.axvspan(1, reach, color="C3", alpha=0.15, linewidth=0)
     ax.axvline(1, color="C3", linestyle="--", linewidth=1)
     ax.set_title(f"ξ = {report.xi_words}, {report.dead} silent", fontsize="medium")
-    ax.set(xlabel="membrane without spikes (units of threshold)", ylabel="density", xlim=(-reach, reach))
+    ax.set(xlabel="membrane potential without\nspikes (units of threshold)", ylabel="density", xlim=(-reach, reach))
     return ax
 
 

@@ -167,7 +167,8 @@ def constructor(
 def public_bases(app: Sphinx, name: str, thing: type, _: Any, bases: list[type]) -> None:
     """Leave out bases that share code but are no public names."""
     known = [resolve(home) for home in homes().values()]
-    bases[:] = [base for base in bases if not base.__module__.startswith("brainhw.") or base in known]
+    # Without any base, autodoc would print "Bases:" and nothing after it.
+    bases[:] = [base for base in bases if not base.__module__.startswith("brainhw.") or base in known] or [object]
 
 
 def words_of_data(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
