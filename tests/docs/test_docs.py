@@ -108,7 +108,7 @@ def test_every_public_name_has_an_entry_on_a_page_of_the_reference() -> None:
     entries = set()
     for text in REFERENCE.values():
         module = ""
-        for directive, name in re.findall(r"^\.\. (currentmodule|auto\w+):: ([\w.]+)$", text, re.MULTILINE):
+        for directive, name in re.findall(r"^\.\. (currentmodule|auto\w+):: ([\w.]+)(?:\(.*\))?$", text, re.MULTILINE):
             if directive == "currentmodule":
                 module = name
             elif directive != "automodule":
