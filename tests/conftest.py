@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,10 @@ import jax
 import pytest
 
 SEED = 2026
+
+# Traced programs are millions of small objects that live as long as JAX's caches. With Python's default limits, the
+# garbage collector reads them again and again, which takes a sixth of the time of the tests (tests/transform).
+gc.set_threshold(100_000, 50, 50)
 
 
 def pytest_configure(config: pytest.Config) -> None:
