@@ -294,6 +294,7 @@ SECTIONS = [
     Section("chips_at_once", "Evaluation of many chips", anything, ".chips_at_once", "deploy", CHIPS_AT_ONCE),
     Section("speed", "Speed compared with other libraries", training_steps, " run", "speed", COLUMNS),
     Section("speed_without_fast", "Speed without compiled loops", training_steps, " run", "speed", WITHOUT_FAST),
+    Section("speed_fractional", "Speed of a fractional layer", training_steps, " run", "speed", COLUMNS),
     Section("speed_earlier", "Speed, earlier version and machine", training_steps, " run", "speed", EARLIER_SPEED),
     Section("speed_huge_pages", "Speed with huge pages", training_steps, " run", "speed", COLUMNS),
     Section(
