@@ -351,7 +351,8 @@ class CubaLIFLayer(RestingStates):
         """
         states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
         known = states <= {"V", "I_syn", "I_ahp", "spk"}
-        return self._hooks if known and not reads_own_states(self, "threshold", "recurrent_matrix") else ()
+        called = ("threshold",) if self.recurrent_weight is None else ("threshold", "recurrent_matrix")
+        return self._hooks if known and not reads_own_states(self, *called) else ()
 
     def gains_from_sequence(self) -> bool:
         """Return True, because for a whole sequence the backward pass stores only one array."""

@@ -296,7 +296,8 @@ class SpikingLayer(RestingStates):
         # A layer with an additional state, such as an adaptive threshold, may change a hook from step to step, but
         # `update_sequence` calls each hook once.
         known = states <= {"V", "spk", "wait"}
-        return self._hooks if known and not reads_own_states(self, "threshold", "recurrent_matrix") else ()
+        called = ("threshold", "recurrent_matrix") if self.topology == "RC" else ("threshold",)
+        return self._hooks if known and not reads_own_states(self, *called) else ()
 
     def gains_from_sequence(self) -> bool:
         """Return True, because for a whole sequence the backward pass stores only one array."""

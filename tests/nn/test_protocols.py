@@ -194,6 +194,21 @@ def test_members_that_the_sequence_does_not_call_cost_the_fast_path():
     assert not whole(Feedback(3, MS, topology="RC"), call="t")
 
 
+def test_a_layer_without_recurrence_need_not_have_recurrent_weights():
+    """The base class calls `recurrent_matrix` only for ``'RC'``, so a feed-forward layer may raise there."""
+
+    class FeedForward(bh.nn.LIFLayer):
+        def recurrent_matrix(self):
+            raise NotImplementedError
+
+    class FeedForwardCuba(bh.nn.CubaLIFLayer):
+        def recurrent_matrix(self):
+            raise NotImplementedError
+
+    assert whole(FeedForward(3, MS), call="t")
+    assert whole(FeedForwardCuba(3, tau_mem=MS, tau_syn=MS), call="t")
+
+
 # ---------------------------------------------------------------- shapes
 
 
