@@ -16,7 +16,7 @@ __all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
 
 # Most likely mistake with a network that `train` made: it takes encoded recordings.
-_RAW = "Raw recordings need the encoding that `train` wrote: run BUNDLE DATA --encoding FILE."
+_RAW = "Raw recordings need the encoding that `train` wrote. Pass --encoding FILE."
 
 
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:

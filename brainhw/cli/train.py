@@ -32,7 +32,8 @@ def train(
     call = "train"
     if out is not None:
         out = out.removesuffix(".bundle")
-        if not os.path.basename(out):
+        # "." and ".." would write hidden files.
+        if not os.path.basename(out).strip(". "):
             raise ValueError(f"{call}: --out must be a file name without an extension, such as digits; got {out!r}.")
     files = [] if out is None else [f"{out}.bundle", f"{out}.encoding"]
     for file in files:

@@ -74,6 +74,8 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["long.npz"], "lengths of 'long.npz' must lie between 1 and 30 steps"),
         (["train.npz", "--out", "no/such/folder/x"], "no/such/folder"),
         (["train.npz", "--out", ""], "--out must be a file name without an extension, such as digits; got ''"),
+        (["train.npz", "--out", ".."], "--out must be the name of the two files, such as digits; got '..'"),
+        (["train.npz", "--out", " "], "--out must be the name of the two files, such as digits; got ' '"),
         (["train.npz", "--out", "./"], "--out must be a file name without an extension, such as digits; got './'"),
         (["objects.npz"], "it contains Python objects, which are not allowed; save text with .astype(str)"),
         (["reals.npz"], "36 of 36 are not. The first is 0.5. A classifier needs classes"),

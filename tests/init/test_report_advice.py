@@ -204,7 +204,7 @@ def test_single_input_is_told_to_be_mean_driven_and_its_weights_differ(
     fluct_run: Callable, poisson: Callable, chip_pair: Callable
 ) -> None:
     run = fluct_run(chip_pair("H1v1", 1, 16, tau=100 * u.ms), [poisson(500, (8, 300, 1))])
-    (text,) = run.told("their mean input drives them")
+    (text,) = run.told("mean-driven instead of fluctuation-driven")
     assert text.startswith("fluct_init: layer 1: 16 neuron(s) need such a large mean weight that it uses up the")
     assert "set to 0.1 of the mean" in text
     assert "smaller xi_target" in text
