@@ -128,7 +128,7 @@ class RobustnessReport(Shown, Drawn):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Warnings, one sentence each: recordings that the network cannot classify, or the same score on all chips."""
+        """Warnings, one sentence each, if the network cannot classify some recordings or all chips have the same score."""
         words = {"silent": "have no output spike", "tied": "tie", "undecided": "are undecided"}
         said = [
             f"{self.nominal_shares.get(name, 0):.1%} of recordings {words.get(name, name)} on the nominal chip, up to "

@@ -129,7 +129,7 @@ def _per_millivolt(circuit: Circuit, unit: u.Unit) -> float:
 
 
 def _slopes(circuit: Circuit, probe: float, call: str) -> tuple[float, float]:
-    """Return the synapse's output per unit weight just above and just below zero weight."""
+    """Return the slopes of the synapse's output over its weight, for small positive and for small negative weights."""
     at_zero = circuit.probe(0.0)
 
     def slopes(size: float) -> np.ndarray:

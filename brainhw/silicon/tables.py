@@ -118,7 +118,8 @@ class DecayTable:
 class RateTable:
     """Firing rates against the number of active synapses (f-I curves), with one row per measurement.
 
-    In a measurement, ``inputs`` synapses of the neuron, all with weight ``code``, receive one spike in every step.
+    In each measurement, a number of synapses of the neuron (``inputs``) receive one spike in every step. All of them
+    have the same weight (``code``).
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def linear(module: Any, at: Export) -> Weights:
 
 @register_export(H1Synapse)
 def chip_synapse(module: Any, at: Export) -> Weights | None:
-    """Return the voltages that the charges of the synapse cause in the layer after it.
+    """Return the change of the next layer's membrane potential that one spike causes through each connection.
 
     The charge curve maps each weight to a fixed charge, and the charges add up. A chip synapse is therefore linear in
     its input.

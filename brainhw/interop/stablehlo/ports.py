@@ -1,4 +1,4 @@
-"""Arguments and results of a step program, in the order of its main function."""
+"""Arguments and results of an exported program that computes one time step, in the order of its main function."""
 
 from __future__ import annotations
 
