@@ -128,7 +128,7 @@ class RobustnessReport(Shown, Drawn):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Warnings, one sentence each, if the network cannot classify some recordings or all chips have the same score."""
+        """Warnings, one sentence each, if recordings cannot be classified or if all chips have the same score."""
         words = {"silent": "have no output spike", "tied": "tie", "undecided": "are undecided"}
         said = [
             f"{self.nominal_shares.get(name, 0):.1%} of recordings {words.get(name, name)} on the nominal chip, up to "

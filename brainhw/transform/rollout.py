@@ -243,7 +243,9 @@ def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any,
         prepare_net(net, batch_size, key=key)
         return
     if key is not None and not weights:
-        raise ValueError(f"{call}: key samples a chip when the network is prepared, but prepare is False. Omit key or prepare=False.")
+        raise ValueError(
+            f"{call}: key samples a chip when the network is prepared, but prepare is False. Omit key or prepare=False."
+        )
     check_numbers(take_back(net.states(), call=call), call=call)
     check_states(net, call)
     if weights:

@@ -71,7 +71,12 @@ BAD = [
     ((GOOD,), {"checkpoint": "foo"}, ValueError, r"checkpoint must be None, 'auto' or a number of steps; got 'foo'"),
     ((GOOD,), {"checkpoint": 2.0}, TypeError, r"checkpoint must be a whole number; got 2.0"),
     ((GOOD,), {"checkpoint": True}, ValueError, r"checkpoint must be at least 1; got True"),
-    ((GOOD,), {"key": 1, "prepare": False}, ValueError, r"key samples a chip when the network is prepared, but prepare is False"),
+    (
+        (GOOD,),
+        {"key": 1, "prepare": False},
+        ValueError,
+        r"key samples a chip when the network is prepared, but prepare is False",
+    ),
 ]
 
 
