@@ -49,7 +49,7 @@ def _() -> Any:
     return _encoding().save, {"path": ("path to write", "a.encoding")}
 
 
-@add("Encoding.load", path="give a file")
+@add("Encoding.load", path="Give a file")
 def _() -> Any:
     _encoding().save("b.encoding")
     return bh.recipe.Encoding.load, {"path": ("file", "b.encoding")}
