@@ -80,7 +80,7 @@ def test_a_table_becomes_a_network_that_runs_from_its_files(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_the_network_of_your_own_learns_fits_its_chip_and_runs_from_its_bundle(tmp_path: Path) -> None:
     (code,) = blocks(OWN_NET)
-    (claimed,) = re.findall(r"\(about (0\.\d+) of the test recordings right\)", OWN_NET)
+    (claimed,) = re.findall(r"test accuracy of about (0\.\d+)", OWN_NET)
     (command,) = commands(OWN_NET)
 
     printed = python(tmp_path, "-c", code)
