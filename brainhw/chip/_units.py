@@ -6,7 +6,6 @@ each. For example, 0.1 V, 100 mV, and 100 mV in float32 must give the same store
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw._arguments import describe, is_concrete, number, quantity, unit_name
+from brainhw._closest import closest
 
-__all__ = ["closest", "exact", "unit_named"]
+__all__ = ["exact", "unit_named"]
 
 
 def exact(
@@ -88,10 +88,3 @@ def unit_named(text: Any, wanted: u.Unit, *, call: str, name: str) -> u.Unit:
     raise ValueError(
         f"{call}: {name} has unit {text!r}, which brainunit does not know{closest(text, fitting)}; use {example}."
     )
-
-
-def closest(text: str, options: Any) -> str:
-    """Return a hint that names the option most similar to ``text``; an empty string if none is similar."""
-    folded = {option.casefold(): option for option in options}
-    found = difflib.get_close_matches(text.casefold(), folded, n=1)
-    return f" (did you mean {folded[found[0]]!r}?)" if found else ""

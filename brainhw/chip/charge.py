@@ -14,7 +14,8 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from brainhw._arguments import as_array, choice, describe, text, unit_name
-from brainhw.chip._units import closest, exact, unit_named
+from brainhw._closest import closest
+from brainhw.chip._units import exact, unit_named
 
 __all__ = ["ChargeCurve", "LinearCharge", "SaturatingCharge", "TabulatedCharge"]
 

@@ -13,8 +13,9 @@ import brainunit as u
 import numpy as np
 
 from brainhw._arguments import describe, unit_name
+from brainhw._closest import closest
 from brainhw._files import open_regular, path_text, write_whole
-from brainhw.chip._units import closest, exact, unit_named
+from brainhw.chip._units import exact, unit_named
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.family import check_package, get_family
 from brainhw.chip.fields import FieldInfo, has_default, info_of

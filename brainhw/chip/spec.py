@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args
 import brainunit as u
 
 from brainhw._arguments import choice, describe, flag
+from brainhw._closest import closest
 from brainhw._printing import printable
 from brainhw._shown import Shown
 from brainhw._table import Table
-from brainhw.chip._units import closest
 from brainhw.chip.charge import ChargeCurve
 from brainhw.chip.fields import added_field, has_default, info_of, one_or_several, sourced_fields, spec_field
 from brainhw.chip.tau import TauProfiles

@@ -11,6 +11,7 @@ import numpy as np
 
 from brainhw._arrays import ArrayFile, Header
 from brainhw._files import first_line, open_regular
+from brainhw.data.labels import not_whole
 
 __all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
@@ -96,19 +97,14 @@ def read_recordings(
         raise ValueError(
             f"{what} contains {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite. Remove them."
         )
-    if x.ndim == 2:
-        # Features have no steps, so `lengths` of all ones is the only one that fits.
-        lengths = read_lengths(path, len(x), 1, call=call, no_steps=True)
-    else:
-        lengths = read_lengths(path, len(x), x.shape[1], call=call)
-    return x, y, lengths
+    return x, y, read_lengths(path, len(x), x.shape[1] if x.ndim > 2 else None, call=call)
 
 
 def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
     """Return the labels. Convert floating-point labels to whole numbers; raise if one is not whole."""
     if y.dtype.kind != "f":
         return y
-    wrong = y[~np.isfinite(y) | (y != np.rint(y)) | (np.abs(y) >= 2**31)]
+    wrong = y[not_whole(y)]
     if len(wrong):
         fix = (
             "Remove the recordings without a label."
@@ -121,10 +117,10 @@ def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
     return y.astype(np.int64)
 
 
-def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str, no_steps: bool = False) -> np.ndarray | None:
+def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -> np.ndarray | None:
     """Return the ``lengths`` of an .npz file, the number of steps of each sample; ``None`` if it has none.
 
-    ``no_steps=True`` means that the samples are features without time steps.
+    ``n_steps`` is ``None`` for features without time steps. Then only lengths of 1 are accepted.
     """
     what = f"{call}: the lengths of {path!r}"
 
@@ -135,12 +131,13 @@ def read_lengths(path: str, n_samples: int, n_steps: int, *, call: str, no_steps
     lengths = _array(path, "lengths", what, check, required=False)
     if lengths is None:
         return None
-    if no_steps and (lengths != 1).any():
-        raise ValueError(
-            f"{what} are {lengths.min()} to {lengths.max()} steps, but `x` of shape [recordings, features] has no "
-            "time steps. Remove `lengths`, or save `x` as [recordings, steps, channels]."
-        )
-    if lengths.min() < 1 or lengths.max() > n_steps:
+    if n_steps is None:
+        if (lengths != 1).any():
+            raise ValueError(
+                f"{what} are {lengths.min()} to {lengths.max()} steps, but `x` of shape [recordings, features] has no "
+                "time steps. Remove `lengths`, or save `x` as [recordings, steps, channels]."
+            )
+    elif lengths.min() < 1 or lengths.max() > n_steps:
         raise ValueError(f"{what} must lie between 1 and {n_steps} steps; got {lengths.min()} to {lengths.max()}.")
     return lengths.astype(np.int64)
 

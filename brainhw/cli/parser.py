@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
 import re
 from typing import NoReturn
 
+from brainhw._closest import closest_option
 from brainhw._version import __version__
 
 __all__ = ["COMMANDS", "SHELLS", "build_parser"]
@@ -45,8 +45,8 @@ class _Parser(argparse.ArgumentParser):
     # Print one line, as for every other error. argparse would also print the usage.
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '([^']*)'", message)
-        near = difflib.get_close_matches(wrong[1], _WORDS, n=1) if wrong else []
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = closest_option(wrong[1], _WORDS) if wrong else None
+        hint = f"; did you mean {near!r}?" if near else ""
         self.exit(2, f"error: {message}{hint} (see {self.prog} --help)\n")
 
 

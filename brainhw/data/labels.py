@@ -10,7 +10,7 @@ import numpy as np
 
 from brainhw._arguments import describe, several
 
-__all__ = ["class_numbers", "numbers_of"]
+__all__ = ["class_numbers", "not_whole", "numbers_of"]
 
 
 def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -105,7 +105,7 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
             raise TypeError(
                 f"{call}: {name} holds bytes that are not UTF-8 text. Decode them before this call."
             ) from None
-    if array.dtype.kind == "f" and np.all(array == np.rint(array)) and np.all(np.abs(array) < 2**31):
+    if array.dtype.kind == "f" and not not_whole(array).any():
         array = array.astype(np.int64)  # whole numbers from a file that has a missing value elsewhere
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuUb":
         raise TypeError(
@@ -115,6 +115,12 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
     if not array.size:
         raise ValueError(f"{call}: {name} must hold at least one label; got shape {array.shape}.")
     return array
+
+
+def not_whole(labels: np.ndarray) -> np.ndarray:
+    """Return which floating-point labels are not the number of a class: fractions, NaN, and numbers from 2^31 on."""
+    # NaN and infinity fail one of the two comparisons.
+    return ~((labels == np.rint(labels)) & (np.abs(labels) < 2**31))
 
 
 def _label_fix(array: np.ndarray) -> str:

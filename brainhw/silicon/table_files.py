@@ -15,8 +15,8 @@ import brainunit as u
 import numpy as np
 
 from brainhw._arguments import text
+from brainhw._closest import closest
 from brainhw._files import NotRegularError, first_line, open_regular, path_text
-from brainhw.chip._units import closest
 from brainhw.silicon.tables import ChargeTable, DecayTable, RateTable
 
 __all__ = ["read_table"]

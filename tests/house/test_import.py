@@ -52,7 +52,7 @@ def test_help_and_mistakes_on_the_command_line_load_nothing_heavy() -> None:
         "    codes = [main(words.split()) for words in ('--help', 'run --help', '--version', 'nonsense')]\n"
         "assert codes == [0, 0, 0, 2]"
     )
-    light = {"brainhw", "brainhw._version", "brainhw.cli", "brainhw.cli.main", "brainhw.cli.parser"}
+    light = {"brainhw", "brainhw._closest", "brainhw._version", "brainhw.cli", "brainhw.cli.main", "brainhw.cli.parser"}
     assert loaded_by(code) == light
 
 
