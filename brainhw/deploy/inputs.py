@@ -15,7 +15,7 @@ __all__ = ["InputFault", "checked_data", "input_fault", "warn_of_input"]
 
 
 class InputFault(NamedTuple):
-    """What is wrong with input data, the limit of the chip, and how to fix the data."""
+    """A fault of input data: the values found, the limit of the chip, and how to fix the data."""
 
     found: str
     limit: str

@@ -104,7 +104,7 @@ class PlacementError(ValueError):
 
 
 def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None = None) -> tuple[int, ...] | None:
-    """Return the room of each item in an assignment that overfills no room; ``None`` if there is no such assignment.
+    """Assign each item to a room, and return the room of each item; ``None`` if they do not all fit.
 
     An item is a layer that must be on one core, and its size is its number of neurons. A room is a core, and its size
     is its number of free neurons. The search is depth-first and exhaustive, and fills the rooms in the given ``order``.
