@@ -10,10 +10,14 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ArrayFile", "Header"]
+__all__ = ["ArrayFile", "Header", "ObjectsError"]
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
 _ENDING = ".npy"
+
+
+class ObjectsError(ValueError):
+    """Error for an array of Python objects, whose pickles can run code."""
 
 
 class Header(NamedTuple):
@@ -120,7 +124,7 @@ class ArrayFile:
             raise ValueError(f"its array has version {version} of the NumPy format, which is unsupported")
         shape, _, dtype = readers[version](stream)
         if dtype.hasobject:
-            raise ValueError("it contains Python objects, which are not allowed; save text with .astype(str)")
+            raise ObjectsError("it contains Python objects, which are not allowed; save text with .astype(str)")
         header = Header(shape, dtype)
         if any(length < 0 for length in shape) or header.nbytes != size - stream.tell():
             raise ValueError(

@@ -220,6 +220,9 @@ class FileKind:
                 raise
             is_other = isinstance(error, NotRegularError)
             fault = "is not a regular file" if is_other else f"cannot be read: {_reason(error)}"
+            full = f"{name}.{self.noun}"
+            if isinstance(error, FileNotFoundError) and os.path.isfile(full):
+                fault += f" (did you mean {full!r}?)"
             raise self.foreign(what, fault) from error
 
     def check_format(self, number: int, what: str) -> None:

@@ -124,7 +124,7 @@ def deploy(run: Pictures, test: bh.data.Split) -> dict[str, tuple[float, str]]:
 
 def figure(weights: jax.Array | u.Quantity, predicted: np.ndarray, y: np.ndarray, names: tuple[str, ...]) -> plt.Figure:
     """Draw weights ``[784, n]`` as pictures, and the confusion matrix (rows: classes, columns: predictions)."""
-    drawing, (left, right) = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained")
+    drawing, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     values = np.asarray(u.get_mantissa(weights))
     limit = np.quantile(np.abs(values), 0.99)
     tiles = np.pad(values.T.reshape(TILES, TILES, SIDE, SIDE), ((0, 0), (0, 0), (0, 2), (0, 2)))
@@ -135,15 +135,7 @@ def figure(weights: jax.Array | u.Quantity, predicted: np.ndarray, y: np.ndarray
     drawing.colorbar(shown, ax=left, shrink=0.8, label=f"weight{unit}", extend="both")
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (y, predicted), 1)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    right.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(share >= 0.05):
-        color = "white" if share[row, column] > 0.5 else "black"
-        words = f"{100 * share[row, column]:.0f}"
-        right.text(column, row, words, color=color, ha="center", va="center", fontsize="x-small")
-    right.set(xticks=range(len(names)), yticks=range(len(names)), yticklabels=names, ylabel="class")
-    right.set_xticklabels(names, rotation=90)
-    right.set(xlabel="predicted class", title="% of the class (from 5 %)")
+    bh.train.ClassReport(counts, tied=0, undecided=0, silent=0, names=names).plot(ax=right)
     return drawing
 
 

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from brainhw import _files
-from brainhw._files import write_whole
+from brainhw._files import check_target, write_whole
 
 pytestmark = pytest.mark.no_dt
 
@@ -102,3 +102,12 @@ def test_where_nothing_can_be_written_one_sentence_says_so(old: pathlib.Path) ->
         with pytest.raises(ValueError, match=r"f: cannot write '.*': .*[.] Give .* file"):
             write_whole(path, b"new", call="f")
     assert os.listdir(old.parent) == ["file"]
+
+
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root may write everywhere, so the answer of the system is replaced.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match=r"^f: cannot write .*: the folder .* is not writable"):
+        check_target(tmp_path / "file", call="f")

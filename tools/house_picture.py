@@ -28,7 +28,7 @@ WORDS = {
     "data": "data sets, encodings",
     "train": "training loop, losses, schedules",
     "init": "weight initialisation",
-    "transform": "a whole net in time",
+    "transform": "a network over time",
     "nn": "modules and protocols",
     "surrogate": "spike functions",
     "kernel": "numerics on plain arrays",

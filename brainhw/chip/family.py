@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, final, get_args
 
 from brainhw._arguments import choice, describe, function, instance, number, several, text
+from brainhw._closest import closest
 from brainhw._records import by_name, check_fields, each, is_a, optional
 from brainhw.chip.spec import ChipSpec
 
@@ -289,16 +290,8 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     if isinstance(name, str):
         # Only load an entry point with this name. Do not import the package that a file names: otherwise a file could
         # choose which code is run. The name of this package is only used in the message.
-        for point in entry_points(group=ENTRY_POINT_GROUP) if name.lower() not in _registered else ():
-            if point.name.lower() == name.lower():
-                try:
-                    found = point.load()
-                except Exception as error:  # an import may raise any error
-                    raise UnknownFamilyError(
-                        f"{call}: the chip family {name!r} cannot be loaded from {point.value!r} "
-                        f"({type(error).__name__}: {error}). Repair or reinstall that package."
-                    ) from error
-                register_family(found)
+        if name.lower() not in _registered:
+            _load_entry_point(name, call)
         if name.lower() in _registered:
             return _registered[name.lower()]
     known = ", ".join(repr(family.name) for family in _registered.values())
@@ -311,6 +304,20 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     )
 
 
+def _load_entry_point(name: str, call: str) -> None:
+    """Register the family of an installed package whose entry point has this name, if there is one."""
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name.lower() == name.lower():
+            try:
+                found = point.load()
+            except Exception as error:  # an import may raise any error
+                raise UnknownFamilyError(
+                    f"{call}: the chip family {name!r} cannot be loaded from {point.value!r} "
+                    f"({type(error).__name__}: {error}). Repair or reinstall that package."
+                ) from error
+            register_family(found)
+
+
 def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     """Return a chip from a spec or a name.
 
@@ -318,7 +325,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     ----------
     chip : ChipSpec or str
         A spec or a name. A spec is returned unchanged. The name of a preset gives this preset, and the name of a family
-        gives its first preset. Case is ignored.
+        gives its first preset. Case is ignored. As in :func:`get_family`, a family is loaded from an entry point.
     call : str
         Name of the call for errors.
 
@@ -341,12 +348,21 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     text(call, call="get_chip", name="call", some=True)
     if isinstance(chip, ChipSpec):
         return chip
-    named = {preset.name.lower(): preset for family in families() for preset in family.presets}
-    # If a family and a preset have the same name, this name stands for the default chip of the family.
-    named |= {family.name.lower(): family.preset for family in families()}
-    if isinstance(chip, str) and chip.lower() in named:
-        return named[chip.lower()]
-    listed = ", ".join(repr(name) for name in named)
+    if isinstance(chip, str):
+        if chip.lower() not in _named():
+            _load_entry_point(chip, call)
+        if chip.lower() in _named():
+            return _named()[chip.lower()]
+    listed = ", ".join(repr(name) for name in _named())
+    if isinstance(chip, str):
+        raise ValueError(f"{call}: chip must be one of {listed}; got {chip!r:.60}{closest(chip, _named())}.")
     raise ValueError(
         f"{call}: chip must be one of {listed} or a ChipSpec (load_chip reads one from a file); got {describe(chip)}."
     )
+
+
+def _named() -> dict[str, ChipSpec]:
+    """Return the chip of each name in lower case."""
+    named = {preset.name.lower(): preset for family in families() for preset in family.presets}
+    # If a family and a preset have the same name, this name stands for the default chip of the family.
+    return named | {family.name.lower(): family.preset for family in families()}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw._arrays import ArrayFile, Header
+from brainhw._arrays import ArrayFile, Header, ObjectsError
 from brainhw._files import first_line, open_regular
 from brainhw.data.labels import not_whole
 
 __all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
+
+# Remedy for a missing array.
+_SAVE = "Save the recordings and their classes together: np.savez('data.npz', x=x, y=y)."
 
 # Most likely mistake with a network that `train` made: it takes encoded recordings.
 _RAW = "Raw recordings need the encoding that `train` wrote. Pass --encoding FILE."
@@ -67,7 +70,7 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
 
 
 def read_recordings(
-    path: str, *, call: str, labelled: bool = True
+    path: str, *, call: str, labels: Literal["required", "optional", "ignored"] = "required"
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Return the arrays `x`, `y` (class names or whole numbers) and `lengths` of an .npz file of recordings."""
     what = f"{call}: the data of {path!r}"
@@ -76,7 +79,7 @@ def read_recordings(
         if len(header.shape) < 2 or 0 in header.shape or header.dtype.kind not in "biuf":
             raise ValueError(
                 f"{what} must be numbers of shape [recordings, steps, channels], or [recordings, features] if "
-                f"they have no time steps; got {header}."
+                f"they have no time steps; got {header}. {_recordings_fix(header)}"
             )
 
     x = _array(path, "x", what, check, required=True)
@@ -87,17 +90,41 @@ def read_recordings(
         if header.shape != (len(x),) or header.dtype.kind not in "iufbUS":
             raise ValueError(
                 f"{of_labels} must be names or whole numbers of shape ({len(x)},), one for each recording; got "
-                f"{header}."
+                f"{header}. {_labels_fix(header, len(x))}"
             )
 
-    y = _array(path, "y", of_labels, check_labels, required=labelled)
-    y = None if y is None else _whole_labels(y, of_labels)
+    y = None
+    if labels != "ignored":
+        y = _array(path, "y", of_labels, check_labels, required=labels == "required", alone=False)
+        y = None if y is None else _whole_labels(y, of_labels)
     x = x.astype(np.float64)
     if not np.isfinite(x).all():
         raise ValueError(
             f"{what} contains {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite. Remove them."
         )
     return x, y, read_lengths(path, len(x), x.shape[1] if x.ndim > 2 else None, call=call)
+
+
+def _recordings_fix(header: Header) -> str:
+    """Return advice on how to convert an array that cannot be recordings."""
+    if 0 in header.shape:
+        return "The array is empty. Check the code that saved it."
+    if header.dtype.kind in "US":
+        return "Convert text to numbers: x.astype(float)."
+    if header.dtype.kind not in "biuf":
+        return "Convert the values to real numbers."
+    return "Save one recording in each row."
+
+
+def _labels_fix(header: Header, n: int) -> str:
+    """Return advice on how to convert an array that cannot be the labels of ``n`` recordings."""
+    if header.shape == (n, 1):
+        return "Save y.ravel()."
+    if len(header.shape) == 2 and header.shape[0] == n and header.dtype.kind in "biuf":
+        return "If the labels are one-hot, save y.argmax(axis=1)."
+    if header.shape == (n,):
+        return "Convert the labels to names: y.astype(str)."
+    return "Save one label for each recording, in the same order."
 
 
 def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
@@ -142,19 +169,16 @@ def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -
     return lengths.astype(np.int64)
 
 
-def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, required: bool) -> Any:
-    """Return the array of a .npy file, or the array ``name`` of an .npz file; call ``check`` with its header first."""
+def _array(
+    path: str, name: str, what: str, check: Callable[[Header], None], *, required: bool, alone: bool = True
+) -> Any:
+    """Return the array of a .npy file, or the array ``name`` of an .npz file; call ``check`` with its header first.
+
+    With ``alone=False`` the array of a .npy file is not accepted.
+    """
     if not os.path.exists(path):
         raise ValueError(f"{what} cannot be read: the file does not exist.")
-    known: list[ValueError] = []
-
-    def checked(header: Header) -> None:
-        try:
-            check(header)
-        except ValueError as error:
-            known.append(error)
-            raise
-
+    refused: ValueError | None = None
     try:
         with open_regular(path) as stream:
             held = ArrayFile(stream)
@@ -162,27 +186,38 @@ def _array(path: str, name: str, what: str, check: Callable[[Header], None], *, 
                 # A .npy file of inputs contains no labels or lengths.
                 if not required:
                     return None
-                name = ""
+                name = "" if alone else name
             if name in held.names:
                 # Check the header before reading: a small compressed file may contain an array that does not fit into
                 # memory.
-                checked(held.header(name))
-                return held.read(name, largest=_memory())
+                header = held.header(name)
+                try:
+                    check(header)
+                except ValueError as error:
+                    refused = error
+                else:
+                    return held.read(name, largest=_memory())
     except MemoryError:
         raise ValueError(f"{what} does not fit into the memory of this computer, or is damaged.") from None
     except OSError as error:
         raise ValueError(f"{what} cannot be read: {error.strerror or error}.") from error
+    except ObjectsError:
+        raise ValueError(
+            f"{what} cannot be read: the array contains Python objects, which can run code. Save names with "
+            ".astype(str), and numbers with .astype(float)."
+        ) from None
     except Exception as error:  # NumPy, zipfile and zlib raise different exceptions for a damaged file
-        if known:
-            raise known[0] from None
         text = os.path.splitext(path)[1].lower() in (".csv", ".tsv", ".txt")
         fix = " Convert a text table first: np.savez('data.npz', x=..., y=...), see the README." if text else ""
         raise ValueError(
             f"{what} is not a .npy or .npz file of plain numbers, or is damaged ({first_line(error)}).{fix}"
         ) from error
+    if refused is not None:
+        raise refused
     if required:
         names = ", ".join(f"{found!r:.40}" for found in held.names[:10]) or "nothing"
-        raise ValueError(f"{what} has no array {name!r}; it holds {names}.")
+        names = names if held.is_archive else "one array without a name"
+        raise ValueError(f"{what} cannot be read: the file has no array {name!r}; it holds {names}. {_SAVE}")
     return None
 
 

@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 
 from brainhw.cli.parser import COMMANDS, build_parser
@@ -125,6 +126,9 @@ def _start(words: argparse.Namespace, parser: argparse.ArgumentParser, *, is_pro
 
         keep_memory()
         keep_compiled()
+    if is_program:
+        # Python would also print the file and the line that warns.
+        warnings.showwarning = lambda message, *_, **__: _warn("warning", str(message))
     result = getattr(module, command)(**given)
     if as_json:
         from brainhw.cli.result import json_text

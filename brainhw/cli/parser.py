@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import functools
 import re
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from brainhw._closest import closest_option
 from brainhw._version import __version__
@@ -42,10 +43,19 @@ _EXIT_CODES = """exit codes:
 
 
 class _Parser(argparse.ArgumentParser):
+    commands: Mapping[str, argparse.ArgumentParser]
+
+    # argparse would let the parser of all commands report an unknown option, which does not know the options.
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.commands[words.command].error(f"unknown argument {unknown[0]!r}")
+        return words
+
     # Print one line, as for every other error. argparse would also print the usage.
     def error(self, message: str) -> NoReturn:
-        wrong = re.search(r"invalid choice: '([^']*)'", message)
-        near = closest_option(wrong[1], _WORDS) if wrong else None
+        wrong = re.search(r"(?:invalid choice:|unknown argument) '([^'=]*)", message)
+        near = closest_option(wrong[1], (*_WORDS, *self._option_string_actions)) if wrong else None
         hint = f"; did you mean {near!r}?" if near else ""
         self.exit(2, f"error: {message}{hint} (see {self.prog} --help)\n")
 
@@ -66,6 +76,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"brainhw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.commands = commands.choices
     _add_train(commands)
     _add_info(commands)
     _add_check(commands)

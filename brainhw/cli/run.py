@@ -43,7 +43,9 @@ def power(bundle: str, data: str, *, encoding: str | None = None, quiet: bool = 
         if encoding is None:
             x = read_inputs(data, net.content.n_in, net.content.dtype, call=call)
         else:
-            x = _encoded(net, encoding, data, None, call)[0]
+            classifier = with_encoding(net, encoding, call=call)
+            recordings, _, lengths = read_recordings(data, call=call, labels="ignored")
+            x = classifier.inputs(recordings, lengths)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             # Encoded recordings all have the same number of steps.
@@ -186,7 +188,7 @@ def _encoded(
     if labels is not None:
         raise ValueError(f"{call}: --labels cannot be used with --encoding. Put the classes into `y` of DATA.")
     classifier = with_encoding(net, encoding, call=call)
-    x, y, lengths = read_recordings(data, call=call, labelled=False)
+    x, y, lengths = read_recordings(data, call=call, labels="optional")
     numbers = None if y is None else label_numbers(y, classifier.classes, call=call)[0]
     return classifier.inputs(x, lengths), numbers, classifier.classes
 

@@ -15,6 +15,7 @@ from brainhw.cli.classes import class_data
 from brainhw.cli.data import read_recordings
 from brainhw.cli.result import Result
 from brainhw.recipe import train_classifier
+from brainhw.recipe.chip_classifier import stem_of
 
 __all__ = ["train"]
 
@@ -30,11 +31,9 @@ def train(
 ) -> Result:
     """Train a classifier of recordings, test it, and write the network and the encoder."""
     call = "train"
+    spec = get_chip(chip, call=call)
     if out is not None:
-        out = out.removesuffix(".bundle")
-        # "." and ".." would write hidden files.
-        if not os.path.basename(out).strip(". "):
-            raise ValueError(f"{call}: --out must be a file name without an extension, such as digits; got {out!r}.")
+        out = stem_of(out, call=call, name="--out")
     files = [] if out is None else [f"{out}.bundle", f"{out}.encoding"]
     for file in files:
         check_target(file, call=call)
@@ -48,7 +47,7 @@ def train(
         if (lengths is None) != (tested[2] is None):
             without = data if lengths is None else test
             notes.append(f"{without!r} has no `lengths`, unlike the other file, so all of its steps are used.")
-    classifier = train_classifier(x, y, lengths, chip=chip, seed=seed, progress=wants_bar(quiet))
+    classifier = train_classifier(x, y, lengths, chip=spec, seed=seed, progress=wants_bar(quiet))
     encoding = classifier.encoding
     shown, of, shown_lengths = (x, y, lengths) if tested is None else tested
     report = classifier.report(shown, of, shown_lengths)
@@ -56,7 +55,7 @@ def train(
     lines = [
         f"{accuracy} on {'the training recordings' if tested is None else repr(test)}",
         *(f"note: {note}" for note in notes),
-        f"{len(x)} recordings of {len(classifier.classes)} classes; {encoding.n_rows} inputs, held for "
+        f"{len(x)} recordings of {_size(x)}, {len(classifier.classes)} classes; {encoding.n_rows} inputs, held for "
         f"{encoding.n_steps} steps ({encoding.n_steps * classifier.dt.to(u.ms).mantissa:g} ms); deployable: no rule "
         "of the chip is broken",
         details,
@@ -64,6 +63,8 @@ def train(
     if out is not None:
         written = classifier.save(out)
         lines.append(f"wrote {str(written[0])!r} (the network) and {str(written[1])!r} (the encoder before the chip)")
+    else:
+        lines.append("the network was not saved (--out NAME writes it to NAME.bundle and NAME.encoding)")
     result = {
         **class_data(report),
         "tested_on": test,
@@ -71,11 +72,17 @@ def train(
         "n_inputs": encoding.n_rows,
         "steps": encoding.n_steps,
         "dt_ms": float(classifier.dt.to(u.ms).mantissa),
-        "chip": get_chip(chip, call=call).name,
+        "chip": spec.name,
         "seed": seed,
         "written": [] if out is None else list(map(str, written)),
     }
     return Result(tuple(lines), result, tuple(notes))
+
+
+def _size(x: np.ndarray) -> str:
+    """Return how the axes of the recordings were read, such as "29 steps and 12 channels"."""
+    channels = " x ".join(map(str, x.shape[2:]))
+    return f"{x.shape[1]} features" if x.ndim == 2 else f"{x.shape[1]} steps and {channels} channels"
 
 
 def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: str) -> None:

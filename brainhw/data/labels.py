@@ -56,9 +56,9 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
 
 
 def numbers_of(
-    labels: Any, names: Sequence[str] | None = None, *, call: str, name: str
+    labels: Any, names: Sequence[str] | None = None, *, call: str, name: str, fix: str = "Give all class names."
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Implement :func:`class_numbers` for the argument ``name`` of a call."""
+    """Implement :func:`class_numbers` for the argument ``name`` of a call. ``fix`` is the remedy for unknown labels."""
     array = _labels(labels, call, name)
     found, places = np.unique(array, return_inverse=True)
     # Convert to text only after sorting, because as text "10" would come before "2".
@@ -81,9 +81,7 @@ def numbers_of(
         missing = (
             f"{strange[0][:40]!r} and {len(strange) - 1} more are" if len(strange) > 1 else f"{strange[0][:40]!r} is"
         )
-        raise ValueError(
-            f"{call}: {name} must contain only the names {shown}; {missing} unknown. Give all class names."
-        )
+        raise ValueError(f"{call}: {name} must contain only the names {shown}; {missing} unknown. {fix}")
     # Only NumPy 2.0 returns the indices in the shape of the labels; other versions return them flat.
     return np.array([numbers[one] for one in texts], np.int32)[places.reshape(array.shape)], tuple(known)
 

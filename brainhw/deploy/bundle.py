@@ -18,6 +18,7 @@ from brainhw.chip import UnknownFamilyError
 from brainhw.deploy.bundle_chip import known_in_place, values_in_place
 from brainhw.deploy.bundle_content import (
     DTYPES,
+    FINGERPRINT,
     BundleContent,
     BundledLayer,
     BundledSynapse,
@@ -57,7 +58,12 @@ _FILE = Sealed(_KIND, "brainhw-bundle", 64 * 2**20)
 
 
 def export_bundle(
-    net: brainstate.nn.Module, path: str | os.PathLike[str], *, n_classes: int | None = None, notes: str = ""
+    net: brainstate.nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    n_classes: int | None = None,
+    notes: str = "",
+    encoding_fingerprint: str | None = None,
 ) -> None:
     """Write a deployable network to one file, from which :func:`load_bundle` builds the same network again.
 
@@ -78,6 +84,9 @@ def export_bundle(
         Number of classes. Each class has an equal, consecutive population of output neurons.
     notes : str, optional
         Free text.
+    encoding_fingerprint : str, optional
+        :attr:`brainhw.recipe.Encoding.fingerprint` of the encoding that computes the inputs of the network. Commands
+        then refuse another encoding.
 
     Raises
     ------
@@ -93,8 +102,8 @@ def export_bundle(
     Notes
     -----
     A network from :func:`load_bundle` is exported with the dt and the placement of its file, and also with the
-    ``n_classes`` and ``notes`` of its file unless you give others. With the same versions, the new file equals the old
-    one byte for byte.
+    ``n_classes``, ``notes`` and ``encoding_fingerprint`` of its file unless you give others. With the same versions,
+    the new file equals the old one byte for byte.
 
     Examples
     --------
@@ -119,7 +128,9 @@ def export_bundle(
         raise TypeError(f"{call}: notes must be text; got {_arguments.describe(notes)}.")
     if n_classes is not None:
         n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
-    content = content_of(net, n_classes=n_classes, notes=notes, call=call)
+    if encoding_fingerprint is not None:
+        _check_fingerprint(encoding_fingerprint, call)
+    content = content_of(net, n_classes=n_classes, notes=notes, encoding_fingerprint=encoding_fingerprint, call=call)
     plain = content.to_plain()
     # Read the content back before writing, so that a file that cannot be loaded never replaces a good one.
     try:
@@ -129,11 +140,22 @@ def export_bundle(
     write_plain(path, plain, call=call)
 
 
+def _check_fingerprint(value: Any, call: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{call}: encoding_fingerprint must be text; got {_arguments.describe(value)}.")
+    if not FINGERPRINT.fullmatch(value):
+        raise ValueError(
+            f"{call}: encoding_fingerprint must be 64 hexadecimal digits; got {_arguments.describe(value)}. Give the "
+            "fingerprint of an Encoding."
+        )
+
+
 def content_of(
     net: brainstate.nn.Module,
     *,
     n_classes: int | None = None,
     notes: str = "",
+    encoding_fingerprint: str | None = None,
     placement: Placement | None = None,
     unjudged: Collection[str] = (),
     call: str,
@@ -163,8 +185,8 @@ def content_of(
         kept = given = placement
     if given is not None and given.pieces != kept.pieces:
         raise ValueError(
-            f"{call}: placement must equal the placement of the measured chip in the network (got another placement). "
-            "Omit placement, or first call brainhw.silicon.put_chip(net, chip, placement) with the new placement."
+            f"{call}: placement differs from that of the measured chip in the network. Leave it out, or first call "
+            "brainhw.silicon.put_chip(net, chip, placement)."
         )
     return BundleContent(
         chip=found.chip,
@@ -183,6 +205,9 @@ def content_of(
         notes=net.notes if bundled and not notes else notes,
         in_place=in_place,
         known=known,
+        encoding_fingerprint=net.encoding_fingerprint
+        if bundled and encoding_fingerprint is None
+        else encoding_fingerprint,
     )
 
 
@@ -202,8 +227,8 @@ def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
     Returns
     -------
     BundledNet
-        The network, with ``chip``, ``dt``, ``placement``, ``versions``, ``n_classes`` and ``notes``. Run it inside
-        ``brainstate.environ.context(dt=net.dt)``.
+        The network, with ``chip``, ``dt``, ``placement``, ``versions``, ``n_classes``, ``notes`` and
+        ``encoding_fingerprint``. Run it inside ``brainstate.environ.context(dt=net.dt)``.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, final
@@ -20,6 +21,7 @@ from brainhw.kernel.quantize import lowest_code, stored_grid
 
 __all__ = [
     "DTYPES",
+    "FINGERPRINT",
     "BundleContent",
     "BundledLayer",
     "BundledSynapse",
@@ -31,6 +33,9 @@ __all__ = [
 
 # For each float type of a network, the precision of brainstate.environ that gives it.
 DTYPES: Mapping[str, int | str] = {"float16": 16, "bfloat16": "bf16", "float32": 32, "float64": 64}
+
+# A SHA-256 in hexadecimal.
+FINGERPRINT = re.compile("[0-9a-f]{64}")
 
 _VERSIONED = ("brainhw", "brainstate", "jax", "python")
 # Every level of a path becomes a nested dict, and Python's recursion limit is about a thousand levels.
@@ -90,7 +95,8 @@ class BundleContent:
     ``"mismatch"``); it is empty for the nominal chip. ``known`` has the same keys and marks the values that were
     measured, which :func:`brainhw.sample_chip` does not change. ``dtype`` is the float type of the network, and
     ``output`` is the path of the layer whose spikes it returns. ``n_classes`` is the number of classes; the output
-    neurons are divided into equal, consecutive populations, one per class.
+    neurons are divided into equal, consecutive populations, one per class. ``encoding_fingerprint`` identifies the
+    encoding that computes the inputs of the network, if there is one.
     """
 
     chip: ChipSpec
@@ -106,6 +112,7 @@ class BundleContent:
     notes: str
     in_place: Mapping[str, Mapping[str, u.Quantity]]
     known: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    encoding_fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         # If there are no chip values, masks would mark nominal values as measured.
@@ -139,7 +146,8 @@ class BundleContent:
             "chip": chip_to_text(self.chip).split("\n"),
             "dt_ms": float(self.dt.to(u.ms).mantissa),
             "dtype": self.dtype,
-            # Omitted for the nominal chip, so that older versions of brainhw can read the file.
+            # Fields without a value are omitted, so that older versions of brainhw can read the file.
+            **({"encoding_fingerprint": self.encoding_fingerprint} if self.encoding_fingerprint else {}),
             **({"in_place": plain_values(self.in_place, self.known)} if self.in_place else {}),
             "layers": {
                 path: {
@@ -176,7 +184,7 @@ def content_from_plain(data: Any) -> BundleContent:
     Every value is checked. If a value is missing, unknown, of the wrong type, out of range, or inconsistent with other
     values, a `ValueError` names it. A chip of an unregistered family raises `UnknownFamilyError`.
     """
-    top = _table(data, _TOP, "the file", optional=("in_place",))
+    top = _table(data, _TOP, "the file", optional=("encoding_fingerprint", "in_place"))
     lines = _list(top["chip"], "chip")
     chip = chip_from_text("\n".join(_text(line, "a line of chip", lines=True) for line in lines), call="chip")
     synapses = {path: _synapse(item, path, chip) for path, item in _modules(top["synapses"], "synapses", ())}
@@ -207,7 +215,14 @@ def content_from_plain(data: Any) -> BundleContent:
         notes=_text(top["notes"], "notes", lines=True),
         in_place=in_place,
         known=known,
+        encoding_fingerprint=_fingerprint(top.get("encoding_fingerprint")),
     )
+
+
+def _fingerprint(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and FINGERPRINT.fullmatch(value)):
+        raise ValueError(f"encoding_fingerprint must be 64 hexadecimal digits; got {_found(value)}")
+    return value
 
 
 def _synapse(item: Any, path: str, chip: ChipSpec) -> BundledSynapse:

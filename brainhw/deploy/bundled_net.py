@@ -126,6 +126,11 @@ class BundledNet(brainstate.nn.Module):
         """Free text."""
         return self._content.notes
 
+    @property
+    def encoding_fingerprint(self) -> str | None:
+        """Fingerprint of the encoding that computes the inputs of the network, or None."""
+        return self._content.encoding_fingerprint
+
     def check_input(self, xs: Any, *, call: str) -> None:
         """Warn if inputs are out of the range of a chip; :func:`brainhw.rollout` calls this.
 

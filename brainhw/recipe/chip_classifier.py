@@ -126,10 +126,16 @@ class ChipClassifier:
         tuple of pathlib.Path
             Paths of the bundle and of the encoding. ``python -m brainhw`` can read the bundle.
         """
-        stem = path_text(path, call="ChipClassifier.save", what="a classifier").removesuffix(".bundle")
+        stem = stem_of(path, call="ChipClassifier.save", name="path")
         bundle, encoding = Path(f"{stem}.bundle"), Path(f"{stem}.encoding")
         with brainstate.environ.context(dt=self.dt):
-            export_bundle(self.net, bundle, n_classes=len(self.classes), notes="\n".join(self.classes))
+            export_bundle(
+                self.net,
+                bundle,
+                n_classes=len(self.classes),
+                notes="\n".join(self.classes),
+                encoding_fingerprint=self.encoding.fingerprint,
+            )
         self.encoding.save(encoding)
         return bundle, encoding
 
@@ -145,9 +151,19 @@ class ChipClassifier:
                 yield run(jnp.asarray(rows[start : start + _AT_ONCE]))
 
 
+def stem_of(path: Any, *, call: str, name: str) -> str:
+    """Return the path of a classifier without the extension of its bundle, or raise. ``name`` is the argument."""
+    stem = path if path == "" else path_text(path, call=call, what="a classifier").removesuffix(".bundle")
+    # "." and ".." would write hidden files.
+    if not os.path.basename(stem).strip(". "):
+        raise ValueError(f"{call}: {name} must be a file name without an extension, such as digits; got {stem!r}.")
+    return stem
+
+
 def label_numbers(y: Any, classes: tuple[str, ...] | None = None, *, call: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the class number of each recording ``[n]`` and the names of the classes, or raise."""
-    numbers, names = numbers_of(y, classes, call=call, name="y")
+    fix = "Remove the recordings of other classes, or train the classifier with them."
+    numbers, names = numbers_of(y, classes, call=call, name="y", fix=fix)
     if numbers.ndim != 1:
         raise ValueError(f"{call}: y must hold one label for each recording, [n]; got shape {numbers.shape}.")
     return numbers, names
@@ -172,7 +188,7 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
         If a file is missing or damaged, or the two files do not belong together.
     """
     call = "load_classifier"
-    stem = path_text(path, call=call, what="a classifier").removesuffix(".bundle")
+    stem = stem_of(path, call=call, name="path")
     return with_encoding(load_bundle(f"{stem}.bundle"), f"{stem}.encoding", call=call)
 
 
@@ -184,6 +200,12 @@ def with_encoding(net: BundledNet, encoding: str, *, call: str) -> ChipClassifie
         raise ValueError(
             f"{call}: the encoding {encoding!r} gives {stage.n_rows} inputs, but the network of the bundle has "
             f"{net.in_size[0]} inputs. Give the encoding file that was saved with this bundle."
+        )
+    # A bundle that was not written by ChipClassifier.save may have no fingerprint.
+    if net.encoding_fingerprint not in (None, stage.fingerprint):
+        raise ValueError(
+            f"{call}: the encoding {encoding!r} has the fingerprint {stage.fingerprint[:8]}, but the bundle was saved "
+            f"with the encoding {net.encoding_fingerprint[:8]}. Give the encoding file that was saved with this bundle."
         )
     if net.n_classes != len(classes):
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any, final
@@ -19,6 +20,8 @@ __all__ = ["Encoding", "fit_encoding"]
 
 _KIND = FileKind("encoding", "Encoding.save", 1)
 _FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
+# Squares of values outside this range would overflow or vanish.
+_LARGEST, _SMALLEST = 1e100, 1e-100
 # Features are clipped at this many standard deviations, so that an outlier does not dominate the other features.
 _CLIP = 3.0
 # Approximate product of the number of parts of a recording and its number of channels, and minimum number of parts.
@@ -107,6 +110,16 @@ class Encoding:
         # not restrict the network, because the negative part of the feature has its own block.
         return np.repeat(parts, self.block, axis=1).astype(np.float32)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content, in hexadecimal; equal for equal encodings. A bundle names its encoding by it."""
+        return hashlib.sha256(self._payload()).hexdigest()
+
+    def _payload(self) -> bytes:
+        content = dataclasses.asdict(self)
+        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in content.items()}
+        return text_of(plain | {"windows": list(self.windows), "in_shape": list(self.in_shape)}).encode()
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the encoding to a file atomically; an existing file is replaced.
 
@@ -115,11 +128,8 @@ class Encoding:
         path : path
             The file.
         """
-        content = dataclasses.asdict(self)
-        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in content.items()}
-        plain |= {"windows": list(self.windows), "in_shape": list(self.in_shape)}
         path = path_text(path, call="Encoding.save", what="an encoding")
-        _FILE.write(path, text_of(plain).encode(), call="Encoding.save")
+        _FILE.write(path, self._payload(), call="Encoding.save")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Encoding:
@@ -189,6 +199,12 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
     if not len(array) or not array.shape[1]:
         raise ValueError(f"{call}: x must hold recordings of at least one step; got shape {array.shape}.")
     _arguments.check_finite(array, call=call, name="x")
+    largest = float(np.abs(array.astype(float)).max(initial=0.0))
+    if largest > _LARGEST or 0 < largest < _SMALLEST:
+        raise ValueError(
+            f"{call}: the largest absolute value of x must lie between {_SMALLEST:g} and {_LARGEST:g}, or be 0; got "
+            f"{largest:g}. Scale x."
+        )
     steps = np.full(len(array), array.shape[1])
     if lengths is not None:
         steps = np.asarray(check_lengths(lengths, array.shape[1], (len(array),), call=call))

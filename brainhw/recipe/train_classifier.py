@@ -110,6 +110,7 @@ def train_classifier(
     if not encoding.gain.any():
         raise ValueError(f"{call}: all recordings in x are equal, so their classes cannot be distinguished. Check x.")
     _warn_of_few(numbers, classes, call)
+    _warn_of_spaces(classes, call)
     teacher = choose_teacher(features, sizes, numbers, len(classes), encoding.std)
     # Weights have only 32 levels. If inputs were too large, weights would have to be smaller than the smallest level.
     gain = encoding.gain * teacher.gains
@@ -174,6 +175,18 @@ def _warn_of_few(numbers: np.ndarray, classes: tuple[str, ...], call: str) -> No
         warnings.warn(
             f"{call}: the class {classes[few]!r:.40} has {counts[few]} of {len(numbers)} recordings, fewer than "
             f"{_FEW}. The accuracy on new recordings may be much lower than on these. Add recordings of this class.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_spaces(classes: tuple[str, ...], call: str) -> None:
+    """Warn if two class names differ only in spaces at their ends."""
+    stripped = [name.strip() for name in classes]
+    twice = [name for name in stripped if stripped.count(name) > 1]
+    if twice:
+        warnings.warn(
+            f"{call}: several classes in y are named {twice[0]!r:.40} and differ only in spaces. To merge them, give "
+            "np.char.strip(y).",
             stacklevel=3,
         )
 

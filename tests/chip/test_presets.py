@@ -78,7 +78,13 @@ def test_get_chip_returns_a_spec_as_it_is():
     assert get_chip(mine) is mine
 
 
-@pytest.mark.parametrize("chip", ["h1v3", "", None, 1, b"h1v1", H1V1.charge])
+@pytest.mark.parametrize("chip", [None, 1, b"h1v1", H1V1.charge])
 def test_get_chip_lists_the_options(chip):
     with pytest.raises(ValueError, match=r"H1v1Layer: chip must be one of 'h1v1', 'h1v2'.* or a ChipSpec .*; got "):
         get_chip(chip, call="H1v1Layer")
+
+
+@pytest.mark.parametrize(("name", "near"), [("h1v3", r" \(did you mean 'h1v[12]'\?\)"), ("", ""), ("somewhere", "")])
+def test_get_chip_names_the_nearest_chip(name, near):
+    with pytest.raises(ValueError, match=rf"get_chip: chip must be one of 'h1v1', 'h1v2'.*; got '{name}'{near}\.$"):
+        get_chip(name)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from brainhw.cli import main
@@ -95,3 +96,14 @@ def test_the_installed_command_is_main() -> None:
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("brainhw is not installed")
     assert points["brainhw"].load() is main
+
+
+@pytest.mark.slow
+def test_a_warning_is_one_line_before_the_training(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "few.npz", x=rng.normal(size=(12, 3)), y=np.array(["a"] * 8 + ["b"] * 4))
+    done = shell(f"brainhw train {shlex.quote(str(tmp_path / 'few.npz'))} --quiet", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("warning: train_classifier: the class 'b' has 4 of 12 recordings")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout.splitlines()[-1].startswith("the network was not saved (--out NAME")

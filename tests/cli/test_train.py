@@ -29,7 +29,8 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(home)
     assert main(["train", "train.npz", "--test", "test.npz", "--out", "mine"]) == 0
     shown = capsys.readouterr().out
-    assert "36 recordings of 3 classes" in shown
+    assert "36 recordings of 30 steps and 2 channels, 3 classes" in shown
+    assert "not saved" not in shown
     assert "swing" in shown
     accuracy = shown.splitlines()[0].removesuffix(" on 'test.npz'")
     assert re.fullmatch(r"accuracy [\d.]+% \(\d+ of 18\)", accuracy)
@@ -41,7 +42,18 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     assert main(["run", "mine.bundle", "test.npz", "--encoding", "mine.bundle"]) == 1
     assert "mine.bundle" in capsys.readouterr().err
     assert main(["power", "mine.bundle", "test.npz", "--encoding", "mine.encoding"]) == 0
-    assert re.match(r"energy [\d.]+ uJ per inference", capsys.readouterr().out)
+    energy = capsys.readouterr().out
+    assert re.match(r"energy [\d.]+ uJ per inference", energy)
+    with np.load("test.npz") as held:
+        np.savez("strange.npz", x=held["x"], y=np.array(["sink"] * 18), lengths=held["lengths"])
+    assert main(["run", "mine.bundle", "strange.npz", "--encoding", "mine.encoding"]) == 1
+    assert "'sink' is unknown. Remove the recordings of other classes" in capsys.readouterr().err
+    # Classes have no influence on the power.
+    assert main(["power", "mine.bundle", "strange.npz", "--encoding", "mine.encoding"]) == 0
+    assert capsys.readouterr().out == energy
+    Path("strange.npz").unlink()
+    assert main(["info", "mine"]) == 1
+    assert "(did you mean 'mine.bundle'?)" in capsys.readouterr().err
     assert main(["power", "mine.bundle", "test.npz"]) == 1
     assert "--encoding FILE" in capsys.readouterr().err
     x, y, _ = recordings(18, 2)
@@ -77,7 +89,16 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["train.npz", "--out", ".."], "--out must be a file name without an extension, such as digits; got '..'"),
         (["train.npz", "--out", " "], "--out must be a file name without an extension, such as digits; got ' '"),
         (["train.npz", "--out", "./"], "--out must be a file name without an extension, such as digits; got './'"),
-        (["objects.npz"], "it contains Python objects, which are not allowed; save text with .astype(str)"),
+        (["objects.npz"], "labels of 'objects.npz' cannot be read: the array contains Python objects"),
+        (["train.npz", "--chip", "h1v3"], "train: chip must be one of 'h1v1', 'h1v2'"),
+        (["x.npy"], "has no array 'y'; it holds one array without a name. Save the recordings and their classes"),
+        (["alone.npz"], "has no array 'y'; it holds 'x'. Save the recordings and their classes together: np.savez("),
+        (["one_hot.npz"], "If the labels are one-hot, save y.argmax(axis=1)"),
+        (["column.npz"], "Save y.ravel()"),
+        (["empty.npz"], "The array is empty. Check the code that saved it"),
+        (["text.npz"], "Convert text to numbers: x.astype(float)"),
+        (["huge.npz"], "the largest absolute value of x must lie between 1e-100 and 1e+100, or be 0; got"),
+        (["tiny.npz"], "the largest absolute value of x must lie between 1e-100 and 1e+100, or be 0; got"),
         (["reals.npz"], "36 of 36 are not. The first is 0.5. A classifier needs classes"),
         (["lost.npz"], "1 of 36 are not. The first is nan. Remove the recordings without a label"),
         (["one.npz"], "y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of another"),
@@ -104,13 +125,20 @@ def test_bad_words_and_files_are_one_line(
     np.savez("lost.npz", x=x, y=np.where(np.arange(36) == 3, np.nan, 1.0))
     np.savez("one.npz", x=x, y=np.ones(36))
     np.savez("table.npz", x=x[:, 0], y=y, lengths=np.full(36, 3))
+    np.save("x.npy", x)
+    np.savez("alone.npz", x=x)
+    np.savez("one_hot.npz", x=x, y=np.eye(36))
+    np.savez("column.npz", x=x, y=y[:, None])
+    np.savez("empty.npz", x=x[:0], y=y[:0])
+    np.savez("text.npz", x=x.astype(str), y=y)
+    np.savez("huge.npz", x=x.astype(float) * 1e300, y=y)
+    np.savez("tiny.npz", x=x.astype(float) * 1e-300, y=y)
     (home / "table.csv").write_text("a,b,class\n1,2,x\n")
     assert main(["train", *words]) == 1
     error = capsys.readouterr().err
     assert match in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    made = ("labels", "flat", "nan", "long", "other", "wide", "objects", "reals", "lost", "one", "table")
-    for name in made:
-        (home / f"{name}.npz").unlink()
-    (home / "table.csv").unlink()
+    for file in home.iterdir():
+        if file.name not in ("train.npz", "test.npz"):
+            file.unlink()

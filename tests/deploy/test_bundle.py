@@ -379,6 +379,10 @@ def test_other_arguments_are_refused(tmp_path: pathlib.Path) -> None:
         export_bundle(3, tmp_path / "net")
     with pytest.raises(TypeError, match="export_bundle: notes must be text; got 3"):
         export_bundle(small(), tmp_path / "net", notes=3)
+    with pytest.raises(TypeError, match=r"export_bundle: encoding_fingerprint must be text; got 3"):
+        export_bundle(small(), tmp_path / "net", encoding_fingerprint=3)
+    with pytest.raises(ValueError, match=r"export_bundle: encoding_fingerprint must be 64 hexadecimal digits; got"):
+        export_bundle(small(), tmp_path / "net", encoding_fingerprint="abc")
     with pytest.raises(TypeError, match=r"export_bundle: n_classes must be a whole number; got 1.5"):
         export_bundle(small(), tmp_path / "net", n_classes=1.5)
     with pytest.raises(ValueError, match=r"export_bundle: cannot write .*\. Give the path of a file in an existing"):
@@ -506,6 +510,8 @@ def change(data: Any, at: str, value: Any) -> None:
         ("n_classes", 5, "n_classes must be a whole number from 1 to 4; got 5"),
         ("notes", "a\rb", "notes must be printable text"),
         ("notes", None, "notes must be printable text; got None"),
+        ("encoding_fingerprint", "A" * 64, "encoding_fingerprint must be 64 hexadecimal digits; got"),
+        ("encoding_fingerprint", 3, "encoding_fingerprint must be 64 hexadecimal digits; got"),
         ("output", "ears", "output must be one of .*; got 'ears'"),
         ("versions/jax", 1, "version of jax must be printable text"),
         ("versions/numpy", "2", "versions has an unknown field 'numpy'"),

@@ -139,7 +139,7 @@ def test_a_program_holds_the_chip_in_place(tmp_path):
     assert chip_of(again.to_net()) == chip_of(net)
     # Another place than that of the values would put them at other neurons.
     elsewhere = bh.deploy.Placement(bh.chip.H1V1, ELSEWHERE)
-    with pytest.raises(ValueError, match=r"ChipProgram\.of: placement must equal the placement of the measured chip"):
+    with pytest.raises(ValueError, match=r"ChipProgram\.of: placement differs from that of the measured chip"):
         bh.silicon.ChipProgram.of(net, elsewhere)
     put_chip(net, measured(), elsewhere)
     assert bh.silicon.ChipProgram.of(net, elsewhere).placement.pieces == ELSEWHERE

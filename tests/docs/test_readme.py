@@ -77,6 +77,15 @@ def test_a_table_becomes_a_network_that_runs_from_its_files(tmp_path: Path) -> N
     assert accuracy(python(tmp_path, *run)) == trained
 
 
+def test_the_padding_of_the_readme_keeps_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recordings = [np.full((n, 2), n) for n in (3, 5, 1)]
+    exec(blocks(README)[2], {"recordings": recordings, "y": np.array(["a", "b", "a"])})
+    with np.load("train.npz") as held:
+        assert held["lengths"].tolist() == [3, 5, 1]
+        np.testing.assert_array_equal(held["x"][:, :, 0], [[3, 3, 3, 0, 0], [5] * 5, [1, 0, 0, 0, 0]])
+
+
 @pytest.mark.slow
 def test_the_network_of_your_own_learns_fits_its_chip_and_runs_from_its_bundle(tmp_path: Path) -> None:
     (code,) = blocks(OWN_NET)

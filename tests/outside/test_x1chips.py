@@ -240,7 +240,9 @@ def test_the_command_line_finds_an_installed_family(
     (tmp_path / "x1chips.py").write_text((HERE / "x1chips.py").read_text(encoding="utf-8"), encoding="utf-8")
     np.save(tmp_path / "x.npy", np.asarray(xs.swapaxes(0, 1)))
     script = textwrap.dedent(f"""
+        import brainhw as bh
         from brainhw.cli import main
+        assert bh.chip.get_chip("x1").family == "X1"
         bundle, data = {str(bundle)!r}, {str(tmp_path / "x.npy")!r}
         for words in (["info", bundle, "--chip"], ["check", bundle], ["run", bundle, data], ["power", bundle, data]):
             assert main(words) == 0, words

@@ -67,6 +67,27 @@ def test_files_that_do_not_belong_together_are_refused(classifier: Any, tmp_path
         bh.recipe.load_classifier(tmp_path / "mine")
     with pytest.raises(ValueError, match=r"does not exist|No such file"):
         bh.recipe.load_classifier(tmp_path / "yours")
+    # The encoding of another network of the same width.
+    dataclasses.replace(classifier.encoding, gain=classifier.encoding.gain * 2).save(tmp_path / "mine.encoding")
+    with pytest.raises(ValueError, match=r"mine.encoding' has the fingerprint [0-9a-f]{8}, but the bundle was saved"):
+        bh.recipe.load_classifier(tmp_path / "mine")
+
+
+def test_a_bundle_that_is_exported_again_keeps_the_fingerprint(classifier: Any, tmp_path: Path) -> None:
+    bundle, encoding = classifier.save(tmp_path / "mine")
+    net = bh.deploy.load_bundle(bundle)
+    assert net.encoding_fingerprint == classifier.encoding.fingerprint == bh.recipe.Encoding.load(encoding).fingerprint
+    bh.deploy.export_bundle(net, tmp_path / "again.bundle")
+    assert (tmp_path / "again.bundle").read_bytes() == bundle.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["..", ".", " ", "./"])
+def test_names_without_a_file_are_refused(classifier: Any, tmp_path: Path, name: str) -> None:
+    path = f"{tmp_path}/{name}"
+    with pytest.raises(ValueError, match=r"^ChipClassifier.save: path must be a file name without an extension"):
+        classifier.save(path)
+    with pytest.raises(ValueError, match=r"^load_classifier: path must be a file name without an extension"):
+        bh.recipe.load_classifier(path)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +121,8 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
         ((X, Y, np.zeros(30, int)), r"lengths must be between 1 and 30, the number of steps"),
         ((X, Y, np.full(30, 31)), "lengths"),
         ((X[0, 0], Y), r"x"),
+        ((X.astype(float) * 1e200, Y), r"^train_classifier: the largest absolute value of x must .* got "),
+        ((X.astype(float) * 1e-200, Y), r"^train_classifier: the largest absolute value of x must"),
         ((bh.data.Split(X, np.arange(30) % 3), Y), "a Split already contains labels and lengths"),
     ],
 )
@@ -108,15 +131,28 @@ def test_bad_recordings_are_named(arguments: Any, match: str) -> None:
         bh.recipe.train_classifier(*arguments, progress=False)
 
 
-def test_few_recordings_of_a_class_are_warned_of(monkeypatch: Any) -> None:
-    class Begun(Exception):
-        pass
+class Begun(Exception):
+    """The data were checked."""
 
+
+@pytest.fixture
+def checks_only(monkeypatch: Any) -> None:
     def begin(*given: Any, **options: Any) -> Any:
         raise Begun
 
     module = importlib.import_module("brainhw.recipe.train_classifier")
     monkeypatch.setattr(module, "choose_teacher", begin)
+
+
+@pytest.mark.usefixtures("checks_only")
+def test_class_names_that_differ_in_spaces_are_warned_of() -> None:
+    match = r"^train_classifier: several classes in y are named 'a' and differ only in spaces"
+    with pytest.warns(UserWarning, match=match), pytest.raises(Begun):
+        bh.recipe.train_classifier(X, np.array(["a ", "a", "b"] * 10), progress=False)
+
+
+@pytest.mark.usefixtures("checks_only")
+def test_few_recordings_of_a_class_are_warned_of() -> None:
     y = np.array(["b"] * 4 + ["a"] * 26)
     match = r"^train_classifier: the class 'b' has 4 of 30 recordings, fewer than 5"
     with pytest.warns(UserWarning, match=match), pytest.raises(Begun):

@@ -134,6 +134,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "keys": (("two jax keys",), "one for each chip"),
     # Words. What is shown to a reader may be any text.
     "text": (("''", *WORDS), "shown as it is"),
+    "optional fingerprint": (("None",), "no encoding belongs to the network"),
     "optional text": (("None", "''", *WORDS), "shown as it is"),
     "optional name": (("None", *WORDS), "shown as it is"),
     "call": (WORDS, "shown as it is"),

@@ -204,6 +204,7 @@ def _() -> Any:
 def _() -> Any:
     return bh.deploy.export_bundle, {
         **net(), "path": ("path to write", "net.bundle"), "n_classes": ("optional count", 2), "notes": ("text", "mine"),
+        "encoding_fingerprint": ("optional fingerprint", "0" * 64),
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def test_squares_hold_fractions_of_the_true_class_and_numbers_of_recordings() ->
     assert [(text.get_position(), text.get_text()) for text in ax.texts] == [
         ((0, 0), "3"), ((1, 0), "1"), ((0, 2), "1"), ((2, 2), "4"),
     ]  # fmt: skip
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "a long name of a…"[:15] + "…"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b", "a long n…a class"]
     assert ax.get_title() == "accuracy 77.78 %"
     plt.close(ax.figure)
 
@@ -30,6 +30,13 @@ def test_numbers_are_left_out_where_they_would_overlap(n: int, numbers: bool | N
     ax = plt.subplots()[1]
     assert bh.visualize.plot_confusion(report(np.eye(n, dtype=int)), numbers=numbers, ax=ax) is ax
     assert len(ax.texts) == expected
+    plt.close(ax.figure)
+
+
+def test_shortened_names_keep_their_ends() -> None:
+    names = tuple(f"recordings of the speaker number {i}" for i in range(3))
+    ax = report(np.eye(3, dtype=int), names).plot()
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f"recordin…umber {i}" for i in range(3)]
     plt.close(ax.figure)
 
 
