@@ -118,6 +118,10 @@ DIFFERING = (
     "options: `exact` or `euler` is the discretisation, and the factor `1/(1 - beta)` is in the weights or in R. "
     "`refused` means that the library in the column `reader` raised an error."
 )
+RESETS = (
+    "Number of output spikes that differ from those of snnTorch, for networks that snnTorch exported, with each of its "
+    "reset mechanisms."
+)
 FILES = (
     "The networks of the files are compared with a plain NumPy simulation. `differ` is the number of outputs that "
     "differ, `of` is the number of all outputs, and `sum` is the sum of all outputs. The row of `scnn_mnist` was "
@@ -330,6 +334,7 @@ SECTIONS = [
     ),
     Section("nir_steps", "NIR neurons compared with their equations", anything, ".nir_steps", "nir", STEPS),
     Section("nir_peers", "NIR graphs in other libraries", readers, ".nir_peers", "nir", DIFFERING),
+    Section("nir_snntorch", "NIR files of snnTorch", anything, ".nir_snntorch --python PATH", "nir", RESETS),
     Section("nir_files", "NIR files of other libraries", anything, ".nir_plain FOLDER", "nir", FILES),
     Section("edge_targets", "Networks on other runtimes", anything, ".edge_targets", "edge", ELSEWHERE),
 ]
