@@ -2,8 +2,8 @@
 
     python -m benchmarks.nir_snntorch --python PATH --out docs/results/nir_snntorch.json
 
-``PATH`` is the interpreter of an environment with snnTorch and nir. snnTorch builds the networks, runs them, and exports
-them. brainhw imports the files and runs them on the same input.
+``PATH`` is the interpreter of an environment with snnTorch and nir. snnTorch builds, runs and exports the networks.
+brainhw imports the files and runs them on the same input.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def work(folder: str) -> None:
 
     xs = torch.from_numpy(np.load(Path(folder) / "input.npy"))
     found = {}
-    for name in SCALE:
+    for name, scale in SCALE.items():
         for mechanism, delay in RESETS:
             torch.manual_seed(0)
             options = {"reset_mechanism": mechanism, "reset_delay": delay, "init_hidden": True}
@@ -56,7 +56,7 @@ def work(folder: str) -> None:
             )  # fmt: skip
             with torch.no_grad():
                 for layer in (net[0], net[2]):
-                    layer.weight.copy_(layer.weight.abs() * SCALE[name])
+                    layer.weight.copy_(layer.weight.abs() * scale)
                     layer.bias.zero_()
                 spikes = [net(x[None])[0] for x in xs]
                 nir.write(Path(folder) / f"{name} {mechanism} {delay}.nir", export_to_nir(net, xs[0]))
