@@ -140,15 +140,11 @@ class ChipClassifier:
         return bundle, encoding
 
     def _spikes(self, rows: np.ndarray) -> Iterator[jax.Array]:
-        held = self.encoding.n_steps
-
-        @brainstate.transform.jit
-        def run(part: jax.Array) -> jax.Array:
-            return rollout(self.net, jnp.broadcast_to(part, (held, *part.shape)))[0]
-
-        with brainstate.environ.context(dt=self.dt):
-            for start in range(0, len(rows), _AT_ONCE):
-                yield run(jnp.asarray(rows[start : start + _AT_ONCE]))
+        for start in range(0, len(rows), _AT_ONCE):
+            part = jnp.asarray(rows[start : start + _AT_ONCE])
+            # Outside of jit, because rollout keeps its compiled program for the next call of `predict`.
+            with brainstate.environ.context(dt=self.dt):
+                yield rollout(self.net, jnp.broadcast_to(part, (self.encoding.n_steps, *part.shape)))[0]
 
 
 def stem_of(path: Any, *, call: str, name: str) -> str:

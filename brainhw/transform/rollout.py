@@ -14,7 +14,6 @@ import brainunit as u
 import jax
 import jax.numpy as jnp
 import numpy as np
-from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
 from brainhw.kernel.leaky import KEPT
@@ -22,6 +21,7 @@ from brainhw.kernel.lengths import check_lengths, zero_padding
 from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.nn.ranges import check_ranges
 from brainhw.transform.clock import now
+from brainhw.transform.compiled import compiled
 from brainhw.transform.cpu_gradients import cheap_gradients
 from brainhw.transform.finite import FiniteWatch, check_states
 from brainhw.transform.given import checked_bar, checked_key
@@ -252,24 +252,6 @@ def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any,
         prepare_net(net, key=key, reset=False)
     else:
         check_ranges(net, call=call)
-
-
-def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
-    """Return ``run(xs)``, compiled as one program unless a surrounding function is being compiled."""
-    if TRACE_CONTEXT.state_stack or jax.config.jax_disable_jit:
-        return run(xs)
-    # If the operations ran one by one, JAX would keep the time loop in its caches permanently, 0.7 to 1.4 MiB per eager
-    # call of rollout. A separate program is freed together with its function.
-    function = brainstate.transform.StatefulFunction(run, name="rollout")
-    key = function.get_arg_cache_key(xs, compile_if_miss=True)
-    jaxpr, trace = function.get_jaxpr_by_cache(key), function.get_state_trace_by_cache(key)
-    read, given = trace.get_read_state_values(True), jax.tree.leaves((xs, trace.get_state_values()))
-    # Pass constants as arguments. XLA would fold constants of the program and then round differently from operations
-    # that run one by one.
-    found = jax.jit(partial(jax.core.eval_jaxpr, jaxpr.jaxpr))(jaxpr.consts, *given)
-    out, written = jax.tree.unflatten(function.get_out_treedef_by_cache(key), found)
-    trace.assign_state_vals_v2(read, written)
-    return out
 
 
 def _in_place(

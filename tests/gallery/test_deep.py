@@ -14,6 +14,7 @@ RESULT = re.compile(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("neuron", "init", "data"),
     [("lif", "fluct", "randman"), ("h1v2", "nwave", "vowels"), ("h1v1", "kaiming", "vowels")],
@@ -30,6 +31,7 @@ def test_smoke(neuron: str, init: str, data: str, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_study_over_depths_makes_a_table_and_a_figure(tmp_path: Path) -> None:
     options = ["--depths", "2", "1", "--inits", "kaiming"]
     done = smoke("randman_depth.py", "--out", tmp_path, *options)
@@ -43,6 +45,7 @@ def test_the_study_over_depths_makes_a_table_and_a_figure(tmp_path: Path) -> Non
     assert (tmp_path / "depth.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--plain"]])
 def test_the_deep_net_on_a_chip_keeps_its_rules(options: list[str], tmp_path: Path) -> None:
     # The plain start is worth a warning: spikes pass only as volleys.

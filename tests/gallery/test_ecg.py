@@ -25,6 +25,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("--no-ahp",), ("--size", "large")])
 def test_smoke(root: str, tmp_path: Path, options: tuple[str, ...]) -> None:
     printed = smoke("ecg_alif.py", "--root", root, "--out", str(tmp_path), *options).stdout
@@ -34,6 +35,7 @@ def test_smoke(root: str, tmp_path: Path, options: tuple[str, ...]) -> None:
         assert (tmp_path / name).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_fractional_smoke(root: str, tmp_path: Path) -> None:
     printed = smoke("ecg_fractional.py", "--root", root, "--out", tmp_path).stdout
     assert re.search(r"test accuracy [\d.]+ \| mean order 0\.\d+, 0\.\d+ \| .+ fractional neurons, seed 0", printed)
@@ -41,6 +43,7 @@ def test_fractional_smoke(root: str, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 100
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
     smoke("ecg_alif.py", "--root", root, "--out", whole)

@@ -29,6 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_lif_smoke(root: str, tmp_path: Path) -> None:
     line = smoke(SCRIPT, "--neuron", "lif", "--root", root, "--out", str(tmp_path)).stdout.splitlines()[-1]
     assert re.fullmatch(
@@ -38,6 +39,7 @@ def test_lif_smoke(root: str, tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("--neuron", "h1v2"), ("--neuron", "h1v1", "--free")])
 def test_a_net_for_a_chip_fills_it_and_is_tried_on_sampled_chips(
     root: str, tmp_path: Path, options: tuple[str, ...]
@@ -55,6 +57,7 @@ def test_a_net_for_a_chip_fills_it_and_is_tried_on_sampled_chips(
     assert (tmp_path / "weights.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     shared = ("--neuron", "h1v2", "--root", root, "--chips", "1", "--out")

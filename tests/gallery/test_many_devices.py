@@ -113,11 +113,13 @@ def test_two_processes_with_half_of_the_batch_each_take_the_steps_of_one(
         np.testing.assert_array_equal(half["chips/shared"], one_process["chips/alone"])
 
 
+@pytest.mark.slow
 def test_chips_spread_over_four_devices_score_as_on_one(one_process: dict[str, np.ndarray]) -> None:
     assert np.ptp(one_process["chips/alone"]) > 0
     np.testing.assert_array_equal(one_process["chips/spread"], one_process["chips/alone"])
 
 
+@pytest.mark.slow
 def test_the_gallery_script_gives_on_two_devices_what_it_gives_on_one(tmp_path: Path) -> None:
     script = str(ROOT / "gallery" / "many_devices.py")
     options = ["--devices", "2", "--smoke", "--compare", "--out", str(tmp_path / "run")]

@@ -17,6 +17,7 @@ RESULT = re.compile(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("neuron", "figures"), [("lif", 1), ("multiterm", 2)])
 def test_smoke(neuron: str, figures: int, tmp_path: Path) -> None:
     line = smoke(SCRIPT, "--neuron", neuron, "--out", tmp_path).stdout.splitlines()[-1]
@@ -27,6 +28,7 @@ def test_smoke(neuron: str, figures: int, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.png"))) == figures
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     smoke(SCRIPT, "--neuron", "lif", "--out", whole)

@@ -6,9 +6,11 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from gallery_scripts import smoke
 
 
+@pytest.mark.slow
 def test_smoke(tmp_path: Path) -> None:
     done = smoke("robustness_study.py", "--chip", "h1v2", "--out", tmp_path)
     assert re.fullmatch(
