@@ -106,6 +106,10 @@ CONVOLUTION = (
 )
 COSTS = "Time of the forward and backward pass, as predicted by a cost model and as measured."
 LATENCY = "Time of one step of `bh.stream`."
+OUTSIDE_JIT = (
+    "Time of one call of `bh.rollout` outside of `jit`. `later` is the median of later calls. `compiled anew` is the "
+    "median if the compiled programs of earlier calls are discarded first."
+)
 IMPORTS = "Median time of imports, each in a new process."
 STEPS = (
     "`Rates` shows the mean relative error of the firing rate over constant currents, for a reset to zero and for a "
@@ -319,6 +323,7 @@ SECTIONS = [
     ),
     Section("cost_model", "Cost model compared with measurements", predicted, ".cost_model", "speed", COSTS),
     Section("stream", "Latency of one step", latencies, ".stream", "speed", LATENCY),
+    Section("outside_jit", "Rollouts outside of jit", anything, ".outside_jit", "speed", OUTSIDE_JIT),
     Section("import_time", "Import time", seconds, ".import_time", "speed", IMPORTS),
     Section("silicon_fits", "Calibration of synthetic benches", anything, ".silicon_fits", "calibrate", FITS),
     Section(

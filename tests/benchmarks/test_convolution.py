@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
@@ -16,6 +17,7 @@ if str(ROOT) not in sys.path:
 from benchmarks import convolution  # noqa: E402
 
 
+@pytest.mark.slow
 def test_fluct_init_makes_a_convolutional_net_learn_where_default_weights_do_not() -> None:
     chance = math.log(10)
     default = convolution.learn(False)

@@ -222,6 +222,17 @@ def test_nonsense_is_refused_before_the_training(argument: str, monkeypatch: Any
     module = importlib.import_module("brainhw.recipe.train_classifier")
     monkeypatch.setattr(module, "fit", begin)
     monkeypatch.setattr(module, "fluct_init", lambda *_, **__: None)
+    if argument not in ("x", "y", "lengths"):
+        # Chosen once, because the recordings are always the same.
+        choose = module.choose_teacher
+        teachers: list[Any] = []
+
+        def chosen(*given: Any) -> Any:
+            if not teachers:
+                teachers.append(choose(*given))
+            return teachers[0]
+
+        monkeypatch.setattr(module, "choose_teacher", chosen)
     monkeypatch.chdir(tmp_path)
     valid = {"x": X[:15], "y": Y[:15], "lengths": LENGTHS[:15], "progress": False}
     reached, refused = set(), {}
