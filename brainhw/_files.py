@@ -270,12 +270,12 @@ class Sealed:
         header = _HEADER.fullmatch(first)
         if header is None or header[1] != tag:
             if first.startswith(tag + b" "):
-                raise kind.damaged(what, f"is a {kind.noun} with a damaged first line")
+                raise kind.damaged(what, f"is {kind.one} with a damaged first line")
             raise kind.foreign(what, "" if first else "is empty")
         kind.check_format(int(header[2]), what)
         length, there = int(header[4]), os.fstat(stream.fileno()).st_size - len(first)
         if length > self.largest:
-            raise kind.damaged(what, f"gives its size as {length} bytes, but a {kind.noun} has at most {self.largest}")
+            raise kind.damaged(what, f"gives its size as {length} bytes, but {kind.one} has at most {self.largest}")
         # Try to read one more byte, to detect whether the file has grown since its size was determined.
         payload = stream.read(length + 1) if there == length else b""
         if len(payload) != length:

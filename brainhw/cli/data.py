@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw._arrays import ArrayFile, Header, ObjectsError
+from brainhw._closest import closest
 from brainhw._files import first_line, open_regular
 from brainhw.data.labels import not_whole
 
@@ -18,6 +20,9 @@ __all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
 # Remedy for a missing array.
 _SAVE = "Save the recordings and their classes together: np.savez('data.npz', x=x, y=y)."
+
+# Arrays of a file of recordings.
+_RECORDINGS = ("x", "y", "lengths")
 
 # Most likely mistake with a network that `train` made: it takes encoded recordings.
 _RAW = "Raw recordings need the encoding that `train` wrote. Pass --encoding FILE."
@@ -93,6 +98,7 @@ def read_recordings(
                 f"{header}. {_labels_fix(header, len(x))}"
             )
 
+    _warn_of_unused(path, call)
     y = None
     if labels != "ignored":
         y = _array(path, "y", of_labels, check_labels, required=labels == "required", alone=False)
@@ -103,6 +109,20 @@ def read_recordings(
             f"{what} contains {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite. Remove them."
         )
     return x, y, read_lengths(path, len(x), x.shape[1] if x.ndim > 2 else None, call=call)
+
+
+def _warn_of_unused(path: str, call: str) -> None:
+    """Warn of arrays of an .npz file that no command reads, because a misspelt name would change the result."""
+    with open_regular(path) as stream:
+        names = ArrayFile(stream).names
+    unused = [name for name in names if name not in (*_RECORDINGS, "")]
+    if unused:
+        near = closest(unused[0], [name for name in _RECORDINGS if name not in names])
+        warnings.warn(
+            f"{call}: the file {path!r} holds the array {unused[0]!r:.40}, which is not used{near}. Used are "
+            f"{', '.join(_RECORDINGS)}.",
+            stacklevel=3,
+        )
 
 
 def _recordings_fix(header: Header) -> str:
@@ -153,7 +173,10 @@ def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -
 
     def check(header: Header) -> None:
         if header.shape != (n_samples,) or header.dtype.kind not in "iu":
-            raise ValueError(f"{what} must be whole numbers of shape ({n_samples},), one per sample; got {header}.")
+            raise ValueError(
+                f"{what} must be whole numbers of shape ({n_samples},), one per sample; got {header}. Save "
+                "lengths.astype(int)."
+            )
 
     lengths = _array(path, "lengths", what, check, required=False)
     if lengths is None:
@@ -165,7 +188,10 @@ def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -
                 "time steps. Remove `lengths`, or save `x` as [recordings, steps, channels]."
             )
     elif lengths.min() < 1 or lengths.max() > n_steps:
-        raise ValueError(f"{what} must lie between 1 and {n_steps} steps; got {lengths.min()} to {lengths.max()}.")
+        raise ValueError(
+            f"{what} must lie between 1 and {n_steps} steps, the size of `x`; got {lengths.min()} to {lengths.max()}. "
+            "Count the steps of each recording before the padding."
+        )
     return lengths.astype(np.int64)
 
 
@@ -204,7 +230,7 @@ def _array(
     except ObjectsError:
         raise ValueError(
             f"{what} cannot be read: the array contains Python objects, which can run code. Save names with "
-            ".astype(str), and numbers with .astype(float)."
+            ".astype(str), and numbers with .astype(float). Pad recordings of different lengths first (see the README)."
         ) from None
     except Exception as error:  # NumPy, zipfile and zlib raise different exceptions for a damaged file
         text = os.path.splitext(path)[1].lower() in (".csv", ".tsv", ".txt")

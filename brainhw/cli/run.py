@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -163,7 +163,7 @@ def run(
         *(() if y is None else (accuracy,)),
         f"{len(x)} samples of {long} ({duration:.6g} ms) on the {chip} of {content.chip.name}",
         *(f"warning: {one}" for one in found),
-        *((*report.remarks, _predicted(predicted, n_classes)) if y is None else (details,)),
+        *((*report.remarks, _predicted(predicted, names or range(n_classes))) if y is None else (details,)),
         _summary(counts, duration, "" if neurons else " (--neurons: table)"),
         *((_neurons(counts, n_classes, duration),) if neurons else ()),
         *(() if out is None else (f"wrote {out}",)),
@@ -259,6 +259,6 @@ def _neurons(counts: np.ndarray, n_classes: int, duration: float) -> str:
     return plain_table(("output neuron", "class", "spikes", mean, "silent in"), rows)
 
 
-def _predicted(predicted: np.ndarray, n_classes: int) -> str:
-    counts = np.bincount(predicted, minlength=n_classes)
-    return plain_table(("class", "predicted"), [(f"{i}", f"{n}") for i, n in enumerate(counts)])
+def _predicted(predicted: np.ndarray, names: Sequence[Any]) -> str:
+    counts = np.bincount(predicted, minlength=len(names))
+    return plain_table(("class", "predicted"), [(f"{name}", f"{n}") for name, n in zip(names, counts, strict=True)])

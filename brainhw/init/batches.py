@@ -10,7 +10,7 @@ import numpy as np
 
 from brainhw import _arguments
 
-__all__ = ["Data", "take_batches", "take_data"]
+__all__ = ["Data", "padded_ends", "take_batches", "take_data"]
 
 _PADDED = 0.1  # ignore padding if it makes up less than this share of all steps
 _LONGER = 2  # padding must last longer than this factor times the longest other pause of the recording
@@ -124,7 +124,7 @@ def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
     n, length = x.shape[:2]
     flat = x.reshape(n, length, -1)
     first, last = np.zeros(n, int), np.full(n, length)
-    at_the_end, at_the_start = _padding(flat), _padding(flat[:, ::-1])
+    at_the_end, at_the_start = padded_ends(flat), padded_ends(flat[:, ::-1])
     last -= at_the_end
     first += np.where(at_the_start < last, at_the_start, 0)
     for padded, where in ((at_the_end, "end"), (at_the_start, "start")):
@@ -140,7 +140,7 @@ def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
     return first, last
 
 
-def _padding(flat: np.ndarray) -> np.ndarray:
+def padded_ends(flat: np.ndarray) -> np.ndarray:
     """Return the number of padded steps at the end of each recording ``[B, T, n]``; zeros if padding is rare."""
     n, length = flat.shape[:2]
     none = np.zeros(n, int)
@@ -179,9 +179,9 @@ def _check_axes(x: np.ndarray, call: str) -> None:
     if min(n, length) < 3:
         return
     steps_first = x.reshape(n, length, -1).swapaxes(0, 1)
-    padded = _padding(steps_first)
+    padded = padded_ends(steps_first)
     # If all padded ends along the first axis have equal length, they may be a few empty recordings.
-    if np.unique(padded).size > 2 and not _padding(x.reshape(n, length, -1)).any():
+    if np.unique(padded).size > 2 and not padded_ends(x.reshape(n, length, -1)).any():
         raise ValueError(
             f"{call}: a batch must have shape [B, T, ...]; got shape {x.shape}, but the first axis looks like the time "
             f"axis: along it, {np.sum(padded > 0)} of {length} sequences end with up to {padded.max()} equal values, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -13,6 +14,7 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._files import FileKind, Sealed, path_text
 from brainhw._plain_json import parse_json, text_of
+from brainhw.init.batches import padded_ends
 from brainhw.kernel.lengths import check_lengths
 from brainhw.recipe.features import WINDOWS, position_means, statistics
 
@@ -203,12 +205,25 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
     if largest > _LARGEST or 0 < largest < _SMALLEST:
         raise ValueError(
             f"{call}: the largest absolute value of x must lie between {_SMALLEST:g} and {_LARGEST:g}, or be 0; got "
-            f"{largest:g}. Scale x."
+            f"{largest:g}. Correct single values, or scale x."
         )
     steps = np.full(len(array), array.shape[1])
     if lengths is not None:
         steps = np.asarray(check_lengths(lengths, array.shape[1], (len(array),), call=call))
+    elif len(array) > 1:
+        _warn_of_padding(array.reshape(*array.shape[:2], -1), call)
     return array.reshape(*array.shape[:2], -1).astype(float), steps
+
+
+def _warn_of_padding(x: np.ndarray, call: str) -> None:
+    """Warn if recordings ``[n, T, C]`` without lengths seem to be padded."""
+    ends = padded_ends(x)
+    if ends.any():
+        warnings.warn(
+            f"{call}: {np.sum(ends > 0)} of {len(x)} recordings end with up to {ends.max()} equal steps. They are used "
+            "because lengths is missing. If they are padding, give the number of steps of each recording as lengths.",
+            stacklevel=4,
+        )
 
 
 def features_of(x: np.ndarray, lengths: np.ndarray, n_parts: int, windows: tuple[int, ...]) -> list[np.ndarray]:

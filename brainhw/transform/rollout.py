@@ -158,8 +158,9 @@ def rollout(
     with recorded values also compensates for properties of the chip that the model lacks (Cramer et al. 2022, PNAS 119,
     e2109194119).
 
-    Outside ``brainstate.transform.jit`` every call compiles the time loop again, so put training and evaluation steps
-    in ``jit``. Inside ``jit``, NaN and infinity in ``xs`` cannot be detected; use ``check_finite`` there.
+    Outside ``brainstate.transform.jit`` every call traces the network, and compiles the time loop unless an equal one
+    is kept from one of the last calls. So put training and evaluation steps in ``jit``. Inside ``jit``, NaN and
+    infinity in ``xs`` cannot be detected; use ``check_finite`` there.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,25 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     assert main(["power", "mine.bundle", "strange.npz", "--encoding", "mine.encoding"]) == 0
     assert capsys.readouterr().out == energy
     Path("strange.npz").unlink()
+    with np.load("test.npz") as held:
+        np.savez("misspelt.npz", x=held["x"], length=held["lengths"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert main(["run", "mine.bundle", "misspelt.npz", "--encoding", "mine.encoding"]) == 0
+    told = " ".join(str(one.message) for one in caught)
+    assert "holds the array 'length', which is not used (did you mean 'lengths'?)" in told
+    assert re.search(r"\d+ of 18 recordings end with up to \d+ equal steps. They are used because lengths is", told)
+    shown = capsys.readouterr().out
+    assert all(re.search(rf"^ *{name} +\d+ *$", shown, re.MULTILINE) for name in ("fall", "rise", "swing"))
+    Path("misspelt.npz").unlink()
     assert main(["info", "mine"]) == 1
     assert "(did you mean 'mine.bundle'?)" in capsys.readouterr().err
     assert main(["power", "mine.bundle", "test.npz"]) == 1
     assert "--encoding FILE" in capsys.readouterr().err
     x, y, _ = recordings(18, 2)
     np.savez("whole.npz", x=x, y=y)
-    assert main(["train", "train.npz", "--test", "whole.npz", "--json"]) == 0
+    with pytest.warns(UserWarning, match="recordings end with up to"):
+        assert main(["train", "train.npz", "--test", "whole.npz", "--json"]) == 0
     out, err = capsys.readouterr()
     document = parse_json(out)
     assert all(any(key.partition("[")[0] == name for key in SCHEMA["train"]) for name in document)
@@ -123,7 +136,7 @@ def test_bad_words_and_files_are_one_line(
     np.savez("objects.npz", x=x, y=np.array(["a", 1] * 18, object))
     np.savez("reals.npz", x=x, y=np.full(36, 0.5))
     np.savez("lost.npz", x=x, y=np.where(np.arange(36) == 3, np.nan, 1.0))
-    np.savez("one.npz", x=x, y=np.ones(36))
+    np.savez("one.npz", x=x, y=np.ones(36), lengths=lengths)
     np.savez("table.npz", x=x[:, 0], y=y, lengths=np.full(36, 3))
     np.save("x.npy", x)
     np.savez("alone.npz", x=x)

@@ -21,6 +21,8 @@ from brainhw._files import path_text
 from brainhw.recipe.net import n_voters, run_held
 
 X, Y, LENGTHS = recordings(30, 2)
+# The shortest recording has 15 steps, so nothing is padded here.
+WHOLE = X[:, :15]
 
 
 @pytest.mark.slow
@@ -101,20 +103,23 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ((X,), "y is missing"),
-        ((X, Y[:5]), r"y must hold one name or whole number for each of 30 recordings"),
+        ((WHOLE,), "y is missing"),
+        ((WHOLE, Y[:5]), r"y must hold one name or whole number for each of 30 recordings"),
         (
-            (X, np.arange(30) / 2),
+            (WHOLE, np.arange(30) / 2),
             r"^train_classifier: y must be an array \[n\] or \[n, T\] of names or whole numbers.*np.digitize",
         ),
-        ((X, np.where(np.arange(30) == 3, np.nan, 1.0)), "y must be an array.*Fill missing labels, or remove these"),
-        ((X, np.array(["a", 1] * 15, object)), r"They have the types int, str.*\[str\(one\) for one in y\]"),
         (
-            (X, np.zeros((30, 2), int)),
+            (WHOLE, np.where(np.arange(30) == 3, np.nan, 1.0)),
+            "y must be an array.*Fill missing labels, or remove these",
+        ),
+        ((WHOLE, np.array(["a", 1] * 15, object)), r"They have the types int, str.*\[str\(one\) for one in y\]"),
+        (
+            (WHOLE, np.zeros((30, 2), int)),
             r"^train_classifier: y must hold one label for each recording, \[n\]; got .*30, 2",
         ),
         (
-            (X, ["a"] * 30),
+            (WHOLE, ["a"] * 30),
             r"y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of another",
         ),
         ((X * np.nan, Y), "NaN|finite"),
@@ -148,7 +153,7 @@ def checks_only(monkeypatch: Any) -> None:
 def test_class_names_that_differ_in_spaces_are_warned_of() -> None:
     match = r"^train_classifier: several classes in y are named 'a' and differ only in spaces"
     with pytest.warns(UserWarning, match=match), pytest.raises(Begun):
-        bh.recipe.train_classifier(X, np.array(["a ", "a", "b"] * 10), progress=False)
+        bh.recipe.train_classifier(WHOLE, np.array(["a ", "a", "b"] * 10), progress=False)
 
 
 @pytest.mark.usefixtures("checks_only")
@@ -156,9 +161,19 @@ def test_few_recordings_of_a_class_are_warned_of() -> None:
     y = np.array(["b"] * 4 + ["a"] * 26)
     match = r"^train_classifier: the class 'b' has 4 of 30 recordings, fewer than 5"
     with pytest.warns(UserWarning, match=match), pytest.raises(Begun):
-        bh.recipe.train_classifier(X, y, progress=False)
+        bh.recipe.train_classifier(WHOLE, y, progress=False)
     with pytest.raises(Begun):
-        bh.recipe.train_classifier(X, np.array(["b"] * 5 + ["a"] * 25), progress=False)
+        bh.recipe.train_classifier(WHOLE, np.array(["b"] * 5 + ["a"] * 25), progress=False)
+
+
+@pytest.mark.usefixtures("checks_only")
+def test_padding_without_lengths_is_warned_of() -> None:
+    match = r"^train_classifier: \d+ of 30 recordings end with up to 1[0-5] equal steps"
+    with pytest.warns(UserWarning, match=match), pytest.raises(Begun):
+        bh.recipe.train_classifier(X, Y, progress=False)
+    for x, lengths in ((X, LENGTHS), (WHOLE, None)):
+        with pytest.raises(Begun):
+            bh.recipe.train_classifier(x, Y, lengths, progress=False)
 
 
 def test_recordings_that_are_all_alike_are_named() -> None:
@@ -212,6 +227,7 @@ RIGHT = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:train_classifier. .* recordings end with up to")
 @pytest.mark.parametrize("argument", ["x", "y", "lengths", "chip", "seed", "progress", "checkpoint"])
 def test_nonsense_is_refused_before_the_training(argument: str, monkeypatch: Any, tmp_path: Path) -> None:
     def begin(*_: Any, checkpoint: Any, **__: Any) -> None:
