@@ -149,7 +149,8 @@ class ChipClassifier:
 
 def stem_of(path: Any, *, call: str, name: str) -> str:
     """Return the path of a classifier without the extension of its bundle, or raise. ``name`` is the argument."""
-    stem = path if path == "" else path_text(path, call=call, what="a classifier").removesuffix(".bundle")
+    empty = isinstance(path, str) and not path
+    stem = "" if empty else path_text(path, call=call, what="a classifier").removesuffix(".bundle")
     # "." and ".." would write hidden files.
     if not os.path.basename(stem).strip(". "):
         raise ValueError(f"{call}: {name} must be a file name without an extension, such as digits; got {stem!r}.")
