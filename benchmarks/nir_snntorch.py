@@ -1,7 +1,6 @@
 """Import NIR files of snnTorch networks with every reset mechanism, and count the spikes that differ.
 
-    python -m benchmarks.nir_snntorch --python PATH --out docs/results/nir_snntorch.json
-
+``python -m benchmarks.nir_snntorch --python PATH`` prints the counts and saves ``docs/results/nir_snntorch.json``.
 ``PATH`` is the interpreter of an environment with snnTorch and nir. snnTorch builds, runs and exports the networks.
 brainhw imports the files and runs them on the same input.
 """
@@ -9,7 +8,6 @@ brainhw imports the files and runs them on the same input.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import PROJECT, machine
+from benchmarks.machine import PROJECT, save
 
 # The time step of snnTorch's export is always 0.1 ms.
 DT_MS = 0.1
@@ -106,14 +104,12 @@ def run(python: str) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", default=sys.executable, help="interpreter of an environment with snnTorch and nir")
-    parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options.worker)
     else:
-        results = {"machine": machine(), **run(options.python)}
+        results = run(options.python)
         for row in results["rows"]:
             print(row)
-        if options.out:
-            options.out.write_text(json.dumps(results, indent=1) + "\n")
+        save("nir_snntorch", results)

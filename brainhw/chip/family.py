@@ -348,14 +348,15 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     text(call, call="get_chip", name="call", some=True)
     if isinstance(chip, ChipSpec):
         return chip
+    named = _named()
+    if isinstance(chip, str) and chip.lower() not in named:
+        _load_entry_point(chip, call)
+        named = _named()
+    if isinstance(chip, str) and chip.lower() in named:
+        return named[chip.lower()]
+    listed = ", ".join(map(repr, named))
     if isinstance(chip, str):
-        if chip.lower() not in _named():
-            _load_entry_point(chip, call)
-        if chip.lower() in _named():
-            return _named()[chip.lower()]
-    listed = ", ".join(repr(name) for name in _named())
-    if isinstance(chip, str):
-        raise ValueError(f"{call}: chip must be one of {listed}; got {chip!r:.60}{closest(chip, _named())}.")
+        raise ValueError(f"{call}: chip must be one of {listed}; got {chip!r:.60}{closest(chip, named)}.")
     raise ValueError(
         f"{call}: chip must be one of {listed} or a ChipSpec (load_chip reads one from a file); got {describe(chip)}."
     )

@@ -201,7 +201,8 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
     if not len(array) or not array.shape[1]:
         raise ValueError(f"{call}: x must hold recordings of at least one step; got shape {array.shape}.")
     _arguments.check_finite(array, call=call, name="x")
-    largest = float(np.abs(array.astype(float)).max(initial=0.0))
+    array = array.astype(float)
+    largest = float(np.abs(array).max(initial=0.0))
     if largest > _LARGEST or 0 < largest < _SMALLEST:
         raise ValueError(
             f"{call}: the largest absolute value of x must lie between {_SMALLEST:g} and {_LARGEST:g}, or be 0; got "
@@ -210,9 +211,10 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
     steps = np.full(len(array), array.shape[1])
     if lengths is not None:
         steps = np.asarray(check_lengths(lengths, array.shape[1], (len(array),), call=call))
-    elif len(array) > 1:
-        _warn_of_padding(array.reshape(*array.shape[:2], -1), call)
-    return array.reshape(*array.shape[:2], -1).astype(float), steps
+    array = array.reshape(*array.shape[:2], -1)
+    if lengths is None and len(array) > 1:
+        _warn_of_padding(array, call)
+    return array, steps
 
 
 def _warn_of_padding(x: np.ndarray, call: str) -> None:
