@@ -416,7 +416,7 @@ def time_step(*, call: str) -> u.Quantity:
     except KeyError:
         raise RuntimeError(
             f"{call}: no time step is set. Run the call inside `with brainstate.environ.context(dt=1. * u.ms):` "
-            "or call `brainstate.environ.set(dt=1. * u.ms)` once."
+            "or call `brainstate.environ.set(dt=1. * u.ms)` once. A context holds only in the thread that opened it."
         ) from None
     if TRACE_CONTEXT.state_stack:
         note_settings()

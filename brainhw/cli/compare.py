@@ -10,6 +10,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw._files import check_target
+from brainhw.cli.bar import wants_bar
 from brainhw.cli.data import read_inputs, read_labels
 from brainhw.cli.look import opened
 from brainhw.cli.picture import figure_format, write_figure
@@ -35,6 +36,7 @@ def compare(
     classes: int | None = None,
     labels: str | None = None,
     figure: str | None = None,
+    quiet: bool = False,
 ) -> Result:
     """Run the bundle and the bench on the same data, and return their differences."""
     call = "compare"
@@ -53,7 +55,16 @@ def compare(
         y = read_labels(labels or data, len(x), n_classes or content.n_out, call=call, required=labels is not None)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            found = compare_nets(net, bench, x.swapaxes(0, 1), y, n_trials=trials, n_classes=n_classes, explain=causes)
+            found = compare_nets(
+                net,
+                bench,
+                x.swapaxes(0, 1),
+                y,
+                n_trials=trials,
+                n_classes=n_classes,
+                explain=causes,
+                progress=wants_bar(quiet),
+            )
     # On the command line, the argument n_classes is the option --classes.
     notes = tuple(
         str(one.message).replace("give n_classes=", "give --classes ")

@@ -14,6 +14,7 @@ from brainhw._arrays import ArrayFile, Header, ObjectsError
 from brainhw._closest import closest
 from brainhw._files import first_line, open_regular
 from brainhw.data.labels import not_whole
+from brainhw.recipe.encoding import check_range
 
 __all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
@@ -104,10 +105,14 @@ def read_recordings(
         y = _array(path, "y", of_labels, check_labels, required=labels == "required", alone=False)
         y = None if y is None else _whole_labels(y, of_labels)
     x = x.astype(np.float64)
-    if not np.isfinite(x).all():
+    finite = np.isfinite(x)
+    if not finite.all():
+        first = int(np.argwhere(~finite)[0, 0])
         raise ValueError(
-            f"{what} contains {int(np.sum(~np.isfinite(x)))} values that are NaN or infinite. Remove them."
+            f"{what} contains {int(np.sum(~finite))} values that are NaN or infinite; the first is in recording "
+            f"{first}. Replace them, or remove these recordings."
         )
+    check_range(x, call=call, what=f"the data of {path!r}")
     return x, y, read_lengths(path, len(x), x.shape[1] if x.ndim > 2 else None, call=call)
 
 

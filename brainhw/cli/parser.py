@@ -254,7 +254,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "otherwise one class per output neuron)",
     )
     parser.add_argument("--figure", metavar="FILE", help="draw the comparison into this file (.png, .pdf, .svg)")
-    _add_output(parser)
+    _add_output(parser, slow=True)
 
 
 def _add_firmware(commands: argparse._SubParsersAction) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import brainunit as u
 import numpy as np
 
+from brainhw._closest import closest
 from brainhw._files import check_target
 from brainhw.chip import get_chip
 from brainhw.cli.bar import wants_bar
@@ -50,7 +52,11 @@ def train(
     classifier = train_classifier(x, y, lengths, chip=spec, seed=seed, progress=wants_bar(quiet))
     encoding = classifier.encoding
     shown, of, shown_lengths = (x, y, lengths) if tested is None else tested
-    report = classifier.report(shown, of, shown_lengths)
+    with warnings.catch_warnings():
+        if tested is None:
+            # train_classifier has already warned about these recordings.
+            warnings.simplefilter("ignore", UserWarning)
+        report = classifier.report(shown, of, shown_lengths)
     accuracy, _, details = str(report).partition("\n")
     lines = [
         f"{accuracy} on {'the training recordings' if tested is None else repr(test)}",
@@ -93,9 +99,10 @@ def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: st
             f"{call}: the recordings of --test have shape {x_test.shape}, but the recordings of DATA have shape "
             f"{x.shape}. Both must have the same channels or features."
         )
-    unknown = sorted({str(one) for one in y_test.tolist()} - {str(one) for one in y.tolist()})
+    known = {str(one) for one in y.tolist()}
+    unknown = sorted({str(one) for one in y_test.tolist()} - known)
     if unknown:
         raise ValueError(
-            f"{call}: --test contains the class {unknown[0]!r:.40}, which is not in DATA. Remove the recordings of "
-            "this class from the file of --test."
+            f"{call}: --test contains the class {unknown[0]!r:.40}, which is not in DATA{closest(unknown[0], known)}. "
+            "Correct the name, or remove the recordings of this class from the file of --test."
         )

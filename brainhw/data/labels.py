@@ -9,6 +9,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw._arguments import describe, several
+from brainhw._closest import closest
 
 __all__ = ["class_numbers", "not_whole", "numbers_of"]
 
@@ -81,7 +82,8 @@ def numbers_of(
         missing = (
             f"{strange[0][:40]!r} and {len(strange) - 1} more are" if len(strange) > 1 else f"{strange[0][:40]!r} is"
         )
-        raise ValueError(f"{call}: {name} must contain only the names {shown}; {missing} unknown. {fix}")
+        near = closest(strange[0], known)
+        raise ValueError(f"{call}: {name} must contain only the names {shown}; {missing} unknown{near}. {fix}")
     # Only NumPy 2.0 returns the indices in the shape of the labels; other versions return them flat.
     return np.array([numbers[one] for one in texts], np.int32)[places.reshape(array.shape)], tuple(known)
 

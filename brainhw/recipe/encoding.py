@@ -18,7 +18,7 @@ from brainhw.init.batches import padded_ends
 from brainhw.kernel.lengths import check_lengths
 from brainhw.recipe.features import WINDOWS, position_means, statistics
 
-__all__ = ["Encoding", "fit_encoding"]
+__all__ = ["Encoding", "check_range", "fit_encoding"]
 
 _KIND = FileKind("encoding", "Encoding.save", 1)
 _FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
@@ -202,12 +202,7 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
         raise ValueError(f"{call}: x must hold recordings of at least one step; got shape {array.shape}.")
     _arguments.check_finite(array, call=call, name="x")
     array = array.astype(float)
-    largest = float(np.abs(array).max(initial=0.0))
-    if largest > _LARGEST or 0 < largest < _SMALLEST:
-        raise ValueError(
-            f"{call}: the largest absolute value of x must lie between {_SMALLEST:g} and {_LARGEST:g}, or be 0; got "
-            f"{largest:g}. Correct single values, or scale x."
-        )
+    check_range(array, call=call, what="x")
     steps = np.full(len(array), array.shape[1])
     if lengths is not None:
         steps = np.asarray(check_lengths(lengths, array.shape[1], (len(array),), call=call))
@@ -215,6 +210,17 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
     if lengths is None and len(array) > 1:
         _warn_of_padding(array, call)
     return array, steps
+
+
+def check_range(x: np.ndarray, *, call: str, what: str) -> None:
+    """Raise if squares of finite recordings ``[n, ...]`` would overflow or vanish. ``what`` names the recordings."""
+    largest = np.abs(x.reshape(len(x), -1)).max(axis=1, initial=0.0)
+    first = int(largest.argmax())
+    if largest[first] > _LARGEST or 0 < largest[first] < _SMALLEST:
+        raise ValueError(
+            f"{call}: the largest absolute value of {what} must lie between {_SMALLEST:g} and {_LARGEST:g}, or be 0; "
+            f"got {largest[first]:g} in recording {first}. Correct this value, or scale all recordings."
+        )
 
 
 def _warn_of_padding(x: np.ndarray, call: str) -> None:

@@ -10,6 +10,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw import _arguments
+from brainhw._progress import progress_bar
 from brainhw.silicon._results import counted
 from brainhw.silicon.class_note import warn_of_classes
 from brainhw.silicon.comparison import Comparison, LayerComparison
@@ -51,6 +52,7 @@ def compare(
     n_trials: int = 1,
     n_classes: int | None = None,
     explain: bool = True,
+    progress: bool = False,
 ) -> Comparison:
     """Program the bench with a network, run both on the same inputs, and compare them neuron by neuron.
 
@@ -73,6 +75,8 @@ def compare(
     explain : bool, optional
         Fit the time constants and thresholds of the bench with :func:`fit_recordings`, to find the causes of
         differences. The fit uses at most 50 samples in all trials and takes up to a minute. Default True.
+    progress : bool, optional
+        Show a progress bar of the bench runs, and one of the fit. Default False.
 
     Returns
     -------
@@ -109,20 +113,21 @@ def compare(
     inputs = bench_input(x, program, call=call, name="x")
     n_trials = _arguments.positive_int(n_trials, call=call, name="n_trials", most=_MOST_TRIALS)
     _arguments.flag(explain, call=call, name="explain")
+    _arguments.flag(progress, call=call, name="progress")
     n_out = program.layers[program.output]
     known = program.content.n_classes if n_classes is None else n_classes
     n_classes = _classes(known, n_out, call)
     labels = None if y is None else _labels(y, inputs.shape[1], n_classes, call)
     if labels is not None and known is None:
         warn_of_classes(labels, n_out, call=call, fix="give n_classes={}")
-    trials = _bench_runs(program, device, inputs, n_trials, call)
+    trials = _bench_runs(program, device, inputs, n_trials, call, progress)
     model, taus, thresholds = model_run(
         net if isinstance(net, brainstate.nn.Module) else program.to_net(), program, inputs
     )
     # If all spikes agree, there is no difference to explain, so the fit is skipped.
     agree = all(np.array_equal(model.spikes[path], run.spikes[path]) for run in trials for path in program.layers)
     _warn_of_delay(model, trials[0], call)
-    fits = _fits(program, inputs, trials) if explain and not agree else {}
+    fits = _fits(program, inputs, trials, progress) if explain and not agree else {}
     layers = {
         path: _layer(program, path, model, trials, fits.get(path), np.asarray(taus[path]), np.asarray(thresholds[path]))
         for path in program.layers
@@ -166,16 +171,20 @@ def _accuracy(spikes: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
     return float(accuracy_population(spikes, labels, n_classes))
 
 
-def _bench_runs(program: ChipProgram, device: Device, x: np.ndarray, n_trials: int, call: str) -> list[Recording]:
+def _bench_runs(
+    program: ChipProgram, device: Device, x: np.ndarray, n_trials: int, call: str, progress: bool
+) -> list[Recording]:
     """Run all trials and return the recordings. Raise `DeviceError` for any failure of the bench."""
     runs = []
     doing = "programming"
     try:
         device.program(program)
-        for trial in range(n_trials):
-            doing = f"trial {trial + 1} of {n_trials}"
-            # Pass a copy, because a bench may scale its input in place, and the model needs the same input.
-            runs.append(check_recording(device.run(x.copy()), program.layers, *x.shape[:2], call=call))
+        with progress_bar(n_trials, desc="bench", unit="run", shown=progress) as bar:
+            for trial in range(n_trials):
+                doing = f"trial {trial + 1} of {n_trials}"
+                # Pass a copy, because a bench may scale its input in place, and the model needs the same input.
+                runs.append(check_recording(device.run(x.copy()), program.layers, *x.shape[:2], call=call))
+                bar.update()
     except (Exception, SystemExit) as error:  # user code may raise any error
         text = " ".join(str(error).removeprefix(f"{call}: ").split()) or type(error).__name__
         raise DeviceError(f"{call}: the bench failed during {doing}: {text}") from error
@@ -209,7 +218,7 @@ def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
         )
 
 
-def _fits(program: ChipProgram, x: np.ndarray, trials: list[Recording]) -> dict[str, LayerFit]:
+def _fits(program: ChipProgram, x: np.ndarray, trials: list[Recording], progress: bool) -> dict[str, LayerFit]:
     each = max(1, min(x.shape[1], _FITTED // len(trials)))
     held = [
         Recording(
@@ -219,7 +228,7 @@ def _fits(program: ChipProgram, x: np.ndarray, trials: list[Recording]) -> dict[
         for run in trials[:_FITTED]
     ]
     try:
-        return dict(fit_recordings(program, x[:, :each], held).layers)
+        return dict(fit_recordings(program, x[:, :each], held, progress=progress).layers)
     except ValueError:  # with too few spikes, the comparison does not name these causes
         return {}
 

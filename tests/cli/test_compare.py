@@ -50,6 +50,15 @@ def test_a_measured_chip_plays_the_bench(folder: Path, capsys) -> None:
     assert Path("it.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_terminal_shows_the_bench_runs(folder: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    words = ["compare", "net.bundle", "same.chip", "data.npz", "--trials", "2", "--no-causes"]
+    assert main(words) == 0
+    assert "2/2" in capsys.readouterr().err
+    assert main([*words, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_command_is_the_bench(folder: Path, capsys) -> None:
     words = ["compare", "net.bundle", "data.npz", "--no-causes", "--device", f"'{sys.executable}' '{EXAMPLE}'"]
     assert main(words) == 0

@@ -25,6 +25,38 @@ def home(tmp_path_factory: Any) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def flawed(tmp_path_factory: Any) -> Path:
+    """A folder with valid recordings and with files that the command refuses."""
+    folder = tmp_path_factory.mktemp("flawed")
+    x, y, lengths = recordings(36, 1)
+    fourth = np.arange(36)[:, None, None] == 4
+    for name in ("train", "test"):
+        np.savez(folder / f"{name}.npz", x=x, y=y, lengths=lengths)
+    np.savez(folder / "labels.npz", x=x, y=y[:5])
+    np.savez(folder / "other.npz", x=x, y=np.where(y == "rise", "quake", y))
+    np.savez(folder / "wide.npz", x=x[..., :1], y=y)
+    np.savez(folder / "flat.npz", x=x[:, 0, 0], y=y)
+    np.savez(folder / "near.npz", x=x, y=np.where(y == "rise", "Rise", y))
+    np.savez(folder / "nan.npz", x=np.where(fourth, np.nan, x), y=y)
+    np.savez(folder / "long.npz", x=x, y=y, lengths=lengths + 30)
+    np.savez(folder / "objects.npz", x=x, y=np.array(["a", 1] * 18, object))
+    np.savez(folder / "reals.npz", x=x, y=np.full(36, 0.5))
+    np.savez(folder / "lost.npz", x=x, y=np.where(np.arange(36) == 3, np.nan, 1.0))
+    np.savez(folder / "one.npz", x=x, y=np.ones(36), lengths=lengths)
+    np.savez(folder / "table.npz", x=x[:, 0], y=y, lengths=np.full(36, 3))
+    np.save(folder / "x.npy", x)
+    np.savez(folder / "alone.npz", x=x)
+    np.savez(folder / "one_hot.npz", x=x, y=np.eye(36))
+    np.savez(folder / "column.npz", x=x, y=y[:, None])
+    np.savez(folder / "empty.npz", x=x[:0], y=y[:0])
+    np.savez(folder / "text.npz", x=x.astype(str), y=y)
+    np.savez(folder / "huge.npz", x=np.where(fourth, 1e300, x.astype(float)), y=y)
+    np.savez(folder / "tiny.npz", x=x.astype(float) * 1e-300, y=y)
+    (folder / "table.csv").write_text("a,b,class\n1,2,x\n")
+    return folder
+
+
 @pytest.mark.slow
 def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(home)
@@ -46,9 +78,9 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     energy = capsys.readouterr().out
     assert re.match(r"energy [\d.]+ uJ per inference", energy)
     with np.load("test.npz") as held:
-        np.savez("strange.npz", x=held["x"], y=np.array(["sink"] * 18), lengths=held["lengths"])
+        np.savez("strange.npz", x=held["x"], y=np.array(["quake"] * 18), lengths=held["lengths"])
     assert main(["run", "mine.bundle", "strange.npz", "--encoding", "mine.encoding"]) == 1
-    assert "'sink' is unknown. Remove the recordings of other classes" in capsys.readouterr().err
+    assert "'quake' is unknown. Remove the recordings of other classes" in capsys.readouterr().err
     # Classes have no influence on the power.
     assert main(["power", "mine.bundle", "strange.npz", "--encoding", "mine.encoding"]) == 0
     assert capsys.readouterr().out == energy
@@ -79,6 +111,11 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     assert document["accuracy"] == document["right"] / 18
     assert document["warnings"][0].startswith("'whole.npz' has no `lengths`")
     assert "warning: 'whole.npz' has no `lengths`" in err
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert main(["train", "whole.npz"]) == 0
+    # The report is on the same recordings and does not warn again.
+    assert sum("recordings end with up to" in str(one.message) for one in caught) == 1
     (home / "whole.npz").unlink()
 
 
@@ -88,14 +125,15 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["nowhere.npz"], "does not exist"),
         (["train.npz", "--chip", "h9"], "h9"),
         (["train.npz", "--test", "nowhere.npz"], "nowhere.npz"),
-        (["train.npz", "--test", "other.npz"], "--test contains the class 'sink', which is not in DATA"),
+        (["train.npz", "--test", "other.npz"], "--test contains the class 'quake', which is not in DATA. Correct"),
+        (["train.npz", "--test", "near.npz"], "class 'Rise', which is not in DATA (did you mean 'rise'?). Correct"),
         (
             ["train.npz", "--test", "wide.npz"],
             "--test have shape (36, 30, 1), but the recordings of DATA have shape (36, 30, 2)",
         ),
         (["labels.npz"], "labels of 'labels.npz' must be names or whole numbers of shape (36,)"),
         (["flat.npz"], "must be numbers of shape [recordings, steps, channels]"),
-        (["nan.npz"], "NaN or infinite"),
+        (["nan.npz"], "of 'nan.npz' contains 60 values that are NaN or infinite; the first is in recording 4. Replace"),
         (["long.npz"], "lengths of 'long.npz' must lie between 1 and 30 steps"),
         (["train.npz", "--out", "no/such/folder/x"], "no/such/folder"),
         (["train.npz", "--out", ""], "--out must be a file name without an extension, such as digits; got ''"),
@@ -110,8 +148,12 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["column.npz"], "Save y.ravel()"),
         (["empty.npz"], "The array is empty. Check the code that saved it"),
         (["text.npz"], "Convert text to numbers: x.astype(float)"),
-        (["huge.npz"], "the largest absolute value of x must lie between 1e-100 and 1e+100, or be 0; got"),
-        (["tiny.npz"], "the largest absolute value of x must lie between 1e-100 and 1e+100, or be 0; got"),
+        (
+            ["huge.npz"],
+            "the largest absolute value of the data of 'huge.npz' must lie between 1e-100 and 1e+100, or be 0; got "
+            "1e+300 in recording 4. Correct",
+        ),
+        (["tiny.npz"], "the largest absolute value of the data of 'tiny.npz' must lie between 1e-100 and 1e+100"),
         (["reals.npz"], "36 of 36 are not. The first is 0.5. A classifier needs classes"),
         (["lost.npz"], "1 of 36 are not. The first is nan. Remove the recordings without a label"),
         (["one.npz"], "y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of another"),
@@ -123,35 +165,11 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     ],
 )
 def test_bad_words_and_files_are_one_line(
-    home: Path, capsys: Any, monkeypatch: Any, words: list[str], match: str
+    flawed: Path, capsys: Any, monkeypatch: Any, words: list[str], match: str
 ) -> None:
-    monkeypatch.chdir(home)
-    x, y, lengths = recordings(36, 1)
-    np.savez("labels.npz", x=x, y=y[:5])
-    np.savez("other.npz", x=x, y=np.where(y == "rise", "sink", y))
-    np.savez("wide.npz", x=x[..., :1], y=y)
-    np.savez("flat.npz", x=x[:, 0, 0], y=y)
-    np.savez("nan.npz", x=x * np.nan, y=y)
-    np.savez("long.npz", x=x, y=y, lengths=lengths + 30)
-    np.savez("objects.npz", x=x, y=np.array(["a", 1] * 18, object))
-    np.savez("reals.npz", x=x, y=np.full(36, 0.5))
-    np.savez("lost.npz", x=x, y=np.where(np.arange(36) == 3, np.nan, 1.0))
-    np.savez("one.npz", x=x, y=np.ones(36), lengths=lengths)
-    np.savez("table.npz", x=x[:, 0], y=y, lengths=np.full(36, 3))
-    np.save("x.npy", x)
-    np.savez("alone.npz", x=x)
-    np.savez("one_hot.npz", x=x, y=np.eye(36))
-    np.savez("column.npz", x=x, y=y[:, None])
-    np.savez("empty.npz", x=x[:0], y=y[:0])
-    np.savez("text.npz", x=x.astype(str), y=y)
-    np.savez("huge.npz", x=x.astype(float) * 1e300, y=y)
-    np.savez("tiny.npz", x=x.astype(float) * 1e-300, y=y)
-    (home / "table.csv").write_text("a,b,class\n1,2,x\n")
+    monkeypatch.chdir(flawed)
     assert main(["train", *words]) == 1
     error = capsys.readouterr().err
     assert match in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    for file in home.iterdir():
-        if file.name not in ("train.npz", "test.npz"):
-            file.unlink()
