@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.speed.adapters import ADAPTERS
 from benchmarks.speed.cases import CASES
-from benchmarks.speed.runner import WorkerError, ask, probe
+from benchmarks.speed.process import WorkerError, ask
+from benchmarks.speed.runner import probe
 
 __all__ = ["MOST_DIFFERING", "agree", "compare", "is_agreed", "table"]
 

@@ -1,4 +1,4 @@
-"""Time the calls of one adapter, one mode after the other."""
+"""Time the calls of one adapter in rounds."""
 
 from __future__ import annotations
 
@@ -6,58 +6,130 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.speed import memory
 from benchmarks.speed.contract import Calls
 
-__all__ = ["MODES", "measure"]
+__all__ = ["MODES", "ROUNDS", "Measurement", "measure"]
 
 MODES = ("forward", "both", "step")
-LEAST_REPEATS, LONG_CALL_S, CALLS_PER_STEP_REPEAT = 5, 1.0, 20
+ROUNDS = 5
+# Calls that take longer than this are repeated less often, and are not called before each round.
+LONG_CALL_S = 1.0
+CALLS_PER_STEP_REPEAT = 20
+
+
+@dataclass
+class _Setting:
+    """Times of one call with one setting, such as a number of threads."""
+
+    name: str
+    apply: Callable[[], None]
+    first_s: float = 0.0
+    second_s: float = 0.0
+    times_ms: list[float] = field(default_factory=list)
+
+    @property
+    def median_ms(self) -> float:
+        return statistics.median(self.times_ms)
+
+
+class Measurement:
+    """Times of the calls of one adapter.
+
+    A computer whose speed changes within minutes would favour some libraries if each ran as a whole. So the times are
+    measured in ``ROUNDS`` rounds, and the other libraries run between the rounds.
+
+    Parameters
+    ----------
+    calls : Calls
+        The calls.
+    modes : iterable of str
+        Names of the calls to time.
+    repeats : int
+        Number of timed calls in all rounds together, rounded up to a multiple of ``ROUNDS``.
+    """
+
+    def __init__(self, calls: Calls, modes: Iterable[str], repeats: int) -> None:
+        self.calls, self.repeats = calls, repeats
+        self.runs: dict[str, list[_Setting]] = {
+            mode: [_Setting(*one) for one in calls.settings.items() or [("", lambda: None)]]
+            for mode in modes
+            if getattr(calls, mode) is not None
+        }
+        self.more: dict[str, dict[str, Any]] = {mode: {} for mode in self.runs}
+
+    def warm_up(self) -> None:
+        """Compile all calls, and measure their memory."""
+        for mode, settings in self.runs.items():
+            memory.forget_peak()
+            before = memory.present_mib()
+            for one in settings:
+                one.apply()
+                one.first_s, one.second_s = (_seconds(getattr(self.calls, mode)) for _ in range(2))
+            peak = memory.peak_mib()
+            self.more[mode]["peak_mib"] = None if peak is None or before is None else peak - before
+            if mode in self.calls.temp_bytes:
+                self.more[mode]["temp_mib"] = self.calls.temp_bytes[mode]() / 2**20
+            if self.calls.device_peak is not None:
+                on_device = self.calls.device_peak()
+                self.more[mode]["device_peak_mib"] = None if on_device is None else on_device / 2**20
+
+    def run_round(self) -> None:
+        """Time all calls."""
+        for mode, settings in self.runs.items():
+            self.more[mode].setdefault("load", os.getloadavg())
+            call = getattr(self.calls, mode)
+            for one in settings:
+                one.apply()
+                count = -(-self.repeats // ROUNDS)
+                if mode == "step":
+                    count *= CALLS_PER_STEP_REPEAT
+                if one.second_s > LONG_CALL_S:
+                    count = max(1, int(count * LONG_CALL_S / one.second_s))
+                else:
+                    call()  # another library ran before, so the caches of the processor contain other data
+                one.times_ms += [1e3 * _seconds(call) for _ in range(count)]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each mode, with times in ms, compile time in seconds and memory in MiB.
+
+        Of several ``calls.settings``, the one with the shortest median time is reported.
+        """
+        records = []
+        for mode, settings in self.runs.items():
+            best = min(settings, key=lambda one: one.median_ms)
+            q1, median, q3 = statistics.quantiles(best.times_ms, n=4, method="inclusive")
+            # The call that compiled is the first call of the first setting, whichever setting is the fastest.
+            compile_s = settings[0].first_s - settings[0].median_ms / 1e3
+            records.append(
+                {
+                    "mode": mode,
+                    "setting": best.name,
+                    "first_s": best.first_s,
+                    "median_ms": median,
+                    "q1_ms": q1,
+                    "q3_ms": q3,
+                    "min_ms": min(best.times_ms),
+                    "repeats": len(best.times_ms),
+                    "device": self.calls.device,
+                    "compile_s": compile_s,
+                    "tried": {one.name: one.median_ms for one in settings if one.name},
+                    **self.more[mode],
+                }
+            )
+        return records
 
 
 def measure(calls: Calls, modes: Iterable[str], repeats: int) -> list[dict[str, Any]]:
-    """Return one record for each available mode, with times in ms, compile time in seconds and memory in MiB.
-
-    Of several ``calls.settings``, the one with the shortest median time is reported.
-    """
-    records = []
-    for mode in modes:
-        call = getattr(calls, mode)
-        if call is None:
-            continue
-        load = os.getloadavg()
-        memory.forget_peak()
-        before = memory.present_mib()
-        runs = []
-        for setting, apply in calls.settings.items() or [("", lambda: None)]:
-            apply()
-            runs.append({"setting": setting, **_times(call, repeats, many=mode == "step")})
-        peak = memory.peak_mib()
-        record = {"mode": mode, **min(runs, key=lambda run: run["median_ms"]), "load": load, "device": calls.device}
-        # The call that compiled is the first call of the first setting, whichever setting is the fastest.
-        record["compile_s"] = runs[0]["first_s"] - runs[0]["median_ms"] / 1e3
-        record["tried"] = {run["setting"]: run["median_ms"] for run in runs if run["setting"]}
-        record["peak_mib"] = None if peak is None or before is None else peak - before
-        if mode in calls.temp_bytes:
-            record["temp_mib"] = calls.temp_bytes[mode]() / 2**20
-        if calls.device_peak is not None:
-            on_device = calls.device_peak()
-            record["device_peak_mib"] = None if on_device is None else on_device / 2**20
-        records.append(record)
-    return records
-
-
-def _times(call: Callable[[], Any], repeats: int, *, many: bool) -> dict[str, Any]:
-    first = _seconds(call)
-    second = _seconds(call)
-    count = repeats * CALLS_PER_STEP_REPEAT if many else repeats
-    if second > LONG_CALL_S:
-        count = min(count, max(LEAST_REPEATS, int(repeats * LONG_CALL_S / second)))
-    times = [1e3 * _seconds(call) for _ in range(count)]
-    q1, median, q3 = statistics.quantiles(times, n=4, method="inclusive") if count > 1 else times * 3
-    return {"first_s": first, "median_ms": median, "q1_ms": q1, "q3_ms": q3, "min_ms": min(times), "repeats": count}
+    """Time the calls of one adapter, with nothing else between the rounds, and return the records."""
+    measurement = Measurement(calls, modes, repeats)
+    measurement.warm_up()
+    for _ in range(ROUNDS):
+        measurement.run_round()
+    return measurement.records()
 
 
 def _seconds(call: Callable[[], Any]) -> float:

@@ -14,6 +14,12 @@ from benchmarks.speed.measure import MODES
 __all__ = ["OURS", "markdown", "read", "summary"]
 
 OURS, FLOOR = "brainhw", "products"
+# Order of the measurements, without and with rounds.
+_ORDER = (
+    "The processes ran one after the other.",
+    "The processes of a case and size took turns, in {rounds} rounds, so a change of the speed of the machine affects "
+    "all libraries.",
+)
 TITLES = {"forward": "forward", "both": "forward + backward", "step": "one step, B=1"}
 
 
@@ -79,7 +85,8 @@ def _machine(content: Mapping[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['platform']}; device {', '.join(devices) or 'none'}"
         f"{load}.\n\nTimes are medians of {settings['repeats']} runs, with quartiles in brackets. If a run takes more "
         "than a second, there are fewer runs, but at least 5. All numbers are float32. Each library, case and size ran "
-        f"in a new process, one after the other. `x` is the ratio to the time of {OURS}. The compile time is the time "
+        f"in a new process. {_ORDER['rounds' in settings].format(**settings)} `x` is the ratio to the time of {OURS}. "
+        "The compile time is the time "
         "of the first call minus the median of the later calls. Memory is the increase of the peak resident memory of "
         "the process during the calls, including compilation. `temp` is the memory of XLA for temporary arrays. "
         "*floor* computes only the matrix products."

@@ -1,61 +1,21 @@
-"""Start a new process for each library, case and size, one after the other, and collect the results."""
+"""Run the libraries in turns on each case and size, each in its own process, and collect the results."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import re
-import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.adapters import ADAPTERS
 from benchmarks.speed.cases import CASES, is_timed, sizes_of
+from benchmarks.speed.measure import ROUNDS
+from benchmarks.speed.process import Worker, WorkerError, ask
 
-__all__ = ["PROJECT", "ask", "machine", "probe", "run"]
-
-PROJECT = Path(__file__).parents[2]
-TIMEOUT_S = 3600
-
-
-class WorkerError(RuntimeError):
-    """Raised if a worker fails. The message is the error line that the worker wrote."""
-
-
-def ask(job: Mapping[str, Any], python: str, device: str = "auto") -> dict[str, Any]:
-    """Start a worker with the interpreter ``python``, and return its answer."""
-    environment = dict(os.environ)
-    if device == "cpu":
-        environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    elif environment.get("JAX_PLATFORMS") == "cpu" and device == "gpu":
-        del environment["JAX_PLATFORMS"]
-    try:
-        done = subprocess.run(
-            [python, "-m", "benchmarks.speed.worker", json.dumps(job)],
-            cwd=PROJECT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise WorkerError(str(error)) from error
-    if done.returncode:
-        raise WorkerError(
-            _error_line(done.stderr) or f"the worker failed with exit code {done.returncode} and wrote no message"
-        )
-    return json.loads(done.stdout)
-
-
-def _error_line(text: str) -> str | None:
-    """Return the last line that names an error, or the last line of the text."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Interrupt)\b", line)]
-    return next(iter(reversed(named or lines)), None)
+__all__ = ["machine", "probe", "run"]
 
 
 def probe(names: Iterable[str], pythons: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -104,11 +64,11 @@ def run(
     save: Path | None = None,
     say: Any = print,
 ) -> dict[str, Any]:
-    """Measure all requested cases that can run here, and return the results. Save them after each process."""
+    """Measure all requested cases that can run here, and return the results. Save them after each size."""
     names = list(names)
     content: dict[str, Any] = {
         "machine": machine(),
-        "settings": {"repeats": repeats, "device": device},
+        "settings": {"repeats": repeats, "rounds": ROUNDS, "device": device},
         "adapters": probe(names, pythons),
         "results": [],
     }
@@ -122,26 +82,63 @@ def run(
         for size in sizes_of(case):
             if size not in sizes if sizes is not None else not is_timed(size):
                 continue
-            for name in names:
-                if case not in ADAPTERS[name].offers or not content["adapters"][name]["available"]:
-                    continue
-                content["results"] += _one(name, case, size, list(modes), pythons, repeats, device, say)
-                if save is not None:
-                    save.write_text(json.dumps(content, indent=1) + "\n")
+            able = [name for name in names if case in ADAPTERS[name].offers and content["adapters"][name]["available"]]
+            content["results"] += _in_turns(able, case, size, list(modes), pythons, repeats, device, say)
+            if save is not None:
+                save.write_text(json.dumps(content, indent=1) + "\n")
     return content
 
 
-def _one(
-    name: str, case: str, size: str, modes: list[str], pythons: Mapping[str, str], repeats: int, device: str, say: Any
+def _in_turns(
+    names: list[str],
+    case: str,
+    size: str,
+    modes: list[str],
+    pythons: Mapping[str, str],
+    repeats: int,
+    device: str,
+    say: Any,
 ) -> list[dict[str, Any]]:
-    """Return the records of one process. If it fails, return one record with the error."""
-    what = {"adapter": name, "case": case, "size": size}
-    job = {"do": "time", **what, "modes": modes, "repeats": repeats, "device": device}
+    """Return the records of all libraries. For a library that fails, return one record with the error.
+
+    All processes exist at the same time, but only one of them computes at a time.
+    """
+    workers: dict[str, Worker] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
+
+    def attempt(name: str, act: Callable[[str], Any]) -> None:
+        try:
+            act(name)
+        except WorkerError as error:
+            say(f"{case} {size} {name}: failed: {error}")
+            found[name] = [{"error": str(error)}]
+            if name in workers:
+                workers.pop(name).stop()
+
+    def start(name: str) -> None:
+        job = {"do": "time", "adapter": name, "case": case, "size": size, "modes": modes, "repeats": repeats}
+        workers[name] = Worker({**job, "device": device}, pythons.get(name, sys.executable), device)
+        workers[name].next_answer()
+
+    def turn(name: str) -> None:
+        workers[name].request_round()
+
+    def finish(name: str) -> None:
+        found[name] = [
+            {"dims": str(sizes_of(case)[size]), **record} for record in workers.pop(name).finish()["records"]
+        ]
+        for record in found[name]:
+            say(f"{case} {size} {name} {record['mode']}: {record['median_ms']:.3f} ms {record['setting']}")
+
     try:
-        records = ask(job, pythons.get(name, sys.executable), device)["records"]
-    except WorkerError as error:
-        say(f"{case} {size} {name}: failed: {error}")
-        return [{**what, "error": str(error)}]
-    for record in records:
-        say(f"{case} {size} {name} {record['mode']}: {record['median_ms']:.3f} ms {record['setting']}")
-    return [{**what, "dims": str(sizes_of(case)[size]), **record} for record in records]
+        for name in names:
+            attempt(name, start)
+        for _ in range(ROUNDS):
+            for name in [name for name in names if name in workers]:
+                attempt(name, turn)
+        for name in list(workers):
+            attempt(name, finish)
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    return [{"adapter": name, "case": case, "size": size, **record} for name in names for record in found[name]]

@@ -1,7 +1,8 @@
 """Worker process that runs one job: ``python -m benchmarks.speed.worker JOB``.
 
-The job and the answer are one line of JSON each. The runner starts a worker with the interpreter of the environment of
-a library. This environment does not need brainhw.
+The job and each answer are one line of JSON. The runner starts a worker with the interpreter of the environment of a
+library. This environment does not need brainhw. The job ``time`` answers when all calls are compiled, then after each
+round of timed calls, which a line on the standard input requests, and at the end of the input with the results.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 __all__ = ["do"]
 
 
-def do(job: dict[str, Any]) -> dict[str, Any]:
-    """Run the job ``job["do"]``: ``probe``, ``time`` or ``solve``."""
-    return {"probe": _probe, "time": _time, "solve": _solve}[job["do"]](job)
+def do(job: dict[str, Any], requests: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
+    """Run the job ``job["do"]``, ``probe``, ``time`` or ``solve``, and yield its answers."""
+    if job["do"] == "time":
+        yield from _time(job, requests)
+    else:
+        yield {"probe": _probe, "solve": _solve}[job["do"]](job)
 
 
 def _probe(job: dict[str, Any]) -> dict[str, Any]:
@@ -46,14 +51,20 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _time(job: dict[str, Any]) -> dict[str, Any]:
-    """Measure one adapter on one problem."""
+def _time(job: dict[str, Any], requests: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Measure one adapter on one problem, one round for each request."""
     from benchmarks.speed.adapters import ADAPTERS
     from benchmarks.speed.cases import problem
-    from benchmarks.speed.measure import measure
+    from benchmarks.speed.measure import Measurement
 
     calls = ADAPTERS[job["adapter"]].build(problem(job["case"], job["size"]), job["device"])
-    return {"records": measure(calls, job["modes"], job["repeats"])}
+    measurement = Measurement(calls, job["modes"], job["repeats"])
+    measurement.warm_up()
+    yield {"ready": True}
+    for n_rounds, _ in enumerate(requests, 1):
+        measurement.run_round()
+        yield {"rounds": n_rounds}
+    yield {"records": measurement.records()}
 
 
 def _solve(job: dict[str, Any]) -> dict[str, Any]:
@@ -75,8 +86,8 @@ def main() -> None:
     """Run the job of the command line. Redirect the output of libraries to stderr."""
     answer_to = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    answer = do(json.loads(sys.argv[1]))
-    print(json.dumps(answer), file=answer_to, flush=True)
+    for answer in do(json.loads(sys.argv[1]), sys.stdin):
+        print(json.dumps(answer), file=answer_to, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ if str(ROOT) not in sys.path:
     # The folder is no part of what is installed.
     sys.path.append(str(ROOT))
 
-from benchmarks.speed import agreement, figure, report, runner, worker  # noqa: E402
+from benchmarks.speed import agreement, figure, process, report, runner, worker  # noqa: E402
 from benchmarks.speed.adapters import ADAPTERS  # noqa: E402
 from benchmarks.speed.cases import CASES, Definition, problem  # noqa: E402
 from benchmarks.speed.contract import Adapter, Calls, Offer  # noqa: E402
-from benchmarks.speed.measure import measure  # noqa: E402
+from benchmarks.speed.measure import ROUNDS, measure  # noqa: E402
 
 
 def built(name: str, case: str, **definition: Any) -> Calls:
@@ -77,37 +77,70 @@ def test_the_runner_keeps_failures_and_goes_on(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(ADAPTERS, "gone", gone)
     said: list[str] = []
 
-    def answer(job: dict[str, Any], python: str, device: str = "auto") -> dict[str, Any]:
-        if job["do"] == "time" and job["adapter"] == "products":
-            raise runner.WorkerError("ValueError: a | broken library")
-        return worker.do(job)
+    turns: list[str] = []
 
-    monkeypatch.setattr(runner, "ask", answer)
+    class InThisProcess:
+        """A worker without a process of its own."""
+
+        def __init__(self, job: dict[str, Any], python: str, device: str) -> None:
+            self.name, self.requests = job["adapter"], []
+            self.answers = worker.do(job, iter(lambda: self.requests.pop() if self.requests else None, None))
+
+        def next_answer(self) -> dict[str, Any]:
+            return next(self.answers)
+
+        def request_round(self) -> None:
+            if self.name == "products":
+                raise process.WorkerError("ValueError: a | broken library")
+            turns.append(self.name)
+            self.requests.append("round")
+            self.next_answer()
+
+        finish = next_answer
+
+        def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr(runner, "Worker", InThisProcess)
+    monkeypatch.setattr(runner, "ask", lambda job, python: next(worker.do(job)))
     content = runner.run(
         cases=["lif_ff"],
         sizes=["tiny"],
         modes=["forward"],
-        names=["gone", "products", "jax"],
+        names=["gone", "products", "jax", "jax_ahead"],
         pythons={},
         repeats=2,
         device="cpu",
         save=tmp_path / "kept.json",
         say=said.append,
     )
+    assert turns == ["jax", "jax_ahead"] * ROUNDS
     assert "gone: not available (missing no-such-distribution); pip install gone" in said
     assert json.loads((tmp_path / "kept.json").read_text()) == json.loads(json.dumps(content))
     text = report.markdown(report.read([tmp_path / "kept.json"]))
     assert "- gone: not measured, missing no-such-distribution; to install: pip install gone" in text
     assert "| *floor: matrix products only* | failed: ValueError: a / broken library |" in text
     assert "| jax |" in text
+    assert "took turns, in 5 rounds" in text
 
 
 def test_a_worker_of_its_own_answers_with_one_line_and_names_its_error() -> None:
-    found = runner.ask({"do": "probe", "adapters": ["jax"]}, sys.executable)
+    found = process.ask({"do": "probe", "adapters": ["jax"]}, sys.executable)
     assert found["adapters"]["jax"]["available"]
     job = {"do": "time", "adapter": "jax", "case": "lif_ff", "size": "enormous", "modes": [], "repeats": 1}
-    with pytest.raises(runner.WorkerError, match="KeyError: 'enormous'"):
-        runner.ask({**job, "device": "cpu"}, sys.executable)
+    with pytest.raises(process.WorkerError, match="KeyError: 'enormous'"):
+        process.ask({**job, "device": "cpu"}, sys.executable)
+
+
+def test_a_worker_of_its_own_is_timed_in_rounds() -> None:
+    job = {"do": "time", "adapter": "products", "case": "lif_ff", "size": "tiny", "modes": ["forward"], "repeats": 5}
+    ours = process.Worker({**job, "device": "cpu"}, sys.executable, "cpu")
+    assert ours.next_answer() == {"ready": True}
+    for _ in range(ROUNDS):
+        ours.request_round()
+    (found,) = ours.finish()["records"]
+    assert found["repeats"] == ROUNDS
+    assert ours.process.returncode is not None
 
 
 def record(adapter: str, mode: str, size: str, ms: float) -> dict[str, Any]:
