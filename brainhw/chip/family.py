@@ -53,7 +53,7 @@ class Mismatch:
     kind: str
     field: str
     most: float = 10.0
-    why: str = "the spread is unrealistic"
+    why: str = "the standard deviation is unrealistic"
 
     def __post_init__(self) -> None:
         for name in ("kind", "field"):
@@ -123,7 +123,7 @@ class Family:
         if not self.presets or any(not isinstance(preset, ChipSpec) for preset in self.presets):
             raise TypeError(
                 f"{call}: presets of {self.name} must contain at least one ChipSpec; got {describe(self.presets)}. "
-                "Give a tuple of specs."
+                "Pass a tuple of specs."
             )
         # Check the presets here. At the first use, a mistake would create a file or a network of another family.
         for preset in self.presets:

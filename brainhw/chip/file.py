@@ -114,7 +114,7 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     ) as error:  # a ValueError means that the file is too large, or that the path has a null character
         reason = error.strerror if isinstance(error, OSError) else None
         raise ValueError(
-            f"{call}: the file cannot be read: {reason or error}. Give a file that save_chip wrote."
+            f"{call}: the file cannot be read: {reason or error}. Pass a file written by save_chip."
         ) from error
     return chip_from_text(text, call=call)
 
@@ -131,7 +131,7 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     if type(spec) is not family.spec_class:
         raise TypeError(
             f"{call}: specs of the family {family.name} must be {family.spec_class.__name__}, but {spec.name!r} is a "
-            f"{type(spec).__name__}. Register another family with this class."
+            f"{type(spec).__name__}. Register a separate family for this class."
         )
     header = [f"# {line}".rstrip() for line in textwrap.dedent(_HEADER).splitlines()]
     top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}

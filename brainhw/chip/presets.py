@@ -85,7 +85,7 @@ _MISMATCHES = (
         "threshold",
         "threshold_mismatch_std",
         most=WIDEST_THRESHOLD,
-        why="a normal spread would make some thresholds negative",
+        why="a normal distribution would contain negative thresholds",
     ),
 )
 

@@ -147,7 +147,7 @@ class ChipSpec(Shown):
         optional=True,
         nonnegative=True,
         most=WIDEST_THRESHOLD,
-        why="beyond it a normal spread would make some thresholds negative",
+        why="because above it a normal distribution would contain negative thresholds",
     )
     core_power: u.Quantity = spec_field("static power of one core in use", unit=u.uwatt, nonnegative=True)
     spike_energy: u.Quantity = spec_field("energy of one output spike", unit=u.pjoule, nonnegative=True)
@@ -372,7 +372,7 @@ def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str
     if missing:
         words = ", ".join(repr(word) for word in PROVENANCES)
         raise ValueError(
-            f"{call}: provenance must give one of {words} for every field; it has no entry for {', '.join(missing)}."
+            f"{call}: provenance must contain one of {words} for every field; it has no entry for {', '.join(missing)}."
         )
     for name in names:
         choice(given[name], PROVENANCES, call=call, name=f"provenance of {name}")

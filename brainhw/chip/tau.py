@@ -57,7 +57,7 @@ class TauProfiles:
         numbers = exact(values, u.ms, call="TauProfiles", name="values", shapes=None, positive=True)
         if numbers.ndim != 1 or numbers.size == 0:
             raise ValueError(
-                f"TauProfiles: values must be a list of at least one time, such as [5, 10] * u.ms; "
+                f"TauProfiles: values must be a list of at least one time constant, such as [5, 10] * u.ms; "
                 f"got shape {numbers.shape}."
             )
         steps = np.flatnonzero(np.diff(numbers) <= 0)

@@ -94,5 +94,5 @@ def _draw(rule: Callable[..., Any], shape: tuple[int, int], key: jax.Array, call
     weight = _arguments.as_array(drawn, call=call, name="the result of initializer")
     if np.shape(weight) != shape:
         raise ValueError(f"{call}: initializer returned shape {np.shape(weight)} (expected {shape}).")
-    _arguments.check_finite(weight, call=call, name="the result of initializer", fix="use another initializer")
+    _arguments.check_finite(weight, call=call, name="the result of initializer", fix="use a different initializer")
     return jax.numpy.asarray(weight, brainstate.environ.dftype())

@@ -108,7 +108,7 @@ def _checked_lengths(lengths: Any, x: np.ndarray, call: str) -> np.ndarray:
     n, most = x.shape[:2]
     if given.dtype.kind not in "iu" or given.shape != (n,):
         raise ValueError(
-            f"{call}: lengths must be whole numbers, one for each of the {n} recordings in the batches used; "
+            f"{call}: lengths must be integers, one for each of the {n} recordings in the batches used; "
             f"got {_arguments.describe(given)}."
         )
     if given.min() < 1 or given.max() > most:
@@ -130,7 +130,7 @@ def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
     for padded, where in ((at_the_end, "end"), (at_the_start, "start")):
         if padded.any():
             warnings.warn(
-                f"{call}: {padded.sum() / (n * length):.0%} of the steps are treated as padding and left out, because "
+                f"{call}: {padded.sum() / (n * length):.0%} of the steps are treated as padding and ignored, because "
                 f"{np.sum(padded > 0)} of {n} recordings {where} with up to {padded.max()} steps of the same value. "
                 f"Pass lengths=, the true number of steps of each recording. To keep all steps, pass {length} for "
                 "each recording.",

@@ -368,8 +368,8 @@ class WiredCircuit(Circuit):
 
         if like.shape[-1] != self.n_columns:
             raise ValueError(
-                f"{call}: the {type(self.synapse).__name__} has {self.n_columns} columns of weights and "
-                f"{like.shape[-1]} channels on the last axis of its output (expected equal numbers). Put channels last."
+                f"{call}: the {type(self.synapse).__name__} has {self.n_columns} weight columns, but the last axis of "
+                f"its output has length {like.shape[-1]} (expected the same number). Move the channels to the last axis."
             )
         reached = np.asarray(brainstate.transform.jit(all_columns)(0))
         touches = np.abs(reached) > 0
@@ -390,7 +390,7 @@ class WiredCircuit(Circuit):
             raise ValueError(
                 f"{call}: an operation between the {type(self.synapse).__name__} and its layer mixes some weight "
                 "columns but not others, so the standard deviation of each column's weights cannot be computed "
-                "separately. Leave the pair out of net.layer_pairs."
+                "separately. Omit the pair from net.layer_pairs."
             )
         self.n_units, self.n_synapses = len(units), int(sizes[0])
         counted = np.bincount(self.of_neuron[self.of_neuron >= 0], minlength=self.n_units)

@@ -617,6 +617,6 @@ def _check_active(given: np.ndarray, index: int, step: OwnStep, wired: list[Wiri
             f"{call}: the input of layer {index} is zero at every step, so its weights cannot be initialised. "
             "Check the modules before it, or use more active inputs."
         )
-    source = "the frontend gives no spikes on the data" if stages.frontend else "the data contain only zeros"
+    source = "the frontend does not spike on the data" if stages.frontend else "the data contain only zeros"
     fix = "Call brainhw.init.frontend_init first, scale the input up" if stages.frontend else "Scale the input up"
     raise ValueError(f"{call}: {source}. {fix}, or check the loader.")

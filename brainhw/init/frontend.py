@@ -318,9 +318,10 @@ def _findings(search: _ChannelSearch, found: _Found, target: np.ndarray, duratio
     rest = off & ~weak
     if rest.any():
         why = (
-            "the neurons of an 'RC' layer drive each other; use smaller recurrent weights or another target"
+            "the neurons of an 'RC' layer drive each other; use smaller recurrent weights or a different target"
             if search.layer.topology == "RC"
-            else "the input is so regular that the rate jumps with the weight; use more varied data or another target"
+            else "the input is so regular that the rate is a step function of the weight; use more varied data or a "
+            "different target"
         )
         yield f"{_reach(rest, rates, target)}. No closer rate was found, because {why}."
 

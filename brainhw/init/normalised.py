@@ -41,5 +41,5 @@ def what_is_hidden(solver: PairInitializer, draw: Draw) -> str:
         f"only very small weights (standard deviation {drawn:.2g}) meet the target. Weights {times:.3g} times as large "
         f"change the membrane potentials only {ratio:.2g} times as much. The cause is an operation between synapse and "
         "layer, such as a normalisation whose epsilon is larger than these values. After training, this operation and "
-        "not the weights determines the size of the layer's input. Scale its output, or remove it."
+        "not the weights determines the size of the layer's input. Scale the output of the operation, or remove it."
     )

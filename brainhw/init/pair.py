@@ -523,9 +523,9 @@ class MeasuredInitializer(PairInitializer):
         if self.circuit.bends or ratio > _LEAST_ANSWER:  # a nonlinear charge curve also lowers the ratio
             return ""
         return (
-            f"if the spread of the weights doubles, the membrane potentials fluctuate only {ratio:.2g} times as much. "
-            "An operation between synapse and layer, such as a normalisation, determines the size of the layer's "
-            "input. Scale its output, or remove it."
+            f"if the standard deviation of the weights doubles, the membrane potentials fluctuate only {ratio:.2g} "
+            "times as much. An operation between synapse and layer, such as a normalisation, determines the size of "
+            "the layer's input. Scale the output of this operation, or remove the operation."
         )
 
     def _typical(self, of_neurons: np.ndarray) -> np.ndarray:

@@ -396,8 +396,8 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
         mean, spread = report.init.mu_W, report.init.sigma_FF
         warn(
             f"{where}: {report.init.exhausted} neuron(s) need such a large mean weight that it uses up the variance of "
-            f"the target. Their spread is set to {abs(spread / mean) if mean else 0:.1g} of the mean, so these neurons "
-            f"are mean-driven instead of fluctuation-driven. Try {smaller}more inputs."
+            f"the target. The standard deviation of their weights is set to {abs(spread / mean) if mean else 0:.1g} of "
+            f"the mean, so these neurons are mean-driven instead of fluctuation-driven. Try {smaller}more inputs."
         )
     if report.out_of_range:
         warn(f"{where}: {_out_of_range(report, solver, draw, target=target)}")

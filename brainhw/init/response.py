@@ -140,7 +140,7 @@ def _slopes(circuit: Circuit, probe: float, call: str) -> tuple[float, float]:
         if np.all(np.abs(first - half) <= _LINEARITY * np.abs(half)):
             if not half.any():
                 raise RuntimeError(
-                    f"{call}: the synapse of {circuit.family} gives no charge at weights up to {probe:g}, so its "
+                    f"{call}: the synapse of {circuit.family} outputs no charge for weights up to {probe:g}, so its "
                     "response cannot be measured. Check the charge curve of the chip."
                 )
             return float(half[0]), float(half[1])

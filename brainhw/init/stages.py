@@ -83,8 +83,8 @@ def discover_stages(net: brainstate.nn.Module, *, families: str = "H1", call: st
             "a frontend but no dense (synapse, layer) pair after it" if frontend else "no dense (synapse, layer) pair"
         )
         raise ValueError(
-            f"{call}: the network has {what}{unknown and f' ({unknown})'}. Register a synapse right before its layer, "
-            "or set net.layer_pairs = [(synapse, layer), ...]."
+            f"{call}: the network has {what}{unknown and f' ({unknown})'}. Define each synapse directly before its "
+            "layer, or set net.layer_pairs = [(synapse, layer), ...]."
         )
     every = [frontend, *pairs] if frontend else pairs
     _check_once(every, call)
@@ -100,7 +100,7 @@ def discover_frontend(net: brainstate.nn.Module, *, call: str) -> tuple[Any, Any
     frontend = _given_frontend(net, modules, call) or _in_registration_order(modules, "H1", call)[0]
     if frontend is None:
         raise ValueError(
-            f"{call}: the network has no frontend. Register an H1 frontend right before its H1 layer, or set "
+            f"{call}: the network has no frontend. Define an H1 frontend directly before its H1 layer, or set "
             "net.frontend_stage = (frontend, layer)."
         )
     _check_sizes([frontend], call)
@@ -218,8 +218,8 @@ def _warn_of_unpaired(modules: list[Any], pairs: list[tuple[Any, Any]], call: st
     )
     if alone:
         warnings.warn(
-            f"{call}: {alone} synapse(s) belong to no pair, so their weights do not change. Register each right before "
-            "its layer, or set net.layer_pairs.",
+            f"{call}: {alone} synapse(s) belong to no pair, so their weights do not change. Define each synapse "
+            "directly before its layer, or set net.layer_pairs.",
             UserWarning,
             stacklevel=4,
         )
@@ -373,7 +373,7 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
             if len(calls) != 1:
                 raise ValueError(
                     f"{call}: the {type(module).__name__} in the pair of layer {name} is called {len(calls)} times "
-                    "per time step (expected once). Leave the pair out of net.layer_pairs."
+                    "per time step (expected once). Omit the pair from net.layer_pairs."
                 )
             made = trace.calls[calls[0]]
             if not made.takes_one:
@@ -384,8 +384,8 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
             if not made.owns_states:
                 raise ValueError(
                     f"{call}: the network changes the states of the {type(module).__name__} in the pair of layer "
-                    f"{name} outside of its update method, so the states do not depend on its input alone. Leave the "
-                    "pair out of net.layer_pairs."
+                    f"{name} outside of its update method, so the states do not depend on its input alone. Omit the "
+                    "pair from net.layer_pairs."
                 )
             numbers += calls
         wired.append(_wiring(trace, numbers[0], numbers[1], name, call))
@@ -414,7 +414,7 @@ def _wiring(trace: StepTrace, synapse: int, layer: int, name: str, call: str) ->
         raise ValueError(
             f"{call}: the network updates a state ({type(held[0]).__name__}) between the "
             f"{type(trace.calls[synapse].module).__name__} and layer {name}, so the input of this layer also depends "
-            "on earlier time steps. Leave the pair out of net.layer_pairs."
+            "on earlier time steps. Omit the pair from net.layer_pairs."
         )
     sources = tuple(source for source in link.sources if not source.same(gave))
     return Wiring(synapse, layer, link, sources, _depends_on(trace, [trace.calls[synapse].given, *sources]))
@@ -455,7 +455,7 @@ def _check_shared(net: Any, pairs: list[tuple[Any, Any]], call: str) -> None:
         if slot is not None and drawn.get(id(slot.parameter), module) is not module:
             raise ValueError(
                 f"{call}: {path} shares its weight with another synapse, but a weight can be initialised for only one "
-                "input. Use a separate weight for each synapse, or leave the pair out of net.layer_pairs."
+                "input. Use a separate weight for each synapse, or omit the pair from net.layer_pairs."
             )
 
 

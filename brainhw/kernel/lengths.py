@@ -24,7 +24,7 @@ def check_lengths(lengths: Any, n_steps: int, batch: tuple[int, ...], *, call: s
     if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape != batch:
         wanted = f"one for each of {batch[0]} recordings" if batch else "one for the single recording"
         raise ValueError(
-            f"{call}: lengths must be whole numbers, {wanted}, with shape {batch}; got {_arguments.describe(lengths)}."
+            f"{call}: lengths must be integers, {wanted}, with shape {batch}; got {_arguments.describe(lengths)}."
         )
     given = jnp.asarray(array)
     numbers = np.asarray(given) if _arguments.is_concrete(given) else np.ones(0)

@@ -118,7 +118,7 @@ class WeightGrid:
         call = "WeightGrid.values"
         codes = jnp.asarray(as_array(codes, call=call, name="codes"))
         if not (jnp.issubdtype(codes.dtype, jnp.floating) or jnp.issubdtype(codes.dtype, jnp.integer)):
-            raise TypeError(f"{call}: codes must be whole numbers; got {describe(codes)}.")
+            raise TypeError(f"{call}: codes must be integers; got {describe(codes)}.")
         check_finite(codes, call=call, name="codes")
         return self._values(codes, jnp.result_type(float) if dtype is None else _float_type(dtype, call))
 

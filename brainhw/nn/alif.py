@@ -106,10 +106,10 @@ class ALIFLayer(CubaLIFLayer):
         super().__init__(size, n_synapses, leak=leak, **options)
         call, shapes = type(self).__name__, self._per_neuron
         if gamma is not None and (leak != "decays" or tau_ahp is not None):
-            reason = "tau_ahp is given as well" if leak == "decays" else f"leak is {leak!r}"
+            reason = "tau_ahp is also passed" if leak == "decays" else f"leak is {leak!r}"
             raise ValueError(
-                f"{call}: gamma replaces tau_ahp and needs leak='decays', but {reason}. "
-                "Leave gamma out, or pass leak='decays' without tau_ahp."
+                f"{call}: gamma replaces tau_ahp and requires leak='decays', but {reason}. "
+                "Omit gamma, or pass leak='decays' without tau_ahp."
             )
         self.tau_ahp = self.gamma = None
         if gamma is None:
@@ -236,7 +236,7 @@ class ALIFLayer(CubaLIFLayer):
         call = f"{type(self).__name__}.{method}"
         if len(self.out_size) > 1:
             raise ValueError(
-                f"{call}: the layer must have one axis, because it gets several synapses; got size {self.out_size}. "
+                f"{call}: the layer must have one axis, because each neuron gets an additional synapse; got size {self.out_size}. "
                 f"Build it with size={self.n_neurons}."
             )
         return call

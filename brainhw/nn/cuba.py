@@ -491,10 +491,10 @@ def _millivolts(value: Any) -> Any:
 def _layer_shape(size: Any, n_syn: int, w_rec: Any, call: str) -> tuple[int, ...]:
     shape = _arguments.sizes(size, call=call, name="size")
     if len(shape) > 1 and (n_syn > 1 or w_rec is not None):
-        given = f"n_synapses is {n_syn}" if n_syn > 1 else "w_rec is given"
+        given = f"n_synapses is {n_syn}" if n_syn > 1 else "w_rec is passed"
         raise ValueError(
             f"{call}: size must have one axis if {given}; got size {shape}. "
-            f"Pass size={math.prod(shape)}, or leave out n_synapses and w_rec."
+            f"Pass size={math.prod(shape)}, or omit n_synapses and w_rec."
         )
     return shape
 
@@ -516,8 +516,8 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
     value = w_rec.value() if learnt else drawn_weights(w_rec, shape, call, "w_rec") if drawn else w_rec
     if drawn and not learnt and not isinstance(value, u.Quantity):
         raise TypeError(
-            f"{call}: the initializer of w_rec must return voltages; got {_arguments.describe(value)}. Give it the "
-            "unit mV, for example braintools.init.Normal(0. * u.mV, 0.1 * u.mV)."
+            f"{call}: the initializer of w_rec must return voltages; got {_arguments.describe(value)}. Use an "
+            "initializer with the unit mV, for example braintools.init.Normal(0. * u.mV, 0.1 * u.mV)."
         )
     value = _arguments.quantity(value, u.mV, call=call, name="w_rec")
     if value.shape == (n, n, n_syn) and not learnt:
@@ -535,6 +535,6 @@ def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> in
     if limit is not None and limit > 1 and not isinstance(spk_fun, MultiSpike):
         raise ValueError(
             f"{call}: max_spikes_per_step is {limit}, but {_arguments.describe(spk_fun)} allows one spike per step. "
-            "Pass spk_fun=brainhw.surrogate.StepPWL() or PeriodicExponential(), or leave out max_spikes_per_step."
+            "Pass spk_fun=brainhw.surrogate.StepPWL() or PeriodicExponential(), or omit max_spikes_per_step."
         )
     return limit

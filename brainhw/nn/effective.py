@@ -284,7 +284,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     if bad.any():
         wanted = "finite and above zero" if positive else "finite"
         raise ValueError(
-            f"{call}: every number must be {wanted}; got {int(bad.sum())} invalid number(s), the first is "
+            f"{call}: all values must be {wanted}; got {int(bad.sum())} invalid value(s), the first is "
             f"{held[bad][0]:g}. {fix}"
         )
     # Do not store NumPy arrays, because they may be changed in place.

@@ -112,7 +112,7 @@ class FractionalLayer(RestingStates):
         self.history = _arguments.choice(history, ("keep", "clear"), call=call, name="history")
         if self.history == "clear" and self.reset == "current":
             raise ValueError(
-                f"{call}: history='clear' does not work with reset='current', whose effect is part of the history. "
+                f"{call}: history='clear' cannot be combined with reset='current', whose effect is part of the history. "
                 "Pass reset='subtract' or 'zero'."
             )
         self.memory_rule = _arguments.choice(memory_rule, ("past", "spikede"), call=call, name="memory_rule")
@@ -121,12 +121,12 @@ class FractionalLayer(RestingStates):
         self.n_exponentials = check_count(n_exponentials, call=call, name="n_exponentials")
         if kernel == "soe" and memory is not None:
             raise ValueError(
-                f"{call}: memory={memory} needs kernel='dense', but kernel is 'soe'. Pass kernel='dense', or leave "
-                "memory out to keep all past steps."
+                f"{call}: memory={memory} requires kernel='dense', but kernel is 'soe'. Pass kernel='dense', or omit "
+                "memory to keep all past steps."
             )
         if kernel == "dense" and (memory is None) == (horizon is None):
             raise ValueError(
-                f"{call}: kernel='dense' needs exactly one of horizon and memory, because it stores past steps. Set "
+                f"{call}: kernel='dense' requires exactly one of horizon and memory, because it stores past steps. Set "
                 "horizon to the number of steps of the longest run, or memory to the number of past steps to keep."
             )
         self.detach_reset = _arguments.flag(detach_reset, call=call, name="detach_reset")
@@ -425,7 +425,7 @@ def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> An
     if not _arguments.flag(learn, call=call, name="learn_tau"):
         return parameter
     if isinstance(parameter, brainstate.nn.Param):
-        raise ValueError(f"{call}: tau is a Param, so it is learnt already. Leave learn_tau out.")
+        raise ValueError(f"{call}: tau is a Param, so it is already trainable. Omit learn_tau.")
     # Learn tau on a logarithmic scale, so that one update changes 2 ms and 2 s by the same factor.
     value = u.Quantity(jnp.asarray(parameter.mantissa, dtype=brainstate.environ.dftype()), unit=u.ms)
     return brainstate.nn.Param(value, t=brainstate.nn.ExpT(0.0 * u.ms))

@@ -84,9 +84,9 @@ def make_terms(
     factors = _factors(current_value(coefficients), len(orders), call, names.coefficients)
     # If the user passes a `Param`, its transform determines the range.
     if not isinstance(coefficients, brainstate.nn.Param):
-        within, word = (factors != 0, "other than 0") if learn == "raw" else (factors > 0, "greater than 0")
+        within, word = (factors != 0, "nonzero") if learn == "raw" else (factors > 0, "greater than 0")
         if not np.all(within):
-            fix = "Leave the term out" if learn == "raw" else f"To allow others, pass {names.learn_coefficients}='raw'"
+            fix = "Omit the term" if learn == "raw" else f"To allow other values, pass {names.learn_coefficients}='raw'"
             wrong = factors[~within][0]
             raise ValueError(f"{call}: {names.coefficients} must be {word}; got {wrong:g}. {fix}.")
     transform = brainstate.nn.SoftplusT(0.0)
@@ -106,7 +106,7 @@ def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, 
     """Return the ``Param`` that the user passed, or a new ``Param`` for a learnt value, otherwise an array."""
     if isinstance(given, brainstate.nn.Param):
         if learn is not False:
-            raise ValueError(f"{call}: {name} is a Param, so it is learnt already. Leave {flag} out.")
+            raise ValueError(f"{call}: {name} is a Param, so it is already trainable. Omit {flag}.")
         return given
     if learn is False:
         return jnp.asarray(value, dtype=state_dtype())
@@ -119,7 +119,7 @@ def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarr
     """Return the orders as an array ``[J]`` or ``[J, *size]``."""
     if isinstance(alpha, (list, tuple)):
         if not alpha:
-            raise ValueError(f"{call}: {name} is empty. Give the order of at least one term.")
+            raise ValueError(f"{call}: {name} is empty. Pass the order of at least one term.")
         if any(isinstance(term, (list, tuple)) for term in alpha):
             raise ValueError(
                 f"{call}: {name} is a nested list, but a layer takes one list with one entry per term. "
@@ -155,6 +155,6 @@ def _factors(coefficients: Any, n_terms: int, call: str, name: str) -> np.ndarra
     if values.shape != (n_terms,):
         raise ValueError(
             f"{call}: {name} must have one coefficient for each of the {n_terms} term(s) of alpha; got {values.size}. "
-            "Pass one per term, or leave the argument out to set all to 1."
+            "Pass one coefficient per term, or omit the argument to set all coefficients to 1."
         )
     return values

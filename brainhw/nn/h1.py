@@ -47,7 +47,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
     if name is None:
         built = [family.modules[role].__name__ for family in families() if role in family.modules]
         raise TypeError(
-            f"{call}: this class is the base class of all chip families. Use the class of one family, such as "
+            f"{call}: this class is the base class for all chip families. Use the class of one family, such as "
             f"{' or '.join(built)}."
         )
     if chip is None:
@@ -446,8 +446,8 @@ class H1Layer(SpikingLayer):
         )
         if isinstance(tau, (brainstate.nn.Param, brainstate.State)):
             raise TypeError(
-                f"{call}: tau cannot be learnt, because the chip has fixed leak profiles ({chip.tau_profiles}). "
-                "Pass a Quantity, or use a brainhw.nn.LIFLayer to learn time constants."
+                f"{call}: tau cannot be a trainable parameter, because the chip has fixed leak profiles "
+                f"({chip.tau_profiles}). Pass a Quantity, or use a brainhw.nn.LIFLayer to train time constants."
             )
         wanted = _arguments.quantity(tau, u.ms, call=call, name="tau", shapes=[(), self.in_size], positive=True)
         snap = chip.tau_profiles.snap(wanted)
@@ -478,8 +478,8 @@ class H1Layer(SpikingLayer):
         for argument, is_given in given.items():
             if is_given:
                 raise ValueError(
-                    f"{call}: {argument} is given but topology is 'FF', which has no recurrent weights. Pass "
-                    "topology='RC' or leave it out. Incoming weights are set in the synapse."
+                    f"{call}: {argument} is passed but topology is 'FF', which has no recurrent weights. Pass "
+                    "topology='RC', or omit the argument. Incoming weights are set in the synapse."
                 )
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
@@ -665,7 +665,7 @@ def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
             preset = getattr(layer, "preset", None)
             own = f"brainhw.chip.{preset.family.upper()}" if preset in (H1V1, H1V2) else "spec"
             raise TypeError(
-                f"{call}: {name} is fixed by the chip and is not an argument of a layer. To use a chip with another "
-                f"value, pass chip={own}.replace({name}=...)."
+                f"{call}: {name} is fixed by the chip and is not an argument of a layer. To use a chip with a "
+                f"different value, pass chip={own}.replace({name}=...)."
             )
         raise TypeError(f"{call}: got an unexpected keyword argument {name!r}.")

@@ -48,7 +48,7 @@ def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, 
             if given[name] is not None and name not in wanted:
                 raise ValueError(
                     f"{call}: {name} belongs to leak={other!r}, but leak is {leak!r}, which takes "
-                    f"{wanted[0]} and {wanted[1]}. Leave {name} out, or pass leak={other!r}."
+                    f"{wanted[0]} and {wanted[1]}. Omit {name}, or pass leak={other!r}."
                 )
     return {name: default if given[name] is None else given[name] for name in wanted}
 
@@ -66,9 +66,9 @@ def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call
     held = getattr(current_value(parameter), "dtype", None)
     if leak == "decays" and held is not None and is_half(held):
         warnings.warn(
-            f"{call}: {name} is learnt in {held}, which rounds values just below 1 to multiples of "
-            f"{float(jnp.finfo(held).eps) / 2:.2g}, so long time constants are inexact. Learn a time constant instead "
-            "(leak='taus'), or build the layer inside brainstate.environ.context(precision=32).",
+            f"{call}: {name} is trainable and has dtype {held}, which rounds values just below 1 to multiples of "
+            f"{float(jnp.finfo(held).eps) / 2:.2g}, so long time constants are inexact. Train a time constant instead "
+            "of a decay factor (leak='taus'), or build the layer inside brainstate.environ.context(precision=32).",
             UserWarning,
             stacklevel=2,
         )

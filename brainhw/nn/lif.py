@@ -204,7 +204,7 @@ class LIFLayer(SpikingLayer):
             self.recurrent_weight = weight_state(init, self.in_size * 2, unit=u.mV, call=call, name="recurrent_init")
         elif recurrent_init is not None:
             raise ValueError(
-                f"{call}: recurrent_init is given but topology is 'FF'. Pass topology='RC' or leave recurrent_init out."
+                f"{call}: recurrent_init is passed but topology is 'FF'. Pass topology='RC', or omit recurrent_init."
             )
 
     def decay(self, dt: u.Quantity) -> jax.Array:

@@ -37,7 +37,7 @@ def neuron_parameter(
     if isinstance(value, brainstate.State):
         raise TypeError(
             f"{call}: {name} must be a Quantity or a brainstate.nn.Param; got a {type(value).__name__}. "
-            "To learn it, pass brainstate.nn.Param(value, t=brainstate.nn.SoftplusT(...))."
+            "For a trainable parameter, pass brainstate.nn.Param(value, t=brainstate.nn.SoftplusT(...))."
         )
     learnt = isinstance(value, brainstate.nn.Param)
     given = value.value() if learnt else value
@@ -93,7 +93,7 @@ def weight_state(
     else:
         value = _arguments.quantity(value, unit, call=call, name=name)
     # Check for NaN here, because in a run the only symptom of a NaN weight is a neuron that never fires.
-    _arguments.check_finite(value, call=call, name=name, fix="give finite weights")
+    _arguments.check_finite(value, call=call, name=name, fix="pass finite weights")
     if np.shape(u.get_mantissa(value)) != shape:
         raise ValueError(f"{call}: {name} must have shape {shape}; got shape {np.shape(u.get_mantissa(value))}.")
     mantissa = jnp.asarray(u.get_mantissa(value), dtype=brainstate.environ.dftype())

@@ -161,7 +161,7 @@ class SpikingLayer(RestingStates):
         self.topology = _arguments.choice(topology, TOPOLOGIES, call=call, name="topology")
         if topology == "RC" and len(shape) > 1:
             raise ValueError(
-                f"{call}: topology 'RC' needs a size with one axis, because recurrent weights are dense; got size "
+                f"{call}: topology='RC' requires a size with one axis, because recurrent weights are dense; got size "
                 f"{shape}. Use topology='FF', or size={math.prod(shape)}."
             )
         self.reset = _arguments.choice(reset, RESETS, call=call, name="reset")

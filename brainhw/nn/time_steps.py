@@ -44,7 +44,7 @@ def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, c
     more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     message = (
         f"{call}: dt is {dt:g} ms, but {'; '.join(found[:_LISTED])}{more}. "
-        "Check the units of dt and tau, or take a shorter dt or longer time constants."
+        "Check the units of dt and tau, or use a shorter dt or longer time constants."
     )
     if _said.get(net) != message:
         _said[net] = message

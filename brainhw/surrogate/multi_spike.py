@@ -61,7 +61,7 @@ def _whole(value: Any, *, call: str, name: str) -> int | None:
     if value == math.inf:
         return None
     if not value.is_integer():
-        raise TypeError(f"{call}: {name} must be a whole number, or None for no limit; got {value:g}.")
+        raise TypeError(f"{call}: {name} must be an integer, or None for no limit; got {value:g}.")
     return positive_int(int(value), call=call, name=name)
 
 

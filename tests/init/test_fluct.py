@@ -535,7 +535,7 @@ def test_unsuitable_networks_are_refused() -> None:
 
 def test_frontend_that_gives_no_spike_is_told() -> None:
     net = FrontendFirst("H1v1")
-    with pytest.raises(ValueError, match=r"fluct_init: the frontend gives no spikes on the data. Call .*frontend_init"):
+    with pytest.raises(ValueError, match=r"fluct_init: the frontend does not spike on the data. Call .*frontend_init"):
         quiet(net, [np.full((2, 30, 16), 1e-3)])
 
 

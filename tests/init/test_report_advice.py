@@ -291,7 +291,7 @@ def test_normalisation_before_the_layer_is_the_reason_told(fluct_run: Callable, 
     run = fluct_run(Normalised(), [poisson(200, (8, 100, 24))], families="any")
     (text,) = run.told("the target is missed")
     assert number(
-        r"the spread of the weights doubles, .* fluctuate only ([\d.]+) times as much", text
+        r"the standard deviation of the weights doubles, .* fluctuate only ([\d.]+) times as much", text
     ) == pytest.approx(1, abs=0.1)
     assert "between synapse and layer, such as a normalisation" in text
     assert "too few inputs" not in text

@@ -192,5 +192,5 @@ def test_curve_without_a_slope_at_zero_weight_is_refused() -> None:
 
 def test_curve_that_gives_no_charge_at_small_weights_is_refused() -> None:
     chip = with_table([-0.9, -0.1, 0.0, 0.1, 0.9], [-0.8, 0.0, 0.0, 0.0, 0.8])
-    with pytest.raises(RuntimeError, match="fluct_init: the synapse of H1v1 gives no charge at weights up to"):
+    with pytest.raises(RuntimeError, match="fluct_init: the synapse of H1v1 outputs no charge for weights up to"):
         kernel_of(bh.nn.H1v1Layer(1, tau=10 * u.ms, chip=chip))

@@ -155,7 +155,9 @@ def test_network_without_a_dense_pair_is_refused(family: str) -> None:
     with pytest.raises(ValueError, match=r"test: the network has a frontend but no dense \(synapse, layer\) pair"):
         stages_of(Net(f=frontend(family), n=layer(family, 16)))
     for lonely in (layer(family, 4), brainstate.nn.Linear(4, 4)):
-        with pytest.raises(ValueError, match=r"test: the network has no dense \(synapse, layer\) pair. Register a syn"):
+        with pytest.raises(
+            ValueError, match=r"test: the network has no dense \(synapse, layer\) pair. Define each syn"
+        ):
             stages_of(Sequential(lonely))
     net = Net(n=layer(family, 4))
     net.layer_pairs = []
@@ -164,7 +166,7 @@ def test_network_without_a_dense_pair_is_refused(family: str) -> None:
 
 
 def test_network_without_a_frontend_is_told_apart() -> None:
-    with pytest.raises(ValueError, match=r"test: the network has no frontend\. Register an H1 frontend right before"):
+    with pytest.raises(ValueError, match=r"test: the network has no frontend\. Define an H1 frontend directly before"):
         discover_frontend(Sequential(synapse("H1v1", 8, 4), layer("H1v1", 4)), call="test")
 
 

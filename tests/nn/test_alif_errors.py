@@ -66,7 +66,7 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (
         lambda L: L(3, w_rec=jnp.ones),
         TypeError,
-        r"the initializer of w_rec must return voltages; got an array .*Give it the unit mV",
+        r"the initializer of w_rec must return voltages; got an array .*Use an initializer with the unit mV",
     ),
     (
         lambda L: L(3, 2, w_rec=lambda shape: jnp.ones(shape[::-1]) * u.mV),
@@ -99,7 +99,7 @@ CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda L: L(3, noise_std=0.1 * u.mV), TypeError, r"noise_std must have the dimension of mV / s\^0.5"),
     (lambda L: L(3, noise_std=-0.1 * u.mV / u.second**0.5), ValueError, r"noise_std must be zero or greater"),
     (lambda L: L(3, max_spikes_per_step=0), ValueError, r"max_spikes_per_step must be at least 1"),
-    (lambda L: L(3, max_spikes_per_step=2.5), TypeError, r"max_spikes_per_step must be a whole number.* got 2\.5"),
+    (lambda L: L(3, max_spikes_per_step=2.5), TypeError, r"max_spikes_per_step must be an integer.* got 2\.5"),
     (
         lambda L: L(3, max_spikes_per_step=2, spk_fun=bh.surrogate.atan()),
         ValueError,
@@ -124,11 +124,11 @@ def test_constructor(kind: Any, wrong: Callable[[Any], Any], error: type[Excepti
         ({"tau_ahp": 20}, TypeError, r"tau_ahp must be a Quantity"),
         ({"w_ahp": -0.9}, TypeError, r"w_ahp must be a Quantity with the dimension of mV"),
         ({"w_ahp": [-0.9, -0.9] * u.mV}, ValueError, r"w_ahp must be a scalar or .*shape \(3,\); got shape \(2,\)"),
-        ({"gamma": 0.9}, ValueError, r"gamma replaces tau_ahp and needs leak='decays', but leak is 'taus'"),
+        ({"gamma": 0.9}, ValueError, r"gamma replaces tau_ahp and requires leak='decays', but leak is 'taus'"),
         (
             {"gamma": 0.9, "leak": "decays", "tau_ahp": 9 * u.ms},
             ValueError,
-            r"gamma replaces .*tau_ahp is given as well",
+            r"gamma replaces .*tau_ahp is also passed",
         ),
         ({"gamma": 1.9, "leak": "decays"}, ValueError, r"gamma must be from 0 to 1; got 1.9"),
         (

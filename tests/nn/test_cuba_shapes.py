@@ -58,7 +58,7 @@ def test_the_axes_change_nothing(kind: Any, batch: int | None) -> None:
     ("arguments", "match"),
     [
         ({"n_synapses": 2}, r"size must have one axis if n_synapses is 2; got size \(2, 3\).*size=6"),
-        ({"w_rec": True}, r"size must have one axis if w_rec is given; got size \(2, 3\).*size=6"),
+        ({"w_rec": True}, r"size must have one axis if w_rec is passed; got size \(2, 3\).*size=6"),
         ({"V_th": np.ones(3) * u.mV}, r"V_th must be a scalar or shape \(2, 3\); got shape \(3,\)"),
         ({"tau_syn": np.ones((3, 2)) * u.ms}, r"tau_syn must be .* or shape \(2, 3, 1\); got shape \(3, 2\)"),
     ],

@@ -31,7 +31,7 @@ ALPHA = [
     ({"alpha": None}, TypeError, r"alpha must be a number; got None"),
     ({"alpha": True}, TypeError, r"alpha must be a number; got True"),
     ({"alpha": 0.5 * u.ms}, TypeError, r"alpha must be a number without a unit; got .*ms"),
-    ({"alpha": []}, ValueError, r"alpha is empty. Give the order of at least one term"),
+    ({"alpha": []}, ValueError, r"alpha is empty. Pass the order of at least one term"),
     ({"alpha": np.ones(0)}, ValueError, r"alpha must be a number, a list .*; got an array of shape \(0,\)"),
     ({"alpha": [[0.3], [0.7]]}, ValueError, r"alpha is a nested list.*call brainhw.set_fractional_orders"),
     ({"alpha": [0.3, 1.2]}, ValueError, r"alpha\[1\] must be greater than 0 and at most 1; got 1\.2"),
@@ -92,18 +92,18 @@ LEARNING = [
     ({"learn_alpha": None}, ValueError, r"learn_alpha must be False, True or 'raw'; got None"),
     ({"learn_coefficients": [True]}, ValueError, r"learn_coefficients must be False, True or 'raw'; got list"),
     ({"learn_alpha": True, "alpha": 1.0}, ValueError, r"must start below 1; got 1. Start at 0.99, or pass .*'raw'"),
-    ({"learn_alpha": True, "alpha": param(0.5)}, ValueError, r"alpha is a Param, .* Leave learn_alpha out"),
+    ({"learn_alpha": True, "alpha": param(0.5)}, ValueError, r"alpha is a Param, .* Omit learn_alpha"),
     (
         {"learn_coefficients": True, "coefficients": param([1.0])},
         ValueError,
-        r"coefficients is a Param, .* Leave learn_coefficients out",
+        r"coefficients is a Param, .* Omit learn_coefficients",
     ),
     ({"learn_tau": "raw"}, TypeError, r"learn_tau must be True or False; got 'raw'"),
     ({"learn_tau": 1}, TypeError, r"learn_tau must be True or False; got 1"),
     (
         {"learn_tau": True, "tau": brainstate.nn.Param(10.0 * u.ms)},
         ValueError,
-        r"tau is a Param, so it is learnt already. Leave learn_tau out",
+        r"tau is a Param, so it is already trainable. Omit learn_tau",
     ),
     ({"detach_reset": 0}, TypeError, r"detach_reset must be True or False; got 0"),
     ({"spk_fun": 0.5}, TypeError, r"spk_fun must be a spike function, .*fast_sigmoid\(\); got 0.5"),
@@ -113,7 +113,7 @@ MEMORY = [
     (
         {"memory": 5},
         ValueError,
-        r"memory=5 needs kernel='dense', .* Pass kernel='dense', or leave",
+        r"memory=5 requires kernel='dense', .* Pass kernel='dense', or omit",
     ),
     ({"memory": 0, "kernel": "dense"}, ValueError, r"memory must be at least 1; got 0"),
     ({"memory": -1, "kernel": "dense"}, ValueError, r"memory must be at least 1; got -1"),
@@ -121,7 +121,7 @@ MEMORY = [
     (
         {"kernel": "dense"},
         ValueError,
-        r"kernel='dense' needs exactly one of horizon and memory, .* Set horizon to",
+        r"kernel='dense' requires exactly one of horizon and memory, .* Set horizon to",
     ),
     (
         {"kernel": "dense", "horizon": 9, "memory": 5},

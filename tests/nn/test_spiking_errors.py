@@ -38,7 +38,7 @@ TAU = [
         ValueError,
         r"tau must be a scalar or shape \(3,\); got shape \(1, 3\)",
     ),
-    (lambda L: L(3, tau=brainstate.ParamState(MS)), TypeError, r"tau .*(got a ParamState|cannot be learnt)"),
+    (lambda L: L(3, tau=brainstate.ParamState(MS)), TypeError, r"tau .*(got a ParamState|cannot be a trainable)"),
     (lambda L: L(0, tau=MS), ValueError, r"size must be at least 1; got 0"),
     (lambda L: L(-2, tau=MS), ValueError, r"size must be at least 1; got -2"),
     (lambda L: L(3.0, tau=MS), TypeError, r"size must be a whole number; got 3.0"),
@@ -48,7 +48,7 @@ TAU = [
     (lambda L: L((2, 0), tau=MS), ValueError, r"size\[1\] must be at least 1; got 0"),
     (lambda L: L((-1, 2), tau=MS), ValueError, r"size\[0\] must be at least 1; got -1"),
     (lambda L: L((2, 3.0), tau=MS), TypeError, r"size\[1\] must be a whole number; got 3.0"),
-    (lambda L: L((2, 3), tau=MS, topology="RC"), ValueError, r"topology 'RC' needs .* one axis.* got size \(2, 3\)"),
+    (lambda L: L((2, 3), tau=MS, topology="RC"), ValueError, r"topology='RC' requires .* one axis.* got size \(2, 3\)"),
     (
         lambda L: L((2, 3), tau=np.ones(6) * u.ms),
         ValueError,
@@ -61,7 +61,7 @@ TAU = [
     (
         lambda L: L(3, tau=MS, recurrent_init=np.ones((3, 3))),
         ValueError,
-        r"recurrent_init is given but topology is 'FF'",
+        r"recurrent_init is passed but topology is 'FF'",
     ),
     (
         lambda L: L(3, tau=MS, topology="RC", recurrent_init=np.ones((3, 2)) * (u.mV if L is LIF else 1)),
@@ -104,7 +104,7 @@ BUILDS = [
     (lambda: LIF(3, tau=brainstate.nn.Param(10.0)), TypeError, r"LIFLayer: tau must be a Quantity"),
     (lambda: LIF(3, tau=param(np.ones(2) * u.ms)), ValueError, r"LIFLayer: tau must be a scalar or shape \(3,\)"),
     (lambda: LIF(3, tau=brainstate.nn.Param(-1.0 * u.ms)), ValueError, r"LIFLayer: tau must be greater than zero"),
-    (lambda: V1(3, tau=param(10.0 * u.ms)), TypeError, r"H1v1Layer: tau cannot be learnt, .*LIFLayer"),
+    (lambda: V1(3, tau=param(10.0 * u.ms)), TypeError, r"H1v1Layer: tau cannot be a trainable parameter, .*LIFLayer"),
     (lambda: V1(3, tau=MS, chip="h2"), ValueError, r"H1v1Layer: chip must be one of 'h1v1', 'h1v2'.* got 'h2'"),
     (lambda: V1(3, tau=MS, chip=4), ValueError, r"H1v1Layer: chip must be .* a ChipSpec .* got 4"),
     (lambda: V1(3, tau=MS, chip=H1V2), ValueError, r"H1v1Layer: chip must be of family 'H1v1'; got 'H1v2'"),

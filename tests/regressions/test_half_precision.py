@@ -110,6 +110,6 @@ def test_one_spike_more_is_one_spike_more(dtype: Any, fewer: int, more: int) -> 
 
 
 def test_a_decay_factor_that_is_learnt_in_half_precision_warns_once(dtype: Any) -> None:
-    with pytest.warns(UserWarning, match=rf"CubaLIFLayer: alpha is learnt in {dtype}") as caught:
+    with pytest.warns(UserWarning, match=rf"CubaLIFLayer: alpha is trainable and has dtype {dtype}") as caught:
         bh.nn.CubaLIFLayer(2, leak="decays", alpha=brainstate.nn.Param(0.5))
     assert len(caught) == 1

@@ -120,7 +120,7 @@ def test_types_and_equality(kind: type) -> None:
         (lambda k: k()(1.0 * u.mV, 1.0), TypeError, "must both be Quantities or both plain numbers"),
         (lambda k: k()(1.0 * u.mV, 1.0 * u.ms), TypeError, "V_th must have the dimension of mV"),
         (lambda k: k()(1.0, 1.0, 0), ValueError, "max_spikes must be at least 1"),
-        (lambda k: k()(1.0, 1.0, 1.5), TypeError, "max_spikes must be a whole number"),
+        (lambda k: k()(1.0, 1.0, 1.5), TypeError, "max_spikes must be an integer"),
         (lambda k: k()(1.0, 1.0, 2**24 + 1), ValueError, r"max_spikes must be at most 2\*\*24 .*got 16777217"),
         (lambda k: k()(1.0, 0.0), ValueError, r"V_th must be greater than zero; got 0 mV"),
         (lambda k: k()(jnp.ones(2), jnp.array([1.0, -0.5])), ValueError, r"V_th must be greater than zero; got -0.5"),
