@@ -369,7 +369,8 @@ class WiredCircuit(Circuit):
         if like.shape[-1] != self.n_columns:
             raise ValueError(
                 f"{call}: the {type(self.synapse).__name__} has {self.n_columns} weight columns, but the last axis of "
-                f"its output has length {like.shape[-1]} (expected the same number). Move the channels to the last axis."
+                f"its output has length {like.shape[-1]} (expected the same number). Move the channels to the last "
+                "axis."
             )
         reached = np.asarray(brainstate.transform.jit(all_columns)(0))
         touches = np.abs(reached) > 0

@@ -236,8 +236,8 @@ class ALIFLayer(CubaLIFLayer):
         call = f"{type(self).__name__}.{method}"
         if len(self.out_size) > 1:
             raise ValueError(
-                f"{call}: the layer must have one axis, because each neuron gets an additional synapse; got size {self.out_size}. "
-                f"Build it with size={self.n_neurons}."
+                f"{call}: the layer must have one axis, because each neuron gets an additional synapse; got size "
+                f"{self.out_size}. Build it with size={self.n_neurons}."
             )
         return call
 

@@ -112,8 +112,8 @@ class FractionalLayer(RestingStates):
         self.history = _arguments.choice(history, ("keep", "clear"), call=call, name="history")
         if self.history == "clear" and self.reset == "current":
             raise ValueError(
-                f"{call}: history='clear' cannot be combined with reset='current', whose effect is part of the history. "
-                "Pass reset='subtract' or 'zero'."
+                f"{call}: history='clear' cannot be combined with reset='current', whose effect is part of the "
+                "history. Pass reset='subtract' or 'zero'."
             )
         self.memory_rule = _arguments.choice(memory_rule, ("past", "spikede"), call=call, name="memory_rule")
         self.alpha_rule = _arguments.choice(alpha_rule, ("exact", "spikede"), call=call, name="alpha_rule")
