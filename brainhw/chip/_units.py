@@ -1,7 +1,7 @@
-"""Conversion of numbers to exact float64 values, and lookup of units by name.
+"""Conversion of values to exact float64 values, and lookup of units by name.
 
-A chip description is compared, hashed and written to a file, so its numbers are stored as float64 in one fixed unit
-each. For example, 0.1 V, 100 mV, and 100 mV in float32 must give the same stored value.
+A chip description is compared, hashed and written to a file, so its values are stored as float64 in one fixed unit
+each. For example, 0.1 V, 100 mV, and 100 mV in float32 must result in the same stored value.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def exact(
     positive: bool = False,
     nonnegative: bool = False,
 ) -> np.ndarray:
-    """Return ``value`` as float64 numbers in ``unit`` (``None``: dimensionless); an error names the argument."""
+    """Return ``value`` as a float64 array in ``unit`` (``None``: dimensionless); an error names the argument."""
     if not is_concrete(value):
         raise TypeError(
             f"{call}: {name} must be concrete numbers; got values that JAX is tracing. "

@@ -29,7 +29,7 @@ class ChargeCurve(ABC):
 
     kind: ClassVar[str]
     keys: ClassVar[tuple[str, ...]]
-    """Names of the parameters. Each is stored as ``_<name>`` in plain numbers, charges in fC."""
+    """Names of the parameters. Each is stored as ``_<name>`` without a unit, charges in fC."""
     charge_key: ClassVar[str]
     """Name of the parameter that is a charge."""
 
@@ -74,8 +74,10 @@ class ChargeCurve(ABC):
 
         Raises
         ------
-        TypeError, ValueError
-            If the kind, the unit or a parameter is unknown, missing or invalid.
+        TypeError
+            If ``data`` is not a mapping, or a parameter has the wrong type.
+        ValueError
+            If the kind, the unit or a parameter is unknown, missing or out of range.
         """
         text(call, call="ChargeCurve.from_dict", name="call", some=True)
         if not isinstance(data, Mapping):
@@ -117,8 +119,10 @@ class LinearCharge(ChargeCurve):
 
     Raises
     ------
-    TypeError, ValueError
-        If ``gain`` is not a charge, or not a finite value greater than zero.
+    TypeError
+        If ``gain`` is not a charge.
+    ValueError
+        If ``gain`` is not finite or not greater than zero.
 
     Examples
     --------
@@ -172,9 +176,10 @@ class SaturatingCharge(ChargeCurve):
 
     Raises
     ------
-    TypeError, ValueError
-        If ``gain`` is not a charge, if ``saturation`` has a unit, or if one of them is not a finite value greater than
-        zero.
+    TypeError
+        If ``gain`` is not a charge, or if ``saturation`` has a unit.
+    ValueError
+        If ``gain`` or ``saturation`` is not finite or not greater than zero.
 
     Examples
     --------
@@ -220,7 +225,7 @@ class SaturatingCharge(ChargeCurve):
 @final
 @dataclass(frozen=True, init=False, repr=False)
 class TabulatedCharge(ChargeCurve):
-    """A measured charge curve, given as a table of weights and charges with monotone interpolation.
+    """A measured charge curve, defined by a table of weights and charges with monotone interpolation.
 
     Between the points of the table, the curve is the piecewise cubic PCHIP interpolation (F. N. Fritsch and J. Butland,
     SIAM J. Sci. Stat. Comput. 5, 300, 1984). It passes through the points, never decreases, and has a continuous
@@ -235,9 +240,11 @@ class TabulatedCharge(ChargeCurve):
 
     Raises
     ------
-    TypeError, ValueError
-        If ``weights`` has a unit, if ``charges`` is not a charge, if the arrays differ in length or have fewer than two
-        values, if ``weights`` is not strictly increasing, or if ``charges`` decreases or is constant.
+    TypeError
+        If ``weights`` has a unit, or if ``charges`` is not a charge.
+    ValueError
+        If the arrays differ in length or have fewer than two elements, if ``weights`` is not strictly increasing, or
+        if ``charges`` decreases or is constant.
 
     Examples
     --------

@@ -42,8 +42,8 @@ class Mismatch:
     kind : str
         Name of the kind. :func:`brainhw.sample_chip` has an argument with this name.
     field : str
-        Field of the chip's spec that gives the standard deviation. If the field is ``None``, the chip has no mismatch
-        of this kind.
+        Field of the chip's spec that contains the standard deviation. If the field is ``None``, the chip has no
+        mismatch of this kind.
     most : float
         Largest standard deviation that :func:`brainhw.sample_chip` accepts.
     why : str
@@ -77,7 +77,7 @@ class Family:
     presets : tuple of ChipSpec
         Predefined chips of the family. The first preset is the default chip of the modules of the family.
     mismatches : tuple of Mismatch
-        Kinds of mismatch, each with the field of the spec that gives its standard deviation.
+        Kinds of mismatch, each with the field of the spec that contains its standard deviation.
     rules : mapping of str to callable, optional
         Deployment rules of this family in addition to the general ones, by name. Each rule is a function that takes a
         :class:`brainhw.deploy.Survey` and yields a :class:`brainhw.deploy.Violation` for each mistake.
@@ -125,7 +125,7 @@ class Family:
                 f"{call}: presets of {self.name} must contain at least one ChipSpec; got {describe(self.presets)}. "
                 "Pass a tuple of specs."
             )
-        # Check the presets here. At the first use, a mistake would create a file or a network of another family.
+        # Check the presets here. At the first use, a mistake would create a file or a network of a different family.
         for preset in self.presets:
             if preset.family != self.name:
                 raise ValueError(
@@ -164,7 +164,7 @@ class Family:
         choice(role, ROLES, call="Family.module", name="role")
 
         def add(kind: Any) -> Any:
-            # Inherited attributes are overwritten, because the base class may belong to another family.
+            # Inherited attributes are overwritten, because the base class may belong to a different family.
             for name, value in (("family", self.name), ("preset", self.preset)):
                 if name not in vars(kind):
                     setattr(kind, name, value)
@@ -217,12 +217,14 @@ def register_family(family: Family) -> Family:
 
     Raises
     ------
-    TypeError, ValueError
-        If ``family`` is not a Family, or if another family has the same name. Case is ignored.
+    TypeError
+        If ``family`` is not a Family.
+    ValueError
+        If another family has the same name, ignoring case.
     """
     if not isinstance(family, Family):
         raise TypeError(f"register_family: family must be a brainhw.chip.Family; got {describe(family)}.")
-    # Compare the names without case, because get_chip ignores case too.
+    # Compare the names ignoring case, because get_chip ignores case too.
     other = _registered.get(family.name.lower())
     if other is not None and other is not family:
         raise ValueError(
@@ -324,8 +326,9 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     Parameters
     ----------
     chip : ChipSpec or str
-        A spec or a name. A spec is returned unchanged. The name of a preset gives this preset, and the name of a family
-        gives its first preset. Case is ignored. As in :func:`get_family`, a family is loaded from an entry point.
+        A spec or a name. A spec is returned unchanged. The name of a preset returns this preset, and the name of a
+        family returns its first preset. Case is ignored. As in :func:`get_family`, a family is loaded from an entry
+        point.
     call : str
         Name of the call for errors.
 

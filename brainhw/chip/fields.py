@@ -102,7 +102,7 @@ def spec_field(
     choices : tuple of str, optional
         Allowed words.
     whole : bool, optional
-        Require a whole number that is at least 0, or at least 1 if ``positive`` is set. Default False.
+        Require an integer of at least 0, or of at least 1 if ``positive`` is set. Default False.
     many : bool, optional
         Require a tuple of numbers, which have no unit. Default False.
     optional : bool, optional

@@ -59,8 +59,10 @@ def save_chip(spec: ChipSpec, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
-    TypeError, ValueError
-        If ``spec`` is not a ChipSpec of a registered family, or the file cannot be written.
+    TypeError
+        If ``path`` is not a path, if ``spec`` is not a ChipSpec, or if its class is not the spec class of its family.
+    ValueError
+        If the family of ``spec`` is not registered, or if the file cannot be written.
 
     Examples
     --------
@@ -122,7 +124,7 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
 def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = False) -> str:
     """Return a chip as TOML text. Raise if `chip_from_text` could not read this text.
 
-    If ``hints`` is true, comments list the optional tables that a user can add. `save_chip` writes these comments.
+    If ``hints`` is True, comments list the optional tables that a user can add. `save_chip` writes these comments.
     Bundles do not contain them, because users do not edit bundles.
     """
     if not isinstance(spec, ChipSpec):
@@ -148,7 +150,7 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     ):
         info = infos[name]
         note = {"note": spec.notes[name]} if name in spec.notes else {}
-        # The provenance, which is required, comes last, so that an incomplete file always lacks it and is refused.
+        # The provenance, which is required, comes last, so that an incomplete file always lacks it and is rejected.
         entry = {**note, **_plain(info, getattr(spec, name)), "provenance": spec.provenance[name]}
         lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
     return "\n".join(lines) + "\n"
@@ -177,7 +179,7 @@ def chip_from_data(data: Mapping[str, Any], *, call: str = "chip_from_data") -> 
     wanted = ("format", "name", "family", *(name for name in infos if name not in added))
     _check_keys(data, wanted, call=call, what="the file", optional=("package", *added))
     values: dict[str, Any] = {"name": data["name"], "family": data["family"], "provenance": {}, "notes": {}}
-    # Overflows raise an error instead of a warning, so that numbers near the largest float are refused.
+    # Overflows raise an error instead of a warning, so that values near the largest float are rejected.
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         for name, info in infos.items():
             if name not in data and name in added:
@@ -238,7 +240,7 @@ def _check_format(data: Mapping[str, Any], call: str) -> None:
     if kind != _KIND or not version.isdecimal():
         got = "no format line" if found is None else f"format = {describe(found)}"
         raise ValueError(f"{call}: this is not a supported chip file (expected the line {wanted}, got {got}).")
-    # A file of another version is refused, because its numbers may have another meaning.
+    # A file of a different version is rejected, because its values may have a different meaning.
     if int(version) != _VERSION:
         raise ValueError(
             f"{call}: the file has format version {version}, but this brainhw reads version {_VERSION}. "

@@ -1,4 +1,4 @@
-"""The chip families H1v1 and H1v2, with the numbers that the vendor publishes and assumptions of brainhw."""
+"""The chip families H1v1 and H1v2, with the values that the vendor publishes and assumptions of brainhw."""
 
 from __future__ import annotations
 

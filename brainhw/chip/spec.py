@@ -1,4 +1,4 @@
-"""Description of one chip, with every number that its model uses and the source of each number."""
+"""Description of one chip, with every parameter of its model and the source of each value."""
 
 from __future__ import annotations
 
@@ -102,8 +102,10 @@ class ChipSpec(Shown):
 
     Raises
     ------
-    TypeError, ValueError
-        If a field is missing or out of range; the message names it.
+    TypeError
+        If a field is missing, unknown, or has the wrong type or unit. The message names the field.
+    ValueError
+        If the value of a field is invalid or out of range. The message names the field.
 
     Examples
     --------
@@ -211,8 +213,10 @@ class ChipSpec(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If a field is unknown or a value is invalid.
+        TypeError
+            If a field is unknown, or a value has the wrong type or unit.
+        ValueError
+            If a value is invalid or out of range.
 
         Examples
         --------
@@ -299,7 +303,7 @@ class ChipSpec(Shown):
         yield self._heading
         rows = list(self._rows())
         headings = ("field", "value", "provenance", "preset")
-        # Leave out the last column if no field differs from the preset, as for most chips.
+        # Omit the last column if no field differs from the preset, as for most chips.
         n = 4 if any(was for *_, was in rows) else 3
         yield Table(headings[:n], [row[:n] for row in rows], left=headings)
 
@@ -349,7 +353,7 @@ def _values(spec: ChipSpec) -> dict[str, Any]:
 
 
 def _hashable(value: Any) -> Any:
-    # A Quantity is not hashable. Its number is sufficient, because each field always has the same unit.
+    # A Quantity is not hashable. Its mantissa is sufficient, because each field always has the same unit.
     return value.mantissa if isinstance(value, u.Quantity) else value
 
 
@@ -376,7 +380,7 @@ def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str
         )
     for name in names:
         choice(given[name], PROVENANCES, call=call, name=f"provenance of {name}")
-    # Sort by field, so that the order in which provenance was given does not affect whether specs are equal.
+    # Sort by field, so that the order of ``provenance`` does not affect whether specs are equal.
     return MappingProxyType({name: given[name] for name in names})
 
 

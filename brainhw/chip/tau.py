@@ -36,8 +36,10 @@ class TauProfiles:
 
     Raises
     ------
-    TypeError, ValueError
-        If ``values`` does not have a unit of time, or is not a list of positive, strictly increasing numbers.
+    TypeError
+        If ``values`` does not have a unit of time.
+    ValueError
+        If ``values`` is empty, not one-dimensional, not positive, or not strictly increasing.
 
     Examples
     --------
@@ -161,7 +163,7 @@ class TauSnap:
     def message(self, call: str) -> str:
         """Return a sentence that lists the changed time constants, for the warning of ``call``.
 
-        Each distinct change (requested -> given) is listed once. At most six changes are listed.
+        Each distinct change (requested -> rounded) is listed once. At most six changes are listed.
         """
         text(call, call="TauSnap.message", name="call", some=True)
         requested, given = self.requested.mantissa.ravel(), self.tau.mantissa.ravel()

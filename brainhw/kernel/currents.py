@@ -2,7 +2,7 @@
 
 The forward pass stores the membrane potentials before the reset. The backward pass recomputes spikes and membrane
 potentials after the reset from them. The inputs of the synapses and of the after-hyperpolarisation current are stored
-only if their decay is learnt. The gradient of recurrent weights is one matrix product after the loop over time.
+only if their decay is trainable. The gradient of recurrent weights is one matrix product after the loop over time.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ __all__ = ["CurrentParameters", "CurrentRules", "CurrentState", "CurrentTrace", 
 class CurrentRules(NamedTuple):
     """The spike function ``spikes(V_pre, V_th)``, and whether the reset is detached from the gradient.
 
-    ``forward`` names the spike function if the compiled loop supports it. ``'step'`` gives one spike where
-    ``V_pre >= V_th``. ``'count'`` gives ``floor(V_pre / V_th)`` spikes, but at most ``most``. For any other function,
-    ``forward`` is ``None``.
+    ``forward`` names the spike function if the compiled loop supports it. ``'step'`` is one spike where ``V_pre >=
+    V_th``. ``'count'`` is ``floor(V_pre / V_th)`` spikes, but at most ``most``. For any other function, ``forward`` is
+    ``None``.
     """
 
     spikes: Callable[[jax.Array, jax.Array], jax.Array]
@@ -139,7 +139,7 @@ def _charged(
     if parameters.gamma is not None and state.own is not None:
         arrived = state.own + state.spk * per_sample(parameters.w_own, V)
         own = per_sample(parameters.gamma, V) * arrived
-    # Add in the same order as Rockpool. Another order rounds differently in float32, and spikes could then differ.
+    # Add in the same order as Rockpool. A different order rounds differently in float32, and spikes could then differ.
     terms = [current[..., k] for k in range(current.shape[-1])]
     total = functools.reduce(operator.add, terms if own is None else [*terms, own])
     V_pre = per_sample(parameters.alpha, V) * V + total + per_sample(parameters.bias, V)

@@ -24,7 +24,7 @@ def decay_rates(method: FractionalMethod, n: int, horizon: int) -> np.ndarray:
     """Return the ``n`` decay rates per step of the exponentials: ``n - 1`` increasing rates, then the slowest rate.
 
     The rates depend neither on the order nor on the coefficients. Therefore all terms of an operator can use the same
-    leaky sums, and the order can be learnt.
+    leaky sums, and the order can be trainable.
     """
     # With a rate above 8, an exponential decays to less than e**-8 = 3e-4 in one step. With a rate below
     # reach / horizon, it is nearly constant over the run. More exponentials make the grid finer and extend it at both
@@ -113,8 +113,10 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is invalid. The message names the argument.
+    TypeError
+        If ``alpha`` is not a number, or if ``n`` or ``horizon`` is not an integer.
+    ValueError
+        If ``method`` is unknown, or if an argument is out of range. The message names the argument.
 
     Examples
     --------

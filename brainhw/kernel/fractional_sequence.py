@@ -2,7 +2,7 @@
 
 If the reset is a detached current and the spikes are given, the layer is linear in its drive. The backward pass is
 therefore the transposed causal convolution: the same scheme, run backwards in time on the incoming gradients. It needs
-only the voltage that was compared with the threshold in each step, and one more array per learnt parameter of the
+only the voltage that was compared with the threshold in each step, and one more array per trainable parameter of the
 operator.
 """
 
@@ -65,7 +65,7 @@ def run(
 def _scan(
     rules: NeuronRules, keep_V: bool, effects: bool, parameters: NeuronParameters, state: NeuronState, drives: jax.Array
 ) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
-    """Run the steps. With ``effects``, also return derivatives with respect to each learnt parameter.
+    """Run the steps. With ``effects``, also return derivatives with respect to each trainable parameter.
 
     They are the derivatives of the voltages before the reset.
     """
@@ -169,7 +169,7 @@ def _transposed(
     nothing = jnp.zeros_like(of_last_V)
     slots = jnp.zeros((past.n_slots, *nothing.shape), nothing.dtype)
     start = _Later(of_last_V, nothing, nothing, slots, jnp.zeros((), jnp.int32))
-    # Sum over the batch after the loop, because a reduction to one number in every step takes longer than the step.
+    # Sum over the batch after the loop, because a reduction to a scalar in every step takes longer than the step.
     totals = (tuple(nothing for _ in derivatives), nothing)
     incoming = (trace.spk, trace.decided, moved, of_trace)
     (_, (of_learnt, of_V_th)), of_drives = jax.lax.scan(body, (start, totals), incoming, reverse=True)

@@ -1,6 +1,6 @@
 """One step of a fractional neuron: operator, threshold and reset.
 
-For gradients, a step stores one value per neuron and learnt parameter, not all stored past values.
+For gradients, a step stores one value per neuron and trainable parameter, not all stored past values.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Scheme(NamedTuple):
     Here :math:`J` is the drive, :math:`V` is the voltage, and :math:`z` are the slots, which store past values. The
     fields ``drive``, ``before`` and ``voltage`` are :math:`a`, :math:`b` and :math:`c`, and ``weights`` is :math:`W`
     (``[slots]`` or ``[slots, N]``). ``before`` is ``None`` if the scheme does not use the previous drive. A step is
-    linear in the coefficients. So a step with the derivatives of the coefficients gives the derivative of the step.
+    linear in the coefficients. So a step with the derivatives of the coefficients computes the derivative of the step.
     """
 
     drive: jax.Array
@@ -71,7 +71,7 @@ class NeuronRules(NamedTuple):
     detach_reset: bool
     looks_ahead: bool  # whether spikes are computed before the step, from an extrapolated voltage
     spk_fun: Callable[[jax.Array], jax.Array]
-    learnt: tuple[bool, ...]  # for each leaf of the operator, whether it is learnt
+    learnt: tuple[bool, ...]  # for each leaf of the operator, whether it is trainable
 
     @property
     def has_offset(self) -> bool:
@@ -101,9 +101,9 @@ class NeuronState(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Spikes, the voltage that was compared with the threshold, and derivatives with respect to each learnt parameter.
+    """Spikes, voltage that was compared with the threshold, and derivatives with respect to the trainable parameters.
 
-    ``moved`` holds the derivatives of the voltage before the reset.
+    ``moved`` contains the derivatives of the voltage before the reset.
     """
 
     spk: jax.Array
@@ -112,13 +112,13 @@ class Event(NamedTuple):
 
 
 def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
-    """Return the scheme of a step, followed by its derivatives with respect to the learnt leaves of the operator."""
+    """Return the scheme of a step, followed by its derivatives with respect to the trainable leaves of the operator."""
     # The derivatives are used in a custom gradient and are not differentiated again.
     leaves, structure = jax.tree.flatten(jax.lax.stop_gradient(operator))
     derivatives = []
     for i, wanted in enumerate(rules.learnt):
         if wanted:
-            # The coefficients of a neuron depend only on its own parameters. So one tangent of ones gives the
+            # The coefficients of a neuron depend only on its own parameters. So one tangent of ones computes the
             # derivatives for all neurons.
             tangent = [jnp.ones_like(leaf) if i == j else jnp.zeros_like(leaf) for j, leaf in enumerate(leaves)]
             at, along = structure.unflatten(leaves), structure.unflatten(tangent)
@@ -215,9 +215,9 @@ def _advance(
 ) -> jax.Array:
     """Return the value ``[..., N]`` that the first scheme computes.
 
-    The other schemes are the derivatives of the first one with respect to the learnt leaves of the operator. They give
-    the gradients of these leaves. The backward pass needs one array ``[..., N]`` for each leaf, and not the slots
-    ``[n_slots, ..., N]``.
+    The other schemes are the derivatives of the first one with respect to the trainable leaves of the operator. The
+    gradients of these leaves are computed from them. The backward pass needs one array ``[..., N]`` for each leaf, and
+    not the slots ``[n_slots, ..., N]``.
     """
     return _reached(schemes[:1], drive, before, V, slots)[0]
 
@@ -225,7 +225,7 @@ def _advance(
 @broadcasting
 def _forward(learnt: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values: Any) -> tuple[jax.Array, Any]:
     # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. Instead, store the derivative of
-    # the result with respect to each learnt parameter, [T, B, N] each.
+    # the result with respect to each trainable parameter, [T, B, N] each.
     reached, *moved = _reached(schemes, *values)
     return reached, (learnt, schemes, moved)
 
@@ -258,8 +258,9 @@ def step(
 ) -> tuple[NeuronState, Event]:
     """Return the state after one step, and the event of the step. ``schemes`` is the result of :func:`schemes_of`.
 
-    With ``effects`` the event contains the derivatives of the voltage with respect to each learnt parameter, for use in
-    a custom backward pass. Without ``effects``, JAX can differentiate the step itself with respect to these parameters.
+    With ``effects`` the event contains the derivatives of the voltage with respect to each trainable parameter, for use
+    in a custom backward pass. Without ``effects``, JAX can differentiate the step itself with respect to these
+    parameters.
     """
     operator, V_th = parameters.operator, parameters.V_th
     V, offset, slots, position, before = state

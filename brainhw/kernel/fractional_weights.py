@@ -1,6 +1,6 @@
 """Weights of past values in a fractional derivative, for each numerical scheme.
 
-Each scheme gives the weights for each lag, and also as an integral over decaying exponentials. All functions are
+Each scheme defines the weights for each lag, and also as an integral over decaying exponentials. All functions are
 differentiable with respect to the order ``alpha``. The weights have shape ``[n, *alpha.shape]``.
 """
 

@@ -60,7 +60,7 @@ class Fired(NamedTuple):
 class Firing:
     """Rules for spikes and reset, used both for single steps and for whole sequences.
 
-    To give a layer another reset, derive a class from this one and override :meth:`after`. In the layer, override
+    To implement a different reset, derive a class from this one and override :meth:`after`. In the layer, override
     :meth:`brainhw.nn.SpikingLayer.firing` so that it returns an instance of the new class.
 
     Parameters
@@ -77,7 +77,7 @@ class Firing:
         Whether to clamp the membrane potential so that it is never below zero, before and after the reset.
     refractory : int, optional
         Number of steps after a spike in which a neuron ignores its drive, keeps its membrane potential and does not
-        fire. This is the absolute refractory time (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3). Default 0.
+        fire. This is the absolute refractory period (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3). Default 0.
 
     Examples
     --------
@@ -155,7 +155,7 @@ class Firing:
     ) -> Fired:
         """Compute spikes and reset of a step in which leak and drive changed the potential from ``V`` to ``charged``.
 
-        ``wait`` is the number of remaining refractory steps of each neuron, or ``None`` without a refractory time.
+        ``wait`` is the number of remaining refractory steps of each neuron, or ``None`` without a refractory period.
         ``recorded`` contains spikes, and optionally membrane potentials after the reset. They replace the computed
         values.
         """
@@ -220,7 +220,7 @@ class LeakyParameters(NamedTuple):
 class LeakyState(NamedTuple):
     """Membrane potential after the reset, spikes, and remaining refractory steps, each ``[..., *size]``.
 
-    ``wait`` is ``None`` without a refractory time.
+    ``wait`` is ``None`` without a refractory period.
     """
 
     V: jax.Array
@@ -231,7 +231,7 @@ class LeakyState(NamedTuple):
 class LeakyTrace(NamedTuple):
     """Spikes, and membrane potentials before and after the reset, ``[T, ..., *size]``.
 
-    ``V`` is ``None`` without a refractory time, because it can then be computed from ``spk`` and ``V_pre``.
+    ``V`` is ``None`` without a refractory period, because it can then be computed from ``spk`` and ``V_pre``.
     """
 
     spk: jax.Array
@@ -286,7 +286,7 @@ def converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[
     """
     # Do not use `jax.closure_convert`, because its cache keeps 4096 functions and all objects that they refer to, about
     # 25 KiB each. Create a new lambda each time, because JAX caches traces by function identity, and a cached trace
-    # would contain values of another pass.
+    # would contain values of a different pass.
     closed, shape = jax.make_jaxpr(lambda *given: function(*given), return_shape=True)(*like)  # noqa: PLW0108
     traced = [isinstance(one, jax.core.Tracer) and jnp.issubdtype(one.dtype, jnp.inexact) for one in closed.consts]
 

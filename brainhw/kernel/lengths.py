@@ -48,7 +48,7 @@ def zero_padding(tree: Any, lengths: jax.Array) -> Any:
     def zeroed(leaf: Any) -> Any:
         real = is_true_step(lengths, leaf.shape[0])
         real = real.reshape(*real.shape, *[1] * (leaf.ndim - real.ndim))
-        # Use `where`, because multiplying infinite or NaN padding by zero gives NaN.
+        # Use `where`, because infinite or NaN padding multiplied by zero is NaN.
         if isinstance(leaf, u.Quantity):
             return u.Quantity(jnp.where(real, leaf.mantissa, jnp.zeros_like(leaf.mantissa)), unit=leaf.unit)
         return jnp.where(real, leaf, jnp.zeros_like(leaf))

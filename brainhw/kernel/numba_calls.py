@@ -13,7 +13,7 @@ __all__ = ["call_loop"]
 
 
 def call_loop(loop: Any, results: list[jax.ShapeDtypeStruct], *given: jax.Array) -> list[jax.Array]:
-    """Call a compiled loop with arrays ``given`` and return its outputs, which have the shapes in ``results``."""
+    """Call a compiled loop with the arrays in ``given``, and return outputs with the shapes in ``results``."""
     from brainevent import numba_kernel
 
     _compile_now(loop, tuple((one.ndim, np.dtype(one.dtype)) for one in (*given, *results)))

@@ -83,7 +83,7 @@ class LeakySums(Past):
 
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
         """Multiply every sum by its decay factor and add the value."""
-        # The rates are not learnable, so these factors are constants of the compiled step. The first factor is 0,
+        # The rates are not trainable, so these factors are constants of the compiled step. The first factor is 0,
         # because the first slot stores only the last value.
         kept = np.append(0.0, np.exp(-self.rates)).astype(slots.dtype)
         return kept.reshape((-1,) + (1,) * value.ndim) * slots + value[None]

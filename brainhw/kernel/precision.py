@@ -1,7 +1,7 @@
 """Dtypes for half precision.
 
 Weights and spikes may have half precision, but membrane potentials, decay factors and spike counts are float32. The
-spacing of bfloat16 numbers just below 1 is 0.4 %. So a decay factor of exp(-1/500) would be rounded to the factor of a
+spacing of bfloat16 values just below 1 is 0.4 %. So a decay factor of exp(-1/500) would be rounded to the factor of a
 time constant of 255 steps instead of 500. A counter in bfloat16 would stop at 256.
 """
 

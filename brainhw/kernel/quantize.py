@@ -1,4 +1,4 @@
-"""Grid of the weights that a few bits can represent, and rounding of learnt weights to this grid."""
+"""Grid of the weights that a few bits can represent, and rounding of trainable weights to this grid."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ class WeightGrid:
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is invalid. The message names the argument.
+    TypeError
+        If ``limit`` or ``lowest`` is not a number, or if ``bits`` is not an integer. The message names the argument.
+    ValueError
+        If an argument is out of range. The message names the argument.
 
     Examples
     --------
@@ -72,7 +74,7 @@ class WeightGrid:
 
     @property
     def lowest_code(self) -> int:
-        """Most negative code. It is ``-largest_code`` unless ``lowest`` is given."""
+        """Most negative code. It is ``-largest_code`` unless ``lowest`` is set."""
         if self.lowest is None:
             return -self.largest_code
         # Without the factor 1 + 1e-6, a rounding error of the division could exclude the last level.
@@ -109,7 +111,7 @@ class WeightGrid:
             ties to the even code.
         """
         weights, key = _checked(weights, key, "WeightGrid.codes")
-        # Reject NaN, because the conversion to int32 would give an arbitrary code.
+        # Reject NaN, because the conversion to int32 would return an arbitrary code.
         check_finite(weights, call="WeightGrid.codes", name="weights")
         return self._rounded(weights, key).astype(jnp.int32)
 
@@ -150,8 +152,8 @@ class WeightGrid:
         if key is not None:
             low = jnp.floor(steps)
             up = jax.random.uniform(key, steps.shape, steps.dtype) < steps - low
-            # A weight on the grid may differ from it by a rounding error. Such a weight must not be rounded to another
-            # value.
+            # A weight on the grid may differ from it by a rounding error. Such a weight must not be rounded to a
+            # different value.
             on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
             nearest = jnp.where(on_grid, nearest, low + up)
         return jnp.clip(nearest, self.lowest_code, self.largest_code)

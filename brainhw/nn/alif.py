@@ -46,7 +46,7 @@ class ALIFLayer(CubaLIFLayer):
         Voltage that each spike adds to the after-hyperpolarisation, scalar or ``[N]``. A negative value lowers the
         membrane potential. Default -0.9 mV.
     gamma : float, array or brainstate.nn.Param, optional
-        Decay factor of the after-hyperpolarisation per step, 0 to 1. It replaces ``tau_ahp`` and needs
+        Decay factor of the after-hyperpolarisation per step, 0 to 1. It replaces ``tau_ahp`` and requires
         ``leak='decays'``.
     **options
         All other arguments of :class:`CubaLIFLayer`: ``tau_mem``, ``tau_syn``, ``bias``, ``V_th``, ``w_rec``,
@@ -63,14 +63,16 @@ class ALIFLayer(CubaLIFLayer):
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit, shape or range, or belongs to another ``leak`` mode. The message names
-        the argument.
+    TypeError
+        If an argument has the wrong type or unit. The message names the argument.
+    ValueError
+        If an argument has the wrong shape, is out of range, or belongs to a different ``leak`` mode. The message
+        names the argument.
 
     Notes
     -----
-    See :class:`CubaLIFLayer` for how to learn parameters, what happens if a learnt threshold reaches zero, how to limit
-    the number of spikes, and which values can be recorded.
+    See :class:`CubaLIFLayer` for how to make parameters trainable, what happens if a trainable threshold reaches zero,
+    how to limit the number of spikes, and which values can be recorded.
 
     Examples
     --------
@@ -152,8 +154,8 @@ class ALIFLayer(CubaLIFLayer):
         -------
         CubaLIFLayer
             The new layer, at rest, with ``S + 1`` synapses per neuron and the present parameter values. Parameters that
-            are learnt in this layer are learnt in the new one. Fixed or frozen parameters (``brainstate.nn.Const``,
-            ``Param(..., fit=False)``) stay fixed.
+            are trainable in this layer are trainable in the new one. Fixed or frozen parameters
+            (``brainstate.nn.Const``, ``Param(..., fit=False)``) stay fixed.
 
         Notes
         -----
@@ -165,7 +167,7 @@ class ALIFLayer(CubaLIFLayer):
         parameters of the synapses and of the after-hyperpolarisation are joined into one parameter with one value per
         neuron and synapse. ``w_rec`` and ``w_ahp`` are joined into one weight matrix. Joined parameters have no
         transform and no regulariser, and entries that were fixed stay fixed. Of the added weights, only
-        ``W'_{i, i(S+1)+S}`` are learnt, and only if ``w_ahp`` is learnt in this layer.
+        ``W'_{i, i(S+1)+S}`` are trainable, and only if ``w_ahp`` is trainable in this layer.
 
         If ``leak`` is ``'decays'`` or ``'bitshifts'`` and the layer has a ``tau_ahp``, this method computes the decay
         of the after-hyperpolarisation for the ``dt`` of ``brainstate.environ``, which must be set.
@@ -282,7 +284,7 @@ def _copy(parameter: Any) -> Any:
 
 
 def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:
-    """Return a parameter that is learnt where ``learnt`` is True and fixed at ``value`` elsewhere."""
+    """Return a parameter that is trainable where ``learnt`` is True and fixed at ``value`` elsewhere."""
     if not learnt.any():
         return brainstate.nn.Const(value)
     held = None if learnt.all() else functools.partial(_hold, value, learnt)

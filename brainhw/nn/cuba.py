@@ -62,8 +62,8 @@ class CubaLIFLayer(RestingStates):
     Parameters
     ----------
     size : int or tuple of int
-        Number of neurons ``N``, or the shape of the layer. A layer with more than one axis needs ``n_synapses=1`` and
-        no ``w_rec``. Its input has the shape ``[*size]``, and ``[N]`` below stands for ``[*size]``.
+        Number of neurons ``N``, or the shape of the layer. A layer with more than one axis requires ``n_synapses=1``
+        and no ``w_rec``. Its input has the shape ``[*size]``, and ``[N]`` below stands for ``[*size]``.
     n_synapses : int, optional
         Number of synapses per neuron, ``S``. Default 1.
     tau_mem, tau_syn : Quantity or brainstate.nn.Param, optional
@@ -77,8 +77,8 @@ class CubaLIFLayer(RestingStates):
         Recurrent weights in mV, which multiply the spikes of the previous step. Pass an array of shape ``[N, N * S]``
         (row: presynaptic neuron; column: ``post * S + synapse``) or ``[N, N, S]``, or an initializer that is called
         with ``(N, N * S)`` and returns voltages. ``True`` draws them uniformly between plus and minus
-        ``sqrt(6 / (N * S))`` mV. The weights are learnt. To freeze or transform them, pass a ``brainstate.nn.Const`` or
-        a ``Param`` of shape ``[N, N * S]``. Default ``None``, a layer without recurrence.
+        ``sqrt(6 / (N * S))`` mV. The weights are trainable. To freeze or transform them, pass a ``brainstate.nn.Const``
+        or a ``Param`` of shape ``[N, N * S]``. Default ``None``, a layer without recurrence.
     noise_std : Quantity, optional
         Strength of the membrane noise in mV per square root of a second, scalar or ``[N]``. Without leak, this is the
         standard deviation of the noise after one second. The noise is drawn from ``brainstate.random`` at every step.
@@ -113,13 +113,15 @@ class CubaLIFLayer(RestingStates):
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit, shape or range, or belongs to another ``leak`` mode. The message names the
-        argument.
+    TypeError
+        If an argument has the wrong type or unit. The message names the argument.
+    ValueError
+        If an argument has the wrong shape, is out of range, or belongs to a different ``leak`` mode. The message
+        names the argument.
 
     Notes
     -----
-    To learn a parameter, pass a ``brainstate.nn.Param`` with a transform that keeps it in range. For example,
+    To make a parameter trainable, pass a ``brainstate.nn.Param`` with a transform that keeps it in range. For example,
     ``brainstate.nn.Param(20. * u.ms, t=brainstate.nn.SoftplusT(1. * u.ms))`` stays above 1 ms. Without a transform,
     training can move a threshold to zero or below, where spikes are undefined. ``prepare_net`` then raises an error.
     Inside a compiled function, the spikes become NaN, which ``rollout(..., check_finite=True)`` reports.
@@ -251,7 +253,7 @@ class CubaLIFLayer(RestingStates):
         return current_value(self.V_th).in_unit(u.mV)
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
-        """Return the recurrent input ``[..., N * S]`` in mV for spikes ``[..., N]``; needs ``w_rec``."""
+        """Return the recurrent input ``[..., N * S]`` in mV for spikes ``[..., N]``; requires ``w_rec``."""
         return spk @ self.recurrent_matrix()
 
     @broadcasting
@@ -305,7 +307,7 @@ class CubaLIFLayer(RestingStates):
             tap(self, "irec", u.math.zeros_like(I_syn))
         I_syn = beta * I_syn
         own = self.own_current(spk, dt)
-        # Add in the same order as Rockpool, because in float32 another order rounds differently and changes spikes.
+        # Add in the same order as Rockpool, because in float32 a different order rounds differently and changes spikes.
         V = alpha * V + _total(I_syn, own)
         if self.noise_std is not None:
             # The variances of independent draws add up. With the factor sqrt(dt), the noise after one second does not

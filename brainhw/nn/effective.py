@@ -1,4 +1,4 @@
-"""Compute the charge per spike from the learnt weights, and the total charge that each neuron receives."""
+"""Compute the charge per spike from the trainable weights, and the total charge that each neuron receives."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ WeightBits = int | Literal["chip"] | None
 class EffectiveWeight(brainstate.nn.Module):
     r"""Charge per spike of every connection, computed from the master weights at each preparation.
 
-    The master weight :math:`w` is a plain number that is learnt and never rounded. On the chip, a spike adds the charge
+    The master weight :math:`w` is dimensionless, trainable, and never rounded. On the chip, a spike adds the charge
 
     .. math:: q_{ij} = q(w^{*}_{ij}) + q'(0)\, \sigma_w\, \xi_{ij}
 
@@ -55,13 +55,14 @@ class EffectiveWeight(brainstate.nn.Module):
     is the charge curve of the chip, and :math:`\sigma_w` is the standard deviation of its synapse mismatch. The
     :math:`\xi_{ij}` are standard normal numbers, drawn once per sampled chip, and zero for the nominal chip.
 
-    For a chip family with another kind of synapse mismatch, override :meth:`drawn` in a subclass and set the subclass
-    as ``effective_class`` of the modules of the family. For other weight levels, set ``Family.weight_grid``.
+    For a chip family with a different kind of synapse mismatch, override :meth:`drawn` in a subclass and set the
+    subclass as ``effective_class`` of the modules of the family. For different weight levels, set
+    ``Family.weight_grid``.
 
     Parameters
     ----------
     master : brainstate.ParamState
-        The learnt weights, dimensionless, shape ``[N_in, N_out]`` or ``[N]`` (one-to-one).
+        The trainable weights, dimensionless, shape ``[N_in, N_out]`` or ``[N]`` (one-to-one).
     chip : ChipSpec
         The chip that defines the charge curve and the mismatch.
     owner : str
@@ -137,7 +138,7 @@ class EffectiveWeight(brainstate.nn.Module):
         self.forget()
 
     def take_chip(self, chip: ChipSpec, *, call: str) -> None:
-        """Set another chip of the same family, without mismatch. The next preparation uses this chip."""
+        """Replace the chip by another one of its family, without mismatch. The next preparation uses the new chip."""
         self.chip = chip
         self.set_grid(self.weight_bits, self.rounding, call=call)
         self.chip_mark = new_mark()
@@ -218,7 +219,7 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def nominal_mismatch(self) -> u.Quantity:
         """Return zeros, because the nominal chip has no mismatch that adds charge to the connections."""
-        # Use NumPy. If the network has another precision, JAX would warn before brainhw raises its clearer error.
+        # Use NumPy. If the network has a different precision, JAX would warn before brainhw raises its clearer error.
         zeros = np.zeros(self._shape, self.charge.value.mantissa.dtype)
         return u.Quantity(jnp.asarray(zeros), unit=u.fcoulomb)
 
@@ -267,7 +268,7 @@ _SOUND: dict[tuple[int, bool], Any] = {}
 
 
 def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str, name: str, positive: bool) -> None:
-    """Raise if ``value``, a value of the current chip, has the wrong shape or dimension, or invalid numbers."""
+    """Raise if ``value``, a value of the current chip, has the wrong shape or dimension, or contains invalid values."""
     call, fix = f"{owner}.{name}", "Call brainhw.nominal_chip(net), or write a valid value."
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         named, got = _arguments.unit_name(unit), _arguments.describe(value)
@@ -343,7 +344,7 @@ def charge_sums(xs: jax.Array, charge: u.Quantity) -> u.Quantity:
 def _of_each_chip(x: jax.Array, charge: u.Quantity) -> jax.Array:
     if not _side_by_side.get():
         return x
-    # If all chips share the input, vmap joins their weights into one wide matrix. The product then adds in another
+    # If all chips share the input, vmap joins their weights into one wide matrix. The product then adds in a different
     # order than for one chip, and spikes differ. The `where` below prevents this: the input depends on the charges of
     # each chip, and XLA cannot simplify the expression.
     return jnp.where(jnp.isnan(charge.mantissa[0, 0]), jnp.nan, x)
@@ -370,7 +371,7 @@ class ChipWeight(NamedTuple):
     Attributes
     ----------
     master : brainstate.ParamState
-        The learnt weights, dimensionless, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
+        The trainable weights, dimensionless, ``[N_in, N_out]`` or ``[N]`` (one-to-one).
     chip : ChipSpec
         The chip.
     effective : EffectiveWeight
@@ -437,7 +438,7 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     Raises
     ------
     ValueError
-        If modules of ``net`` use different chip families or different specs of one family.
+        If modules of ``net`` use different chip families, or different specs of the same family.
 
     Examples
     --------

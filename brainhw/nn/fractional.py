@@ -28,10 +28,10 @@ class FractionalLIFLayer(FractionalLayer):
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, in which case ``[N]`` below stands for ``[*size]``.
     alpha : float, list, array or brainstate.nn.Param, optional
-        Orders :math:`\alpha_j` of the derivatives, above 0 and at most 1. A number gives one term, with the same order
-        for all neurons. An array ``[N]`` gives one term, with one order per neuron. An array ``[J, N]`` gives ``J``
-        such terms. A list gives one term per entry, which is a number or an array ``[N]``. The value of a ``Param`` is
-        a number, ``[N]`` or ``[J, N]``. Default 0.5.
+        Orders :math:`\alpha_j` of the derivatives, above 0 and at most 1. A number defines one term, with the same
+        order for all neurons. An array ``[N]`` defines one term, with one order per neuron. An array ``[J, N]`` defines
+        ``J`` such terms. A list defines one term per entry, which is a number or an array ``[N]``. The value of a
+        ``Param`` is a number, ``[N]`` or ``[J, N]``. Default 0.5.
     coefficients : list, array or brainstate.nn.Param, optional
         Factors :math:`w_j`, dimensionless, one per term. By default, all are 1.
     tau, V_th : Quantity or brainstate.nn.Param, optional
@@ -66,19 +66,19 @@ class FractionalLIFLayer(FractionalLayer):
         Whether a spike keeps the past (default) or clears it. After ``'clear'``, the neuron starts again from the
         voltage after the reset. ``'clear'`` cannot be combined with ``reset='current'``.
     lookahead : Quantity, optional
-        If given, the voltage before the step, extrapolated by this time, is compared with the threshold. By default
-        (``None``), the voltage after the step is compared with it.
+        Time by which the voltage before the step is extrapolated. The extrapolated voltage is compared with the
+        threshold. By default (``None``), the voltage after the step is compared with the threshold.
     learn_alpha, learn_coefficients : bool or 'raw', optional
-        Whether to learn the orders and the coefficients. ``True`` keeps learnt orders between 0 and 1 and learnt
-        coefficients above 0. ``'raw'`` sets no bounds. Default False.
+        Whether the orders and the coefficients are trainable. ``True`` keeps trainable orders between 0 and 1 and
+        trainable coefficients above 0. ``'raw'`` sets no bounds. Default False.
     learn_tau : bool, optional
-        Whether to learn the time constant. It is learnt on a logarithmic scale and stays above 0. Default False.
+        Whether the time constant is trainable. It is trained on a logarithmic scale and stays above 0. Default False.
     detach_reset : bool, optional
         Whether to stop the gradient that flows through the spikes in the reset. Default True.
     memory_rule : {'past', 'spikede'}, optional
         With ``memory=M``, ``'past'`` (default) keeps ``M`` past values. ``'spikede'`` keeps ``M - 1``, as spikeDE does.
     alpha_rule : {'exact', 'spikede'}, optional
-        Gradient with respect to ``alpha``. ``'exact'`` (default) is the exact gradient. ``'spikede'`` leaves out the
+        Gradient with respect to ``alpha``. ``'exact'`` (default) is the exact gradient. ``'spikede'`` omits the
         derivative of the Gamma function, as spikeDE does.
     spk_fun : braintools.surrogate.Surrogate, optional
         Spike function of ``(V - V_th) / V_th``. Default ``brainhw.surrogate.fast_sigmoid()``.
@@ -96,8 +96,11 @@ class FractionalLIFLayer(FractionalLayer):
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit, shape or range, or conflicts with another. The message names the argument.
+    TypeError
+        If an argument has the wrong type or unit. The message names the argument.
+    ValueError
+        If an argument has the wrong shape, is out of range, or conflicts with another argument. The message names the
+        argument.
 
     Notes
     -----
@@ -105,7 +108,7 @@ class FractionalLIFLayer(FractionalLayer):
     lasts one step changes the voltage by about :math:`(\Delta t/\tau)^\alpha` times the drive. Weights must therefore
     be larger than for a :class:`LIFLayer`.
 
-    If orders, coefficients or time constants are learnt, only reverse-mode derivatives are available (``grad``, not
+    If orders, coefficients or time constants are trainable, only reverse-mode derivatives are available (``grad``, not
     ``jvp``). In a ``Sequential``, :func:`brainhw.rollout` processes the whole sequence in this layer at once if that is
     faster.
 

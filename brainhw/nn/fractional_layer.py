@@ -1,4 +1,4 @@
-"""Base class of all fractional-order neurons, with their arguments, states and time step."""
+"""Base class for all fractional-order neurons, with their arguments, states and time step."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class FractionalLayer(RestingStates):
     @property
     def parameter_ranges(self) -> dict[str, Range]:
         """Range of each parameter."""
-        # Learnt coefficients have no range, because they may be negative with `learn_coefficients='raw'`.
+        # Trainable coefficients have no range, because they may be negative with `learn_coefficients='raw'`.
         factors = {} if isinstance(self.coefficients, brainstate.nn.Param) else {"coefficients": FACTOR}
         explicit = self.time_scale is None and not self.scheme().implicit
         # Without a leak, tau only scales the drive, so the time step may be longer than tau.
@@ -178,12 +178,12 @@ class FractionalLayer(RestingStates):
 
     @property
     def learns_alpha(self) -> bool:
-        """Whether the orders are learnt."""
+        """Whether the orders are trainable."""
         return Slot(self.alpha).learnt
 
     @property
     def learns_coefficients(self) -> bool:
-        """Whether the coefficients are learnt."""
+        """Whether the coefficients are trainable."""
         return Slot(self.coefficients).learnt
 
     @property
@@ -289,7 +289,7 @@ class FractionalLayer(RestingStates):
         super().reset_state(batch_size)
 
     def state(self) -> NeuronState:
-        """Return the present state as plain numbers in mV, for :mod:`brainhw.kernel`."""
+        """Return the present state as plain arrays in mV, for :mod:`brainhw.kernel`."""
         V, held = self.V.value, self.slots.value.shape[1:]
         if not isinstance(V, u.Quantity) or not u.have_same_dim(V, u.mV) or V.shape != held:
             raise ValueError(
@@ -426,7 +426,7 @@ def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> An
         return parameter
     if isinstance(parameter, brainstate.nn.Param):
         raise ValueError(f"{call}: tau is a Param, so it is already trainable. Omit learn_tau.")
-    # Learn tau on a logarithmic scale, so that one update changes 2 ms and 2 s by the same factor.
+    # Train tau on a logarithmic scale, so that one update changes 2 ms and 2 s by the same factor.
     value = u.Quantity(jnp.asarray(parameter.mantissa, dtype=brainstate.environ.dftype()), unit=u.ms)
     return brainstate.nn.Param(value, t=brainstate.nn.ExpT(0.0 * u.ms))
 

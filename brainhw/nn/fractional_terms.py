@@ -1,4 +1,4 @@
-"""Check the orders and coefficients of a fractional operator and store them as fixed or learnt parameters."""
+"""Check the orders and coefficients of a fractional operator and store them as fixed or trainable parameters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OWN_NAMES = Names()
 
 
 class Terms(NamedTuple):
-    """Orders and coefficients of one operator, each a fixed array or a learnt parameter.
+    """Orders and coefficients of one operator, each a fixed array or a trainable parameter.
 
     ``alpha`` has the shape ``[J]``, or ``[J, *size]`` if ``per_neuron`` is True, and ``coefficients`` has the shape
     ``[J]``. A ``Param`` from the user keeps its shape.
@@ -54,8 +54,9 @@ def make_terms(
 ) -> Terms:
     """Check the orders and coefficients of a layer of shape ``size`` and return them as arrays or parameters.
 
-    As orders, a number gives one term. An array ``[*size]`` gives one term, with one order per neuron. An array
-    ``[J, *size]`` gives ``J`` such terms. A list gives one term per entry, which is a number or an array ``[*size]``.
+    As orders, a number defines one term. An array ``[*size]`` defines one term, with one order per neuron. An array
+    ``[J, *size]`` defines ``J`` such terms. A list defines one term per entry, which is a number or an array
+    ``[*size]``.
     """
     learn_alpha = _learn_flag(learn_alpha, call, names.learn_alpha)
     given = current_value(alpha)
@@ -67,7 +68,7 @@ def make_terms(
             raise ValueError(
                 f"{call}: {name} must be {ORDER.words}; got {wrong.flat[0]:g}. Order 1 is the ordinary derivative."
             )
-    # A sigmoid keeps a learnt order in range, and it reaches 1 only at infinity.
+    # A sigmoid keeps a trainable order in range, and it reaches 1 only at infinity.
     if learn_alpha is True and np.any(orders >= 1):
         raise ValueError(
             f"{call}: {names.learn_alpha}=True keeps {names.alpha} between 0 and 1, so it must start below 1; got "
@@ -103,7 +104,7 @@ def _learn_flag(flag: Any, call: str, name: str) -> bool | str:
 
 
 def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, name: str, flag: str) -> Any:
-    """Return the ``Param`` that the user passed, or a new ``Param`` for a learnt value, otherwise an array."""
+    """Return the ``Param`` that the user passed, or a new ``Param`` for a trainable value, otherwise an array."""
     if isinstance(given, brainstate.nn.Param):
         if learn is not False:
             raise ValueError(f"{call}: {name} is a Param, so it is already trainable. Omit {flag}.")

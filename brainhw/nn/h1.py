@@ -42,7 +42,7 @@ __all__ = [
 
 
 def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -> ChipSpec:
-    """Return the chip of a module, by default the preset of its family; raise if the chip is of another family."""
+    """Return the chip of a module, by default the preset of its family; raise if the chip is of a different family."""
     name = getattr(owner, "family", None)
     if name is None:
         built = [family.modules[role].__name__ for family in families() if role in family.modules]
@@ -53,7 +53,8 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
     if chip is None:
         preset = getattr(owner, "preset", None)
         return get_family(name, call=call).preset if preset is None else preset
-    # Reject chips of another family. Its equations differ, so its parameters would give wrong spikes without an error.
+    # Reject chips of a different family. Its equations differ, so its parameters would give wrong spikes without an
+    # error.
     chip = get_chip(chip, call=call)
     if chip.family != name:
         raise ValueError(
@@ -64,7 +65,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
 
 
 class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
-    """Base class of synapse and frontend, a module with one array of chip weights."""
+    """Base class for synapse and frontend, modules with one array of chip weights."""
 
     # The decorator `Family.module` sets this attribute on each class of a family.
     family: str
@@ -85,14 +86,14 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
     def _put_weight(self, init: Any, shape: tuple[int, ...], weight_bits: WeightBits, rounding: Rounding) -> None:
         call = type(self).__name__
         self.weight = weight_state(init, shape, call=call, name="weight_init")
-        # Use the class attribute, so that families from other packages can define another mismatch.
+        # Use the class attribute, so that families from other packages can define a different mismatch.
         self.effective = self.effective_class(
             self.weight, self.chip, owner=call, weight_bits=weight_bits, rounding=rounding
         )
 
     @property
     def master(self) -> brainstate.ParamState:
-        """The learnt weights."""
+        """The trainable weights."""
         return self.weight
 
     def init_state(self, batch_size: int | None = None, **kwargs: Any) -> None:
@@ -111,7 +112,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         self.effective.pin(key, sizes)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Set another chip of the same family, with its nominal values, which the next preparation uses."""
+        """Replace the chip by another one of its family, with nominal values, which the next preparation uses."""
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "synapse", call=call)
         self.effective.take_chip(chip, call=call)
@@ -123,17 +124,17 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         return Slot(self.weight, limit=_reach(self.chip), grid=self.effective.grid, out_axis=axis)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context without rounding and sign annealing."""
+        """Return a context manager that disables rounding and sign annealing."""
         return self.effective.unrounded()
 
 
 class H1Synapse(_ChipSynapse):
-    r"""Base class of the dense synapses on a chip; use :class:`H1v1Synapse` or :class:`H1v2Synapse`.
+    r"""Base class for the dense synapses on a chip; use :class:`H1v1Synapse` or :class:`H1v2Synapse`.
 
     .. math:: Q_j = \sum_i x_i\, q_{ij}
 
     where :math:`q_{ij}` is the charge per spike of the connection (:class:`~brainhw.nn.EffectiveWeight`), computed once
-    per batch by :func:`brainhw.prepare_net`. For another chip family, derive a subclass with another ``family``.
+    per batch by :func:`brainhw.prepare_net`. To support another chip family, derive a subclass with its own ``family``.
 
     Parameters
     ----------
@@ -143,7 +144,7 @@ class H1Synapse(_ChipSynapse):
         The chip. Default is the preset of the family.
     weight_init : callable or array, optional
         Initializer called with ``(in_size, out_size)``, or the weights themselves, dimensionless.
-        Default ``braintools.init.KaimingNormal()``. :func:`brainhw.init.fluct_init` gives better initial weights.
+        Default ``braintools.init.KaimingNormal()``. :func:`brainhw.init.fluct_init` computes better initial weights.
     weight_bits : int, 'chip' or None, optional
         Number of bits to which the applied weights are rounded, over the weight range of the chip. ``'chip'`` uses
         ``chip.weight_bits``. ``None`` (default) does not round. The master weights are never rounded, so small updates
@@ -162,8 +163,11 @@ class H1Synapse(_ChipSynapse):
 
     Raises
     ------
-    TypeError, ValueError
-        If a size, the weights or the chip are invalid. The message names the argument.
+    TypeError
+        If an argument has the wrong type, or if the weights have a unit. The message names the argument.
+    ValueError
+        If a size is not positive, if the weights have the wrong shape or are not finite, if ``weight_bits`` or
+        ``rounding`` is invalid, or if ``chip`` is unknown or of a different family. The message names the argument.
     """
 
     parameter_ranges: ClassVar[dict[str, Range]] = {"weight": DENSE_NUMBER}
@@ -238,7 +242,7 @@ class H1v2Synapse(H1Synapse):
 
 
 class H1Frontend(_ChipSynapse):
-    r"""Base class of the frontends, which connect each filter channel to one neuron; use the class of one family.
+    r"""Base class for the frontends, which connect each filter channel to one neuron; use the class of one family.
 
     .. math:: Q_i = x_i\, q(w_i)
 
@@ -265,8 +269,11 @@ class H1Frontend(_ChipSynapse):
 
     Raises
     ------
-    TypeError, ValueError
-        If the weights or the chip are invalid. The message names the argument.
+    TypeError
+        If an argument has the wrong type, or if the weights have a unit. The message names the argument.
+    ValueError
+        If the weights have the wrong shape or are not finite, if ``weight_bits`` or ``rounding`` is invalid, or if
+        ``chip`` is unknown or of a different family. The message names the argument.
     """
 
     parameter_ranges: ClassVar[dict[str, Range]] = {"weight": Range(shape=lambda frontend: frontend.in_size)}
@@ -331,7 +338,7 @@ class H1v2Frontend(H1Frontend):
 
 
 class H1Layer(SpikingLayer):
-    r"""Base class of the neuron layers on a chip; use :class:`H1v1Layer` or :class:`H1v2Layer`.
+    r"""Base class for the neuron layers on a chip; use :class:`H1v1Layer` or :class:`H1v2Layer`.
 
     .. math::
         V' &= \max(e^{-\Delta t/\tau} V_{t-1} + Q_t / C,\; 0) \\
@@ -344,8 +351,8 @@ class H1Layer(SpikingLayer):
     the reset. The values of ``V_th``, ``C`` and the leak profiles are assumed. Print the
     :class:`~brainhw.chip.ChipSpec` to see which values are documented and which are assumed.
 
-    For another chip family, derive a subclass with another ``family``. If the family has other kinds of mismatch,
-    override :meth:`nominal` and :meth:`drawn`. The layer creates two states for each value that they return,
+    To support another chip family, derive a subclass with its own ``family``. If the family has different kinds of
+    mismatch, override :meth:`nominal` and :meth:`drawn`. The layer creates two states for each value that they return,
     ``chip_<name>`` and ``pinned_<name>``, and ``pinned_kinds`` maps the name of the value to the kind of mismatch. For
     ``firing`` and ``refractory_steps``, see :class:`SpikingLayer`.
 
@@ -357,7 +364,7 @@ class H1Layer(SpikingLayer):
         Membrane time constant, scalar or ``[*size]``. It is rounded to the nearest leak profile of the chip, with a
         ``UserWarning`` if a value changes by more than 1 %.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights, which need a layer with one axis. Default ``'FF'``.
+        ``'RC'`` adds all-to-all recurrent weights, which require a layer with one axis. Default ``'FF'``.
     chip : ChipSpec, optional
         The chip. Default is the preset of the family. The chip defines threshold, capacitance and reset, so the layer
         has no arguments for them.
@@ -390,9 +397,11 @@ class H1Layer(SpikingLayer):
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit, shape or range, or if the chip is of another family. The message names the
-        argument.
+    TypeError
+        If an argument has the wrong type or unit, or if ``tau`` is trainable. The message names the argument.
+    ValueError
+        If an argument has the wrong shape or is out of range, or if ``chip`` is unknown or of a different family. The
+        message names the argument.
     """
 
     family: str
@@ -433,7 +442,7 @@ class H1Layer(SpikingLayer):
         call = type(self).__name__
         _refuse_other(other, self, call)
         chip = _chip_of(chip, self, "layer", call=call)
-        # Set the chip before the states are created, because a subclass may read its refractory time from the chip.
+        # Set the chip before the states are created, because a subclass may read its refractory period from the chip.
         self.chip = chip
         self.known, self.physical, self.chip_mark = {}, None, 0
         super().__init__(
@@ -496,7 +505,7 @@ class H1Layer(SpikingLayer):
         return u.Quantity(jnp.asarray(milliseconds[self.profiles], dtype), unit=u.ms)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Set another chip of the same family, with its nominal values and the same number of leak profiles."""
+        """Replace the chip by another one of its family with as many leak profiles; its values are the nominal ones."""
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "layer", call=call)
         self._tau = self._taus(self._tau.mantissa.dtype)
@@ -511,7 +520,7 @@ class H1Layer(SpikingLayer):
 
     @property
     def master(self) -> brainstate.ParamState:
-        """The learnt recurrent weights."""
+        """The trainable recurrent weights."""
         return self.recurrent_weight
 
     def nominal(self) -> dict[str, u.Quantity]:
@@ -526,7 +535,7 @@ class H1Layer(SpikingLayer):
         threshold has a normal distribution. ``sizes`` maps each kind of mismatch to its relative standard deviation;
         ``None`` or 0 means no variation.
         """
-        # Always split into three keys, so that disabling one kind of mismatch does not change the draw of another.
+        # Always split into three keys, so that disabling one kind of mismatch does not change the draws of the others.
         key_leak, key_th, _ = jax.random.split(key, 3)
         # Do not call `self.nominal()`, because a subclass that adds values must draw them itself.
         values = H1Layer.nominal(self)
@@ -563,7 +572,7 @@ class H1Layer(SpikingLayer):
     def _in_place(self, name: str, nominal: u.Quantity) -> u.Quantity:
         value, owner = getattr(self, f"pinned_{name}").value, type(self).__name__
         check_pinned(value, nominal.shape, nominal.unit, owner=owner, name=f"pinned_{name}", positive=True)
-        # Measured values may have another unit, but a state must keep its unit.
+        # Measured values may have a different unit, but a state must keep its unit.
         return value.in_unit(nominal.unit)
 
     def pin_chip(self, key: jax.Array | None, sizes: Mapping[str, float | None]) -> None:
@@ -590,7 +599,7 @@ class H1Layer(SpikingLayer):
         return Slot(self.recurrent_weight, limit=_reach(self.chip), grid=self.effective.grid)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context without rounding and sign annealing of the recurrent weights."""
+        """Return a context manager that disables rounding and sign annealing of the recurrent weights."""
         return self.effective.unrounded() if self.topology == "RC" else contextlib.nullcontext()
 
     def decay(self, dt: u.Quantity) -> jax.Array:

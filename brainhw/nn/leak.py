@@ -58,7 +58,7 @@ def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call
     _arguments.check_transform(value, call=call, name=name)
     given = current_value(value)
     if leak != "taus" and not _arguments.is_concrete(given):
-        # `as_lif_with_ahp_synapses` may run inside `jit`, where learnt values are traced and their range cannot be
+        # `as_lif_with_ahp_synapses` may run inside `jit`, where trainable values are traced and their range cannot be
         # checked.
         given = _arguments.number(given, call=call, name=name, shapes=shapes, traced=True)
         return value if isinstance(value, brainstate.nn.Param) else given

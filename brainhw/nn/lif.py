@@ -44,8 +44,10 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
 
     Raises
     ------
-    TypeError, ValueError
-        If a size is not a positive whole number, or the weights have the wrong unit or shape or are not finite.
+    TypeError
+        If a size is not an integer, or if the weights have the wrong type or unit.
+    ValueError
+        If a size is not positive, or if the weights have the wrong shape or are not finite.
 
     Examples
     --------
@@ -121,10 +123,10 @@ class LIFLayer(SpikingLayer):
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, such as ``(14, 14, 12)``.
     tau : Quantity or brainstate.nn.Param
-        Membrane time constant, scalar or ``[*size]``. To learn it, pass a ``Param`` with a transform that keeps it
-        positive, such as ``Param(20 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))``.
+        Membrane time constant, scalar or ``[*size]``. For a trainable time constant, pass a ``Param`` with a transform
+        that keeps it positive, such as ``Param(20 * u.ms, t=brainstate.nn.SoftplusT(1 * u.ms))``.
     V_th : Quantity or brainstate.nn.Param, optional
-        Threshold, scalar or ``[*size]``. To learn it, pass a ``Param``. Default 1 mV.
+        Threshold, scalar or ``[*size]``. For a trainable threshold, pass a ``Param``. Default 1 mV.
     reset : {'subtract', 'zero', 'none'}, optional
         Whether a spike subtracts the threshold from the membrane potential, sets the potential to zero, or does not
         reset it. Default ``'subtract'``.
@@ -150,8 +152,10 @@ class LIFLayer(SpikingLayer):
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit, shape or range. The message names the argument.
+    TypeError
+        If an argument has the wrong type or unit. The message names the argument.
+    ValueError
+        If an argument has the wrong shape or is out of range. The message names the argument.
 
     Examples
     --------
@@ -215,7 +219,7 @@ class LIFLayer(SpikingLayer):
 
     def threshold(self) -> u.Quantity:
         """Return the threshold in mV."""
-        # Convert to mV for the step, because a learnt threshold keeps the unit that the user passed.
+        # Convert to mV for the step, because a trainable threshold keeps the unit that the user passed.
         V_th = self.V_th.value() if isinstance(self.V_th, brainstate.nn.Param) else self.V_th
         return V_th.in_unit(u.mV)
 

@@ -1,4 +1,4 @@
-"""Create the parameters and weights of neurons, fixed or learnt, and check them at construction."""
+"""Create the parameters and weights of neurons, fixed or trainable, and check them at construction."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def neuron_parameter(
 ) -> Any:
     """Check a parameter that is a scalar or has one value per neuron, and return it in the form that a step uses.
 
-    A ``brainstate.nn.Param`` is learnt and is returned unchanged, with its transform. Any other value is converted to a
-    Quantity in the unit of ``within``, or to plain numbers if that unit is ``u.UNITLESS``. ``shapes`` lists the allowed
-    shapes, by default a scalar and ``[*size]``.
+    A ``brainstate.nn.Param`` is trainable and is returned unchanged, with its transform. Any other value is converted
+    to a Quantity in the unit of ``within``, or to plain numbers if that unit is ``u.UNITLESS``. ``shapes`` lists the
+    allowed shapes, by default a scalar and ``[*size]``.
     """
     # Reject plain states. They have no transform, so an optimizer could make a time constant negative.
     if isinstance(value, brainstate.State):
@@ -58,7 +58,7 @@ def neuron_parameter(
 
 
 def current_value(parameter: Any) -> Any:
-    """Return the current value of a parameter, after its transform if it is learnt."""
+    """Return the current value of a parameter, after its transform if it is trainable."""
     return parameter.value() if isinstance(parameter, brainstate.nn.Param) else parameter
 
 
@@ -77,7 +77,7 @@ def drawn_weights(init: Callable[..., Any], shape: tuple[int, ...], call: str, n
 def weight_state(
     init: Any, shape: tuple[int, ...], *, unit: u.Unit = u.UNITLESS, call: str, name: str
 ) -> brainstate.ParamState:
-    """Create the state of learnt weights with ``shape`` and ``unit`` from an initializer or an array."""
+    """Create the state of trainable weights with ``shape`` and ``unit`` from an initializer or an array."""
     # Check this first, because a Param is callable but is not an initializer.
     if isinstance(init, (brainstate.State, brainstate.nn.Param)):
         raise TypeError(

@@ -164,7 +164,7 @@ class Quietable(Protocol):
     """A module with noise or rounding, which an initialiser must disable to measure a smooth response."""
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
-        """Return a context in which noise, rounding and sign annealing are disabled."""
+        """Return a context manager that disables noise, rounding and sign annealing."""
 
 
 class Ranged(Protocol):
@@ -209,7 +209,7 @@ class SequenceModule(Protocol):
     can_be_cut : bool
         Whether a long sequence may be processed in pieces, with gradients flowing from each piece to the previous one.
     sequence_hooks : tuple of str, optional
-        Names of the members that a subclass may override while ``update`` and ``update_sequence`` still give the same
+        Names of the members that a subclass may override while ``update`` and ``update_sequence`` still return the same
         results. This holds for a member that both methods call, and for a member that neither method calls.
     """
 
@@ -281,7 +281,7 @@ def fulfils(module: Any, protocol: type, *, call: str) -> bool:
 
 
 def runs_whole_sequence(module: Any, *, call: str) -> bool:
-    """Return whether a module has an ``update_sequence`` that gives the same results as its ``update``.
+    """Return whether a module has an ``update_sequence`` that returns the same results as its ``update``.
 
     The two methods can differ if a subclass of the class that defines ``update_sequence`` overrides ``update`` or
     another member that is not in ``sequence_hooks``. The result is then False.
@@ -412,7 +412,7 @@ def tap(module: Any, name: str, value: Any) -> None:
 def listening(heard: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[tuple[int, str], Any]]:
     """Collect the values that modules pass to :func:`tap` in this block, in a dict with keys ``(id(module), name)``.
 
-    If ``heard`` is given, the values are added to this dict.
+    If ``heard`` is not ``None``, the values are added to this dict.
     """
     heard = {} if heard is None else heard
     token = heard_now.set(heard)

@@ -50,7 +50,7 @@ class Range:
     unit : Unit
         Unit of the bounds, ``u.UNITLESS`` for plain numbers. Values may have any unit of the same dimension.
     transform : str
-        Transform of ``brainstate.nn`` that keeps a learnt parameter in range. It is shown in error messages.
+        Transform of ``brainstate.nn`` that keeps a trainable parameter in range. It is shown in error messages.
     shape : callable or None
         Function that takes the module and returns the required shape. ``None`` if the shape is not checked.
     per_step : callable or None
@@ -94,16 +94,16 @@ class Range:
         return above & (numbers <= self.high if math.isfinite(self.high) else numbers < math.inf)
 
     def worst(self, numbers: np.ndarray) -> str:
-        """Return a text with the first number that is out of range, its unit and its index."""
+        """Return a text with the first value that is out of range, its unit and its index."""
         bad = np.argwhere(~np.asarray(self.holds(numbers)))
         where = tuple(int(i) for i in bad[0])
         unit = "" if self.unit == u.UNITLESS else f" {self.unit}"
         return f"{float(numbers[where]):g}{unit}" + (f" at index {where}" if where else "")
 
     def check(self, value: Any, *, call: str, name: str, fix: str = "") -> None:
-        """Raise unless ``value`` has the right dimension, a real type and numbers in range.
+        """Raise unless ``value`` has the right dimension and a real dtype, and all its elements are in range.
 
-        The range of traced numbers is not checked.
+        The range of traced values is not checked.
         """
         mantissa, unit = (value.mantissa, value.unit) if isinstance(value, u.Quantity) else (value, u.UNITLESS)
         # Return early in the usual case, because every preparation runs this check.
@@ -131,7 +131,7 @@ class Range:
             raise ValueError(f"{call}: {name} must be {self.words}; got {self.worst(numbers)}.{fix}")
 
     def remedy(self) -> str:
-        """Return the part of an error message that explains how to bring a learnt parameter into range."""
+        """Return the part of an error message that explains how to bring a trainable parameter into range."""
         if not self.transform:
             return " Assign a value in range."
         return (
@@ -230,9 +230,9 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
     Raises
     ------
     TypeError
-        If a parameter has the wrong dimension or complex numbers.
+        If a parameter has the wrong dimension or a complex dtype.
     ValueError
-        If a number is out of range, or if a weight does not have the shape that its module requires.
+        If an element of a parameter is out of range, or if a weight does not have the shape that its module requires.
     """
     for path, held, within, module in ranged(net.nodes() if nodes is None else nodes):
         if isinstance(held, brainstate.nn.Param) and _keeps(held, within):
@@ -247,7 +247,7 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
                 raise ValueError(
                     f"{call}: {name} must have shape {wanted}; got shape {shape}. Assign a value of that shape."
                 )
-        # A measured value of a chip is a state that is not learnt, so its message does not mention training.
+        # A measured value of a chip is a state that is not trainable, so its message does not mention training.
         learnt = isinstance(held, (brainstate.ParamState, brainstate.nn.Param))
         fix = within.remedy() if learnt or not isinstance(held, brainstate.State) else " Assign a value in range."
         within.check(value, call=call, name=name, fix=fix)

@@ -35,12 +35,12 @@ class LeakyReadout(RestingStates):
     in_size, out_size : int
         Number of inputs and of outputs.
     tau : Quantity or brainstate.nn.Param
-        Time constant, scalar or ``[out_size]``. To learn it, pass a ``Param``.
+        Time constant, scalar or ``[out_size]``. For a trainable time constant, pass a ``Param``.
     weight_init : callable or array, optional
         Initializer called with ``(in_size, out_size)``, or the weights themselves, dimensionless.
         Default ``braintools.init.KaimingNormal()``.
     bias : bool, optional
-        Whether to learn one bias per output, which is initially zero. Default False.
+        Whether to add one trainable bias per output, which is initially zero. Default False.
     name : str, optional
         Name of the module.
 
@@ -53,8 +53,10 @@ class LeakyReadout(RestingStates):
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit, shape or range. The message names the argument.
+    TypeError
+        If an argument has the wrong type or unit. The message names the argument.
+    ValueError
+        If an argument has the wrong shape or is out of range. The message names the argument.
 
     Examples
     --------
@@ -119,7 +121,7 @@ class LeakyReadout(RestingStates):
         drives, kept = self._drive_and_share(xs, f"{type(self).__name__}.update_sequence", steps=True)
 
         # No custom backward pass is needed. The step is linear in `y`, so JAX stores no values per step unless `tau` is
-        # learnt.
+        # trainable.
         def one_step(y: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
             y = kept * y + drive
             return y, y

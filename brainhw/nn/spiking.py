@@ -1,4 +1,4 @@
-"""Base class of leaky integrate-and-fire layers, with their time step and the checks of their input."""
+"""Base class for leaky integrate-and-fire layers, with their time step and the checks of their input."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RestingStates(brainstate.nn.Dynamics):
 
 
 class SpikingLayer(RestingStates):
-    r"""Base class of layers with leaky integration, threshold and reset; subclasses define the parameters.
+    r"""Base class for layers with leaky integration, threshold and reset; subclasses define the parameters.
 
     One step with the drive :math:`x_t` computes
 
@@ -83,16 +83,16 @@ class SpikingLayer(RestingStates):
 
     A subclass defines the decay factor :math:`\beta` (``decay``), the linear map :math:`g` from drive to voltage
     (``to_voltage``), the recurrent weights :math:`R` (``recurrent_matrix``), the threshold :math:`V_{th}`
-    (``threshold``), and whether the membrane potential is ``clamped`` at zero. Override ``firing`` for another reset,
-    and ``refractory_steps`` for a refractory time. If a subclass overrides only members in ``sequence_hooks``, it can
-    process a whole sequence at once (``update_sequence``). Otherwise, it runs step by step.
+    (``threshold``), and whether the membrane potential is ``clamped`` at zero. Override ``firing`` for a different
+    reset, and ``refractory_steps`` for a refractory period. If a subclass overrides only members in ``sequence_hooks``,
+    it can process a whole sequence at once (``update_sequence``). Otherwise, it runs step by step.
 
     Parameters
     ----------
     size : int or tuple of int
         Number of neurons, or the shape of the layer, such as ``(14, 14, 12)``.
     topology : {'FF', 'RC'}
-        ``'RC'`` adds dense recurrent weights, which need a layer with one axis.
+        ``'RC'`` adds dense recurrent weights, which require a layer with one axis.
     reset : {'subtract', 'zero', 'none'}
         Whether a spike subtracts the threshold from the membrane potential, sets the potential to zero, or does not
         reset it.
@@ -111,11 +111,11 @@ class SpikingLayer(RestingStates):
     spk : brainstate.HiddenState
         Spikes of the last step, 0 or 1, with the shape of ``V``.
     wait : brainstate.HiddenState or None
-        Remaining steps of the refractory time, with the shape of ``V``. ``None`` without a refractory time.
+        Remaining steps of the refractory period, with the shape of ``V``. ``None`` without a refractory period.
 
     Examples
     --------
-    A layer whose neurons reset to a fifth of the threshold and have a refractory time of two steps:
+    A layer whose neurons reset to a fifth of the threshold and have a refractory period of two steps:
 
     >>> from dataclasses import dataclass
     >>> import brainhw as bh, brainstate, brainunit as u, jax.numpy as jnp
@@ -471,7 +471,7 @@ def checked_spikes(x: Any, n: int, *, call: str) -> Any:
 
 
 def _is_finite(numbers: Any) -> bool:
-    """Return whether plain numbers are finite; real traced numbers count as finite."""
+    """Return whether all elements of an array are finite; real traced values count as finite."""
     if isinstance(numbers, jax.core.Tracer):
         return numbers.dtype.kind != "c"
     # Return False for dtypes that NumPy cannot test (keys, small floats) or that JAX cannot read (other byte order), so

@@ -52,7 +52,7 @@ def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, c
 
 
 def _milliseconds(value: Any) -> float | None:
-    """Return the smallest number in ``value`` in ms, or ``None`` if ``value`` is not a time or is traced."""
+    """Return the smallest element of ``value`` in ms, or ``None`` if ``value`` is not a time or is traced."""
     if not isinstance(value, u.Quantity):
         return None
     mantissa = value.mantissa

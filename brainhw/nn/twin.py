@@ -26,7 +26,7 @@ def twin(module: brainstate.nn.Module) -> Any:
     Returns
     -------
     brainstate.nn.Module
-        A copy that shares every ``ParamState`` with ``module``, so that each weight is learnt, saved and counted once.
+        A copy that shares every ``ParamState`` with ``module``, so that each weight is trained, saved and counted once.
         Hidden states, the values of the current chip and fixed values such as time constants are copied.
 
     Raises

@@ -38,8 +38,8 @@ _MOST = 2**24
 def spike_limit(value: Any, *, call: str, name: str) -> int | None:
     """Check the maximum number of spikes per step and return it as an int, or as ``None`` for no limit.
 
-    The limit must be from 1 to 2**24, because float32 cannot represent every whole number above 2**24. ``None`` and
-    infinity mean no limit. A float with a whole value and an array of one number are accepted.
+    The limit must be from 1 to 2**24, because float32 cannot represent every integer above 2**24. ``None`` and infinity
+    mean no limit. An integer-valued float and a scalar array are accepted.
     """
     # Rockpool's default is the float 2.0**16, and its documentation names np.inf.
     limit = None if value is None else _whole(value, call=call, name=name)
@@ -52,7 +52,7 @@ def spike_limit(value: Any, *, call: str, name: str) -> int | None:
 
 
 def _whole(value: Any, *, call: str, name: str) -> int | None:
-    """Return a whole number of at least 1 as an int and infinity as ``None``, or raise."""
+    """Return ``value`` as an int, or ``None`` if it is infinite. Raise if it is not an integer, or less than 1."""
     is_array = hasattr(value, "dtype") and np.ndim(value) == 0 and jnp.issubdtype(value.dtype, jnp.floating)
     if is_array and is_concrete(value) and not isinstance(value, u.Quantity):
         value = np.asarray(value).item()
@@ -67,7 +67,7 @@ def _whole(value: Any, *, call: str, name: str) -> int | None:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
 def _count(function: MultiSpike, V: jax.Array, V_th: jax.Array, max_spikes: int | None) -> jax.Array:
-    # Without the comparison, a negative membrane potential would give a negative number of spikes.
+    # Without the comparison, the number of spikes would be negative for a negative membrane potential.
     n = jnp.where(V_th <= V, jnp.floor(V / V_th), jnp.zeros_like(V))
     # Return NaN instead of 0 spikes, so that users notice when training has moved a threshold to zero or below.
     n = jnp.where(V_th > 0, n, jnp.nan)
@@ -85,7 +85,7 @@ def _count_jvp(
 
 
 class MultiSpike(abc.ABC):
-    """Base class of the multi-spike functions.
+    """Base class for the multi-spike functions.
 
     It counts the spikes and stores ``window``. Two instances of the same class are equal if their windows are equal. A
     subclass defines ``derivative(V, V_th, max_spikes)``, which gets ``V`` and ``V_th`` as plain arrays in mV.
@@ -127,9 +127,11 @@ class MultiSpike(abc.ABC):
 
         Raises
         ------
-        TypeError, ValueError
-            If only one of ``V`` and ``V_th`` has a unit, if ``V_th`` is not traced and not above zero, or if
-            ``max_spikes`` is not a whole number from 1 to 2**24.
+        TypeError
+            If ``V_th`` is missing, if only one of ``V`` and ``V_th`` has a unit, if a unit is not a voltage, or if
+            ``max_spikes`` is not an integer.
+        ValueError
+            If ``V_th`` is concrete and not above zero, or if ``max_spikes`` is not from 1 to 2**24.
         """
         call = type(self).__name__
         if V_th is None:
@@ -190,9 +192,11 @@ class StepPWL(MultiSpike):
 
     Raises
     ------
-    TypeError, ValueError
-        If ``window`` is not a voltage or a number above zero. Calling the function raises these errors if only one of
-        ``V`` and ``V_th`` has a unit, or if ``V_th`` is not above zero.
+    TypeError
+        If ``window`` is neither a voltage nor a number, or if the function is called and only one of ``V`` and
+        ``V_th`` has a unit.
+    ValueError
+        If ``window`` is not above zero, or if the function is called and ``V_th`` is not above zero.
 
     Examples
     --------
@@ -230,9 +234,11 @@ class PeriodicExponential(MultiSpike):
 
     Raises
     ------
-    TypeError, ValueError
-        If ``window`` is not a voltage or a number above zero. Calling the function raises these errors if only one of
-        ``V`` and ``V_th`` has a unit, or if ``V_th`` is not above zero.
+    TypeError
+        If ``window`` is neither a voltage nor a number, or if the function is called and only one of ``V`` and
+        ``V_th`` has a unit.
+    ValueError
+        If ``window`` is not above zero, or if the function is called and ``V_th`` is not above zero.
 
     Examples
     --------

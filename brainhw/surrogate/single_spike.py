@@ -63,7 +63,7 @@ def _dimensionless(x: Any, *, call: str) -> jax.Array:
 # braintools defines a similar function, but its second derivative is zero in version 0.3 and nonzero in version 0.4.
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _spike(surrogate: _HardThreshold, x: jax.Array) -> jax.Array:
-    # Use `where` instead of converting the booleans to numbers. IREE 3.13 cannot compile the product of a matrix with a
+    # Use `where` instead of converting the booleans to floats. IREE 3.13 cannot compile the product of a matrix with a
     # vector of converted booleans, which occurs for a batch of one sample.
     return jnp.where(x >= 0, x.dtype.type(1), x.dtype.type(0))
 
@@ -89,8 +89,8 @@ class _HardThreshold(braintools.surrogate.Surrogate):
 
     def __call__(self, x: Any) -> jax.Array:
         x = _dimensionless(x, call=self._call)
-        # The comparison `x >= 0` is false for NaN, so NaN would give no spike and no error. Traced values cannot be
-        # checked.
+        # The comparison `x >= 0` is false for NaN, so NaN would cause neither a spike nor an error. Traced values
+        # cannot be checked.
         if not isinstance(x, jax.core.Tracer) and jnp.isnan(x).any():
             raise ValueError(
                 f"{self._call}: x contains NaN ({int(jnp.isnan(x).sum())} of {x.size} values). "
@@ -99,16 +99,16 @@ class _HardThreshold(braintools.surrogate.Surrogate):
         return _spike(self, x)
 
     def surrogate_grad(self, x: Any) -> jax.Array:
-        """Return the derivative that the backward pass uses, with the shape and float type of ``x``."""
+        """Return the derivative that the backward pass uses, with the shape and floating-point dtype of ``x``."""
         return self._widened(self._derivative, x)
 
     def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth step whose derivative is ``surrogate_grad(x)``, with the shape and float type of ``x``."""
+        """Return the smooth step with derivative ``surrogate_grad(x)``, in the shape and floating-point dtype of ``x``."""
         return self._widened(self._smooth, x)
 
     def _widened(self, formula: Callable[[jax.Array], jax.Array], x: Any) -> jax.Array:
         x = _dimensionless(x, call=self._call)
-        # Compute in float32 or wider, because the square of a number from 256 upwards overflows float16.
+        # Compute in float32 or wider, because the square of a value of 256 or more overflows float16.
         return formula(x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)).astype(x.dtype)
 
     def _derivative(self, x: jax.Array) -> jax.Array:
@@ -146,14 +146,15 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
 
     Raises
     ------
-    TypeError, ValueError
-        If ``alpha`` is not a plain number above 0 and at most 1e5, or if the object is called on a Quantity or complex
-        numbers.
+    TypeError
+        If ``alpha`` is not a plain number, or if the object is called with a Quantity or a complex array.
+    ValueError
+        If ``alpha`` is not above 0 and at most 1e5.
 
     Notes
     -----
-    Spikes, gradients and ``surrogate_fun`` have the float type of ``x`` and are finite for any finite ``x``.
-    Integers and booleans are converted to the default float type.
+    Spikes, gradients and ``surrogate_fun`` have the floating-point dtype of ``x`` and are finite for any finite ``x``.
+    Integers and booleans are converted to the default floating-point dtype.
 
     Examples
     --------
@@ -189,14 +190,15 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
 
     Raises
     ------
-    TypeError, ValueError
-        If ``slope`` is not a plain number above 0 and at most 1e5, or if the object is called on a Quantity or complex
-        numbers.
+    TypeError
+        If ``slope`` is not a plain number, or if the object is called with a Quantity or a complex array.
+    ValueError
+        If ``slope`` is not above 0 and at most 1e5.
 
     Notes
     -----
-    Spikes, gradients and ``surrogate_fun`` have the float type of ``x``. They are finite if ``slope * x`` is finite in
-    float32 or wider. Integers and booleans are converted to the default float type.
+    Spikes, gradients and ``surrogate_fun`` have the floating-point dtype of ``x``. They are finite if ``slope * x`` is
+    finite in float32 or wider. Integers and booleans are converted to the default floating-point dtype.
 
     The derivative has a kink at 0. The second derivative at 0 is defined as its limit from the right, ``-2 slope``.
     ``surrogate_fun`` rises from ``0.5 - 1 / slope`` to ``0.5 + 1 / slope``. Its height is thus the area under the
@@ -248,14 +250,15 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
 
     Raises
     ------
-    TypeError, ValueError
-        If ``slope`` is not a plain number above 0 and at most 1e5, or if the object is called on a Quantity or complex
-        numbers.
+    TypeError
+        If ``slope`` is not a plain number, or if the object is called with a Quantity or a complex array.
+    ValueError
+        If ``slope`` is not above 0 and at most 1e5.
 
     Notes
     -----
-    Spikes, gradients and ``surrogate_fun`` have the float type of ``x`` and are finite for any finite ``x``.
-    Integers and booleans are converted to the default float type.
+    Spikes, gradients and ``surrogate_fun`` have the floating-point dtype of ``x`` and are finite for any finite ``x``.
+    Integers and booleans are converted to the default floating-point dtype.
 
     Examples
     --------
