@@ -1,4 +1,4 @@
-"""Conversion of values to exact float64 values, and lookup of units by name.
+"""Conversion of values to exact float64 arrays, and lookup of units by name.
 
 A chip description is compared, hashed and written to a file, so its values are stored as float64 in one fixed unit
 each. For example, 0.1 V, 100 mV, and 100 mV in float32 must result in the same stored value.

@@ -326,8 +326,8 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     Parameters
     ----------
     chip : ChipSpec or str
-        A spec or a name. A spec is returned unchanged. The name of a preset returns this preset, and the name of a
-        family returns its first preset. Case is ignored. As in :func:`get_family`, a family is loaded from an entry
+        A spec or a name. A spec is returned unchanged. The name of a preset selects this preset, and the name of a
+        family selects its first preset. Case is ignored. As in :func:`get_family`, a family is loaded from an entry
         point.
     call : str
         Name of the call for errors.

@@ -28,23 +28,26 @@ def kaiming_init(
 
     This is a baseline for :func:`fluct_init`. It replaces the same weight arrays that
     ``fluct_init(net, ..., families="any")`` replaces, including recurrent ones. If weights are voltages, the drawn
-    numbers are multiplied by the mean ``V_th`` of the layer.
+    values are multiplied by the mean ``V_th`` of the layer.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         The network.
     initializer : callable, optional
-        A braintools initializer. It is called with ``(n_in, n_out)`` and ``rng`` and returns dimensionless numbers.
+        A braintools initializer. It is called with ``(n_in, n_out)`` and ``rng``, and returns a dimensionless array.
         Default ``braintools.init.KaimingNormal()``, which has the variance 2 / (number of inputs).
     key : jax.Array or int, optional
-        Source of the random numbers. Default 0; the same key gives the same weights.
+        PRNG key or seed. Default 0; the same key draws the same weights.
 
     Raises
     ------
+    TypeError
+        If ``net`` is not a module, if ``initializer`` is not callable or does not accept a shape and ``rng``, or if
+        ``key`` is not a key.
     ValueError
         If the network has no dense (synapse, layer) pair or mixes chip families, if the initializer does not return
-        finite numbers of the requested shape, or if the transform of recurrent weights cannot represent the drawn
+        finite values of the requested shape, or if the transform of recurrent weights cannot represent the drawn
         values. The weights are then unchanged.
 
     Examples

@@ -31,8 +31,8 @@ class Data(NamedTuple):
 def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None, call: str) -> np.ndarray:
     """Return the first ``n_batches`` batches, or all if there are fewer, as one float32 array ``[B, T, ...]``.
 
-    If ``n_in`` is given, each step must have this number of channels. If it is ``None``, a step may have any shape,
-    such as an image ``[H, W, C]``.
+    If ``n_in`` is not ``None``, each step must have this number of channels. If it is ``None``, a step may have any
+    shape, such as an image ``[H, W, C]``.
     """
     return _taken(dataloader, n_batches, n_in, call)[0]
 
@@ -41,8 +41,8 @@ def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: 
     """Return the first batches as :func:`take_batches` does, with a mask that is False for padded steps.
 
     Only the first ``lengths`` steps of each recording are data; later steps are padding. Without ``lengths``, batches
-    of type ``Split`` provide the lengths if any of their recordings is padded. Otherwise padding is detected and left
-    out, with a warning.
+    of type ``Split`` provide the lengths if any of their recordings is padded. Otherwise padding is detected and
+    ignored, with a warning.
     """
     x, brought = _taken(dataloader, n_batches, None, call)
     steps = np.arange(x.shape[1])[:, None]

@@ -356,7 +356,7 @@ class WiredCircuit(Circuit):
         ]
 
         def moved(column: jax.Array, size: float) -> jax.Array:
-            # Each weight column gives one channel on the last axis, because brainstate and brainhw put channels last.
+            # Each weight column yields one channel on the last axis, because brainstate and brainhw put channels last.
             hot = jnp.zeros(like.shape, like.dtype).reshape(*like.shape[:-1], -1)
             hot = hot + size * (jnp.arange(like.shape[-1]) == column)
             drive = u.get_mantissa(self._linked(self.gave.holding([hot]), others))[0]
@@ -602,7 +602,7 @@ def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
 def settled(trace: jax.Array, first: int, valid: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:
     """Flatten the time and batch axes of ``trace [T, B, n]`` from step ``first`` on, and also return a sample.
 
-    If ``valid`` ``[T, B]`` is given, padded steps are left out.
+    If ``valid`` ``[T, B]`` is not ``None``, padded steps are excluded.
     """
     risen = trace[first:]
     flat = risen.reshape(-1, risen.shape[-1])

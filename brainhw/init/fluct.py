@@ -39,7 +39,7 @@ from brainhw.transform.reasons import reason_in_words
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 
 _FEEDBACK_ROUNDS = 6
-_SETTLED = 0.05  # iteration stops when means and spreads of the weights change by less than this share per round
+_SETTLED = 0.05  # iteration stops when mean and standard deviation of the weights change by less than this per round
 
 
 def fluct_init(
@@ -67,13 +67,14 @@ def fluct_init(
 
     (Rossbroich, Gygax & Zenke 2022, doi 10.48550/arXiv.2206.10226) where :math:`\bar\epsilon, \hat\epsilon` are the
     integrals of the response to one spike and of its square, measured on the layer itself. Layers are initialised in
-    the order in which the network calls them, each on the input that the network gives it.
+    the order in which the network calls them, each on the input that it receives in the network.
 
-    First, the spread (standard deviation) of the weights is set to meet the target. Some neurons may then stay silent
-    on the data. If more neurons are silent than chance explains, the silent neurons (without centring, all neurons) get
-    the smallest mean weight that makes them fire, plus 10 %. Their spread is then reduced so that the variance meets
-    the target. The formula above predicts the membrane potential. If other operations lie between a synapse and its
-    layer, or if a convolution shares weights between neurons, the membrane potential is measured instead.
+    First, the standard deviation of the weights is set to meet the target. Some neurons may then stay silent on the
+    data. If more neurons are silent than chance explains, the silent neurons (without centring, all neurons) get the
+    smallest mean weight that makes them fire, plus 10 %. The standard deviation of their weights is then reduced so
+    that the variance of the membrane potential meets the target. The formula above predicts the membrane potential. If
+    other operations lie between a synapse and its layer, or if a convolution shares weights between neurons, the
+    membrane potential is measured instead.
 
     Parameters
     ----------
@@ -107,21 +108,21 @@ def fluct_init(
         corrects the result with measured membrane potentials. ``'second'`` uses only the second moment of the input,
         as in the paper. For the chip vendor's procedure pass ``**nwave_preset()``.
     in_range : bool or 'auto', optional
-        ``True`` keeps every weight within the range of the chip. The spread is then at most a third of the distance
-        from the mean to the limit, and the mean is raised until the neurons fire. The target is met only as far as the
-        range allows. ``False`` meets the target, and a warning counts the weights that are out of range. ``'auto'``
-        (default) decides for each layer. It keeps the weights of a layer in range if its neurons then fire, and if the
-        layer meets its target or has at most 8 inputs. It also keeps them in range if ``False`` would neither meet the
-        target nor make more neurons fire. Otherwise the weights are drawn as with ``False``. The option has no effect
-        without a chip.
+        ``True`` keeps every weight within the range of the chip. The standard deviation of the weights is then at most
+        a third of the distance from their mean to the limit, and the mean of the weights is raised until the neurons
+        fire. The target is met only as far as the range allows. ``False`` meets the target, and a warning counts the
+        weights that are out of range. ``'auto'`` (default) decides for each layer. It keeps the weights of a layer in
+        range if its neurons then fire, and if the layer meets its target or has at most 8 inputs. It also keeps them in
+        range if ``False`` would neither meet the target nor make more neurons fire. Otherwise the weights are drawn as
+        with ``False``. The option has no effect without a chip.
     key : jax.Array or int, optional
-        Source of the random numbers. Default 0; the same key gives the same weights.
+        PRNG key or seed. Default 0; the same key draws the same weights.
     return_report : bool, optional
         Return a :class:`FluctReport`. Default False.
     lengths : array, optional
         Number of steps of each recording in the batches used, without padding, ``[B]``. Later steps are ignored. For
         batches of type :class:`brainhw.data.Split` the default is their own ``lengths``. For other batches padding is
-        detected by default: long constant ends of recordings are left out, with a warning.
+        detected by default: long constant ends of recordings are ignored, with a warning.
 
     Returns
     -------
@@ -132,10 +133,10 @@ def fluct_init(
     ------
     ValueError
         If the network mixes chip families or has no dense pair; if an argument or the data are out of range; if a layer
-        gives no spikes to the next one; if the bias alone drives neurons to threshold; if a module of a pair is not
-        called exactly once per step; if two synapses share a weight; if a synapse's output does not reach its layer in
-        the same step; or if a module stores values of a step in plain attributes instead of states. The weights are
-        then unchanged.
+        never spikes, so that the next one has no input; if the bias alone drives neurons to threshold; if a module of a
+        pair is not called exactly once per step; if two synapses share a weight; if a synapse's output does not reach
+        its layer in the same step; or if a module stores values of a step in plain attributes instead of states. The
+        weights are then unchanged.
     TypeError
         If ``net`` is not a module, ``dataloader`` is not an iterable of arrays, ``key`` is not a key, or
         ``net.layer_pairs`` or ``net.frontend_stage`` do not contain pairs of modules.
@@ -154,9 +155,9 @@ def fluct_init(
     -----
     Everything is measured on the nominal chip and without the neurons' noise. The sub-threshold membrane potential is
     the response to the inputs alone, without spikes, reset, after-hyperpolarisation and the chip's clamp at zero.
-    Recurrent weights have zero mean. Their spread follows from the firing rate of the layer. Frozen weights do not
-    change. These are recurrent weights in a ``brainstate.nn.Const``, and synapse weights in a state that is not a
-    ``ParamState``. All states other than weights are restored, also after an error.
+    Recurrent weights have zero mean. Their standard deviation follows from the firing rate of the layer. Frozen weights
+    do not change. These are recurrent weights in a ``brainstate.nn.Const``, and synapse weights in a state that is not
+    a ``ParamState``. All states other than weights are restored, also after an error.
 
     Examples
     --------
@@ -256,7 +257,7 @@ def fluct_report(
 
     Raises
     ------
-    ValueError, RuntimeError
+    TypeError, ValueError, RuntimeError
         For the same reasons as in :func:`fluct_init`.
 
     Examples
@@ -401,8 +402,8 @@ def _settle(
                     number + 1, stages, circuit, responses[number], given, xs, settings, pair_key, call
                 )
             _pass_on(step, wired[number], circuit, found[number][1])
-        # The input of a feedback loop depends on its output spikes, so draw again with the input that the new weights
-        # give.
+        # The input of a feedback loop depends on its output spikes, so draw again with the input that results from the
+        # new weights.
         before = sizes
         sizes = np.concatenate([s for _, d, _ in found.values() for s in (d.sizes.mu_W, d.sizes.sigma_FF)])
         if turn and np.allclose(sizes, before, rtol=_SETTLED, atol=1e-6):

@@ -1,4 +1,4 @@
-"""Initialise chip frontends so that every channel fires at a target rate on given data."""
+"""Initialise chip frontends so that every channel fires at a target rate on the data."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def frontend_init(
 ) -> u.Quantity:
     r"""Set the weights of a chip frontend so that every channel fires at a target rate on data, in place.
 
-    The rate of channel :math:`i` is the firing rate of its neuron on the given data,
+    The rate of channel :math:`i` is the firing rate of its neuron on the data,
 
     .. math:: \nu_i(w_i) = \frac{1}{B\,T\,\Delta t} \sum_{b,t} s_{bti}(w_i), \qquad
               w_i = \pm \operatorname{argmin}_{0 < |w| \le w_{max}} |\nu_i(w) - \nu_i^*|
 
-    where :math:`w_{max}` is the weight limit of the chip. A larger weight gives more spikes, so the weights of all
+    where :math:`w_{max}` is the weight limit of the chip. A larger weight causes more spikes, so the weights of all
     channels are found by bisection at the same time, with runs of the frontend and its layer. Spike counts are
     integers, so a count can differ from its target by half a spike, and by more if it jumps by several spikes at some
     weight. If several weights come equally close to the target, the smallest one tried is used. The weight has the sign
-    of the channel's mean input. If the rate is too low even at the limit, the weight gets the sign that gives more
+    of the channel's mean input. If the rate is too low even at the limit, the weight gets the sign that causes more
     spikes.
 
     Call this function before training and before :func:`fluct_init`, which does not change the frontend.
@@ -78,8 +78,10 @@ def frontend_init(
 
     Raises
     ------
-    TypeError, ValueError
-        If the network has no frontend, or if an argument or the data are invalid. The weights are then unchanged.
+    TypeError
+        If an argument or the data have the wrong type or unit. The weights are then unchanged.
+    ValueError
+        If the network has no frontend, or if an argument or the data are out of range. The weights are then unchanged.
     RuntimeError
         If no time step is set.
 
@@ -94,8 +96,7 @@ def frontend_init(
     -----
     The nominal chip is used. Neurons of an ``'RC'`` layer drive each other. For such a layer the bisection is repeated
     around the last weights until every channel is within 10 % or one spike of the target, at most six times. The best
-    weights of all rounds are used. All states except the frontend weights are restored. The result does not depend on
-    random numbers.
+    weights of all rounds are used. All states except the frontend weights are restored. The result is deterministic.
 
     Examples
     --------
@@ -133,7 +134,7 @@ def frontend_init(
 
 
 class _Found(NamedTuple):
-    """Weights ``[channels]``, and the spike count of each channel that they give."""
+    """Weights ``[channels]``, and the resulting spike count of each channel."""
 
     weights: np.ndarray
     counts: np.ndarray
@@ -235,7 +236,7 @@ class _ChannelSearch:
         return np.where(self.active, self._miss(counts) / np.maximum(_TOLERANCE * self.wanted, 1.0), 0.0)
 
     def _bisect(self, lower: np.ndarray, upper: np.ndarray, at_upper: np.ndarray | None) -> np.ndarray:
-        """Return the weight magnitudes between the bounds that give the counts closest to the target counts."""
+        """Return the weight magnitudes between the bounds whose counts are closest to the target counts."""
         best = upper
         miss = np.full_like(upper, np.inf) if at_upper is None else self._miss(at_upper)
         moving = self.active & (miss >= 0.5)
@@ -254,7 +255,7 @@ class _ChannelSearch:
             lower = np.where(moving & ~enough, middle, lower)
             upper = np.where(moving & enough, middle, upper)
             # No count can be closer to the target. Stop here. Further steps would move the weight to the lower edge of
-            # the interval of weights that give this count.
+            # the interval of weights with this count.
             moving &= miss >= 0.5
         return best
 

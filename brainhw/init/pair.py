@@ -24,25 +24,25 @@ from brainhw.init.response import (
 __all__ = ["MISSED", "Draw", "FluctSettings", "MeasuredInitializer", "PairInitializer", "rise_of"]
 
 _LEVELS = 8  # number of mean membrane potentials tried to meet the target within the weight range
-_FLOOR = 0.1  # smallest spread, as a share of the mean weight, if the mean uses up the variance (vendor's rule)
+_FLOOR = 0.1  # smallest standard deviation, as a share of the mean, if the mean uses up the variance (vendor's rule)
 _MARGIN = 1.1  # factor on the smallest mean weight with which every neuron fires (vendor's rule)
 _RESOLUTION = 0.01  # relative resolution of the search for the mean
 _MIN_REC_RATE = 0.5  # Hz; at lower rates the recurrent weights would grow without bound
-_REC_ROUNDS = 4  # damped fixed-point iterations; 3 to 4 give a recurrent share of 0.11-0.22 for alpha 0.85-0.9
-_REC_CHANGE = 4.0  # largest total factor by which measurements may correct the recurrent spread
+_REC_ROUNDS = 4  # damped fixed-point iterations; 3 to 4 reach a recurrent share of 0.11-0.22 for alpha 0.85-0.9
+_REC_CHANGE = 4.0  # largest total factor by which measurements may correct the recurrent standard deviation
 _CALIBRATION_ROUNDS = 5
 _CALIBRATION_STOP = 0.03
 _MEASURED_ROUNDS = 12
 _MEASURED_STOP = 0.01
-# Least growth of the fluctuations if the spread of the weights doubles. They double in a linear path, and stay equal
-# behind a normalisation.
+# Least growth of the fluctuations if the standard deviation of the weights doubles. They double in a linear path, and
+# stay equal behind a normalisation.
 _LEAST_ANSWER = 1.2
-_MOST_GAIN = 1.3  # always allow this correction of the spread, because a single random draw deviates from the mean
+_MOST_GAIN = 1.3  # always allow this correction of the standard deviation, because a single draw deviates from the mean
 _ENOUGH_SPIKES = 4.0  # with at least this mean spike count, a silent neuron may be explained by Poisson statistics
 MISSED = 0.1  # the target is missed if the relative deviation exceeds this value
 _LEAST_KEPT = 0.01  # centring must leave at least this share of the variance
 _SPREADS_IN_RANGE = 3.0  # least distance of the mean weight from the limit, in standard deviations
-_LEAST_ROOM = 0.01  # smallest spread, as a share of the mean, if only weights near the limit make a neuron fire
+_LEAST_ROOM = 0.01  # smallest standard deviation, as a share of the mean, if a neuron fires only near the limit
 _FEW_INPUTS = 8  # with at most this many inputs, the weights and not chance decide whether a neuron is silent
 
 
@@ -59,7 +59,7 @@ class FluctSettings:
 
 @dataclasses.dataclass(frozen=True)
 class _Sizes:
-    """Mean and spread of the weights for one mean membrane potential.
+    """Mean and standard deviation of the weights for one mean membrane potential.
 
     The values are plain numbers. If weights are voltages, they are in mV.
     """
@@ -72,7 +72,7 @@ class _Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """Weights drawn for one mean membrane potential, and the spikes that they give."""
+    """Weights drawn for one mean membrane potential, and the resulting spikes."""
 
     level: float  # mean membrane potential of the lifted units, as a multiple of the threshold
     mu_U: np.ndarray  # target of the mean membrane potential, per unit in mV
@@ -92,7 +92,7 @@ class PairInitializer:
     """Find the weights of one pair.
 
     ``x`` is the input ``[B, T, N]``. The search tries several mean membrane potentials, called levels. To *lift* a
-    neuron means to raise its mean membrane potential by a nonzero mean weight. All trials use the same random numbers,
+    neuron means to raise its mean membrane potential by a nonzero mean weight. All trials use the same random values,
     so the result is a smooth function of the level. Each trial calls one compiled function, and leaves its weights in
     the network.
     """
@@ -126,8 +126,8 @@ class PairInitializer:
 
     def _start_search(self, n: int) -> None:
         """Reset the attributes that the search changes. ``n`` is the number of units."""
-        # Factor on the spread of each unit. It corrects for effects that the prediction leaves out: a nonlinear charge
-        # curve, a random draw with few inputs, and data that are not stationary.
+        # Factor on the standard deviation of the weights of each unit. It corrects for effects that the prediction
+        # omits: a nonlinear charge curve, a random draw with few inputs, and data that are not stationary.
         self.gain = np.ones(n)
         self.gain_rc = 1.0
         self.lifted = np.ones(n, dtype=bool)
@@ -202,10 +202,10 @@ class PairInitializer:
 
     def _direction(self, rates: np.ndarray) -> np.ndarray | None:
         """Return the unit vector of mean rates for centring, or ``None`` if weights are not centred."""
-        # The paper's formula gives the variance of one neuron over time. But neurons also differ in their mean, because
-        # each has its own random weights. For a double-exponential response, the variance of the means over neurons is
-        # 2 nu (tau_m + tau_s) times as large, which is 6 times at 100 Hz. It makes the neurons with a low mean silent.
-        # Centring removes it.
+        # The paper's formula predicts the variance of one neuron over time. But neurons also differ in their mean,
+        # because each has its own random weights. For a double-exponential response, the variance of the means over
+        # neurons is 2 nu (tau_m + tau_s) times as large, which is 6 times at 100 Hz. It makes the neurons with a low
+        # mean silent. Centring removes it.
         norm = float(np.linalg.norm(rates))
         if self.settings.center is False or len(rates) < 2 or norm == 0:
             return None
@@ -214,7 +214,7 @@ class PairInitializer:
         return None if self.settings.center == "auto" and few else rates / norm
 
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
-        """Return the mean membrane potentials at a level, and the mean and spread of the weights that give them."""
+        """Return the mean membrane potentials at a level, and the mean and standard deviation of the weights for them."""
         # Rossbroich et al. (2022), solved for the weights. The measured basis replaces n nu eps_bar and
         # n nu eps_hat:  mu_W = mu_U / (n nu eps_bar),
         #                sigma_W^2 = alpha ((V_th - mu_U) / xi)^2 / (n nu eps_hat) - mu_W^2.
@@ -229,8 +229,8 @@ class PairInitializer:
         left = left / (n_synapses * self.basis.of_spread)
         floor = (_FLOOR * mu_W) ** 2
         if np.any(self.rest_variance):
-            # Other inputs may already exceed the variance of the target. The unit then keeps a tenth of the spread that
-            # it would have without these inputs.
+            # Other inputs may already exceed the variance of the target. The unit then keeps a tenth of the standard
+            # deviation that it would have without these inputs.
             floor = np.maximum(
                 floor, _FLOOR**2 * self.circuit.per_column(alpha * budget) / (n_synapses * self.basis.of_spread)
             )
@@ -244,13 +244,13 @@ class PairInitializer:
             sigma_RC = self.gain_rc * np.sqrt(self.circuit.per_column((1 - alpha) * budget) / per_weight)
         exhausted = self.circuit.any_of_unit(left <= floor) & ((mu_U > 0) | (self.rest_variance > 0))
         if self.settings.in_range:
-            # Use as much spread as the range allows, because learning needs neurons that differ. `_level_in_range` then
-            # sets the mean.
+            # Use as large a standard deviation as the range allows, because learning needs neurons that differ.
+            # `_level_in_range` then sets the mean.
             limit = self.circuit.weight_limit
             wanted = self.circuit.per_column(math.sqrt(alpha) * self.theta / xi * self.gain)
             wanted = wanted / np.sqrt(n_synapses * self.basis.of_spread)
-            # Neurons whose mean was raised to make them fire are driven by their mean input. They only need a spread so
-            # that their weights differ.
+            # Neurons whose mean was raised to make them fire are driven by their mean input. They only need a small
+            # standard deviation, so that their weights differ.
             exhausted &= mu_U > self.base * self.theta
             driven = self.circuit.per_column(exhausted.astype(float)) > 0
             wanted = np.where(driven, np.minimum(wanted, _FLOOR * np.abs(mu_W)), wanted)
@@ -289,8 +289,8 @@ class PairInitializer:
     def _settled(self, level: float) -> Draw:
         """Draw weights at a level. For a recurrent layer, repeat this so that its firing rate can converge.
 
-        The recurrent weights affect the firing rate, and the spread of these weights is computed from the rate. With
-        ``exact``, later rounds correct the spread with the measured variance that recurrent spikes contribute.
+        The recurrent weights affect the firing rate, and the standard deviation of these weights is computed from the
+        rate. With ``exact``, later rounds correct it with the measured variance that recurrent spikes contribute.
         """
         if self.z_rc is None or self.settings.alpha == 1:
             return self._draw(level)
@@ -315,7 +315,7 @@ class PairInitializer:
         return draw
 
     def _calibrate(self) -> None:
-        """Scale the spread of each neuron until its measured membrane potential has the target standard deviation."""
+        """Scale the standard deviation of the weights until each measured membrane potential reaches its target one."""
         if not self.settings.exact:
             return
         # With a saturating charge curve the target may be out of reach. Limit the correction, because weights beyond
@@ -328,10 +328,11 @@ class PairInitializer:
             sigma = self._sizes(0.0)[1].sigma_FF
             mean, measured = self.meter.alone(self._kept(sigma * self.z_ff))
             off = mean - self.response.offset if bends else np.zeros_like(mean)
-            # With a linear charge curve the standard deviation is proportional to the spread, so one step is exact.
+            # With a linear charge curve, the standard deviation of the potential is proportional to that of the
+            # weights, so one step is exact.
             miss = wanted / np.maximum(measured, 1e-3 * wanted)
             if self.circuit.n_in == 1:
-                # With one weight per neuron, a factor for each neuron would give all weights the same magnitude.
+                # With one weight per neuron, a factor for each neuron would make all magnitudes equal.
                 miss = np.full_like(miss, np.median(miss))
             if np.all(np.abs(miss - 1) < _CALIBRATION_STOP) and np.all(np.abs(off) < _CALIBRATION_STOP * self.theta):
                 return
@@ -349,8 +350,9 @@ class PairInitializer:
     def _level_in_range(self) -> float:
         """Return the smallest mean membrane potential, as a multiple of the threshold, that meets the target in range.
 
-        The weight range may limit the spread too much. A higher mean can compensate for it, because the target is a
-        distance in standard deviations. If no mean meets the target, return the one that comes closest.
+        The weight range may limit the standard deviation of the weights too much. A higher mean can compensate for it,
+        because the target is a distance in standard deviations. If no mean meets the target, return the one that comes
+        closest.
         """
         if not self.settings.in_range or not self.moments.mean_is_a_lever or self._xi(0.0) <= self.settings.xi:
             return 0.0
@@ -378,7 +380,7 @@ class PairInitializer:
         """Return the mean membrane potential for the largest mean weight in range, as a multiple of the threshold.
 
         ``spread`` is the standard deviation of the weights as a share of the mean. The range must have room for it,
-        because without any spread all neurons would be equal.
+        because with a standard deviation of zero all neurons would be equal.
         """
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
         limit = self.circuit.weight_limit / (1 + _SPREADS_IN_RANGE * spread)
@@ -424,8 +426,8 @@ class PairInitializer:
                 return best
             # Double the level first, because it differs by two orders of magnitude between neuron families.
             low, high = high, min(2 * high, ceiling)
-        # Then bisect. The number of silent neurons is not a monotone function of the mean, because the spread decreases
-        # as the mean grows. So keep the last draw in which all neurons fire.
+        # Then bisect. The number of silent neurons is not a monotone function of the mean, because the standard
+        # deviation decreases as the mean grows. So keep the last draw in which all neurons fire.
         while high - low > _RESOLUTION * high:
             middle = 0.5 * (low + high)
             draw = self._draw(middle)
@@ -443,15 +445,15 @@ class MeasuredInitializer(PairInitializer):
 
     No formula predicts these membrane potentials, so the search measures them. With all weights at zero, a membrane
     potential has the mean :math:`m_0` and the variance :math:`v_0` because of a bias, other synapses and skip
-    connections. A run with one random draw measures the response to the spread of the weights. A run with equal weights
-    measures the response to their mean. The spread of each unit is then corrected until the mean :math:`m` and the
-    standard deviation :math:`s` of its median neuron satisfy
+    connections. A run with one random draw measures the response to the standard deviation of the weights. A run with
+    equal weights measures the response to their mean. The standard deviation of the weights of each unit is then
+    corrected until the mean :math:`m` and the standard deviation :math:`s` of its median neuron satisfy
 
     .. math:: V_{th} - m = \xi \, s
 
-    This method also works for nonlinear charge curves, for max pooling, where the mean grows with the spread, and for
-    padding, where neurons at the border have fewer inputs. Neurons with a constant drive are ignored. ``xs`` is the
-    recorded input of the circuit. ``moments.rates`` has one value for each row of the weights.
+    This method also works for nonlinear charge curves, for max pooling, where the mean grows with the standard
+    deviation, and for padding, where neurons at the border have fewer inputs. Neurons with a constant drive are
+    ignored. ``xs`` is the recorded input of the circuit. ``moments.rates`` has one value for each row of the weights.
     """
 
     def __init__(
@@ -476,7 +478,8 @@ class MeasuredInitializer(PairInitializer):
         # probe if another synapse changes the membrane potentials so much that the response to the first one is lost.
         for share in (0.1, 1.0):
             probe = share * min(circuit.weight_limit, float(circuit.threshold().min()))
-            # Probe with the random numbers of the draw itself, because with few inputs other ones could differ much.
+            # Probe with the random values of the draw itself, because with few inputs different ones could have a very
+            # different effect.
             probe_sd, later = self.meter.lag_one(self._kept(probe * self.z_ff))
             self.moves = probe_sd > 0
             # Over many draws, the response to the drawn weights is uncorrelated with the fluctuations at zero weights.
@@ -533,7 +536,7 @@ class MeasuredInitializer(PairInitializer):
         return self.circuit.per_unit(np.where(self.moves, of_neurons, np.nan))
 
     def _calibrate(self) -> None:
-        """Scale the spread of each unit until its median neuron has the target distance to threshold."""
+        """Scale the standard deviation of the weights until the median neuron of each unit meets the target ``xi``."""
         share = math.sqrt(self.settings.alpha)  # recurrent spikes contribute the rest of the variance
         predicted = self._sizes(0.0)[1].sigma_FF
         most = np.maximum(self.circuit.weight_limit / max(float(predicted.max()), 1e-30), _MOST_GAIN)
@@ -545,9 +548,9 @@ class MeasuredInitializer(PairInitializer):
                 # The mean of one unit depends on its random draw. So use the mean over all neurons, which can be
                 # nonzero, for example after max pooling.
                 rise = np.full_like(rise, rise[self.moves].mean())
-            # Mean and standard deviation are both proportional to the spread if the path is linear. So one step then
-            # reaches the target. The factor of a neuron exceeds 1 exactly if its xi is too large. So the median factor
-            # brings the median neuron to the target.
+            # Mean and standard deviation of the potential are both proportional to the standard deviation of the
+            # weights if the path is linear. So one step then reaches the target. The factor of a neuron exceeds 1
+            # exactly if its xi is too large. So the median factor brings the median neuron to the target.
             theta = self.circuit.threshold() - self.rest
             used = rise + self.settings.xi / share * sd
             miss = self._typical(theta / np.maximum(used, 1e-3 * theta))

@@ -43,7 +43,7 @@ _XI_LEAST, _XI_MOST = 1.0, 3.0  # recommended range of xi_target
 _LUCK = 1.2  # safety factor, because the largest weight may be larger with another draw or other data
 _ROUNDS = 5
 _MOST_LOST = 0.4  # largest share of weights that may round to zero without a warning
-_STEPS = 4  # recommended spread of the weights in grid steps; a tenth of such weights round to zero
+_STEPS = 4  # recommended standard deviation of the weights in grid steps; a tenth of such weights round to zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +55,13 @@ class InitOutcome:
     xi_target, alpha : float
         The requested values.
     mu_W, sigma_FF, sigma_RC : float
-        Mean and standard deviation (spread) of the distribution from which the weights are drawn, and standard
-        deviation for the recurrent weights. ``sigma_RC`` is ``None`` without recurrent weights.
+        Mean and standard deviation of the distribution from which the weights are drawn, and standard deviation for the
+        recurrent weights. ``sigma_RC`` is ``None`` without recurrent weights.
     mu_U : Quantity
         Target of the mean membrane potential, averaged over neurons, mV.
     exhausted : int
-        Number of neurons whose mean weight uses up the variance of the target. Their spread is a tenth of the mean.
+        Number of neurons whose mean weight alone causes the variance of the target. The standard deviation of their
+        weights is a tenth of the mean.
     evaluations : int
         Number of times that the layer was run.
     """
@@ -112,7 +113,7 @@ class LayerReport:
     dead, saturated : int
         Number of neurons that never spike on the data, and number of neurons that spike in more than half of all steps.
     expected_dead : float
-        Number of neurons expected to be silent by chance on data of this length, given the measured ``xi``.
+        Number of neurons expected to be silent by chance on data of this length, for the measured ``xi``.
     out_of_range : int
         Number of weights beyond the limit of the chip; 0 without a chip.
     largest : float
@@ -179,7 +180,7 @@ class LayerReport:
 
     @property
     def _finite_xi(self) -> np.ndarray:
-        # Leave out neurons without input, such as those at the empty border of an image. Weights cannot change their
+        # Exclude neurons without input, such as those at the empty border of an image. Weights cannot change their
         # membrane potential.
         moving = self.xi[np.isfinite(self.xi)]
         return moving if len(moving) else np.array([np.inf])
@@ -223,7 +224,7 @@ class LayerReport:
 
 @dataclasses.dataclass(frozen=True)
 class FluctReport(Shown, Drawn):
-    """Measured values of each layer of a network on given data, and the targets of ``fluct_init``.
+    """Measured values of each layer of a network on the data, and the targets of ``fluct_init``.
 
     ``print(report)`` shows a table. ``report.plot()`` draws a figure with
     :func:`brainhw.visualize.plot_fluct_report`.
@@ -266,7 +267,7 @@ def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple
     """Return statistics and lag-1 autocorrelation of the membrane potentials for recorded drives and spikes.
 
     ``drive`` is ``[T, B, *layer.in_size]``, and ``spikes`` is ``[T, B, *layer.out_size]``. The first ``rise`` steps are
-    left out, or only the first half of the data if ``rise`` is longer.
+    excluded, or only the first half of the data if ``rise`` is longer.
     """
     slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
     valid = circuit.valid
@@ -302,7 +303,7 @@ def report_layer(
     steps: int,
     init: InitOutcome | None,
 ) -> LayerReport:
-    """Return the report of one layer. Measured values are given for each neuron."""
+    """Return the report of one layer, with measured values for each neuron."""
     dt, n = moments.dt, circuit.n_neurons
     # Statistics use the rounded weights. The out-of-range count uses the stored weights, because rounding clips them.
     weight, recurrent = (None if w is None else np.asarray(w, dtype=float) for w in circuit.applied())
@@ -504,7 +505,8 @@ def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw, *, t
     if np.abs(draw.weight).max() > limit:
         remedies.append(_remedy(report, solver, draw, target=target))
     if draw.recurrent is not None and np.abs(draw.recurrent).max() > limit:
-        # The recurrent weights give the share 1 - alpha of the variance. If the layer hardly fires, they must be large.
+        # The recurrent weights contribute the share 1 - alpha of the variance. If the layer hardly fires, they must be
+        # large.
         share = (1 - solver.settings.alpha) * (limit / float(np.abs(draw.recurrent).max())) ** 2
         remedies.append(f"alpha={math.ceil(1000 * (1 - share)) / 1000:g} would keep the recurrent weights in range")
     silent = solver.silent_in_range
@@ -519,7 +521,7 @@ def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw, *, t
 def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw, *, target: bool) -> str:
     r"""Return a text with the ``xi_target`` or the scaling of the input that brings the largest weight into range.
 
-    For fixed random numbers :math:`z`, a weight is its mean plus :math:`z\sigma`. Here :math:`\sigma` is inversely
+    For fixed random values :math:`z`, a weight is its mean plus :math:`z\sigma`. Here :math:`\sigma` is inversely
     proportional to ``xi`` and to the standard deviation of the input.
     """
     mu_W = draw.sizes.mu_W

@@ -71,8 +71,8 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
 
     The response is the product of two measurements. The first is the output of the synapse per unit weight. It is
     measured with a small positive and a small negative weight, because charge curves may be nonlinear. Half of this
-    weight must give the same output per unit weight within 1 %; otherwise the weight is halved, up to ten times. The
-    second measurement is the response of the layer's membrane potential to an impulse, minus the membrane potential
+    weight must result in the same output per unit weight within 1 %; otherwise the weight is halved, up to ten times.
+    The second measurement is the response of the layer's membrane potential to an impulse, minus the membrane potential
     without an impulse. The recorded length is doubled until the last twentieth contributes less than a millionth of the
     response, or up to 65,536 steps. For neurons whose response never fades completely, it ends after ``n_steps``, the
     length of the data.
@@ -178,7 +178,9 @@ class InputMoments:
 
 @dataclasses.dataclass(frozen=True)
 class MembraneBasis:
-    r"""Coefficients of the membrane variance as a function of the mean membrane potential and the weight spread.
+    r"""Coefficients of the membrane variance as a function of the mean membrane potential and of ``sigma_W``.
+
+    ``sigma_W`` is the standard deviation of the weights.
 
     .. math:: \sigma_{U,i}^2 = \mu_{U,i}^2\, m_i + \textstyle\sum_{c \in i} \sigma_{W,c}^2\, s_c
     """
@@ -186,7 +188,7 @@ class MembraneBasis:
     mean_response: np.ndarray  # mean membrane potential per unit of a column's mean weight, ``[n_columns]`` in mV
     of_mean: np.ndarray  # m, ``[n_neurons]``: variance due to the mean weight, divided by mu_U^2
     of_spread: np.ndarray  # s, ``[n_columns]`` in mV^2
-    kept: float  # share of the variance due to the spread that is left after centring; the minimum over neurons
+    kept: float  # share of the variance due to ``sigma_W`` that is left after centring; the minimum over neurons
     step_correlation: float  # lag-1 autocorrelation of the membrane potential, mean over neurons
 
 
@@ -322,7 +324,7 @@ def silent_fraction(
     quenched: float = 0.0,
     mean_above_floor: Any = None,
 ) -> float:
-    r"""Return the expected share of neurons that do not spike on data of a given length.
+    r"""Return the expected share of neurons that do not spike on data of a certain length.
 
     .. math:: E_m\!\left[\exp\!\left(-t\, r\!\left(\tfrac{V_{th} - m}{\sigma_U}\right)\right)\right], \quad
               m \sim \mathcal N(\mu_U, q\, \sigma_U^2)

@@ -200,7 +200,7 @@ def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
 
 
 def _before_unpaired(registered: list[tuple[str, Any]], pairs: list[Any], call: str) -> list[tuple[str, Any]]:
-    """Return each module that is registered right before a layer without a pair."""
+    """Return each module that is registered directly before a layer without a pair."""
     paired = {id(layer) for _, layer in pairs}
     following = itertools.pairwise(registered)
     return [one for one, (_, after) in following if _is_neuron(after, call) and id(after) not in paired]
@@ -464,7 +464,7 @@ def _is_in(one: Any, many: Any) -> bool:
 
 
 def _in_unit(array: Any, value: Value) -> Any:
-    """Return ``array`` with the unit of ``value``. The numbers are not converted."""
+    """Return ``array`` with the unit of ``value``. The elements are not converted."""
     if len(value.units) != 1 or u.get_unit(array) == value.unit:
         return array
     return value.holding([u.get_mantissa(array)])

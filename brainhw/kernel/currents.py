@@ -32,9 +32,9 @@ __all__ = ["CurrentParameters", "CurrentRules", "CurrentState", "CurrentTrace", 
 class CurrentRules(NamedTuple):
     """The spike function ``spikes(V_pre, V_th)``, and whether the reset is detached from the gradient.
 
-    ``forward`` names the spike function if the compiled loop supports it. ``'step'`` is one spike where ``V_pre >=
-    V_th``. ``'count'`` is ``floor(V_pre / V_th)`` spikes, but at most ``most``. For any other function, ``forward`` is
-    ``None``.
+    ``forward`` names the spike function if the compiled loop supports it. ``'step'`` is one spike where
+    ``V_pre >= V_th``; ``'count'`` is ``floor(V_pre / V_th)`` spikes, but at most ``most``. For any other function,
+    ``forward`` is ``None``.
     """
 
     spikes: Callable[[jax.Array, jax.Array], jax.Array]

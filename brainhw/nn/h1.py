@@ -505,7 +505,7 @@ class H1Layer(SpikingLayer):
         return u.Quantity(jnp.asarray(milliseconds[self.profiles], dtype), unit=u.ms)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Replace the chip by another one of its family with as many leak profiles; its values are the nominal ones."""
+        """Replace the chip by another one of its family, which must have the same number of leak profiles."""
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "layer", call=call)
         self._tau = self._taus(self._tau.mantissa.dtype)

@@ -103,7 +103,7 @@ class _HardThreshold(braintools.surrogate.Surrogate):
         return self._widened(self._derivative, x)
 
     def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth step with derivative ``surrogate_grad(x)``, in the shape and floating-point dtype of ``x``."""
+        """Return the smooth step with derivative ``surrogate_grad(x)``; shape and floating dtype are those of ``x``."""
         return self._widened(self._smooth, x)
 
     def _widened(self, formula: Callable[[jax.Array], jax.Array], x: Any) -> jax.Array:
