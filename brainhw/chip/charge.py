@@ -86,7 +86,7 @@ class ChargeCurve(ABC):
         wanted = (*curve.keys, "unit")
         for key in wanted:
             if key not in data:
-                raise ValueError(f"{call}: a {curve.kind} charge curve needs {key!r}; got only {sorted(data)}.")
+                raise ValueError(f"{call}: a {curve.kind} charge curve requires {key!r}; got only {sorted(data)}.")
         for key in data:
             if key not in (*wanted, "kind"):
                 raise ValueError(

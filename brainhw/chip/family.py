@@ -187,7 +187,7 @@ def check_package(name: Any, *, call: str) -> None:
     if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
         raise ValueError(
             f"{call}: package must be the name of a Python package; got {describe(name)}. "
-            "Name the package whose import registers the family."
+            "Pass the name of the package whose import registers the family."
         )
 
 
@@ -302,7 +302,7 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     )
     raise UnknownFamilyError(
         f"{call}: the chip family {describe(name)} is not registered; known families are {known}. If the name is "
-        f"right, {fix}."
+        f"correct, {fix}."
     )
 
 

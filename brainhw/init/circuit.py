@@ -400,8 +400,8 @@ class WiredCircuit(Circuit):
         if not self._served.any():
             raise ValueError(
                 f"{call}: if all recordings are equal, the weights of the {type(self.synapse).__name__} have no effect "
-                "on its layer. A normalisation over the batch between them causes this, for example BatchNorm with "
-                "fit=True. Run this call inside brainstate.environ.context(fit=False)."
+                "on its layer. The cause is a normalisation over the batch axis between synapse and layer, for example "
+                "BatchNorm with fit=True. Run this call inside brainstate.environ.context(fit=False)."
             )
         self.positions = float(counted[self._served].mean())
         self._size = np.maximum(counted, 1)

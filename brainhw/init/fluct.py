@@ -39,7 +39,7 @@ from brainhw.transform.reasons import reason_in_words
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 
 _FEEDBACK_ROUNDS = 6
-_SETTLED = 0.05  # iteration stops when mean and standard deviation of the weights change by less than this per round
+_SETTLED = 0.05  # relative change of the weight statistics per round below which the iteration stops
 
 
 def fluct_init(

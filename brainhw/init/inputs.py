@@ -64,10 +64,10 @@ def warn_of_volleys(report: LayerReport, circuit: Circuit, call: str) -> None:
     rate = float(report.nu_in.to(u.Hz).mantissa)
     if rate < least:
         warnings.warn(
-            f"{call}: layer {report.index}: its {circuit.n_in} inputs fire at {rate:.3g} Hz, but weights in range need "
-            f"{least:.3g} Hz to raise the mean membrane potential to threshold. The layer then fires only after "
-            "simultaneous spikes of many inputs, and the neurons of deeper layers become alike. Use stronger input, "
-            "or keep rates high in training with brainhw.train.firing_rate_bounds_loss.",
+            f"{call}: layer {report.index}: its {circuit.n_in} inputs fire at {rate:.3g} Hz, but with weights in range "
+            f"at least {least:.3g} Hz are required to raise the mean membrane potential to threshold. The layer then "
+            "fires only after simultaneous spikes of many inputs, and the neurons of deeper layers respond alike. Use "
+            "stronger input, or keep rates high in training with brainhw.train.firing_rate_bounds_loss.",
             UserWarning,
             stacklevel=3,
         )

@@ -214,7 +214,7 @@ class PairInitializer:
         return None if self.settings.center == "auto" and few else rates / norm
 
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
-        """Return the mean membrane potentials at a level, and the mean and standard deviation of the weights for them."""
+        """Return the mean membrane potentials at a level, and the mean and standard deviation of their weights."""
         # Rossbroich et al. (2022), solved for the weights. The measured basis replaces n nu eps_bar and
         # n nu eps_hat:  mu_W = mu_U / (n nu eps_bar),
         #                sigma_W^2 = alpha ((V_th - mu_U) / xi)^2 / (n nu eps_hat) - mu_W^2.

@@ -423,7 +423,7 @@ class CubaLIFLayer(RestingStates):
             size=self.in_size,
             held=(*V.shape[: V.ndim - len(self.out_size)], *self.in_size),
             call=call,
-            source="Send spikes through a LIFSynapse first, or multiply by u.mV.",
+            source="Pass spikes through a LIFSynapse first, or multiply by u.mV.",
             steps=steps,
         )
 

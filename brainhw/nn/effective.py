@@ -252,9 +252,9 @@ class EffectiveWeight(brainstate.nn.Module):
         ):
             if not any(u.get_mantissa(held) is source() for held in _held_by(state)):
                 raise RuntimeError(
-                    f"{self.owner}.update: {what} changed since the network was prepared, or it was prepared inside "
-                    "another compiled function; call brainhw.prepare_net(net, batch_size) again, inside the same jit "
-                    "or grad as the time loop."
+                    f"{self.owner}.update: {what} changed since the network was prepared, or the network was prepared "
+                    "inside a different compiled function; call brainhw.prepare_net(net, batch_size) again, inside the "
+                    "same jit or grad as the time loop."
                 )
         charge, master = self.charge.value, weights.value
         if isinstance(master, jax.core.Tracer):
@@ -269,7 +269,7 @@ _SOUND: dict[tuple[int, bool], Any] = {}
 
 def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str, name: str, positive: bool) -> None:
     """Raise if ``value``, a value of the current chip, has the wrong shape or dimension, or contains invalid values."""
-    call, fix = f"{owner}.{name}", "Call brainhw.nominal_chip(net), or write a valid value."
+    call, fix = f"{owner}.{name}", "Call brainhw.nominal_chip(net), or assign a valid value."
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         named, got = _arguments.unit_name(unit), _arguments.describe(value)
         raise TypeError(f"{call}: the value must be a Quantity with the dimension of {named}; got {got}. {fix}")

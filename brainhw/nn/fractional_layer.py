@@ -324,8 +324,8 @@ class FractionalLayer(RestingStates):
         horizon = self.horizon or 0
         return ValueError(
             f"{call}: {type(self).__name__} stores {horizon} past steps (kernel='dense', horizon={horizon}), but this "
-            f"run reaches step {n_steps + horizon - self.steps_left:.0f}. Increase horizon, pass memory= instead to "
-            "drop old steps, or use kernel='soe', which has no limit."
+            f"run reaches step {n_steps + horizon - self.steps_left:.0f}. Increase horizon, pass memory= instead of "
+            "horizon= to drop old steps, or use kernel='soe', which supports runs of any length."
         )
 
     def threshold(self) -> u.Quantity:
@@ -395,7 +395,7 @@ class FractionalLayer(RestingStates):
             size=self.in_size,
             held=self.slots.value.shape[1:],
             call=call,
-            source="Send spikes through a LIFSynapse first.",
+            source="Pass spikes through a LIFSynapse first.",
             steps=steps,
         )
         return as_dtype(drive.mantissa, self.slots.value.dtype), dt
@@ -408,8 +408,8 @@ class FractionalLayer(RestingStates):
         if held is not None and dt.mantissa != held:
             raise ValueError(
                 f"{call}: dt is {dt.mantissa:g} ms, but the past steps were stored with dt = {held:g} ms, and a "
-                "fractional derivative needs equal steps. Keep this dt, or call brainhw.prepare_net(net, batch_size) "
-                "to reset the past."
+                "fractional derivative requires equal time steps. Use the previous dt, or call "
+                "brainhw.prepare_net(net, batch_size) to reset the stored past."
             )
         self._dt_of_past = dt.mantissa
         return dt

@@ -71,8 +71,8 @@ def make_terms(
     # A sigmoid keeps a trainable order in range, and it reaches 1 only at infinity.
     if learn_alpha is True and np.any(orders >= 1):
         raise ValueError(
-            f"{call}: {names.learn_alpha}=True keeps {names.alpha} between 0 and 1, so it must start below 1; got "
-            f"{orders.max():g}. Start at 0.99, or pass {names.learn_alpha}='raw'."
+            f"{call}: {names.learn_alpha}=True keeps {names.alpha} between 0 and 1, so its initial value must be below "
+            f"1; got {orders.max():g}. Use an initial value such as 0.99, or pass {names.learn_alpha}='raw'."
         )
     if len(orders) > 1 and not METHODS[method].many_terms:
         raise ValueError(

@@ -69,8 +69,8 @@ def drawn_weights(init: Callable[..., Any], shape: tuple[int, ...], call: str, n
     # An initializer of the user may raise any error.
     except Exception as error:
         raise TypeError(
-            f"{call}: {name} must be an array or an initializer (a function that takes a shape and returns an array); "
-            f"{_arguments.describe(init)} failed for shape {shape} with {type(error).__name__}: {error}."
+            f"{call}: {name} must be an array or an initializer (a callable that takes a shape and returns an array); "
+            f"a call of {_arguments.describe(init)} with shape {shape} raised {type(error).__name__}: {error}."
         ) from error
 
 

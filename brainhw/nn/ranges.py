@@ -149,7 +149,7 @@ def _left_after_step(ratio: float) -> str | None:
     # For the shortest leak profile of the chips, 1 ms, the decay factor of a step of 1 ms is 0.37. With a wrong unit,
     # it is almost zero.
     left = math.exp(-ratio)
-    return f"exp(-dt/tau) = {left:.2g} is left after one step" if left < 0.01 else None
+    return f"decay factor exp(-dt/tau) = {left:.2g}" if left < 0.01 else None
 
 
 # The transforms have lower bounds above zero, because the gradients of `exp(-dt / tau)` and `V / V_th` are not useful

@@ -348,7 +348,7 @@ class SpikingLayer(RestingStates):
             size=self.in_size,
             held=np.shape(self.V.value.mantissa),
             call=call,
-            source="Send spikes through a synapse of the same family first.",
+            source="Pass spikes through a synapse of the same family first.",
             steps=steps,
         )
         return narrowed(drive, self.V.value.dtype), dt

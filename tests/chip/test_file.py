@@ -279,7 +279,7 @@ def test_a_missing_field_is_named(saved, name):
         (r'unit = "ms"', 'unit = "mV"', r"\[tau_profiles\]: .*has the wrong dimension"),
         (r'kind = "tabulated"', 'kind = "table"', r"\[charge\]: kind must be one of"),
         (r'kind = "tabulated"\n', "", r"\[charge\]: kind must be one of"),
-        (r"charges = \[", "charge = [", r"\[charge\]: a tabulated charge curve needs 'charges'"),
+        (r"charges = \[", "charge = [", r"\[charge\]: a tabulated charge curve requires 'charges'"),
         (
             r"weights = \[-1.66",
             "gain = 1\nweights = [-1.66",

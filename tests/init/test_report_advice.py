@@ -386,7 +386,7 @@ def test_layer_whose_spikes_pass_only_as_volleys_is_told_with_rate_and_limit(
     run = fluct_run(chain(family, 16, 12, 8, tau=20 * u.ms), [poisson(200, (8, 100, 16))], xi_target=1.0, in_range=True)
     (text,) = told_of_volleys(run)
     assert "layer 2: its 12 inputs" in text
-    rate, least = number(r"fire at ([\d.]+) Hz", text), number(r"need ([\d.]+) Hz", text)
+    rate, least = number(r"fire at ([\d.]+) Hz", text), number(r"at least ([\d.]+) Hz", text)
     assert rate == pytest.approx(run.report.layers[0].nu_out.to(u.Hz).mantissa, rel=5e-3)
     chip = run.net.layers[1].chip
     step = (chip.charge(LIMITS[family]) / chip.C).to(u.mV).mantissa

@@ -91,7 +91,11 @@ LEARNING = [
     ({"learn_alpha": 1}, ValueError, r"learn_alpha must be False, True or 'raw'; got 1"),
     ({"learn_alpha": None}, ValueError, r"learn_alpha must be False, True or 'raw'; got None"),
     ({"learn_coefficients": [True]}, ValueError, r"learn_coefficients must be False, True or 'raw'; got list"),
-    ({"learn_alpha": True, "alpha": 1.0}, ValueError, r"must start below 1; got 1. Start at 0.99, or pass .*'raw'"),
+    (
+        {"learn_alpha": True, "alpha": 1.0},
+        ValueError,
+        r"value must be below 1; got 1. Use .* 0.99, or pass .*'raw'",
+    ),
     ({"learn_alpha": True, "alpha": param(0.5)}, ValueError, r"alpha is a Param, .* Omit learn_alpha"),
     (
         {"learn_coefficients": True, "coefficients": param([1.0])},
@@ -194,7 +198,7 @@ def test_size(size: Any, error: type[Exception], words: str) -> None:
 
 
 INPUTS = [
-    (lambda: jnp.ones(3), TypeError, r"the input must be a Quantity with the dimension of mV.*Send spikes through"),
+    (lambda: jnp.ones(3), TypeError, r"the input must be a Quantity with the dimension of mV.*Pass spikes through"),
     (lambda: jnp.ones(3) * u.ms, TypeError, r"the input must be a Quantity with the dimension of mV.*ms"),
     (lambda: 1.0, TypeError, r"the input must be a Quantity with the dimension of mV .*; got 1.0"),
     (lambda: jnp.ones(4) * u.mV, ValueError, r"the last axis of the input must have length 3; got shape \(4,\)"),

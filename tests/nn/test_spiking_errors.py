@@ -175,7 +175,7 @@ LAYER_INPUTS = [
     (
         jnp.ones(3),
         TypeError,
-        r"the input must be a Quantity with the dimension of (mV|fC) .* got an array .* Send spikes",
+        r"the input must be a Quantity with the dimension of (mV|fC) .* got an array .* Pass spikes",
     ),
     (1.0, TypeError, r"the input must be a Quantity .* got 1.0"),
     (jnp.ones(3) * u.mA, TypeError, r"the input must be a Quantity .* got a Quantity in mA"),

@@ -32,7 +32,7 @@ def said(net: Any, dt: u.Quantity, run: Callable[[Any], Any] = lambda net: bh.ro
 
 
 SHORT, LONG, MS = 0.02 * u.ms, 20.0 * u.ms, 1.0 * u.ms
-NOTHING_LEFT = "(exp(-dt/tau) = 1.9e-22 is left"
+NOTHING_LEFT = "(decay factor exp(-dt/tau) = 1.9e-22)"
 SLIPS: dict[str, tuple[Callable[[], Any], u.Quantity, str]] = {
     "dt in s": (
         lambda: bh.nn.LIFLayer(4, tau=LONG),

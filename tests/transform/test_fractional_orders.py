@@ -415,7 +415,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "learnt from 1": (
         {"alpha": [0.3, 1.0], "alpha_mode": "per_layer", "learn_alpha": True},
         ValueError,
-        r"layer a_last: .*alpha\[1\] .*must start below 1; got 1.*learn_alpha='raw'",
+        r"layer a_last: .*alpha\[1\] .*initial value must be below 1; got 1.*learn_alpha='raw'",
     ),
     "flags": ({"alpha": 0.5, "learn_alpha": [True] * 3}, ValueError, "learn_alpha must have one entry.*2 frac.*got 3"),
     "flag": ({"alpha": 0.5, "learn_alpha": 1}, TypeError, "learn_alpha must be True, False or 'raw'"),
