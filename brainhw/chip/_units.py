@@ -70,7 +70,7 @@ def _each(array: np.ndarray, change: Any) -> np.ndarray:
 
 
 def unit_named(text: Any, wanted: u.Unit, *, call: str, name: str) -> u.Unit:
-    """Return the unit named ``text``, such as ``"mV"``; raise unless it has the dimension of ``wanted``."""
+    """Return the unit named ``text``, such as ``"mV"``. Raise unless it has the dimension of ``wanted``."""
     example = f'for example unit = "{unit_name(wanted)}"'
     if not isinstance(text, str):
         raise ValueError(

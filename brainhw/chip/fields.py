@@ -104,7 +104,7 @@ def spec_field(
     whole : bool, optional
         Require an integer of at least 0, or of at least 1 if ``positive`` is set. Default False.
     many : bool, optional
-        Require a tuple of numbers, which have no unit. Default False.
+        Require a tuple of numbers without a unit. Default False.
     optional : bool, optional
         Allow ``None``, which is written as ``"none"`` in the file. Default False.
     positive, nonnegative : bool, optional

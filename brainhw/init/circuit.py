@@ -31,7 +31,7 @@ class Circuit:
 
     In this class the layer's input is the synapse's output. :class:`WiredCircuit` covers all other pairs.
 
-    Weights are plain numbers in the unit of the synapse's weight slot. Their shape is ``[n_in, n_columns]``, with one
+    Weights are plain arrays in the unit of the synapse's weight slot. Their shape is ``[n_in, n_columns]``, with one
     row per input and one column per target neuron, or per output channel of a convolution. A neuron with ``S`` synapses
     has ``S`` adjacent columns. ``weight_step`` is the spacing of the grid to which the weights are rounded; ``None``
     without rounding.
@@ -237,7 +237,7 @@ class Circuit:
 
     @contextlib.contextmanager
     def smooth(self) -> Iterator[None]:
-        """Context manager that switches off noise, sign annealing and weight rounding.
+        """Context manager that disables noise, sign annealing and weight rounding.
 
         A search must get the same result from equal weights, and rounding would hide the effect of small weights.
         """

@@ -90,7 +90,7 @@ def fluct_init(
         Distance from the mean membrane potential to threshold, in standard deviations. Default 2; 1 to 3 is
         recommended.
     alpha : float, optional
-        Share of the membrane variance that comes from feed-forward input. The rest comes from recurrent input.
+        Fraction of the membrane variance that comes from feed-forward input. The rest comes from recurrent input.
         Default 1.
     n_batches : int, optional
         Number of batches to use. Default 1.
@@ -315,7 +315,7 @@ def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: A
     xi = _arguments.number(xi_target, call=call, name="xi_target", positive=True)
     share = _arguments.number(alpha, call=call, name="alpha", positive=True)
     if share > 1:
-        raise ValueError(f"{call}: alpha is a share of the variance and must be at most 1; got {share:g}.")
+        raise ValueError(f"{call}: alpha is a fraction of the variance and must be at most 1; got {share:g}.")
     if not (isinstance(center, bool) or (isinstance(center, str) and center == "auto")):
         raise ValueError(f"{call}: center must be True, False or 'auto'; got {_arguments.describe(center)}.")
     basis = _arguments.choice(moments, ("exact", "second"), call=call, name="moments")
@@ -593,7 +593,7 @@ def _seconds(dt: u.Quantity) -> float:
 
 @contextlib.contextmanager
 def _undisturbed(net: brainstate.nn.Module, *, keep_weights: bool, call: str) -> Iterator[None]:
-    """Use the nominal chip without noise in the block, then restore the states.
+    """Context manager that uses the nominal chip without noise, and restores the states at exit.
 
     With ``keep_weights``, the weights that the block sets are kept.
     """

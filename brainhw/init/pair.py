@@ -61,7 +61,7 @@ class FluctSettings:
 class _Sizes:
     """Mean and standard deviation of the weights for one mean membrane potential.
 
-    The values are plain numbers. If weights are voltages, they are in mV.
+    The values have no unit. If weights are voltages, they are in mV.
     """
 
     mu_W: np.ndarray
@@ -504,9 +504,9 @@ class MeasuredInitializer(PairInitializer):
         self._start_search(circuit.n_units)
 
     def what_limits(self, xi: float) -> str:
-        """Return a text if a bias or an operation between synapse and layer makes the target impossible.
+        """Return the reason if a bias, or an operation between synapse and layer, makes the target impossible.
 
-        If neither does, return an empty string.
+        Otherwise, return an empty string.
         """
         spread, held = self._sizes(self.base)[1].sigma_FF * self.z_ff, self.circuit.weight
         # Use tiny weights instead of zero weights, because neurons with a constant drive are ignored. Do not clip the

@@ -83,8 +83,8 @@ class InitOutcome:
 class LayerReport:
     """Measured values of one layer on the data.
 
-    Weights are plain numbers. If the weights of the layer are voltages, they are in mV. The neurons of a layer with
-    several axes are flattened in C order, with the last axis changing fastest.
+    Weights are stored without a unit. If the weights of the layer are voltages, they are in mV. The neurons of a layer
+    with several axes are flattened in C order, with the last axis changing fastest.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class LayerReport:
         ``[n]``. It is infinite for a neuron without input. The neurons of a convolution channel share their weights, so
         ``fluct_init`` sets them such that the median neuron of each channel meets the target.
     share_RC : float or None
-        Share of the membrane variance that comes from recurrent spikes; ``None`` without recurrent weights.
+        Fraction of the membrane variance that comes from recurrent spikes; ``None`` without recurrent weights.
     rates : Quantity
         Firing rate of each neuron, ``[n]`` in Hz.
     dead, saturated : int

@@ -188,7 +188,7 @@ def _check_once(stages: list[tuple[Any, Any]], call: str) -> None:
 
 
 def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
-    """Return a text that names the modules with weights but no ``weight_slot``; empty if there are none."""
+    """Return a text that names the modules with weights but no ``weight_slot``; an empty string if there are none."""
     names = [
         f"{path} ({type(module).__name__})"
         for path, module in registered
@@ -236,7 +236,7 @@ def _checked(modules: list[Any], pair: Any, is_synapse: Any, wanted: str, name: 
 
 
 class Wiring(NamedTuple):
-    """Position of a pair in the traced step."""
+    """Position of a (synapse, layer) pair in the traced step."""
 
     synapse: int  # index of the synapse's call in the trace
     layer: int  # index of the layer's call in the trace
@@ -352,7 +352,7 @@ class OwnStep:
 
 @contextlib.contextmanager
 def without_noise(net: Any, *, call: str) -> Iterator[None]:
-    """Switch noise off in the block. Weight rounding of a chip stays on, because it is part of the network."""
+    """Context manager that disables noise. Weight rounding of a chip stays on, because it is part of the network."""
     with contextlib.ExitStack() as stack:
         for _, module in registered_modules(net):
             if fulfils(module, Quietable, call=call) and not fulfils(module, Sampled, call=call):

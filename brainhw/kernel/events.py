@@ -58,7 +58,7 @@ _only_dense: ContextVar[bool] = ContextVar("brainhw_only_dense_products", defaul
 
 @contextlib.contextmanager
 def dense_products() -> Iterator[None]:
-    """Context manager: functions traced in the block use only dense products, so that they can run on any machine."""
+    """Context manager in which traced functions use only dense products, so that they can run on any machine."""
     token = _only_dense.set(True)
     try:
         yield

@@ -138,7 +138,7 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
 
 
 def check_count(n: int, *, call: str, name: str) -> int:
-    """Return ``n`` as an int, or raise if it is not a valid number of exponentials for :func:`amplitudes`."""
+    """Return ``n`` as an int. Raise if it is not a valid number of exponentials for :func:`amplitudes`."""
     n = _arguments.positive_int(n, call=call, name=name)
     if not FEWEST <= n <= MOST:
         raise ValueError(f"{call}: {name} must be from {FEWEST} to {MOST}; got {n}.")

@@ -33,8 +33,8 @@ __all__ = [
 class Operator(NamedTuple):
     """The operator ``tau * sum_j w_j D^alpha_j``, with orders ``alpha`` and ``coefficients`` ``w``.
 
-    Both have one entry per term, which is a scalar or ``[N]``. ``h`` is the time step and ``tau`` the time constant, as
-    numbers in the time unit of the derivatives.
+    Both have one entry per term, which is a scalar or ``[N]``. ``h`` is the time step and ``tau`` the time constant,
+    both as plain arrays in the time unit of the derivatives.
     """
 
     alpha: tuple[jax.Array, ...]

@@ -36,7 +36,7 @@ def is_half(dtype: Any) -> bool:
 
 
 def as_dtype(value: Any, dtype: Any) -> Any:
-    """Return an array or Quantity with the given dtype."""
+    """Return an array or Quantity with the requested dtype."""
     return value if value.dtype == dtype else value.astype(dtype)
 
 

@@ -106,9 +106,9 @@ class WeightGrid:
         weights : jax.Array
             Weights of any shape. Weights beyond the limit get the code of the limit.
         key : jax.Array, optional
-            Key for stochastic rounding. The probability of rounding up is the fractional part of the code, so the mean
-            over many keys is the weight itself. With ``None`` (default) weights are rounded to the nearest code, and
-            ties to the even code.
+            PRNG key for stochastic rounding. The probability of rounding up is the fractional part of the code, so the
+            mean over many keys is the weight itself. With ``None`` (default) weights are rounded to the nearest code,
+            and ties to the even code.
         """
         weights, key = _checked(weights, key, "WeightGrid.codes")
         # Reject NaN, because the conversion to int32 would return an arbitrary code.
@@ -116,7 +116,7 @@ class WeightGrid:
         return self._rounded(weights, key).astype(jnp.int32)
 
     def values(self, codes: jax.Array, dtype: Any = None) -> jax.Array:
-        """Return the weights for given codes, ``codes * step``."""
+        """Return the weights for the codes, ``codes * step``."""
         call = "WeightGrid.values"
         codes = jnp.asarray(as_array(codes, call=call, name="codes"))
         if not (jnp.issubdtype(codes.dtype, jnp.floating) or jnp.issubdtype(codes.dtype, jnp.integer)):

@@ -159,7 +159,7 @@ class ALIFLayer(CubaLIFLayer):
 
         Notes
         -----
-        The two layers agree up to rounding. XLA may round ``s @ W`` and ``exp`` differently for arrays of another
+        The two layers agree up to rounding. XLA may round ``s @ W`` and ``exp`` differently for arrays of a different
         shape. A neuron whose membrane potential is within rounding error of its threshold may therefore fire in only
         one of the layers.
 

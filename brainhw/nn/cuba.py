@@ -241,7 +241,7 @@ class CubaLIFLayer(RestingStates):
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """Disable the noise inside the block."""
+        """Context manager that disables the noise."""
         before, self.noise_std = self.noise_std, None
         try:
             yield
@@ -428,7 +428,7 @@ class CubaLIFLayer(RestingStates):
         )
 
     def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
-        """Return a state in mV; raise unless its shape is ``[..., N, *per_neuron]``, with the batch axes of ``V``."""
+        """Return a state in mV. Raise unless its shape is ``[..., N, *per_neuron]``, with the batch axes of ``V``."""
         call, value = f"{type(self).__name__}.update", getattr(self, name).value
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
             raise TypeError(

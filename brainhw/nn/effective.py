@@ -53,7 +53,7 @@ class EffectiveWeight(brainstate.nn.Module):
 
     where :math:`w^{*}` is the weight after optional sign annealing and optional rounding to ``weight_bits``, :math:`q`
     is the charge curve of the chip, and :math:`\sigma_w` is the standard deviation of its synapse mismatch. The
-    :math:`\xi_{ij}` are standard normal numbers, drawn once per sampled chip, and zero for the nominal chip.
+    :math:`\xi_{ij}` are standard normal random variables, drawn once per sampled chip, and zero for the nominal chip.
 
     For a chip family with a different kind of synapse mismatch, override :meth:`drawn` in a subclass and set the
     subclass as ``effective_class`` of the modules of the family. For different weight levels, set
@@ -128,7 +128,7 @@ class EffectiveWeight(brainstate.nn.Module):
         return None if name in ("_source", "chip_mark") else super().__pretty_repr_item__(name, value)
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
-        """Set the weight grid that the next preparation uses; raise if the arguments are invalid."""
+        """Set the weight grid that the next preparation uses. Raise if the arguments are invalid."""
         before = vars(self).get("grid"), vars(self).get("rounding")
         self.grid = self.grid_of(weight_bits, rounding, call=call)
         self.weight_bits = None if self.grid is None else int(self.grid.bits)
@@ -169,7 +169,7 @@ class EffectiveWeight(brainstate.nn.Module):
 
     @contextlib.contextmanager
     def unrounded(self) -> Iterator[None]:
-        """Disable rounding and sign annealing inside the block; the charges are restored afterwards."""
+        """Context manager that disables rounding and sign annealing. The charges are restored at exit."""
         kept = self.grid, self.weight_bits, self.rounding, self.sign_alpha, self._source, self.charge.value
         self.grid = self.weight_bits = self.sign_alpha = None
         self.rounding = "nearest"
@@ -210,7 +210,7 @@ class EffectiveWeight(brainstate.nn.Module):
         if key is not None:
             family = self._family()
             mismatch = self.drawn(key, {} if family is None else family.sizes(self.chip))
-        # Add plain numbers. Adding Quantities takes milliseconds, because brainunit formats both for an error message
+        # Add plain arrays. Adding Quantities takes milliseconds, because brainunit formats both for an error message
         # that is rarely shown.
         total = charge.to(u.fcoulomb).mantissa + mismatch.to(u.fcoulomb).mantissa
         self.charge.value = u.Quantity(total, unit=u.fcoulomb)
@@ -241,7 +241,7 @@ class EffectiveWeight(brainstate.nn.Module):
         self.forget()
 
     def of(self, weights: brainstate.ParamState) -> u.Quantity:
-        """Return the charges of ``weights`` in fC; raise if ``weights`` changed since :func:`brainhw.prepare_net`."""
+        """Return the charges of ``weights`` in fC. Raise if ``weights`` changed since :func:`brainhw.prepare_net`."""
         if self._source is None:
             raise RuntimeError(
                 f"{self.owner}.update: the network is not prepared; call brainhw.prepare_net(net, batch_size) once "
@@ -276,7 +276,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     numbers = value.mantissa
     if np.shape(numbers) != shape:
         raise ValueError(f"{call}: the value must have shape {shape}; got shape {np.shape(numbers)}. {fix}")
-    # Traced values have no numbers to check.
+    # Traced values cannot be checked.
     known = _SOUND.get(place := (id(numbers), positive))
     if isinstance(numbers, jax.core.Tracer) or (known is not None and known() is numbers):
         return
@@ -307,7 +307,7 @@ def _held_by(state: brainstate.State) -> Iterator[Any]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _tied(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
-    """Return ``charge``; raise if it is differentiated with respect to ``master`` but does not depend on it."""
+    """Return ``charge``. Raise if it is differentiated with respect to ``master`` but does not depend on it."""
     return charge
 
 
@@ -357,7 +357,7 @@ def are_chips_side_by_side() -> bool:
 
 @contextlib.contextmanager
 def chips_side_by_side() -> Iterator[None]:
-    """Declare that functions traced inside the block are vmapped over chips."""
+    """Context manager that declares that functions traced inside it are vmapped over chips."""
     token = _side_by_side.set(True)
     try:
         yield

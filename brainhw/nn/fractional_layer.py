@@ -220,7 +220,8 @@ class FractionalLayer(RestingStates):
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
             return LagBuffer(self.horizon or 1, whole=True)
-        # spikeDE also counts the current value. Its memory=M+1 gives the same result as memory=M in torchfde, to 5e-9.
+        # spikeDE also counts the current value. Its memory=M+1 produces the same result as memory=M in torchfde, to
+        # 5e-9.
         return LagBuffer(self.memory - 1 if self.memory_rule == "spikede" else self.memory)
 
     def rules(self) -> NeuronRules:

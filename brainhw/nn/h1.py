@@ -42,7 +42,7 @@ __all__ = [
 
 
 def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -> ChipSpec:
-    """Return the chip of a module, by default the preset of its family; raise if the chip is of a different family."""
+    """Return the chip of a module, by default the preset of its family. Raise if the chip is of a different family."""
     name = getattr(owner, "family", None)
     if name is None:
         built = [family.modules[role].__name__ for family in families() if role in family.modules]

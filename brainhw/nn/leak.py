@@ -37,7 +37,7 @@ LEAKS: dict[str, Leak] = {
 
 
 def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, Any]:
-    """Return a dict of the two arguments of a mode, first that of the membrane; raise for arguments of another mode.
+    """Return a dict of the two arguments of a mode, membrane first. Raise for arguments of a different mode.
 
     An argument that is ``None`` gets its default.
     """

@@ -30,7 +30,7 @@ def neuron_parameter(
     """Check a parameter that is a scalar or has one value per neuron, and return it in the form that a step uses.
 
     A ``brainstate.nn.Param`` is trainable and is returned unchanged, with its transform. Any other value is converted
-    to a Quantity in the unit of ``within``, or to plain numbers if that unit is ``u.UNITLESS``. ``shapes`` lists the
+    to a Quantity in the unit of ``within``, or to a plain array if that unit is ``u.UNITLESS``. ``shapes`` lists the
     allowed shapes, by default a scalar and ``[*size]``.
     """
     # Reject plain states. They have no transform, so an optimizer could make a time constant negative.
@@ -63,7 +63,7 @@ def current_value(parameter: Any) -> Any:
 
 
 def drawn_weights(init: Callable[..., Any], shape: tuple[int, ...], call: str, name: str) -> Any:
-    """Call an initializer with a shape and return its result; raise an error that names the call if it fails."""
+    """Call an initializer with a shape and return its result. If it fails, raise an error that names the call."""
     try:
         return init(shape)
     # An initializer of the user may raise any error.

@@ -51,7 +51,7 @@ def has_sampled_chip(net: brainstate.nn.Module) -> bool:
 
 @contextlib.contextmanager
 def kinds_left(net: brainstate.nn.Module, kinds: Collection[str]) -> Iterator[None]:
-    """Let the block set a different chip, then restore the values of these kinds of mismatch."""
+    """Context manager that restores the values of these kinds of mismatch at exit."""
     held = [pinned.state for pinned in pinned_states(net) if pinned.kind in kinds] if kinds else []
     before = [(state, state.value) for state in held]
     yield

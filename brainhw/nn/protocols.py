@@ -51,7 +51,7 @@ class Slot:
     parameter : brainstate.State or brainstate.nn.Param
         The object that stores the weight.
     unit : Unit
-        Unit of the weight, ``u.UNITLESS`` for plain numbers.
+        Unit of the weight, ``u.UNITLESS`` for dimensionless weights.
     limit : float
         Largest magnitude that the hardware accepts for both signs; infinite for modules without a chip.
     grid : object or None
@@ -87,12 +87,12 @@ class Slot:
 
     @property
     def value(self) -> jax.Array:
-        """Present value of the weight as plain numbers in ``unit``."""
+        """Present value of the weight as a plain array in ``unit``."""
         held = self.quantity
         return held.to(self.unit).mantissa if isinstance(held, u.Quantity) else held
 
     def write(self, value: jax.Array) -> None:
-        """Set the weight to ``value``, plain numbers in ``unit``."""
+        """Set the weight to ``value``, a plain array in ``unit``."""
         new = value if self.unit == u.UNITLESS else u.Quantity(value, unit=self.unit)
         # `set_value` of a Param applies the inverse of its transform. A plain state has no transform.
         if isinstance(self.parameter, brainstate.nn.Param):
@@ -177,8 +177,8 @@ class Ranged(Protocol):
     Attributes
     ----------
     parameter_ranges : mapping of str to Range
-        Maps the name of an attribute to its range. The attribute is a ``brainstate.nn.Param``, a state, a Quantity or
-        plain numbers. If the attribute is missing or ``None``, it is not checked.
+        Maps the name of an attribute to its range. The attribute is a ``brainstate.nn.Param``, a state, a Quantity or a
+        plain array. If the attribute is missing or ``None``, it is not checked.
     """
 
     parameter_ranges: Mapping[str, Range]
@@ -410,7 +410,7 @@ def tap(module: Any, name: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def listening(heard: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[tuple[int, str], Any]]:
-    """Collect the values that modules pass to :func:`tap` in this block, in a dict with keys ``(id(module), name)``.
+    """Context manager that collects the values passed to :func:`tap` in a dict with keys ``(id(module), name)``.
 
     If ``heard`` is not ``None``, the values are added to this dict.
     """

@@ -48,7 +48,7 @@ class Range:
     includes_low : bool
         Whether ``low`` itself is allowed. Default False.
     unit : Unit
-        Unit of the bounds, ``u.UNITLESS`` for plain numbers. Values may have any unit of the same dimension.
+        Unit of the bounds, ``u.UNITLESS`` for dimensionless parameters. Values may have any unit of the same dimension.
     transform : str
         Transform of ``brainstate.nn`` that keeps a trainable parameter in range. It is shown in error messages.
     shape : callable or None
@@ -88,7 +88,7 @@ class Range:
         return f"{least} or greater" if self.includes_low else f"greater than {least}"
 
     def holds(self, numbers: Any) -> Any:
-        """Return whether each element of a NumPy or JAX array, plain numbers in ``unit``, is in range."""
+        """Return whether each element of ``numbers``, a NumPy or JAX array in ``unit``, is in range."""
         above = numbers >= self.low if self.includes_low else numbers > self.low
         # Infinity is out of range even without an upper bound. NaN is out of range because every comparison is false.
         return above & (numbers <= self.high if math.isfinite(self.high) else numbers < math.inf)

@@ -30,10 +30,10 @@ def recorded_for(module: object) -> Recorded:
 
 @contextlib.contextmanager
 def replacing(recorded: Mapping[int, Recorded]) -> Iterator[set[int]]:
-    """Replace the outputs of layers by recordings inside the block.
+    """Context manager that replaces the outputs of layers by recordings.
 
-    ``recorded`` maps the id of a module to its recording. The context yields the set of ids of the layers that used a
-    recording.
+    ``recorded`` maps the id of a module to its recording. The context manager yields the set of ids of the layers that
+    used a recording.
     """
     taken: set[int] = set()
     token = recorded_now.set((recorded, taken))

@@ -359,7 +359,7 @@ class SpikingLayer(RestingStates):
 
 
 def step_size(call: str) -> u.Quantity:
-    """Return dt from ``brainstate.environ`` in ms, or raise an error that explains how to set it."""
+    """Return dt from ``brainstate.environ`` in ms. If it is not set, raise an error that explains how to set it."""
     dt = brainstate.environ.get("dt", default=None)
     plain = isinstance(dt, u.Quantity) and type(dt.mantissa) in (int, float) and dt.unit == u.ms
     if plain and 0 < dt.mantissa < math.inf:
@@ -372,7 +372,7 @@ def step_size(call: str) -> u.Quantity:
 def check_spike_function(
     spk_fun: Any, call: str, example: str = "brainhw.surrogate.fast_sigmoid()"
 ) -> Callable[..., jax.Array]:
-    """Return ``spk_fun``, or raise if it is not a spike function."""
+    """Return ``spk_fun``. Raise if it is not a spike function."""
     # Reject classes, although they are callable. They would take the membrane potential as the argument ``slope``.
     if not callable(spk_fun) or isinstance(spk_fun, type):
         raise TypeError(
@@ -392,7 +392,7 @@ def checked_drive(
     source: str,
     steps: bool = False,
 ) -> u.Quantity:
-    """Return the drive ``x`` in ``unit``, or raise if it is invalid for states of shape ``held``.
+    """Return the drive ``x`` in ``unit``. Raise if it is invalid for states of shape ``held``.
 
     In error messages, ``word`` describes the drive, and ``source`` explains which module computes it. With
     ``steps=True``, ``x`` is a whole sequence.
@@ -450,7 +450,7 @@ def checked_batch(value: Any, module: Any, method: str) -> int | None:
 
 
 def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str) -> u.Quantity:
-    """Return the drives ``xs [T, ..., *size]`` in ``unit``, or raise if they are invalid. Any batch axes are valid."""
+    """Return the drives ``xs [T, ..., *size]`` in ``unit``. Raise if they are invalid. Any batch axes are valid."""
     if not isinstance(xs, u.Quantity) or not u.have_same_dim(xs, unit):
         raise TypeError(f"{call}: xs must be a Quantity with the dimension of {unit}; got {_arguments.describe(xs)}.")
     shape = np.shape(xs.mantissa)
@@ -464,7 +464,7 @@ def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str)
 
 
 def checked_spikes(x: Any, n: int, *, call: str) -> Any:
-    """Return the input ``[..., n]`` of a synapse as plain numbers, or raise if it is invalid."""
+    """Return the input ``[..., n]`` of a synapse as a plain array. Raise if it is invalid."""
     if isinstance(x, jax.Array) and x.ndim and x.shape[-1] == n and _is_finite(x):
         return jnp.asarray(x)
     return _arguments.step_input(x, n, call=call)

@@ -112,7 +112,7 @@ class MultiSpike(abc.ABC):
         Parameters
         ----------
         V : Quantity or array
-            Membrane potential before the reset, ``[..., N]``. Plain numbers are in mV.
+            Membrane potential before the reset, ``[..., N]``. An array without a unit is in mV.
         V_th : Quantity or array
             Threshold, above zero. It is broadcast against ``V`` and must have a unit if ``V`` has one. A traced
             threshold cannot be checked. Where it is zero or less, the number of spikes is NaN, which

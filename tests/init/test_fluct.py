@@ -480,7 +480,7 @@ ONES = np.ones((2, 20, 64))
         ({"xi_target": "2"}, None, TypeError, "xi_target must be a number"),
         ({"xi_target": 2 * u.mV}, None, TypeError, "xi_target must be a number without a unit"),
         ({"xi_target": [1.0, 2.0]}, None, ValueError, "xi_target must be a scalar"),
-        ({"alpha": 1.5}, None, ValueError, "alpha is a share of the variance and must be at most 1; got 1.5"),
+        ({"alpha": 1.5}, None, ValueError, "alpha is a fraction of the variance and must be at most 1; got 1.5"),
         ({"alpha": 0.0}, None, ValueError, "alpha must be greater than zero"),
         ({"alpha": float("nan")}, None, ValueError, "alpha must be finite"),
         ({"n_batches": 0}, None, ValueError, "n_batches must be at least 1"),
