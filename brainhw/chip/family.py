@@ -35,7 +35,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 @final
 @dataclass(frozen=True)
 class Mismatch:
-    """One kind of mismatch, that is, of variation between chips.
+    """One kind of mismatch (variation between chips).
 
     Attributes
     ----------
@@ -236,7 +236,7 @@ def register_family(family: Family) -> Family:
 
 
 def families() -> tuple[Family, ...]:
-    """Return every registered family.
+    """Return all registered families.
 
     Returns
     -------
@@ -264,7 +264,7 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     name : str
         Name of the family.
     call : str, optional
-        Name of the call for errors.
+        Name of the calling function, for error messages.
     package : str, optional
         Package that a chip file names for this family. The error message shows this name, but the package is not
         imported.
@@ -330,7 +330,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
         family selects its first preset. Case is ignored. As in :func:`get_family`, a family is loaded from an entry
         point.
     call : str
-        Name of the call for errors.
+        Name of the calling function, for error messages.
 
     Returns
     -------

@@ -100,7 +100,7 @@ def spec_field(
     unit : Unit, optional
         Unit in which the value is stored; any unit of the same dimension is accepted. Default: a plain number.
     choices : tuple of str, optional
-        Allowed words.
+        Allowed values.
     whole : bool, optional
         Require an integer of at least 0, or of at least 1 if ``positive`` is set. Default False.
     many : bool, optional

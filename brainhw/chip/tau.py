@@ -86,7 +86,7 @@ class TauProfiles:
         tau : Quantity, any shape
             Requested time constants. They must be finite and greater than zero.
         call : str
-            Name of the call for errors.
+            Name of the calling function, for error messages.
         """
         text(call, call="TauProfiles.snap", name="call", some=True)
         requested = exact(tau, u.ms, call=call, name="tau", shapes=None, positive=True)

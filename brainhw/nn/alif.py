@@ -66,8 +66,8 @@ class ALIFLayer(CubaLIFLayer):
     TypeError
         If an argument has the wrong type or unit. The message names the argument.
     ValueError
-        If an argument has the wrong shape, is out of range, or belongs to a different ``leak`` mode. The message
-        names the argument.
+        If an argument has the wrong shape, is out of range, conflicts with another argument, or belongs to a different
+        ``leak`` mode. The message names the argument.
 
     Notes
     -----

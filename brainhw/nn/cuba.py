@@ -116,8 +116,8 @@ class CubaLIFLayer(RestingStates):
     TypeError
         If an argument has the wrong type or unit. The message names the argument.
     ValueError
-        If an argument has the wrong shape, is out of range, or belongs to a different ``leak`` mode. The message
-        names the argument.
+        If an argument has the wrong shape, is out of range, conflicts with another argument, or belongs to a different
+        ``leak`` mode. The message names the argument.
 
     Notes
     -----
@@ -347,7 +347,7 @@ class CubaLIFLayer(RestingStates):
 
     @property
     def sequence_hooks(self) -> tuple[str, ...]:
-        """Members that a subclass may override without making `update_sequence` wrong.
+        """Members that a subclass may override without invalidating `update_sequence`.
 
         Their results must not change from step to step.
         """

@@ -66,7 +66,7 @@ class EffectiveWeight(brainstate.nn.Module):
     chip : ChipSpec
         The chip that defines the charge curve and the mismatch.
     owner : str
-        The call to name in errors, for example ``"H1v1Synapse"``.
+        Name of the calling function, for error messages, such as ``"H1v1Synapse"``.
     weight_bits : int, 'chip' or None, optional
         Number of bits to which the weights are rounded, over the weight range of the chip. ``'chip'`` uses
         ``chip.weight_bits``. ``None`` (default) does not round.
@@ -428,7 +428,7 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
     net : brainstate.nn.Module
         The network.
     call : str
-        The call to name in the error.
+        Name of the calling function, for the error message.
 
     Returns
     -------

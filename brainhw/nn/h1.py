@@ -400,8 +400,8 @@ class H1Layer(SpikingLayer):
     TypeError
         If an argument has the wrong type or unit, or if ``tau`` is trainable. The message names the argument.
     ValueError
-        If an argument has the wrong shape or is out of range, or if ``chip`` is unknown or of a different family. The
-        message names the argument.
+        If an argument has the wrong shape, is out of range, or conflicts with another argument, or if ``chip`` is
+        unknown or of a different family. The message names the argument.
     """
 
     family: str

@@ -155,7 +155,8 @@ class LIFLayer(SpikingLayer):
     TypeError
         If an argument has the wrong type or unit. The message names the argument.
     ValueError
-        If an argument has the wrong shape or is out of range. The message names the argument.
+        If an argument has the wrong shape, is out of range, or conflicts with another argument. The message names the
+        argument.
 
     Examples
     --------

@@ -288,7 +288,7 @@ class SpikingLayer(RestingStates):
 
     @property
     def sequence_hooks(self) -> tuple[str, ...]:
-        """Members that a subclass may override without making `update_sequence` wrong.
+        """Members that a subclass may override without invalidating `update_sequence`.
 
         Their results must not change from step to step.
         """

@@ -187,8 +187,8 @@ class StepPWL(MultiSpike):
     Parameters
     ----------
     window : Quantity or float, default 0.5
-        How far below the threshold the derivative is still nonzero, a voltage above zero. A plain number is in mV. The
-        window does not scale with the threshold.
+        Distance below the threshold at which the derivative becomes nonzero, a voltage above zero. A plain number is in
+        mV. The window does not scale with the threshold.
 
     Raises
     ------
