@@ -32,8 +32,7 @@ def exact(
     """Return ``value`` as a float64 array in ``unit`` (``None``: dimensionless); an error names the argument."""
     if not is_concrete(value):
         raise TypeError(
-            f"{call}: {name} must be concrete numbers; got values that JAX is tracing. "
-            "Make this call outside jit, grad and vmap."
+            f"{call}: {name} must be concrete; got a traced value. Make this call outside jit, grad and vmap."
         )
     if isinstance(value, u.Quantity):
         given = u.Quantity(_float64(u.get_mantissa(value), call=call, name=name), unit=u.get_unit(value))

@@ -119,7 +119,7 @@ def test_bad_tau_is_refused(tau, error, match):
 
 
 def test_traced_tau_is_refused():
-    with pytest.raises(TypeError, match="tau must be concrete numbers"):
+    with pytest.raises(TypeError, match="tau must be concrete; got a traced value"):
         jax.jit(lambda t: PROFILES.snap(t * u.ms).tau.mantissa)(3.0)
 
 
