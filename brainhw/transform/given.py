@@ -24,7 +24,7 @@ def checked_key(key: Any, *, call: str, **switches: Any) -> Any:
 def checked_bar(pbar: Any, n_steps: int, *, call: str) -> Any:
     """Return ``pbar`` if it is a brainstate progress bar, a number of steps between updates, or ``None``.
 
-    Otherwise raise.
+    Raise for other values.
     """
     if pbar is None or isinstance(pbar, brainstate.transform.ProgressBar):
         return pbar
@@ -32,7 +32,7 @@ def checked_bar(pbar: Any, n_steps: int, *, call: str) -> Any:
         return _arguments.positive_int(pbar, call=call, name="pbar", most=n_steps)
     except TypeError:
         raise TypeError(
-            f"{call}: pbar must be a brainstate.transform.ProgressBar or a whole number of steps; "
+            f"{call}: pbar must be a brainstate.transform.ProgressBar or an integer, the steps between updates; "
             f"got {_arguments.describe(pbar)}."
         ) from None
 

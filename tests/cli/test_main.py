@@ -188,10 +188,10 @@ def test_help_and_version(capsys) -> None:
         (["info", "votes", "--jsn"], "unknown argument '--jsn'; did you mean '--json'? (see brainhw info --help)"),
         (["run", "votes", "x.npy", "--chip-kye=3"], "'--chip-kye=3'; did you mean '--chip-key'? (see brainhw run"),
         (["train", "x.npz", "--chp", "h1v2"], "unknown argument '--chp'; did you mean '--chip'?"),
-        (["run", "votes", "x.npy", "--chip-key", "x"], "--chip-key: must be a whole number from 0 to 4294967295"),
+        (["run", "votes", "x.npy", "--chip-key", "x"], "--chip-key: must be an integer from 0 to 4294967295"),
         (["run", "votes", "x.npy", "--chip-key", "4294967296"], "got '4294967296'"),
-        (["run", "votes", "x.npy", "--batch-size", "0"], "--batch-size: must be a whole number from 1"),
-        (["run", "votes", "x.npy", "--batch-size", "²"], "--batch-size: must be a whole number from 1"),
+        (["run", "votes", "x.npy", "--batch-size", "0"], "--batch-size: must be an integer from 1"),
+        (["run", "votes", "x.npy", "--batch-size", "²"], "--batch-size: must be an integer from 1"),
     ],
 )
 def test_words_that_make_no_command_end_with_2(at_home: pathlib.Path, capsys, words: list[str], match: str) -> None:
@@ -245,13 +245,13 @@ def odd_file(name: str) -> None:
     [
         ("missing.npy", "the data of 'missing.npy' cannot be read: the file does not exist"),
         (".", "cannot be read: it is a folder"),
-        ("empty", "is not a .npy or .npz file of plain numbers"),
-        ("text", "is not a .npy or .npz file of plain numbers"),
-        ("pickle", "is not a .npy or .npz file of plain numbers"),
-        ("gzip", "is not a .npy or .npz file of plain numbers"),
-        ("cut.npy", "or is damaged"),
-        ("cut.npz", "or is damaged"),
-        ("vast.npy", "damaged"),
+        ("empty", "is not a .npy or .npz file of numeric arrays"),
+        ("text", "is not a .npy or .npz file of numeric arrays"),
+        ("pickle", "is not a .npy or .npz file of numeric arrays"),
+        ("gzip", "is not a .npy or .npz file of numeric arrays"),
+        ("cut.npy", "or is corrupted"),
+        ("cut.npz", "or is corrupted"),
+        ("vast.npy", "corrupted"),
         ("objects.npy", r"the array contains Python objects.*\.astype\(str\)"),
         ("other.npz", "has no array 'x'; it holds 'z'"),
         (
@@ -279,15 +279,15 @@ def test_labels_that_do_not_fit_are_refused(at_home: pathlib.Path, capsys) -> No
         (
             "short.npy",
             np.arange(9) % 2,
-            r"must be whole numbers of shape \(10,\), one per sample; got an array of shape",
+            r"must be integers of shape \(10,\), one per sample; got an array of shape",
         ),
-        ("real.npy", np.full(10, 0.5), r"names or whole numbers; 10 of 10 are not. The first is 0.5. .*np.digitize"),
+        ("real.npy", np.full(10, 0.5), r"names or integers; 10 of 10 are not. The first is 0.5. .*np.digitize"),
         (
             "lost.npy",
             np.where(np.arange(10) < 8, 1.0, np.nan),
             "2 of 10 are not. The first is nan. Remove the recordings",
         ),
-        ("names.npy", np.array(["a"] * 10), r"must be whole numbers of shape \(10,\).*--encoding FILE"),
+        ("names.npy", np.array(["a"] * 10), r"must be integers of shape \(10,\).*--encoding FILE"),
         ("high.npy", np.arange(10), "must be classes from 0 to 1; got 0 to 9"),
         ("low.npy", np.arange(10) - 1, "must be classes from 0 to 1; got -1 to 8"),
     ):
