@@ -189,11 +189,11 @@ def whole_number(value: Any, *, call: str, name: str, least: int = 0, most: int 
 
 
 def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
-    """Return the shape of a layer that is given as an int or a tuple of ints. Errors name the invalid axis."""
+    """Return the shape of a layer from an int or a tuple of ints. Errors name the invalid axis."""
     if not isinstance(value, (tuple, list)):
         return (positive_int(value, call=call, name=name, most=LONGEST_AXIS),)
     if not value:
-        raise ValueError(f"{call}: {name} must be a number of neurons or a tuple of such numbers; got {value!r}.")
+        raise ValueError(f"{call}: {name} must be an integer or a nonempty tuple of integers; got {value!r}.")
     more = len(value) > 1
     return tuple(
         positive_int(n, call=call, name=f"{name}[{axis}]" if more else name, most=LONGEST_AXIS)
@@ -202,9 +202,9 @@ def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
 
 
 def size(value: Any, *, call: str, name: str) -> int:
-    """Return a layer size that is given as an int or a tuple of one int. brainstate uses both forms."""
+    """Return a layer size from an int or a tuple of one int. brainstate uses both forms."""
     if isinstance(value, (tuple, list)) and len(value) != 1:
-        raise ValueError(f"{call}: {name} must be a single number of neurons; got {value!r}.")
+        raise ValueError(f"{call}: {name} must be a single integer, the number of neurons; got {value!r}.")
     return sizes(value, call=call, name=name)[0]
 
 
@@ -349,7 +349,7 @@ def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data
 
 def _refuse_complex(dtype: Any, *, call: str, name: str) -> None:
     if dtype is not None and dtype.kind == "c":
-        raise TypeError(f"{call}: {name} must be real; got dtype {dtype}. Take the real part.")
+        raise TypeError(f"{call}: {name} must be real; got numbers of dtype {dtype}. Take the real part.")
 
 
 def check_transform(value: Any, *, call: str, name: str) -> None:
@@ -376,7 +376,7 @@ def check_finite_tree(value: Any, *, call: str, name: str, fix: str = "clean the
 
 
 def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence[int] | None = None) -> None:
-    """Raise unless the last axis of ``value`` has length ``n`` and, if ``ndims`` is given, its rank is in ``ndims``."""
+    """Raise unless the last axis of ``value`` has length ``n`` and its rank is in ``ndims``; None allows any rank."""
     shape = np.shape(u.get_mantissa(value))
     if ndims is not None and len(shape) not in ndims:
         leading = {1: "", 2: "B, ", 3: "T, B, "}

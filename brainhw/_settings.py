@@ -1,6 +1,6 @@
 """Recompile functions if ``dt``, another setting of ``brainstate.environ``, or a chip changes.
 
-brainstate compiles a function again if the shape of a state changes, but not if ``dt`` changes. A function that was
+brainstate recompiles a function if the shape of a state changes, but not if ``dt`` changes. A function that was
 compiled with 1 ms would return the results for 1 ms even if ``dt`` is now 5 ms. This module therefore adds a state to
 each compiled function. The state contains no array, and its pytree structure consists of the settings. If ``dt``
 changes, the structure changes, and brainstate and JAX compile again. The compiled program gets no additional input.

@@ -170,7 +170,7 @@ def test_what_is_no_whole_number_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [(), (2, 3), [1, 2, 3]])
 def test_a_size_is_one_number(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"^Call: thing must be a single number of neurons; got "):
+    with pytest.raises(ValueError, match=r"^Call: thing must be a single integer, the number of neurons; got "):
         _arguments.size(value, **SAID)
 
 

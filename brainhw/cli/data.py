@@ -26,7 +26,7 @@ _SAVE = "Save the recordings and their classes together: np.savez('data.npz', x=
 _RECORDINGS = ("x", "y", "lengths")
 
 # Most likely mistake with a network that `train` made: it takes encoded recordings.
-_RAW = "Raw recordings need the encoding that `train` wrote. Pass --encoding FILE."
+_RAW = "Raw recordings require the encoding that `train` wrote. Pass --encoding FILE."
 
 
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
@@ -37,7 +37,7 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
         shape, kind = header.shape, header.dtype
         if len(shape) != 3 or 0 in shape or kind.kind not in "biuf":
             raise ValueError(
-                f"{what} must be numbers of shape [samples, steps, channels], each at least 1; got {header}. {_RAW}"
+                f"{what} must be a numeric array [samples, steps, channels], each at least 1; got {header}. {_RAW}"
             )
         if shape[-1] != n_in:
             raise ValueError(f"{what} must have {n_in} channels on the last axis; got shape {shape}. {_RAW}")
@@ -61,7 +61,9 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
 
     def check(header: Header) -> None:
         if header.shape != (n_samples,) or header.dtype.kind not in "iuf":
-            fix = " Names need the encoding that `train` wrote: --encoding FILE." if header.dtype.kind in "US" else ""
+            fix = (
+                " Names require the encoding that `train` wrote: --encoding FILE." if header.dtype.kind in "US" else ""
+            )
             raise ValueError(f"{what} must be integers of shape ({n_samples},), one per sample; got {header}.{fix}")
 
     y = _array(path, "y", what, check, required=required)
@@ -82,7 +84,7 @@ def read_recordings(
     def check(header: Header) -> None:
         if len(header.shape) < 2 or 0 in header.shape or header.dtype.kind not in "biuf":
             raise ValueError(
-                f"{what} must be numbers of shape [recordings, steps, channels], or [recordings, features] if "
+                f"{what} must be a numeric array [recordings, steps, channels], or [recordings, features] if "
                 f"they have no time steps; got {header}. {_recordings_fix(header)}"
             )
 
@@ -159,7 +161,7 @@ def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
         fix = (
             "Remove the recordings without a label."
             if np.isnan(wrong).any()
-            else "A classifier needs classes; for ranges of a quantity, save np.digitize(y, limits)."
+            else "A classifier requires classes. Convert continuous values with np.digitize(y, limits)."
         )
         raise ValueError(
             f"{what} must be names or integers; {len(wrong)} of {len(y)} are not. The first is {wrong[0]:g}. {fix}"

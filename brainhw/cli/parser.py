@@ -33,7 +33,7 @@ _WORDS = (*COMMANDS, *SHELLS)
 _DATA = (
     "a .npy file, or an .npz file with `x`: spikes or dimensionless analog values of shape [samples, steps, channels]"
 )
-_LABELLED = _DATA + "; an .npz file may also hold `y`, the class of each sample counted from 0, of shape [samples]"
+_LABELLED = _DATA + "; an .npz file may also contain `y`, the class of each sample counted from 0, of shape [samples]"
 _EXIT_CODES = """exit codes:
   0    success
   1    a check failed, or a file or a value is invalid; one line on the standard error states the reason
@@ -120,7 +120,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 def _add_info(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "info", "show the content of a bundle, or of a measured chip (.chip)", "digits.bundle")
     _add_bundle(parser, or_chip=True)
-    parser.add_argument("--chip", action="store_true", help="show every number of the chip, with its provenance")
+    parser.add_argument("--chip", action="store_true", help="show every parameter of the chip, with its provenance")
     _add_output(parser)
 
 
@@ -152,7 +152,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--chip-key",
         metavar="K",
         type=functools.partial(_whole, least=0, most=2**32 - 1),
-        help="run on the chip sampled with this random key (default: the chip in the bundle, usually the nominal chip)",
+        help="run on the chip sampled with this seed (default: the chip in the bundle, usually the nominal chip)",
     )
     parser.add_argument(
         "--batch-size",
@@ -269,7 +269,7 @@ def _add_firmware(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_completion(commands: argparse._SubParsersAction) -> None:
-    purpose = "print a script that completes commands, options and files in a shell (needs the package shtab)"
+    purpose = "print a script that completes commands, options and files in a shell (requires the package shtab)"
     parser = _command(commands, "completion", purpose, "bash > ~/.local/share/bash-completion/completions/brainhw")
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}")
 

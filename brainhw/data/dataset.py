@@ -90,7 +90,7 @@ class Split:
     Warns
     -----
     UserWarning
-        If classes start at 1. If ``lengths`` is not given and ``x`` looks like recordings ``[n, channels, T]``.
+        If classes start at 1. If ``lengths`` is omitted and ``x`` looks like recordings ``[n, channels, T]``.
 
     Examples
     --------

@@ -178,7 +178,7 @@ def frame_rule(
     polarity = choice(polarity, _POLARITIES, call=call, name="polarity")
     if polarity in ("on", "off") and (sensor[2] != 2 or not has_polarity):
         raise ValueError(
-            f"{call}: polarity {polarity!r} needs events with two polarities, but sensor_size and p give "
+            f"{call}: polarity {polarity!r} requires events with two polarities, but sensor_size and p specify "
             f"{sensor[2] if has_polarity else 'none'}. Use polarity='keep'."
         )
     pool = positive_int(pool, call=call, name="pool")
@@ -354,7 +354,7 @@ def frames_to_events(
     layout
         ``'PHW'`` (default), ``'HWP'`` or ``'flat'``.
     sensor_size
-        ``(W, H)`` or ``(W, H, P)``, needed only for ``'flat'`` frames; ``P`` is 1 by default.
+        ``(W, H)`` or ``(W, H, P)``, required only for ``'flat'`` frames; ``P`` is 1 by default.
 
     Returns
     -------
@@ -394,7 +394,7 @@ def frames_to_events(
         )
     if layout == "flat":
         if sensor_size is None:
-            raise ValueError(f"{call}: sensor_size is needed to convert flat frames. Pass (W, H) or (W, H, P).")
+            raise ValueError(f"{call}: sensor_size is required to convert flat frames. Pass (W, H) or (W, H, P).")
         W, H, P = checked_sensor(sensor_size, 1, call)
         if counts.shape[1] != W * H * P:
             raise ValueError(

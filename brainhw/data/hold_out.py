@@ -56,7 +56,7 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
     if flag(whole_groups, call=call, name="whole_groups"):
         if split.groups is None:
             raise ValueError(
-                f"{call}: whole_groups needs a split with groups, but this split has none. Omit whole_groups."
+                f"{call}: whole_groups requires a split with groups, but this split has none. Omit whole_groups."
             )
         names = np.unique(split.groups)
         chosen = rng.permutation(names)[: round(share * len(names)) or 1]

@@ -126,7 +126,7 @@ def not_whole(labels: np.ndarray) -> np.ndarray:
 def _label_fix(array: np.ndarray) -> str:
     """Return advice on how to convert an array without valid labels."""
     if array.dtype.kind == "f" and not np.isnan(array).any():
-        return "To convert real numbers to classes, pass limits between the classes: np.digitize(y, limits)."
+        return "Convert continuous values to classes by np.digitize(y, limits)."
     if array.dtype.kind == "O" and array.ndim:
         kinds = sorted({type(one).__name__ for one in array.ravel().tolist()})
         if len(kinds) > 1 and "NoneType" not in kinds:

@@ -52,7 +52,7 @@ def locate(
 ) -> Path:
     """Return the folder of a data set. If it is not found, the error lists the searched folders and the source.
 
-    If ``root`` is given, only ``root`` is searched. Otherwise the first of these folders that contains the data is
+    If ``root`` is passed, only ``root`` is searched. Otherwise the first of these folders that contains the data is
     returned:
 
     1. ``$BRAINHW_DATA/<name>``, then ``$BRAINHW_DATA`` itself,
@@ -66,7 +66,7 @@ def locate(
     root
         The data set's folder, or ``None`` (default) to search. A leading ``~`` is expanded.
     marker
-        File name or glob pattern, relative to the folder, that identifies the data. If several are given, one match is
+        File name or glob pattern, relative to the folder, that identifies the data. If several are passed, one match is
         enough.
     how_to_get
         Sentence for the error message that says where to get the data.

@@ -31,7 +31,7 @@ _HOW_TO_GET = (
 def _read(file: Path) -> Split:
     if not file.is_file():
         raise FileNotFoundError(
-            f"qtdb: {file} is missing; both {' and '.join(_FILES.values())} are needed. {_HOW_TO_GET}"
+            f"qtdb: {file} is missing; both {' and '.join(_FILES.values())} are required. {_HOW_TO_GET}"
         )
     try:
         content = scipy.io.loadmat(file, variable_names=("x", "y"))

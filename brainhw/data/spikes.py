@@ -34,7 +34,7 @@ def rate_spikes(
         PRNG key (``jax.random.key``), or an integer seed. The same key results in the same spikes.
     max_rate
         Firing rate for a value of 1, in Hz, at most ``1 / dt``. ``dt`` is read from ``brainstate.environ``. Default:
-        ``1 / dt``, so that a value of 1 spikes in each step; ``dt`` is then not needed.
+        ``1 / dt``, so that a value of 1 spikes in each step; ``dt`` is then not required.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def rate_spikes(
     TypeError, ValueError
         If ``x`` contains values outside of 0 to 1, or ``max_rate`` is above one spike per step.
     RuntimeError
-        If ``max_rate`` is given, but no time step is set.
+        If ``max_rate`` is passed, but no time step is set.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Training batches: time first, with lengths and a random key."""
+"""Training batches: time first, with lengths and a PRNG key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     lengths : jax.Array
         Number of steps of each recording without padding, ``[B]``.
     key : jax.Array or None
-        In training, a random key that differs for each batch of a run. In evaluation, None.
+        In training, a PRNG key that differs for each batch of a run. In evaluation, None.
 
     Examples
     --------
@@ -89,8 +89,8 @@ class Source:
             self._check(self.split)
         elif not _can_be_gone_through_again(data):
             raise TypeError(
-                f"{call}: {name} must be a Split, a pair (x, y) with batch first, or an iterable of pairs that can be "
-                f"iterated once per epoch, such as a data loader; got {_arguments.describe(data)}."
+                f"{call}: {name} must be a Split, a pair (x, y) with the batch axis first, or an iterable of pairs "
+                f"that can be iterated once per epoch, such as a data loader; got {_arguments.describe(data)}."
             )
         else:
             # Check the first batch before training starts.
@@ -165,8 +165,8 @@ class Source:
         x = np.asarray(_arguments.as_array(x, call=self._call, name=f"x of {self._name}"))
         if x.ndim < 3:
             raise ValueError(
-                f"{self._call}: x of {self._name} must be [B, T, *N], batch first; got shape {x.shape}. Repeat static "
-                "data over time with bh.data.hold."
+                f"{self._call}: x of {self._name} must be [B, T, *N], with the batch axis first; got shape {x.shape}. "
+                "Repeat static data over time with bh.data.hold."
             )
         y, given = (
             np.asarray(_arguments.as_array(y, call=self._call, name=f"y of {self._name}")),

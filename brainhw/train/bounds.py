@@ -165,7 +165,7 @@ class BoundsReg(brainstate.nn.Regularization):
         """Draw values from a uniform distribution between the bounds. Raise if a bound is missing."""
         call = type(self).__name__
         if self.lower is None or self.upper is None:
-            raise ValueError(f"{call}: lower and upper are both needed to sample initial values. Pass both.")
+            raise ValueError(f"{call}: lower and upper are both required to sample initial values. Pass both.")
         given = (
             [shape] if not hasattr(shape, "__len__") else _arguments.several(shape, call=call, name="shape", of="sizes")
         )

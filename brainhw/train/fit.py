@@ -307,7 +307,9 @@ def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.M
             )
         sampled = sample_chips
         if sampled and not on_chip:
-            raise ValueError(f"{call}: sample_chips=True needs a network with chip modules, but net has none. Omit it.")
+            raise ValueError(
+                f"{call}: sample_chips=True requires a network with chip modules, but net has none. Omit sample_chips."
+            )
         if sampled and forward is not None:
             raise ValueError(
                 f"{call}: sample_chips=True cannot be combined with forward. Omit sample_chips. To sample chips "
@@ -399,8 +401,8 @@ def _optimizer(
             rate = float(_arguments.number(rate, call=call, name="learning_rate", positive=True))
             if source.n_batches is None:
                 raise ValueError(
-                    f"{call}: the decay of learning_rate needs the number of batches, but train has no len(). Pass an "
-                    "iterable with len(), or a schedule as learning_rate."
+                    f"{call}: the decay of learning_rate requires the number of batches, but train has no len(). Pass "
+                    "an iterable with len(), or a schedule as learning_rate."
                 )
             schedule = optax.cosine_decay_schedule(rate, epochs * source.n_batches, alpha=_LAST_RATE)
         parts = [optax.adam(schedule)]

@@ -19,7 +19,7 @@ __all__ = ["RunFile"]
 
 
 class RunFile:
-    """File format for a tree of arrays, Quantities and plain numbers, with notes that must match when the file is read.
+    """File format for a pytree of arrays, Quantities and scalars, with notes that must match when the file is read.
 
     Parameters
     ----------

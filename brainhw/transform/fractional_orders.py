@@ -79,7 +79,7 @@ def set_fractional_orders(
         per term, a single number for all terms, or ``None``, which means 1 for all terms. Default: 1 for all terms.
     alpha_mode : {'auto', 'per_layer', 'multiterm'}, optional
         How to read a list of plain numbers: as one order per layer, or as the terms that every layer gets. ``'auto'``
-        (default) reads terms if ``multi_coefficient`` is given. Without ``multi_coefficient``, it reads one order per
+        (default) reads terms if ``multi_coefficient`` is passed. Without ``multi_coefficient``, it reads one order per
         layer if the list has one entry per layer, otherwise terms. It then warns, because the list is ambiguous.
     learn_alpha, learn_coefficient : bool, 'raw', or list of them, optional
         Whether the orders and the coefficients are trainable: one value for all layers, or a list with one entry per
@@ -374,7 +374,7 @@ def fractional_layers(net: Any, *, call: str) -> list[tuple[str, FractionalLayer
     return found
 
 
-_COLUMNS = ("layer", "neurons", "method", "orders", "coefficients", "learnt")
+_COLUMNS = ("layer", "neurons", "method", "orders", "coefficients", "trainable")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -452,7 +452,7 @@ def fractional_summary(net: brainstate.nn.Module) -> FractionalSummary:
     ...     bh.nn.FractionalIFLayer(2, alpha=0.9, method="l1"),
     ... )
     >>> print(bh.fractional_summary(net))
-    layer     neurons  method  orders    coefficients  learnt
+    layer     neurons  method  orders    coefficients  trainable
     layers.0  8        gl      0.3, 0.5  1, 0.5        coefficients
     layers.2  2        l1      0.9       1             -
     """

@@ -13,7 +13,7 @@ __all__ = ["check_input", "checked_bar", "checked_key"]
 
 
 def checked_key(key: Any, *, call: str, **switches: Any) -> Any:
-    """Return ``key`` as a random key, or ``None``. Raise if it is invalid, or if one of ``switches`` is not a bool."""
+    """Return ``key`` as a PRNG key, or ``None``. Raise if it is invalid, or if one of ``switches`` is not a bool."""
     for name, switch in switches.items():
         # Test the type here, so that a valid argument needs no further function call.
         if type(switch) is not bool:

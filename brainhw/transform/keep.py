@@ -78,7 +78,7 @@ def keep_compiled(path: str | os.PathLike[str] | None = None) -> Path | None:
     """Store compiled programs in a folder, from which this process and later ones load them.
 
     JAX compiles a training step in a second or more; loading it from the folder takes a fraction of that time. JAX
-    identifies a program by its code, shapes, devices and the version of JAX. If ``path`` is not given and a folder is
+    identifies a program by its code, shapes, devices and the version of JAX. If ``path`` is omitted and a folder is
     already set (``JAX_COMPILATION_CACHE_DIR`` or ``jax_compilation_cache_dir``), that folder stays. A later call with
     ``path`` may set a different folder.
 

@@ -59,9 +59,9 @@ def prepare_net(
     batch_size : int, optional
         States get the shape ``[batch_size, N]``; ``None`` (default) means one sample, ``[N]``.
     key : jax.Array or int, optional
-        Random key of one sampled chip. It determines all mismatch for which the chip's spec has a standard deviation.
-        The chip stays the same until the next call, and the same key gives the same chip for every batch. ``None``
-        (default) keeps the current chip, which is the nominal chip or the chip of :func:`brainhw.sample_chip`.
+        PRNG key or seed of one sampled chip. It determines all mismatch for which the chip's spec has a standard
+        deviation. The chip stays the same until the next call, and the same key samples the same chip for every batch.
+        ``None`` (default) keeps the current chip, which is the nominal chip or the chip of :func:`brainhw.sample_chip`.
     reset : bool, optional
         Whether to reset the states, default True. ``False`` keeps the states and only recomputes the effective weights.
         This is for truncated backpropagation, where the weights change in the middle of a sequence. Then
@@ -73,7 +73,7 @@ def prepare_net(
         If ``net`` is not a module, ``batch_size`` is not an integer, ``key`` is not a key, ``reset`` is not a bool,
         or a parameter has the wrong unit or a complex dtype.
     ValueError
-        If ``batch_size`` is given with ``reset=False``, ``net`` mixes chip families, a weight is NaN, infinite or of
+        If ``batch_size`` is passed with ``reset=False``, ``net`` mixes chip families, a weight is NaN, infinite or of
         the wrong shape, or a parameter is outside of the range that its module allows
         (:class:`~brainhw.nn.protocols.Ranged`). The network is then unchanged. Inside a compiled function the values
         are unknown and cannot be checked; ``rollout(check_finite=True)`` checks them at run time.
@@ -299,17 +299,17 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
 def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: bool | float) -> None:
     """Sample one chip and make it the current chip until the next call.
 
-    Each key gives one chip. It stays the same over time, batches, calls and training: training changes the weights, but
-    not the mismatch that is added to them. Prepare the network after this call; :func:`brainhw.rollout` does so itself.
-    A key that is passed to :func:`brainhw.prepare_net` or :func:`brainhw.rollout` samples another chip, for that call
-    only.
+    Each key determines one chip. The chip stays the same over time, batches, calls and training: training changes the
+    weights, but not the mismatch that is added to them. Prepare the network after this call; :func:`brainhw.rollout`
+    does so itself. A key that is passed to :func:`brainhw.prepare_net` or :func:`brainhw.rollout` samples a different
+    chip, for that call only.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         A network with chip modules.
     key : jax.Array or int
-        Random key of the chip. ``prepare_net(net, key=key)`` samples the same chip. Measured values
+        PRNG key or seed of the chip. ``prepare_net(net, key=key)`` samples the same chip. Measured values
         (:func:`brainhw.silicon.put_chip`) are kept; all others are sampled.
     **mismatch : bool or float
         One argument per kind of mismatch of the chip family. True (default) uses the standard deviation in the chip's

@@ -80,11 +80,12 @@ def rollout(
         segments instead of steps.
     prepare : bool or 'weights', optional
         ``True`` (default) calls :func:`brainhw.prepare_net` first. ``False`` continues from the current states, so that
-        an input in chunks gives the same result as one long run. ``'weights'`` also continues from the current states,
+        an input in chunks has the same result as one long run. ``'weights'`` also continues from the current states,
         but recomputes the effective weights first. Truncated backpropagation uses it inside the loss function, once per
         chunk.
     key : jax.Array or int, optional
-        Key of a sampled chip, see :func:`brainhw.prepare_net`. It cannot be combined with ``prepare=False``.
+        PRNG key or seed of a sampled chip, see :func:`brainhw.prepare_net`. It cannot be combined with
+        ``prepare=False``.
     check_finite : bool, optional
         Raise ``FloatingPointError`` if a hidden state or its gradient (under ``grad``) is not finite, or if a parameter
         is out of range. Inside a compiled function the error is a ``JaxRuntimeError`` with the same message. The
@@ -395,7 +396,7 @@ class LayerwisePlan:
         return self._output.over(found, n_steps)
 
     def serve(self, recorder: Recorder, segment: int | None) -> bool:
-        """Return whether the plan can compute all values to record, and can run in segments if ``segment`` is given."""
+        """Return whether the plan can compute all values to record, and run in segments unless ``segment`` is None."""
         records = all(
             any(one is module for one in self.modules) and name in module.sequence_records
             for module, name in recorder.targets.values()

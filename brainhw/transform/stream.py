@@ -43,7 +43,7 @@ def stream(
         Names of values to record, as for :func:`brainhw.rollout`. ``records`` of the stream contains the values of the
         last step.
     key : jax.Array or int, optional
-        Key of a sampled chip, see :func:`brainhw.prepare_net`. Each ``reset`` uses the same chip.
+        PRNG key or seed of a sampled chip, see :func:`brainhw.prepare_net`. Each ``reset`` uses the same chip.
 
     Returns
     -------
@@ -210,7 +210,7 @@ class Stream:
     def reset(self) -> None:
         """Reset the states, and read the current weights and chip of the network.
 
-        The step is compiled again only if the network's states were replaced, or have another shape or dtype.
+        The step is recompiled only if the network's states were replaced, or have a different shape or dtype.
 
         Raises
         ------

@@ -148,7 +148,7 @@ class StepTrace:
     Attributes
     ----------
     calls : tuple of Call
-        Every call of a leaf module, in order. A leaf module contains no other module that computes, or it has a
+        Every call of a leaf module, in order. A leaf module contains no other module that computes, or it implements a
         protocol of brainhw such as ``update_sequence``.
     given, returned : Value
         Input and output of the step.

@@ -158,7 +158,7 @@ SMALL = {"t": [0, 900, 5000] * u.us, "x": [0, 5, 1], "y": [0, 3, 1], "p": [0, 1,
         ),
         (
             {"p": None, "polarity": "on"},
-            "polarity 'on' needs events with two polarities, but sensor_size and p give none",
+            "polarity 'on' requires events with two polarities, but sensor_size and p specify none",
         ),
         ({"pool": 4}, "pool must divide the 6 columns and 4 rows of sensor_size; got 4"),
         ({"sensor_size": (6,)}, r"sensor_size must be \(W, H\) or \(W, H, P\)"),
@@ -191,7 +191,7 @@ def test_what_lies_outside_is_dropped_where_that_is_asked_for() -> None:
     ("frames", "options", "message"),
     [
         (np.zeros((3, 4)), {}, r"frames must have shape \[T, P, H, W\] for layout 'PHW'"),
-        (np.zeros((3, 4)), {"layout": "flat"}, "sensor_size is needed to convert flat frames"),
+        (np.zeros((3, 4)), {"layout": "flat"}, "sensor_size is required to convert flat frames"),
         (
             np.zeros((3, 4)),
             {"layout": "flat", "sensor_size": (3, 1)},

@@ -185,7 +185,7 @@ def test_constructor(
         (0, ValueError, r"size must be at least 1; got 0"),
         (3.0, TypeError, r"size must be an integer; got 3.0"),
         ((2, 0), ValueError, r"size\[1\] must be at least 1; got 0"),
-        ((), ValueError, r"size must be a number of neurons or a tuple of such numbers; got \(\)"),
+        ((), ValueError, r"size must be an integer or a nonempty tuple of integers; got \(\)"),
     ],
 )
 def test_size(size: Any, error: type[Exception], words: str) -> None:

@@ -112,7 +112,7 @@ BUILDS = [
     (lambda: bh.nn.H1v1Frontend(chip=H1V2), ValueError, r"H1v1Frontend: chip must be of family 'H1v1'"),
     (lambda: bh.nn.H1v1Synapse(0, 3), ValueError, r"H1v1Synapse: in_size must be at least 1; got 0"),
     (lambda: bh.nn.H1v1Synapse(2, 3.5), TypeError, r"H1v1Synapse: out_size must be an integer; got 3.5"),
-    (lambda: bh.nn.LIFSynapse((2, 2), 3), ValueError, r"LIFSynapse: in_size must be a single number of neurons"),
+    (lambda: bh.nn.LIFSynapse((2, 2), 3), ValueError, r"LIFSynapse: in_size must be a single integer"),
     (lambda: bh.nn.LeakyReadout(2, -1, tau=MS), ValueError, r"LeakyReadout: out_size must be at least 1; got -1"),
     (lambda: bh.nn.LeakyReadout(2, 1, tau=10), TypeError, r"LeakyReadout: tau must be a Quantity .* got 10"),
     (lambda: bh.nn.LeakyReadout(2, 1, tau=0 * u.ms), ValueError, r"LeakyReadout: tau must be greater than zero"),

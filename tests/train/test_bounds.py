@@ -87,7 +87,7 @@ def test_bounds_of_a_plain_number_and_what_they_offer() -> None:
             TypeError,
             r"the bounds have no unit, but the parameter is a Quantity in ms .*example BoundsReg\(upper=1. \* u.ms\)",
         ),
-        (lambda: bh.train.BoundsReg(1 * u.ms).sample_init((2,)), ValueError, "lower and upper are both needed"),
+        (lambda: bh.train.BoundsReg(1 * u.ms).sample_init((2,)), ValueError, "lower and upper are both required"),
     ],
 )
 def test_wrong_bounds(make: Any, error: type[Exception], match: str) -> None:

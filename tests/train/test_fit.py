@@ -457,7 +457,7 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ({"data": (X, Y, np.zeros(20, int))}, r"train contains 20 recordings of length 0"),
         ({"schedules": [1]}, r"schedules must contain objects with a method step"),
         ({"mesh": 2}, r"mesh must be a jax.sharding.Mesh with one axis"),
-        ({"sample_chips": True}, r"sample_chips=True needs a network with chip modules"),
+        ({"sample_chips": True}, r"sample_chips=True requires a network with chip modules"),
         ({"epochs": 0}, r"epochs must be"),
         ({"learning_rate": -1.0}, r"learning_rate must be"),
         ({"patience": 0}, r"patience must be"),
