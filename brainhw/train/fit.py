@@ -91,7 +91,7 @@ def fit(
         Samples per batch. The last batch of an epoch may be smaller. Default 32.
     learning_rate : float or optax schedule, optional
         Initial learning rate of Adam. The learning rate follows a cosine decay to a fiftieth of this value. Instead of
-        a number, you can pass a schedule: a function that maps the number of the update to the learning rate. Default
+        a number, you can pass a schedule: a function that maps the index of the update to the learning rate. Default
         0.01. Do not pass it together with ``optimizer``.
     max_gradient : float, optional
         Maximum norm of the gradient with respect to all parameters. A larger gradient is scaled down to it. Default: no
@@ -423,11 +423,11 @@ def _check_schedule(rate: Callable[[Any], Any], call: str) -> None:
         first = jax.eval_shape(rate, jnp.zeros((), int))
     except Exception as error:
         raise TypeError(
-            f"{call}: learning_rate must return a number for a traced update number; it failed with "
+            f"{call}: learning_rate must accept a traced update index; it failed with "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
     if getattr(first, "shape", None) != ():
-        raise TypeError(f"{call}: learning_rate must return one number per update; got {_arguments.describe(first)}.")
+        raise TypeError(f"{call}: learning_rate must return a scalar per update; got {_arguments.describe(first)}.")
 
 
 def _constraint(constrain: Any, net: brainstate.nn.Module, call: str) -> Callable[..., Any] | None:
