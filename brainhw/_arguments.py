@@ -85,7 +85,7 @@ def quantity(
     positive: bool = False,
     nonnegative: bool = False,
 ) -> u.Quantity:
-    """Return ``value`` as a float Quantity in ``unit``, or raise. A scalar Quantity contains a Python float.
+    """Return ``value`` as a float Quantity in ``unit``. A scalar Quantity contains a Python float.
 
     Other units of the same dimension are converted. ``shapes`` lists the allowed shapes, where ``()`` means a scalar.
     ``positive`` and ``nonnegative`` are checked unless the value is traced.
@@ -134,7 +134,7 @@ def number(
     nonnegative: bool = False,
     traced: bool = False,
 ) -> Any:
-    """Return a dimensionless number or array of floats, or raise.
+    """Return a dimensionless float or array of floats.
 
     A traced value is rejected, because most options must be known before a function is compiled. If ``traced`` is True,
     a traced value is accepted, and only its shape is checked.
@@ -170,16 +170,16 @@ LONGEST_AXIS = 2**31 - 1
 
 
 def positive_int(value: Any, *, call: str, name: str, most: int | None = None) -> int:
-    """Return ``value`` as an int of at least 1 (and at most ``most``), or raise."""
+    """Return ``value`` as an int. Raise if it is not an integer from 1 to ``most``."""
     return whole_number(value, call=call, name=name, least=1, most=most)
 
 
 def whole_number(value: Any, *, call: str, name: str, least: int = 0, most: int | None = None) -> int:
-    """Return ``value`` as an int of at least ``least`` (and at most ``most``), or raise."""
+    """Return ``value`` as an int. Raise if it is not an integer from ``least`` to ``most``."""
     try:
         result = operator.index(value)
     except TypeError:
-        raise TypeError(f"{call}: {name} must be a whole number; got {describe(value)}.") from None
+        raise TypeError(f"{call}: {name} must be an integer; got {describe(value)}.") from None
     # bool is a subclass of int, but True is not a count.
     if isinstance(value, bool) or result < least:
         raise ValueError(f"{call}: {name} must be at least {least}; got {value!r}.")
@@ -189,11 +189,11 @@ def whole_number(value: Any, *, call: str, name: str, least: int = 0, most: int 
 
 
 def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
-    """Return the shape of a layer that is given as an int or a tuple of ints. Errors name the invalid axis."""
+    """Return the shape of a layer from an int or a tuple of ints. Errors name the invalid axis."""
     if not isinstance(value, (tuple, list)):
         return (positive_int(value, call=call, name=name, most=LONGEST_AXIS),)
     if not value:
-        raise ValueError(f"{call}: {name} must be a number of neurons or a tuple of such numbers; got {value!r}.")
+        raise ValueError(f"{call}: {name} must be an integer or a nonempty tuple of integers; got {value!r}.")
     more = len(value) > 1
     return tuple(
         positive_int(n, call=call, name=f"{name}[{axis}]" if more else name, most=LONGEST_AXIS)
@@ -202,14 +202,14 @@ def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
 
 
 def size(value: Any, *, call: str, name: str) -> int:
-    """Return a layer size that is given as an int or a tuple of one int. brainstate uses both forms."""
+    """Return a layer size from an int or a tuple of one int. brainstate uses both forms."""
     if isinstance(value, (tuple, list)) and len(value) != 1:
-        raise ValueError(f"{call}: {name} must be a single number of neurons; got {value!r}.")
+        raise ValueError(f"{call}: {name} must be a single integer, the number of neurons; got {value!r}.")
     return sizes(value, call=call, name=name)[0]
 
 
 def choice(value: Any, options: Iterable[_Option], *, call: str, name: str) -> _Option:
-    """Return the element of ``options`` that equals ``value``, or raise an error that lists the options."""
+    """Return the element of ``options`` that equals ``value``. If there is none, the error lists the options."""
     allowed = tuple(options)
     if not isinstance(value, str) or value not in allowed:
         listed = ", ".join(repr(option) for option in allowed)
@@ -218,7 +218,7 @@ def choice(value: Any, options: Iterable[_Option], *, call: str, name: str) -> _
 
 
 def flag(value: Any, *, call: str, name: str) -> bool:
-    """Return ``value``, or raise unless it is True or False."""
+    """Return ``value``. Raise if it is not a bool."""
     # Require a bool, because the string "False" would count as true.
     if not isinstance(value, bool):
         raise TypeError(f"{call}: {name} must be True or False; got {describe(value)}.")
@@ -226,7 +226,7 @@ def flag(value: Any, *, call: str, name: str) -> bool:
 
 
 def text(value: Any, *, call: str, name: str, some: bool = False) -> str:
-    """Return ``value`` as a plain str, or raise. If ``some`` is True, the text must not be empty."""
+    """Return ``value`` as a plain str. Raise if it is not text or, with ``some=True``, if it is empty."""
     if not isinstance(value, str) or (some and not value):
         raise TypeError(f"{call}: {name} must be text{', not empty' if some else ''}; got {describe(value)}.")
     # Convert to str, because pathlib of Python 3.11 rejects `numpy.str_`.
@@ -234,12 +234,12 @@ def text(value: Any, *, call: str, name: str, some: bool = False) -> str:
 
 
 def module_name(value: Any, *, call: str) -> str | None:
-    """Return the argument ``name`` of a module if it is ``None`` or nonempty text, or raise."""
+    """Return the argument ``name`` of a module. Raise if it is neither ``None`` nor nonempty text."""
     return None if value is None else text(value, call=call, name="name", some=True)
 
 
 def function(value: Any, *, call: str, name: str) -> Any:
-    """Return ``value`` if it is callable and not a class, or raise."""
+    """Return ``value``. Raise if it is not callable, or is a class."""
     # A class is callable, but calling it returns an instance and not a result.
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{call}: {name} must be a function; got {describe(value)}.")
@@ -247,7 +247,7 @@ def function(value: Any, *, call: str, name: str) -> Any:
 
 
 def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") -> Any:
-    """Return ``value`` if it is an instance of ``kind``, or raise.
+    """Return ``value``. Raise if it is not an instance of ``kind``.
 
     ``source`` is a function that returns such an instance; the error names it.
     """
@@ -258,7 +258,7 @@ def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") 
 
 
 def several(value: Any, *, call: str, name: str, of: str, ordered: bool = True, flat: bool = True) -> list[Any]:
-    """Return the items of a list, a tuple or another sequence, or raise. Text and mappings are rejected.
+    """Return the items of a list, a tuple or another sequence. Raise for other values, and for text and mappings.
 
     ``ordered=False`` also accepts a set. ``flat=False`` also accepts an array with several axes.
     """
@@ -280,7 +280,7 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     if getattr(dtype, "kind", None) == "c":
         raise TypeError(f"{call}: {name} must be real; got {describe(value)}.")
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
-        raise TypeError(f"{call}: {name} must be an array of numbers, not of random keys; got {describe(value)}.")
+        raise TypeError(f"{call}: {name} must be an array of numbers, not of PRNG keys; got {describe(value)}.")
     if isinstance(value, jax.Array):
         return value
     given = value
@@ -303,7 +303,7 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
 
 
 def as_arrays(value: Any, *, call: str, name: str) -> Any:
-    """Convert the leaves of a pytree of arrays or Quantities to NumPy or JAX arrays of real numbers, or raise."""
+    """Convert the leaves of a pytree to NumPy or JAX arrays of real numbers, or Quantities. Raise for other leaves."""
     leaves, tree = jax.tree.flatten(value)
     if all(isinstance(leaf, jax.Array) or (type(leaf) is np.ndarray and _is_plain(leaf.dtype)) for leaf in leaves):
         return value
@@ -342,7 +342,7 @@ def check_finite(value: Any, *, call: str, name: str, fix: str = "clean the data
         bad = np.argwhere(~finite)
         where = tuple(int(i) for i in bad[0])
         raise ValueError(
-            f"{call}: {name} holds {len(bad)} NaN or infinite value(s), the first at index {where}; {fix}."
+            f"{call}: {name} contains {len(bad)} NaN or infinite value(s), the first at index {where}; {fix}."
         )
     _refuse_complex(numbers.dtype, call=call, name=name)
 
@@ -353,10 +353,10 @@ def _refuse_complex(dtype: Any, *, call: str, name: str) -> None:
 
 
 def check_transform(value: Any, *, call: str, name: str) -> None:
-    """Raise if ``value`` is a ``brainstate.nn.Param`` with a number outside the range of its transform."""
+    """Raise if ``value`` is a ``brainstate.nn.Param`` with a value outside the range of its transform."""
     if not isinstance(value, brainstate.nn.Param) or isinstance(value.t, brainstate.nn.IdentityT):
         return
-    # At a bound of the range the value would be valid, but the learnt number (its inverse transform) is infinite.
+    # At a bound of the range the value would be valid, but the trained parameter (its inverse transform) is infinite.
     held = value.val.value if value.fit else value.value()
     if not is_concrete(held):
         return
@@ -365,7 +365,7 @@ def check_transform(value: Any, *, call: str, name: str) -> None:
         raise ValueError(
             f"{call}: {name} must lie strictly inside the range of its transform {type(value.t).__name__}; got "
             f"{int(np.sum(~finite))} of {finite.size} value(s) outside the range, at a bound or NaN. "
-            "Give values inside the range, or use a transform with a wider range."
+            "Pass values inside the range, or use a transform with a wider range."
         )
 
 
@@ -376,7 +376,7 @@ def check_finite_tree(value: Any, *, call: str, name: str, fix: str = "clean the
 
 
 def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence[int] | None = None) -> None:
-    """Raise unless the last axis of ``value`` has length ``n`` and, if ``ndims`` is given, its rank is in ``ndims``."""
+    """Raise unless the last axis of ``value`` has length ``n`` and its rank is in ``ndims``; None allows any rank."""
     shape = np.shape(u.get_mantissa(value))
     if ndims is not None and len(shape) not in ndims:
         leading = {1: "", 2: "B, ", 3: "T, B, "}
@@ -398,7 +398,7 @@ def check_axes(value: Any, size: tuple[int, ...], *, call: str, name: str, steps
 
 
 def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = None) -> Any:
-    """Return the input of a module with ``n`` channels as a plain array, or raise.
+    """Return the input of a module with ``n`` channels as a plain array. Raise if its shape is invalid.
 
     NaN and infinity raise an error unless the value is traced. To check values inside a time loop, use
     ``rollout(check_finite=True)``.
@@ -410,13 +410,13 @@ def step_input(value: Any, n: int, *, call: str, ndims: Sequence[int] | None = N
 
 
 def time_step(*, call: str) -> u.Quantity:
-    """Return ``dt`` from ``brainstate.environ``, or raise an error that explains how to set it."""
+    """Return ``dt`` from ``brainstate.environ``. If it is not set, the error explains how to set it."""
     try:
         dt = brainstate.environ.get("dt")
     except KeyError:
         raise RuntimeError(
             f"{call}: no time step is set. Run the call inside `with brainstate.environ.context(dt=1. * u.ms):` "
-            "or call `brainstate.environ.set(dt=1. * u.ms)` once. A context holds only in the thread that opened it."
+            "or call `brainstate.environ.set(dt=1. * u.ms)` once. The context manager applies only to its own thread."
         ) from None
     if TRACE_CONTEXT.state_stack:
         note_settings()
@@ -430,15 +430,15 @@ def check_module(net: Any, *, call: str, name: str = "net") -> None:
 
 
 def some_key(key: Any, call: str) -> jax.Array:
-    """Return ``key`` as a random key; a whole number is the seed. Raise for ``None``."""
+    """Return ``key`` as a PRNG key; an integer is the seed. Raise for ``None``."""
     found = as_key(key, call)
     if found is None:
-        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got None.")
+        raise TypeError(f"{call}: key must be an integer or a jax.random.key; got None.")
     return found
 
 
 def as_key(key: Any, call: str) -> jax.Array | None:
-    """Return ``key`` as a random key; a whole number is the seed. Return ``None`` for ``None``."""
+    """Return ``key`` as a PRNG key; an integer is the seed. Return ``None`` for ``None``."""
     if key is None:
         return None
     is_typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
@@ -453,8 +453,8 @@ def as_key(key: Any, call: str) -> jax.Array | None:
         if isinstance(key, bool):
             raise TypeError
     except TypeError:
-        raise TypeError(f"{call}: key must be a whole number or a jax.random.key; got {describe(key)}.") from None
+        raise TypeError(f"{call}: key must be an integer or a jax.random.key; got {describe(key)}.") from None
     if not 0 <= number < 2**32:
-        # JAX would reduce the number modulo 2**32, so two different seeds could give the same chip.
-        raise ValueError(f"{call}: key must be a whole number from 0 to 2**32 - 1; got {number}.")
+        # JAX would reduce the seed modulo 2**32, so two different seeds could result in the same chip.
+        raise ValueError(f"{call}: key must be an integer from 0 to 2**32 - 1; got {number}.")
     return jax.random.key(number)

@@ -36,7 +36,7 @@ class Header(NamedTuple):
 
 
 class ArrayFile:
-    """A ``.npy`` or ``.npz`` file that is open for reading. A damaged file raises errors of several classes.
+    """A ``.npy`` or ``.npz`` file that is open for reading. A corrupted file raises errors of several classes.
 
     Parameters
     ----------
@@ -128,6 +128,6 @@ class ArrayFile:
         header = Header(shape, dtype)
         if any(length < 0 for length in shape) or header.nbytes != size - stream.tell():
             raise ValueError(
-                f"its header gives shape {shape} and dtype {dtype}, but {size - stream.tell()} bytes follow"
+                f"its header specifies shape {shape} and dtype {dtype}, but {size - stream.tell()} bytes follow"
             )
         return header

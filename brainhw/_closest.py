@@ -9,7 +9,7 @@ __all__ = ["closest", "closest_option"]
 
 
 def closest_option(text: str, options: Iterable[str]) -> str | None:
-    """Return the option most similar to ``text``, whatever the case of its letters; ``None`` if none is similar."""
+    """Return the option most similar to ``text``, ignoring case; ``None`` if none is similar."""
     folded = {option.casefold(): option for option in options}
     found = difflib.get_close_matches(text.casefold(), folded, n=1)
     return folded[found[0]] if found else None

@@ -16,7 +16,7 @@ _FIGURES: dict[type, Callable[..., Any]] = {}
 
 
 class Drawn:
-    """Base class of reports that can be drawn as a figure."""
+    """Base class for reports that can be drawn as a figure."""
 
     def plot(self, **options: Any) -> Any:
         """Draw this report as a figure.

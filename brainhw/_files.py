@@ -50,17 +50,17 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
         name = target.with_name(target.name)
         kind = os.lstat(name).st_mode if os.path.lexists(name) else stat.S_IFREG
     except (ValueError, OSError) as error:  # the path has a null character or no file name
-        raise ValueError(f"{call}: cannot write {str(path)!r}: {_reason(error)}. Give the path of a file.") from error
+        raise ValueError(f"{call}: cannot write {str(path)!r}: {_reason(error)}. Pass the path of a file.") from error
     # If a file were renamed to the path of a device or pipe, it would replace the device for all programs.
     if not stat.S_ISREG(kind):
         raise ValueError(
-            f"{call}: cannot write {str(path)!r}: it is {_kind_word(kind)}. Give the path of a new or regular file."
+            f"{call}: cannot write {str(path)!r}: it is {_kind_word(kind)}. Pass the path of a new or regular file."
         )
     there = os.path.isdir(target.parent)
     if not there or not os.access(target.parent, os.W_OK | os.X_OK):
         fault = "is not writable" if there else "does not exist"
         raise ValueError(
-            f"{call}: cannot write {str(path)!r}: the folder {str(target.parent)!r} {fault}. Give the path of a file "
+            f"{call}: cannot write {str(path)!r}: the folder {str(target.parent)!r} {fault}. Pass the path of a file "
             "in an existing, writable folder."
         )
     return target
@@ -69,8 +69,8 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
 def may_replace(path: Path, starts: tuple[bytes, ...]) -> bool:
     """Return whether a file may be replaced: it does not exist, is empty, or begins with one of ``starts``.
 
-    ``starts`` lists the first bytes of files that may be replaced. The suffix is not checked, so that a file of another
-    kind is not overwritten if the user gives its name by mistake.
+    ``starts`` lists the first bytes of files that may be replaced. The suffix is not checked, so that a file of a
+    different kind is not overwritten if the user gives its name by mistake.
     """
     try:
         with open_regular(path) as stream:
@@ -102,7 +102,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, call: str) -> None
         part.replace(target)
     except OSError as error:
         raise ValueError(
-            f"{call}: cannot write {str(path)!r}: {_reason(error)}. Give the path of a file in an existing, writable "
+            f"{call}: cannot write {str(path)!r}: {_reason(error)}. Pass the path of a file in an existing, writable "
             "folder."
         ) from error
     finally:
@@ -156,7 +156,7 @@ def user_cache(name: str) -> Path:
 
 
 def path_text(path: Any, *, call: str, what: str) -> str:
-    """Return a path as text, or raise. ``what`` describes the expected file in the error."""
+    """Return a path as text. ``what`` describes the expected file in the error."""
     try:
         name = str(os.fsdecode(path))
         # Reject an empty path, which would mean the current folder.
@@ -202,10 +202,10 @@ class FileKind:
 
     def foreign(self, what: str, fault: str = "") -> ValueError:
         """Return the error for something that is not a file of this kind."""
-        return self.error(f"{what} {fault or f'is not {self.one}'}. Give a file written by {self.writer}.")
+        return self.error(f"{what} {fault or f'is not {self.one}'}. Pass a file written by {self.writer}.")
 
     def damaged(self, what: str, fault: str) -> ValueError:
-        """Return the error for a damaged file of this kind."""
+        """Return the error for a corrupted file of this kind."""
         return self.error(f"{what} {fault}. Copy it again, or write it again with {self.writer}.")
 
     def read(self, path: Any, use: Callable[[IO[bytes], str], T], *, call: str) -> T:
@@ -265,25 +265,25 @@ class Sealed:
 
     def _payload(self, stream: IO[bytes], what: str) -> tuple[bytes, str, str]:
         kind, tag = self.kind, self.tag.encode()
-        # Limit the length of the line, because a file of another kind may have gigabytes without a line break.
+        # Limit the length of the line, because a file of a different kind may have gigabytes without a line break.
         first = stream.readline(_LONGEST_HEADER)
         header = _HEADER.fullmatch(first)
         if header is None or header[1] != tag:
             if first.startswith(tag + b" "):
-                raise kind.damaged(what, f"is {kind.one} with a damaged first line")
+                raise kind.damaged(what, f"is {kind.one} with a corrupted first line")
             raise kind.foreign(what, "" if first else "is empty")
         kind.check_format(int(header[2]), what)
         length, there = int(header[4]), os.fstat(stream.fileno()).st_size - len(first)
         if length > self.largest:
-            raise kind.damaged(what, f"gives its size as {length} bytes, but {kind.one} has at most {self.largest}")
+            raise kind.damaged(what, f"states a size of {length} bytes, but {kind.one} has at most {self.largest}")
         # Try to read one more byte, to detect whether the file has grown since its size was determined.
         payload = stream.read(length + 1) if there == length else b""
         if len(payload) != length:
-            fault = "is cut short" if there < length else "is too long"
+            fault = "is truncated" if there < length else "is too long"
             raise kind.damaged(
-                what, f"{fault}: its first line gives a size of {length} bytes, but {there} bytes follow"
+                what, f"{fault}: its first line states a size of {length} bytes, but {there} bytes follow"
             )
         checksum = header[3].decode("ascii")
         if hashlib.sha256(payload).hexdigest() != checksum:
-            raise kind.damaged(what, "does not match its checksum. It was damaged or edited by hand")
+            raise kind.damaged(what, "does not match its checksum. It was corrupted or edited by hand")
         return payload, checksum, what

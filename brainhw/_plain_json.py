@@ -1,4 +1,4 @@
-"""Strict, readable JSON. Equal data always gives the same text. Reading rejects ambiguous text."""
+"""Strict, readable JSON. Equal data always result in the same text. Reading rejects ambiguous text."""
 
 from __future__ import annotations
 

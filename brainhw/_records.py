@@ -105,12 +105,12 @@ def one_of(*options: str) -> Check:
 def numbers(
     *, ndims: tuple[int, ...] | None = None, finite: bool = True, whole: bool = False, some: bool = False
 ) -> Check:
-    """Return a check of an array of plain numbers."""
+    """Return a check of a numeric array without a unit."""
 
     def checked(value: Any, *, call: str, name: str) -> None:
         array = np.asarray(_arguments.as_array(value, call=call, name=name))
         if array.dtype == bool or (whole and array.dtype.kind not in "iu"):
-            kind = "whole numbers" if whole else "numbers"
+            kind = "integers" if whole else "numbers"
             raise TypeError(f"{call}: {name} must be an array of {kind}; got {_arguments.describe(value)}.")
         if ndims is not None and array.ndim not in ndims:
             wanted = " or ".join(map(str, ndims))

@@ -1,12 +1,12 @@
-"""Compile functions again if ``dt``, another setting of ``brainstate.environ``, or a chip changes.
+"""Recompile functions if ``dt``, another setting of ``brainstate.environ``, or a chip changes.
 
-brainstate compiles a function again if the shape of a state changes, but not if ``dt`` changes. A function that was
+brainstate recompiles a function if the shape of a state changes, but not if ``dt`` changes. A function that was
 compiled with 1 ms would return the results for 1 ms even if ``dt`` is now 5 ms. This module therefore adds a state to
 each compiled function. The state contains no array, and its pytree structure consists of the settings. If ``dt``
 changes, the structure changes, and brainstate and JAX compile again. The compiled program gets no additional input.
 
 The parameters of a chip, such as charge curve and capacitance, are also constants of a compiled function. Each module
-on a chip therefore has a mark. The mark changes if the module gets another chip, and is part of the same structure.
+on a chip therefore has a mark. The mark changes if the module gets a different chip, and is part of the same structure.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Settings(StandIn):
         return bool(self.marks())
 
     def _read_value(self) -> _Structure:
-        """Return the same structure as at compilation, or another one if the function must be compiled again."""
+        """Return the same structure as at compilation, or a different one if the function must be recompiled."""
         if self.is_traced():
             return self._value
         if changed := self.marks():
@@ -127,7 +127,7 @@ class _Settings(StandIn):
 def note_settings(owner: Any = None) -> None:
     """Make every function that is being traced depend on the current ``dt`` and ``fit``, and on the chip of ``owner``.
 
-    ``owner`` is a module. The attribute ``chip_mark`` of the module changes if the module gets another chip.
+    ``owner`` is a module. The attribute ``chip_mark`` of the module changes if the module gets a different chip.
     """
     if not TRACE_CONTEXT.state_stack:
         return

@@ -1,4 +1,4 @@
-"""Base class of reports, which shows the same lines and tables as text with ``print`` and as HTML in notebooks."""
+"""Base class for reports: the same lines and tables as text with ``print`` and as HTML in notebooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Parts = Iterable[str | Table]
 
 
 class Shown:
-    """Base class of reports, which ``print`` shows as text and a notebook shows as HTML.
+    """Base class for reports that ``print`` shows as text and a notebook shows as HTML.
 
     A subclass defines ``_parts``, which yields the lines and tables.
     """

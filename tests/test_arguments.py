@@ -164,13 +164,13 @@ def test_too_small_whole_numbers_are_refused(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [1.0, "1", None, [1], 1 * u.ms, np.float32(2), np.ones(2, int)])
 def test_what_is_no_whole_number_is_refused(value: Any) -> None:
-    with pytest.raises(TypeError, match=r"^Call: thing must be a whole number; got "):
+    with pytest.raises(TypeError, match=r"^Call: thing must be an integer; got "):
         _arguments.positive_int(value, **SAID)
 
 
 @pytest.mark.parametrize("value", [(), (2, 3), [1, 2, 3]])
 def test_a_size_is_one_number(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"^Call: thing must be a single number of neurons; got "):
+    with pytest.raises(ValueError, match=r"^Call: thing must be a single integer, the number of neurons; got "):
         _arguments.size(value, **SAID)
 
 
@@ -208,7 +208,9 @@ def test_the_first_number_that_is_not_finite_is_pointed_at(dtype: Any) -> None:
     else:
         _arguments.check_finite(values, **SAID)
     values[1, 0] = values[1, 2] = np.inf
-    with pytest.raises(ValueError, match=r"^Call: thing holds 2 NaN or infinite .* first at index \(1, 0\); do this\."):
+    with pytest.raises(
+        ValueError, match=r"^Call: thing contains 2 NaN or infinite .* first at index \(1, 0\); do this\."
+    ):
         _arguments.check_finite(values, **SAID, fix="do this")
     with pytest.raises(ValueError, match="clean the data before this call"):
         _arguments.check_finite_tree({"a": [np.ones(2), values * u.mV]}, **SAID)

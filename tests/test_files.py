@@ -58,7 +58,7 @@ def test_a_failure_at_any_point_leaves_the_old_file_and_no_other(
             patch.setattr(_files.Path, "open", lambda self, mode: HalfWritten(self, mode, fail))
         if isinstance(failure, OSError):
             with pytest.raises(
-                ValueError, match=r"f: cannot write '.*file': No space left on device. Give the path of a"
+                ValueError, match=r"f: cannot write '.*file': No space left on device. Pass the path of a"
             ):
                 write_whole(old, b"new", call="f")
         else:
@@ -99,7 +99,7 @@ def test_a_process_that_dies_while_writing_leaves_the_old_file(old: pathlib.Path
 
 def test_where_nothing_can_be_written_one_sentence_says_so(old: pathlib.Path) -> None:
     for path in (old.parent / "none" / "file", old / "file", old.parent, "a\0b", "/"):
-        with pytest.raises(ValueError, match=r"f: cannot write '.*': .*[.] Give .* file"):
+        with pytest.raises(ValueError, match=r"f: cannot write '.*': .*[.] Pass .* file"):
             write_whole(path, b"new", call="f")
     assert os.listdir(old.parent) == ["file"]
 

@@ -43,7 +43,7 @@ def calibrate(
     call = "calibrate"
     if (family is None) == (chip is None):
         fault = "neither" if family is None else "both"
-        raise ValueError(f"{call}: give either --family or --chip; got {fault}. For example, use --family h1v1.")
+        raise ValueError(f"{call}: pass either --family or --chip; got {fault}. Example: --family h1v1.")
     start: ChipSpec | str = str(family) if chip is None else _spec(chip, call)
     # Check the output files before the fit, which takes a while.
     _check_targets(out, figure, [*tables, *([] if chip is None else [chip])], call)
@@ -137,13 +137,13 @@ def _spec(path: str, call: str) -> ChipSpec:
     if is_measured(path):
         raise ValueError(
             f"{call}: --chip must be a file that ChipSpec.save wrote; got {path!r}, the file of a measured chip. Write "
-            "the spec of this chip with MeasuredChip.load(path).spec.save('spec.toml') and give that file."
+            "the spec of this chip with MeasuredChip.load(path).spec.save('spec.toml') and pass that file."
         )
     return load_chip(path)
 
 
 def _check_targets(out: str | None, figure: str | None, inputs: list[str], call: str) -> None:
-    """Raise if an output file is an input, the other output, or a file of another kind, such as data."""
+    """Raise if an output file is an input, the other output, or a file of a different kind, such as data."""
     held = {os.path.realpath(path): path for path in inputs}
     for option, target in (("--out", out), ("--figure", figure)):
         if target is None:
@@ -152,11 +152,12 @@ def _check_targets(out: str | None, figure: str | None, inputs: list[str], call:
         if os.path.realpath(target) in held:
             raise ValueError(
                 f"{call}: {option} must be a separate file; got {target!r}, which this command "
-                f"also uses as {held[os.path.realpath(target)]!r}. Give another name."
+                f"also uses as {held[os.path.realpath(target)]!r}. Pass a different name."
             )
         held[os.path.realpath(target)] = target
         if not may_replace(path, (f"{TAG} ".encode(),) if option == "--out" else _PICTURES):
             raise ValueError(
                 f"{call}: {option} must be a new file or an existing {'chip' if option == '--out' else 'picture'} "
-                f"file to replace; got {target!r}, a file of another kind. Give another name, or remove that file."
+                f"file to replace; got {target!r}, a file of a different kind. Pass a different name, or remove that "
+                "file."
             )

@@ -42,7 +42,9 @@ def compare(
     call = "compare"
     if (chip is None) == (device is None):
         fault = "neither" if chip is None else "both"
-        raise ValueError(f"{call}: give either CHIP or --device; got {fault}. For example, write BUNDLE lab.chip DATA.")
+        raise ValueError(
+            f"{call}: pass either CHIP or --device; got {fault}. Example: `brainhw compare BUNDLE lab.chip DATA`."
+        )
     if figure is not None:
         # Check the file before the bench runs, which takes a while.
         check_target(figure, call=call)
@@ -67,13 +69,11 @@ def compare(
             )
     # On the command line, the argument n_classes is the option --classes.
     notes = tuple(
-        str(one.message).replace("give n_classes=", "give --classes ")
-        for one in caught
-        if issubclass(one.category, UserWarning)
+        str(one.message).replace("n_classes=", "--classes ") for one in caught if issubclass(one.category, UserWarning)
     )
     if figure is not None:
         write_figure(figure, found, call=call)
-    # If no table of neurons is shown, one line gives the number of differing neurons.
+    # If no table of neurons is shown, one line shows the number of differing neurons.
     n = worst or (10 if neurons else 0)
     differ = sum(int(np.sum(one.unmatched > 0)) for one in found.layers.values())
     of = sum(len(one.unmatched) for one in found.layers.values())

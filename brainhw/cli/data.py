@@ -26,7 +26,7 @@ _SAVE = "Save the recordings and their classes together: np.savez('data.npz', x=
 _RECORDINGS = ("x", "y", "lengths")
 
 # Most likely mistake with a network that `train` made: it takes encoded recordings.
-_RAW = "Raw recordings need the encoding that `train` wrote. Pass --encoding FILE."
+_RAW = "Raw recordings require the encoding that `train` wrote. Pass --encoding FILE."
 
 
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
@@ -37,7 +37,7 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
         shape, kind = header.shape, header.dtype
         if len(shape) != 3 or 0 in shape or kind.kind not in "biuf":
             raise ValueError(
-                f"{what} must be numbers of shape [samples, steps, channels], each at least 1; got {header}. {_RAW}"
+                f"{what} must be a numeric array [samples, steps, channels], each at least 1; got {header}. {_RAW}"
             )
         if shape[-1] != n_in:
             raise ValueError(f"{what} must have {n_in} channels on the last axis; got shape {shape}. {_RAW}")
@@ -61,10 +61,10 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
 
     def check(header: Header) -> None:
         if header.shape != (n_samples,) or header.dtype.kind not in "iuf":
-            fix = " Names need the encoding that `train` wrote: --encoding FILE." if header.dtype.kind in "US" else ""
-            raise ValueError(
-                f"{what} must be whole numbers of shape ({n_samples},), one per sample; got {header}.{fix}"
+            fix = (
+                " Names require the encoding that `train` wrote: --encoding FILE." if header.dtype.kind in "US" else ""
             )
+            raise ValueError(f"{what} must be integers of shape ({n_samples},), one per sample; got {header}.{fix}")
 
     y = _array(path, "y", what, check, required=required)
     if y is None:
@@ -78,13 +78,13 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
 def read_recordings(
     path: str, *, call: str, labels: Literal["required", "optional", "ignored"] = "required"
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return the arrays `x`, `y` (class names or whole numbers) and `lengths` of an .npz file of recordings."""
+    """Return the arrays `x`, `y` (class names or integers) and `lengths` of an .npz file of recordings."""
     what = f"{call}: the data of {path!r}"
 
     def check(header: Header) -> None:
         if len(header.shape) < 2 or 0 in header.shape or header.dtype.kind not in "biuf":
             raise ValueError(
-                f"{what} must be numbers of shape [recordings, steps, channels], or [recordings, features] if "
+                f"{what} must be a numeric array [recordings, steps, channels], or [recordings, features] if "
                 f"they have no time steps; got {header}. {_recordings_fix(header)}"
             )
 
@@ -95,7 +95,7 @@ def read_recordings(
     def check_labels(header: Header) -> None:
         if header.shape != (len(x),) or header.dtype.kind not in "iufbUS":
             raise ValueError(
-                f"{of_labels} must be names or whole numbers of shape ({len(x)},), one for each recording; got "
+                f"{of_labels} must be names or integers of shape ({len(x)},), one for each recording; got "
                 f"{header}. {_labels_fix(header, len(x))}"
             )
 
@@ -124,7 +124,7 @@ def _warn_of_unused(path: str, call: str) -> None:
     if unused:
         near = closest(unused[0], [name for name in _RECORDINGS if name not in names])
         warnings.warn(
-            f"{call}: the file {path!r} holds the array {unused[0]!r:.40}, which is not used{near}. Used are "
+            f"{call}: the file {path!r} contains the array {unused[0]!r:.40}, which is not used{near}. Used are "
             f"{', '.join(_RECORDINGS)}.",
             stacklevel=3,
         )
@@ -153,7 +153,7 @@ def _labels_fix(header: Header, n: int) -> str:
 
 
 def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
-    """Return the labels. Convert floating-point labels to whole numbers; raise if one is not whole."""
+    """Return the labels. Convert floating-point labels to integers. Raise if one is not integer-valued."""
     if y.dtype.kind != "f":
         return y
     wrong = y[not_whole(y)]
@@ -161,10 +161,10 @@ def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
         fix = (
             "Remove the recordings without a label."
             if np.isnan(wrong).any()
-            else "A classifier needs classes; for ranges of a quantity, save np.digitize(y, limits)."
+            else "A classifier requires classes. Convert continuous values with np.digitize(y, limits)."
         )
         raise ValueError(
-            f"{what} must be names or whole numbers; {len(wrong)} of {len(y)} are not. The first is {wrong[0]:g}. {fix}"
+            f"{what} must be names or integers; {len(wrong)} of {len(y)} are not. The first is {wrong[0]:g}. {fix}"
         )
     return y.astype(np.int64)
 
@@ -179,7 +179,7 @@ def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -
     def check(header: Header) -> None:
         if header.shape != (n_samples,) or header.dtype.kind not in "iu":
             raise ValueError(
-                f"{what} must be whole numbers of shape ({n_samples},), one per sample; got {header}. Save "
+                f"{what} must be integers of shape ({n_samples},), one per sample; got {header}. Save "
                 "lengths.astype(int)."
             )
 
@@ -229,7 +229,7 @@ def _array(
                 else:
                     return held.read(name, largest=_memory())
     except MemoryError:
-        raise ValueError(f"{what} does not fit into the memory of this computer, or is damaged.") from None
+        raise ValueError(f"{what} does not fit into the memory of this computer, or is corrupted.") from None
     except OSError as error:
         raise ValueError(f"{what} cannot be read: {error.strerror or error}.") from error
     except ObjectsError:
@@ -237,18 +237,18 @@ def _array(
             f"{what} cannot be read: the array contains Python objects, which can run code. Save names with "
             ".astype(str), and numbers with .astype(float). Pad recordings of different lengths first (see the README)."
         ) from None
-    except Exception as error:  # NumPy, zipfile and zlib raise different exceptions for a damaged file
+    except Exception as error:  # NumPy, zipfile and zlib raise different exceptions for a corrupted file
         text = os.path.splitext(path)[1].lower() in (".csv", ".tsv", ".txt")
         fix = " Convert a text table first: np.savez('data.npz', x=..., y=...), see the README." if text else ""
         raise ValueError(
-            f"{what} is not a .npy or .npz file of plain numbers, or is damaged ({first_line(error)}).{fix}"
+            f"{what} is not a .npy or .npz file of numeric arrays, or is corrupted ({first_line(error)}).{fix}"
         ) from error
     if refused is not None:
         raise refused
     if required:
         names = ", ".join(f"{found!r:.40}" for found in held.names[:10]) or "nothing"
         names = names if held.is_archive else "one array without a name"
-        raise ValueError(f"{what} cannot be read: the file has no array {name!r}; it holds {names}. {_SAVE}")
+        raise ValueError(f"{what} cannot be read: the file has no array {name!r}; it contains {names}. {_SAVE}")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Commands that need no data: content of a bundle, and its deployment check."""
+"""Commands that require no data: content of a bundle, and its deployment check."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
 
 
 def info(bundle: str, *, chip: bool = False) -> Result:
-    """Return the content of a bundle or of a measured chip; ``chip=True`` adds every number of the chip's spec."""
+    """Return the content of a bundle or of a measured chip; ``chip=True`` adds every field of the chip's spec."""
     if is_measured(bundle):
         return _info_measured(bundle, chip)
     with opened(bundle, call="info") as (net, checksum):
@@ -99,7 +99,7 @@ def _info_measured(path: str, every_number: bool) -> Result:
 
 
 def measured_data(measured: MeasuredChip) -> dict[str, Any]:
-    """Return the measured values of a chip as plain numbers; values that were not measured are None."""
+    """Return the measured values of a chip as floats; values that were not measured are None."""
     spec = measured.spec
     profiles = zip(spec.tau_profiles.values.mantissa, measured.tau.mantissa, strict=True)
     return {

@@ -13,7 +13,7 @@ from brainhw._version import __version__
 
 __all__ = ["COMMANDS", "SHELLS", "build_parser"]
 
-# The module of `brainhw.cli` that holds the function of each command.
+# The module of `brainhw.cli` that contains the function of each command.
 COMMANDS = {
     "info": "look",
     "check": "look",
@@ -33,10 +33,10 @@ _WORDS = (*COMMANDS, *SHELLS)
 _DATA = (
     "a .npy file, or an .npz file with `x`: spikes or dimensionless analog values of shape [samples, steps, channels]"
 )
-_LABELLED = _DATA + "; an .npz file may also hold `y`, the class of each sample counted from 0, of shape [samples]"
+_LABELLED = _DATA + "; an .npz file may also contain `y`, the class of each sample counted from 0, of shape [samples]"
 _EXIT_CODES = """exit codes:
   0    success
-  1    a check failed, or a file or a value is invalid; one line on the standard error gives the reason
+  1    a check failed, or a file or a value is invalid; one line on the standard error states the reason
   2    wrong use, such as an unknown command or option
   130  interrupted with Ctrl-C
   141  the program that reads the output closed the pipe"""
@@ -96,7 +96,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "data",
         metavar="DATA",
         help="an .npz file with `x`, the recordings [recordings, steps, channels] or [recordings, features]; `y`, the "
-        "class of each [recordings], a name or whole number; and, if recordings are padded, `lengths`, the number of "
+        "class of each [recordings], a name or integer; and, if recordings are padded, `lengths`, the number of "
         "steps of each [recordings]",
     )
     parser.add_argument("--test", metavar="FILE", help="test recordings, in a file like DATA")
@@ -120,7 +120,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
 def _add_info(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "info", "show the content of a bundle, or of a measured chip (.chip)", "digits.bundle")
     _add_bundle(parser, or_chip=True)
-    parser.add_argument("--chip", action="store_true", help="show every number of the chip, with its provenance")
+    parser.add_argument("--chip", action="store_true", help="show every parameter of the chip, with its provenance")
     _add_output(parser)
 
 
@@ -144,7 +144,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "run", purpose, "digits.bundle test.npz --chip-key 3 --out spikes.npz")
     _add_bundle(parser)
     parser.add_argument("data", metavar="DATA", help=_LABELLED)
-    parser.add_argument("--labels", metavar="FILE", help="labels from another .npy file, or an .npz file with `y`")
+    parser.add_argument("--labels", metavar="FILE", help="labels from a separate .npy file, or an .npz file with `y`")
     parser.add_argument(
         "--out", metavar="FILE", help="write an .npz file with `spikes` [samples, steps, outputs] and `predicted`"
     )
@@ -152,7 +152,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--chip-key",
         metavar="K",
         type=functools.partial(_whole, least=0, most=2**32 - 1),
-        help="run on the chip sampled with this random key (default: the chip in the bundle, usually the nominal chip)",
+        help="run on the chip sampled with this seed (default: the chip in the bundle, usually the nominal chip)",
     )
     parser.add_argument(
         "--batch-size",
@@ -245,7 +245,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         action="store_false",
         help="skip the fit of tau and thresholds, which takes a minute",
     )
-    parser.add_argument("--labels", metavar="FILE", help="labels from another file, as for run")
+    parser.add_argument("--labels", metavar="FILE", help="labels from a separate file, as for run")
     parser.add_argument(
         "--classes",
         metavar="N",
@@ -269,7 +269,7 @@ def _add_firmware(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_completion(commands: argparse._SubParsersAction) -> None:
-    purpose = "print a script that completes commands, options and files in a shell (needs the package shtab)"
+    purpose = "print a script that completes commands, options and files in a shell (requires the package shtab)"
     parser = _command(commands, "completion", purpose, "bash > ~/.local/share/bash-completion/completions/brainhw")
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=f"one of {', '.join(SHELLS)}")
 
@@ -293,8 +293,8 @@ def _add_encoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoding",
         metavar="FILE",
-        help="the encoder that the command train wrote, NAME.encoding; DATA then holds raw recordings in `x` and the "
-        "names of their classes in `y`",
+        help="the encoder that the command train wrote, NAME.encoding; DATA then contains raw recordings in `x` and "
+        "the names of their classes in `y`",
     )
 
 
@@ -338,5 +338,5 @@ def _positive(text: str) -> float:
 def _whole(text: str, least: int, most: int) -> int:
     # `int` alone would also accept spaces, underscores and digits of other scripts.
     if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) <= most):
-        raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}; got {text[:40]!r}")
+        raise argparse.ArgumentTypeError(f"must be an integer from {least} to {most}; got {text[:40]!r}")
     return int(text)

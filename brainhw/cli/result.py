@@ -1,4 +1,4 @@
-"""Result of a command: text for people, and the same numbers as a JSON document for scripts."""
+"""Result of a command: text for people, and the same values as a JSON document for scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Result", "json_text", "plain"]
 class Result:
     """Output of a command.
 
-    ``lines`` is the text. ``data`` contains the numbers; a key ends with the unit of its value (`brainhw.cli.schema`
+    ``lines`` is the text. ``data`` contains the values; a key ends with the unit of its value (`brainhw.cli.schema`
     lists all keys). ``warnings`` are part of the text and of the JSON document. ``code`` is the exit code.
     """
 

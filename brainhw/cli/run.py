@@ -100,15 +100,15 @@ def _uJ(energy: u.Quantity) -> float:
 
 
 def _check_out(out: str, inputs: tuple[str | None, ...], call: str) -> None:
-    """Raise if the output file cannot be written, is an input, or is a file of another kind."""
+    """Raise if the output file cannot be written, is an input, or is a file of a different kind."""
     path = check_target(out, call=call)
     # Compare real paths, because a link to an input would also overwrite it.
     if any(given is not None and os.path.realpath(out) == os.path.realpath(given) for given in inputs):
-        raise ValueError(f"{call}: --out {out!r} would overwrite an input. Give another file.")
+        raise ValueError(f"{call}: --out {out!r} would overwrite an input. Pass a different file.")
     if not may_replace(path, (b"PK\x03\x04",)):  # an .npz file is a zip archive
         raise ValueError(
-            f"{call}: --out must be a new file or an existing .npz file to replace; got {out!r}, a file of another "
-            "kind. Give another name, or remove that file."
+            f"{call}: --out must be a new file or an existing .npz file to replace; got {out!r}, a file of a "
+            "different kind. Pass a different name, or remove that file."
         )
 
 
@@ -184,7 +184,7 @@ def run(
 def _encoded(
     net: BundledNet, encoding: str, data: str, labels: str | None, call: str
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Return the inputs of the chip for recordings, their class numbers, and the names of all classes."""
+    """Return the inputs of the chip for recordings, their class indices, and the names of all classes."""
     if labels is not None:
         raise ValueError(f"{call}: --labels cannot be used with --encoding. Put the classes into `y` of DATA.")
     classifier = with_encoding(net, encoding, call=call)

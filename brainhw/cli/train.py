@@ -40,7 +40,7 @@ def train(
     for file in files:
         check_target(file, call=call)
         if any(given is not None and os.path.realpath(file) == os.path.realpath(given) for given in (data, test)):
-            raise ValueError(f"{call}: --out {out!r} would overwrite an input. Give another name.")
+            raise ValueError(f"{call}: --out {out!r} would overwrite an input. Pass a different name.")
     x, y, lengths = read_recordings(data, call=call)
     tested = None if test is None else read_recordings(test, call=call)
     notes = []

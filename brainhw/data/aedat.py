@@ -18,7 +18,7 @@ _MAGIC = b"#!AER-DAT4.0"
 def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
     """Read the events of an AEDAT4 file, the format of iniVation's cameras and of DV.
 
-    The package ``aedat`` decodes it: ``pip install "brainhw[aedat]"``. For files of AEDAT 2 and 3 (DVS128 Gesture, old
+    Requires the package ``aedat``: ``pip install "brainhw[aedat]"``. For files of AEDAT 2 and 3 (DVS128 Gesture, old
     DAVIS files), ``.dat`` and ``.raw`` files, use a reader of tonic or expelliarmus, then :func:`events_from_array`.
 
     Parameters
@@ -53,15 +53,15 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
             magic = stream.read(len(_MAGIC))
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise ValueError(f"{call}: cannot read {name!r}: {why}. Give the path of an AEDAT4 file.") from None
+        raise ValueError(f"{call}: cannot read {name!r}: {why}. Pass the path of an AEDAT4 file.") from None
     if magic != _MAGIC:
         other = ", but an older AEDAT file, which tonic can read" if magic.startswith(b"#!AER-DAT") else ""
-        raise ValueError(f"{call}: {name!r} is not an AEDAT4 file{other}. Give a file written by DV or dv-processing.")
+        raise ValueError(f"{call}: {name!r} is not an AEDAT4 file{other}. Pass a file written by DV or dv-processing.")
     try:
         import aedat
     except ImportError as error:
         raise ImportError(
-            f'{call}: the package aedat is needed, but cannot be imported ({error}). Run: pip install "brainhw[aedat]"'
+            f'{call}: requires the package aedat, which cannot be imported ({error}). Run: pip install "brainhw[aedat]"'
         ) from error
     try:
         decoder = aedat.Decoder(name)
@@ -69,9 +69,9 @@ def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
         chosen = min(streams, default=None)
         packets = [packet["events"] for packet in decoder if packet["stream_id"] == chosen]
     except RuntimeError as error:
-        raise ValueError(f"{call}: {name!r} is damaged: {first_line(error)}. Copy it again.") from None
+        raise ValueError(f"{call}: {name!r} is corrupted: {first_line(error)}. Copy it again.") from None
     if chosen is None:
-        raise ValueError(f"{call}: {name!r} contains no event stream. Give a file with events.")
+        raise ValueError(f"{call}: {name!r} contains no event stream. Pass a file with events.")
     fields = {
         field: np.concatenate([packet[field] for packet in packets]) if packets else np.zeros(0, np.int64)
         for field in ("t", "x", "y", "on")

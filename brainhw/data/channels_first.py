@@ -45,7 +45,7 @@ def channels_first_doubt(x: np.ndarray) -> str:
         return ""
     if (shape[1] > 1 and _correlation(some, 1) > _ROUGH) or _correlation(some, 2) < _SMOOTH:
         return ""
-    static = " Static features need more than one step: brainhw.data.hold." if shape[1] == 1 else ""
+    static = " Static features must be held for several steps: brainhw.data.hold." if shape[1] == 1 else ""
     return (
         f"x of shape {shape} is [n, {shape[1]} steps, {shape[2]} channels], but looks like [n, {shape[1]} channels, "
         f"{shape[2]} steps]: neighbours on the last axis are similar, neighbours in time are not. If so, use "

@@ -27,36 +27,36 @@ def _labels(value: Any, name: str, ndims: tuple[int, ...] = (1,)) -> np.ndarray:
         array = array.astype(np.int32)  # an empty list has no dtype
     if array.ndim not in ndims or array.dtype.kind not in "iu":
         or_frames = ", or a 2-D array with one number per frame" if 2 in ndims else ""
-        raise ValueError(f"Split: {name} must be a 1-D array of whole numbers{or_frames}; got {describe(array)}.")
+        raise ValueError(f"Split: {name} must be a 1-D array of integers{or_frames}; got {describe(array)}.")
     if array.size and array.min() < 0:
-        raise ValueError(f"Split: {name} must be zero or greater; got {array.min()}. Count classes from 0.")
+        raise ValueError(f"Split: {name} must be zero or greater; got {array.min()}. Class indices start at 0.")
     if array.size and array.max() > np.iinfo(np.int32).max:
         raise ValueError(f"Split: {name} must fit into 32 bits; got {array.max()}.")
     return array.astype(np.int32)
 
 
 def _refuse_names(y: Any) -> None:
-    """Raise if the labels are names."""
+    """Raise if the labels are names instead of class indices."""
     try:
         items = np.asarray(None if isinstance(y, u.Quantity) else y, object).ravel()
     except (TypeError, ValueError):  # ragged lists are refused later
         return
     if len(items) and isinstance(items[0], (str, bytes)):
         raise TypeError(
-            f"Split: y must hold class numbers from 0; got names such as {items[0]!r}. Use "
+            f"Split: y must contain class indices from 0; got names such as {items[0]!r}. Use "
             "y, names = brainhw.data.class_numbers(labels)."
         )
 
 
 def _groups(value: Any) -> np.ndarray:
-    """Return names or whole numbers, one per recording, as an array ``[n]``."""
-    given = several(value, call="Split", name="groups", of="names or whole numbers")
+    """Return names or integers, one per recording, as an array ``[n]``."""
+    given = several(value, call="Split", name="groups", of="names or integers")
     try:
         array = np.asarray(given) if len(given) else np.zeros(0, int)
     except (TypeError, ValueError):
         array = np.asarray(None)
     if array.ndim != 1 or array.dtype.kind not in "iuUS":
-        raise TypeError(f"Split: groups must hold one name or whole number for each recording; got {describe(value)}.")
+        raise TypeError(f"Split: groups must contain one name or integer for each recording; got {describe(value)}.")
     return array
 
 
@@ -68,10 +68,10 @@ class Split:
     ----------
     x
         Frames ``[n, T, channels]`` or ``[n, T, ..., channels]``, such as images ``[n, T, H, W, C]``. Shorter recordings
-        are padded with zeros. For raw audio, give a list of ``n`` one-dimensional arrays. Stored as float32. For static
+        are padded with zeros. For raw audio, pass a list of ``n`` one-dimensional arrays. Stored as float32. For static
         features ``[n, channels]``, call :func:`hold` first, which adds the time axis.
     y
-        Class number of each recording, ``[n]``, or of each frame, ``[n, T]``, counted from 0. Stored as int32. Convert
+        Class index of each recording, ``[n]``, or of each frame, ``[n, T]``, counted from 0. Stored as int32. Convert
         names, or numbers that start at 1, with :func:`class_numbers`.
     lengths
         Number of frames (or audio samples) of each recording without padding, ``[n]``. Stored as int32. Default: no
@@ -82,15 +82,15 @@ class Split:
     Raises
     ------
     ValueError
-        If the arguments hold different numbers of recordings, a length exceeds the number of frames, or images have
+        If the arguments contain different numbers of recordings, a length exceeds the number of frames, or images have
         channels first.
     TypeError
-        If ``y`` holds names.
+        If ``y`` contains names.
 
     Warns
     -----
     UserWarning
-        If classes start at 1. If ``lengths`` is not given and ``x`` looks like recordings ``[n, channels, T]``.
+        If classes start at 1. If ``lengths`` is omitted and ``x`` looks like recordings ``[n, channels, T]``.
 
     Examples
     --------
@@ -133,7 +133,7 @@ class Split:
             value = getattr(self, name)
             if value is not None and len(value) != len(self.y):
                 raise ValueError(
-                    f"Split: {name} has {len(value)} entries, but y has {len(self.y)}. Give one entry per recording."
+                    f"Split: {name} has {len(value)} entries, but y has {len(self.y)}. Pass one entry per recording."
                 )
         self._warn(lengths_given)
 
@@ -144,8 +144,8 @@ class Split:
         # classes occur.
         if len(classes) > 1 and classes[0] == 1 and classes[-1] == len(classes) and len(self) >= 2 * len(classes):
             warnings.warn(
-                f"Split: y holds the classes 1 to {classes[-1]} and no 0; classes must start at 0. Use y, names = "
-                "brainhw.data.class_numbers(y), unless class 0 is left out on purpose.",
+                f"Split: y contains the classes 1 to {classes[-1]} and no 0; classes must start at 0. Use y, names = "
+                "brainhw.data.class_numbers(y), unless class 0 is missing on purpose.",
                 stacklevel=4,
             )
         # If lengths were given, they were already checked against the time axis.
@@ -157,13 +157,13 @@ class Split:
     def _check_audio(self) -> None:
         if self.y.ndim != 1:
             raise ValueError(
-                "Split: y has one label per frame, [n, T], but x is raw audio. Give x as frames [n, T, channels]."
+                "Split: y has one label per frame, [n, T], but x is raw audio. Pass x as frames [n, T, channels]."
             )
         # Not strict, because a wrong number of lengths is reported after this loop.
         for index, (one, length) in enumerate(zip(self.x, self.lengths, strict=False)):
             if one.ndim != 1 or len(one) != length:
                 raise ValueError(
-                    f"Split: recording {index} of x has shape {one.shape}, but lengths[{index}] is {length}. Give raw "
+                    f"Split: recording {index} of x has shape {one.shape}, but lengths[{index}] is {length}. Pass raw "
                     "audio as a list of 1-D arrays with these lengths, or frames as one array [n, T, channels] in "
                     "which shorter recordings are padded."
                 )
@@ -176,7 +176,7 @@ class Split:
             first = " x has its channels first: use numpy.moveaxis(x, 1, 2)."
         if self.y.ndim == 2 and len(shape) >= 3 and self.y.shape[1] != shape[1]:
             raise ValueError(
-                f"Split: y has labels for {self.y.shape[1]} frames, but x has {shape[1]} frames. Give one label "
+                f"Split: y has labels for {self.y.shape[1]} frames, but x has {shape[1]} frames. Pass one label "
                 "per frame." + (first if self.y.shape[1] == shape[-1] else "")
             )
         if len(shape) < 3:
@@ -185,7 +185,7 @@ class Split:
         refuse_channels_first(shape)
         if shape[0] and 0 in shape[1:]:
             raise ValueError(
-                f"Split: x must hold at least one frame and one channel for each recording; got shape {shape}."
+                f"Split: x must contain at least one frame and one channel for each recording; got shape {shape}."
             )
         if len(self.lengths) and not (self.lengths.min() >= 0 and self.lengths.max() <= shape[1]):
             raise ValueError(
@@ -203,12 +203,12 @@ class Split:
         return f"Split({len(self)} recordings, {x}{span})"
 
     def take(self, indices: Sequence[int] | slice | np.ndarray) -> Split:
-        """Return the recordings at ``indices``, in this order: whole numbers, a slice or a boolean mask."""
+        """Return the recordings at ``indices``, in this order: integers, a slice or a boolean mask."""
         try:
             rows = np.arange(len(self))[_rows(indices)]
         except IndexError:
             raise ValueError(
-                f"Split.take: indices must be whole numbers from 0 to {len(self) - 1}, a slice, or a mask of "
+                f"Split.take: indices must be integers from 0 to {len(self) - 1}, a slice, or a mask of "
                 f"{len(self)} values; got {describe(indices)}."
             ) from None
         x = [self.x[row] for row in rows] if isinstance(self.x, list) else self.x[rows]
@@ -227,7 +227,7 @@ class Split:
 
 
 def _rows(indices: Any) -> Any:
-    """Return valid NumPy indices, or raise; a single index is invalid, because it would remove the first axis."""
+    """Return NumPy indices. Raise if they are invalid, such as a single index, which would remove the first axis."""
     if isinstance(indices, slice):
         return indices
     given = several(indices, call="Split.take", name="indices", of="indices, or a slice or a mask")
@@ -294,7 +294,7 @@ class Dataset:
         )
         if len(self.class_names) != self.n_classes:
             raise ValueError(
-                f"Dataset {self.name}: n_classes is {self.n_classes}, but class_names holds {len(self.class_names)}."
+                f"Dataset {self.name}: n_classes is {self.n_classes}, but class_names contains {len(self.class_names)}."
             )
         for half in ("train", "test"):
             y = getattr(self, half).y
@@ -330,11 +330,11 @@ def batches(
     batch_size
         Recordings per batch, at least 1. The last batch may be smaller.
     seed, epoch
-        Whole numbers of at least 0. Both together seed the permutation. Default 0.
+        Integers of at least 0. Both together seed the permutation. Default 0.
     shuffle
         ``False`` keeps the order of the split.
     drop_last
-        Omit an incomplete last batch, so that every batch has the same shape. Default False.
+        Drop the last batch if it is incomplete, so that every batch has the same shape. Default False.
 
     Returns
     -------
@@ -344,8 +344,8 @@ def batches(
     Raises
     ------
     TypeError, ValueError
-        If the split is empty, ``batch_size`` is below 1, a seed or epoch is negative, or ``drop_last`` would leave no
-        batch. The error is raised at the call, not at the first batch.
+        If the split is empty, ``batch_size`` is below 1, a seed or epoch is negative, or no batch remains with
+        ``drop_last``. The error is raised at the call, not at the first batch.
 
     Examples
     --------
@@ -366,10 +366,10 @@ def batches(
     epoch = whole_number(epoch, call="batches", name="epoch")
     n = len(split)
     if n == 0:
-        raise ValueError("batches: the split is empty. Give a split with recordings.")
+        raise ValueError("batches: the split is empty. Pass a split with recordings.")
     if drop_last and n < batch_size:
         raise ValueError(
-            f"batches: the split holds {n} recordings, so batch_size {batch_size} with drop_last gives no batch. "
+            f"batches: the split contains {n} recordings, so batch_size {batch_size} with drop_last yields no batch. "
             f"Use batch_size {n} or less, or drop_last=False."
         )
     # Seed with a list and not with the sum, so that (0, 1) and (1, 0) give different orders.

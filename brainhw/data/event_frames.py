@@ -100,13 +100,13 @@ def events_to_frames(
     start
         Start of the first frame. Default: the time of the first event, as in tonic.
     polarity
-        ``'keep'`` (default) gives one channel per polarity, ``'merge'`` one channel for all polarities. ``'on'`` and
+        ``'keep'`` (default) has one channel per polarity, ``'merge'`` one channel for all polarities. ``'on'`` and
         ``'off'`` count only the events of this polarity.
     binary
         If True, a pixel is 1 if it has any event. If False (default), it is the number of events.
     layout
-        ``'PHW'`` (default) gives ``[T, P, H, W]``. ``'HWP'`` gives ``[T, H, W, P]`` for convolutions, with channels
-        last. ``'flat'`` gives ``[T, P * H * W]`` for dense synapses.
+        Shape of the result: ``'PHW'`` (default) ``[T, P, H, W]``, ``'HWP'`` ``[T, H, W, P]`` with channels last for
+        convolutions, or ``'flat'`` ``[T, P * H * W]`` for dense synapses.
     pool
         Combine squares of ``pool`` by ``pool`` pixels. ``W`` and ``H`` must be multiples of it. Default 1. With
         ``H == 1`` only columns are pooled.
@@ -166,7 +166,7 @@ def frame_rule(
     call: str,
     layouts: tuple[str, ...] = tuple(LAYOUTS),
 ) -> FrameRule:
-    """Return the checked settings of a call, or raise."""
+    """Check the settings of a call, and return them."""
     sensor = checked_sensor(sensor_size, 2 if has_polarity else 1, call)
     step = _nanoseconds(quantity(dt, u.us, call=call, name="dt", shapes=[()], positive=True).mantissa)
     length = step
@@ -178,7 +178,7 @@ def frame_rule(
     polarity = choice(polarity, _POLARITIES, call=call, name="polarity")
     if polarity in ("on", "off") and (sensor[2] != 2 or not has_polarity):
         raise ValueError(
-            f"{call}: polarity {polarity!r} needs events with two polarities, but sensor_size and p give "
+            f"{call}: polarity {polarity!r} requires events with two polarities, but sensor_size and p specify "
             f"{sensor[2] if has_polarity else 'none'}. Use polarity='keep'."
         )
     pool = positive_int(pool, call=call, name="pool")
@@ -199,7 +199,7 @@ def frame_rule(
 
 
 def checked_sensor(value: Any, polarities: int, call: str) -> tuple[int, int, int]:
-    """Return columns, rows and polarities, or raise."""
+    """Return columns, rows and polarities. Raise if ``sensor_size`` is invalid."""
     given = several(value, call=call, name="sensor_size", of="columns, rows and perhaps polarities, (W, H, P)")
     if len(given) not in (2, 3):
         raise ValueError(
@@ -210,7 +210,7 @@ def checked_sensor(value: Any, polarities: int, call: str) -> tuple[int, int, in
 
 
 def since_start(events: Checked, start: Any, call: str) -> np.ndarray:
-    """Return the times since the start of the first frame in nanoseconds, as float64 whole numbers."""
+    """Return the times since the start of the first frame in nanoseconds, as integer-valued float64."""
     first = float(events.t.min()) if len(events.t) else 0.0
     if start is not None:
         first = float(quantity(start, u.us, call=call, name="start", shapes=[()]).mantissa)
@@ -239,14 +239,14 @@ def steps_of(rule: FrameRule, since: np.ndarray, call: str) -> int:
     latest = since.max(initial=0.0) / rule.dt
     if latest >= LONGEST_AXIS:
         raise ValueError(
-            f"{call}: t extends over {latest:.3g} steps of dt (at most {LONGEST_AXIS}). Give start and n_steps, or a "
+            f"{call}: t extends over {latest:.3g} steps of dt (at most {LONGEST_AXIS}). Pass start and n_steps, or a "
             "longer dt. Check the units of t and dt."
         )
     return int(_steps_begun(np.asarray(since.max(initial=0.0)), rule.dt)) + 1
 
 
 def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
-    """Return an array of zeros, or raise if it does not fit into memory."""
+    """Return an array of zeros. Raise if it does not fit into memory."""
     try:
         return np.zeros(shape, np.float32)
     except (MemoryError, ValueError):
@@ -276,7 +276,7 @@ def count_into(
         raise ValueError(
             f"{call}: of {len(since)} events in {at}t, {early} lie before the first and {late} after the last of "
             f"{n_steps} steps (t - start is {since.min() / _NS:g} to {since.max() / _NS:g} us, the steps end at "
-            f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us). Give another start or n_steps, or drop these "
+            f"{((n_steps - 1) * rule.dt + rule.window) / _NS:g} us). Pass a different start or n_steps, or drop these "
             "events with off_time='drop'."
         )
     good = inside & on_time & wanted
@@ -308,7 +308,7 @@ def _channels(rule: FrameRule, p: np.ndarray | None, n: int, call: str, at: str)
         # As in tonic, a sensor with one polarity may number it 0 or 1.
         if p.size and p.min() != p.max():
             raise ValueError(
-                f"{call}: {at}p contains several polarities ({p.min()} to {p.max()}), but sensor_size has one. Give "
+                f"{call}: {at}p contains several polarities ({p.min()} to {p.max()}), but sensor_size has one. Pass "
                 "sensor_size=(W, H, 2), or polarity='merge'."
             )
         return 0, np.ones(n, bool)
@@ -325,7 +325,7 @@ def _refuse_off_sensor(rule: FrameRule, events: Checked, inside: np.ndarray, cal
     bad = int(np.argmin(inside))
     raise ValueError(
         f"{call}: {int(np.sum(~inside))} of {len(inside)} events lie outside of sensor_size ({rule.sensor[0]} columns, "
-        f"{rule.sensor[1]} rows); the first has {at}x {events.x[bad]} and {at}y {events.y[bad]}. Give sensor_size as "
+        f"{rule.sensor[1]} rows); the first has {at}x {events.x[bad]} and {at}y {events.y[bad]}. Pass sensor_size as "
         "(columns, rows), or drop these events with off_sensor='drop'."
     )
 
@@ -346,7 +346,7 @@ def frames_to_events(
     Parameters
     ----------
     frames
-        Whole numbers from 0 in the ``layout``, such as the result of :func:`events_to_frames`, or spikes of a network.
+        Integers from 0 in the ``layout``, such as the result of :func:`events_to_frames`, or spikes of a network.
     dt
         Time between frames.
     start
@@ -354,7 +354,7 @@ def frames_to_events(
     layout
         ``'PHW'`` (default), ``'HWP'`` or ``'flat'``.
     sensor_size
-        ``(W, H)`` or ``(W, H, P)``, needed only for ``'flat'`` frames; ``P`` is 1 by default.
+        ``(W, H)`` or ``(W, H, P)``, required only for ``'flat'`` frames; ``P`` is 1 by default.
 
     Returns
     -------
@@ -363,9 +363,11 @@ def frames_to_events(
 
     Raises
     ------
-    TypeError, ValueError
-        For frames with a wrong number of axes, negative or fractional counts, and a ``sensor_size`` that does not match
-        the frames.
+    TypeError
+        If ``frames`` is not an array of numbers, or another argument has the wrong type or unit.
+    ValueError
+        If ``frames`` has a wrong number of axes or contains values that are not counts, or if ``sensor_size`` is
+        missing or does not match the frames.
 
     Examples
     --------
@@ -388,12 +390,11 @@ def frames_to_events(
         )
     if counts.size and not (np.all(np.isfinite(counts)) and counts.min() >= 0 and np.all(counts == np.rint(counts))):
         raise ValueError(
-            f"{call}: frames must contain event counts (whole numbers from 0); got {describe(counts)} with other "
-            "values."
+            f"{call}: frames must contain event counts (integers from 0); got {describe(counts)} with other values."
         )
     if layout == "flat":
         if sensor_size is None:
-            raise ValueError(f"{call}: sensor_size is needed to convert flat frames. Give (W, H) or (W, H, P).")
+            raise ValueError(f"{call}: sensor_size is required to convert flat frames. Pass (W, H) or (W, H, P).")
         W, H, P = checked_sensor(sensor_size, 1, call)
         if counts.shape[1] != W * H * P:
             raise ValueError(
@@ -402,11 +403,11 @@ def frames_to_events(
             )
         counts = counts.reshape(len(counts), P, H, W)
     elif sensor_size is not None:
-        raise ValueError(f"{call}: sensor_size is only for layout 'flat'. Leave it out.")
+        raise ValueError(f"{call}: sensor_size is only for layout 'flat'. Omit it.")
     if layout == "HWP":
         counts = np.moveaxis(counts, -1, 1)
     where = np.nonzero(counts)
     k, p, y, x = np.repeat(np.stack(where), counts[where].astype(np.int64), axis=1)
-    # Use the first whole nanosecond of the step, because a dt such as 1/3 ms is not a whole number of nanoseconds.
+    # Use the first whole nanosecond of the step, because a dt such as 1/3 ms is not an integer number of nanoseconds.
     t = first + np.ceil(k * step - 1e-3) / _NS
     return Events(u.Quantity(t, unit=u.us), x, y, p)

@@ -50,14 +50,14 @@ def split_from_events(
     n_steps
         Number of frames, the same for all recordings. Default: as many as the longest recording needs.
     layout
-        ``'flat'`` (default) gives ``x [n, T, P * H * W]``, and ``'HWP'`` gives ``x [n, T, H, W, P]``.
+        Shape of ``x``: ``'flat'`` (default) ``[n, T, P * H * W]``, or ``'HWP'`` ``[n, T, H, W, P]``.
     groups
         As in :class:`Split`.
 
     Returns
     -------
     Split
-        Its ``lengths`` are the numbers of steps up to the last event of each recording, at least 1.
+        Its ``lengths`` are the number of steps of each recording up to its last event, at least 1.
 
     Raises
     ------
@@ -76,12 +76,13 @@ def split_from_events(
     call = "split_from_events"
     given = several(recordings, call=call, name="recordings", of="Events or structured arrays")
     if not given:
-        raise ValueError(f"{call}: recordings must hold at least one recording; got none.")
+        raise ValueError(f"{call}: recordings must contain at least one recording; got none.")
     made = [_recording(one, i, call) for i, one in enumerate(given)]
     without = [i for i, one in enumerate(made) if one.p is None]
     if without and len(without) < len(made):
         raise ValueError(
-            f"{call}: recordings[{without[0]}] has no polarity p, but other recordings have one. Give all or none."
+            f"{call}: recordings[{without[0]}] has no polarity p, but other recordings have one. Pass p for all "
+            "recordings or for none."
         )
     rule = frame_rule(
         sensor_size, dt, window, polarity, binary, layout, pool, off_sensor, off_time,
@@ -123,7 +124,7 @@ def split_from_frames(
     y
         Class of each recording, as in :class:`Split`.
     layout
-        ``'flat'`` (default) gives ``x [B, T, P * H * W]``, and ``'HWP'`` gives ``x [B, T, H, W, P]``.
+        Shape of ``x``: ``'flat'`` (default) ``[B, T, P * H * W]``, or ``'HWP'`` ``[B, T, H, W, P]``.
     lengths
         Number of frames of each recording without padding. Default: all frames of the array or of each list entry.
     groups
@@ -137,7 +138,7 @@ def split_from_frames(
     Raises
     ------
     TypeError, ValueError
-        For frames with a wrong number of axes, or of different sensors.
+        If the frames have a wrong number of axes, or come from different sensors.
 
     Examples
     --------
@@ -169,7 +170,7 @@ def _split(name: str, x: np.ndarray, y: Any, lengths: Any, groups: Any, call: st
     # Split raises an error for any y that is not a list or an array.
     if (isinstance(y, (list, tuple)) or getattr(y, "shape", None)) and len(y) != len(x):
         raise ValueError(
-            f"{call}: {name} holds {len(x)} recordings, but y has {len(y)} labels. Give one label per recording."
+            f"{call}: {name} contains {len(x)} recordings, but y has {len(y)} labels. Pass one label per recording."
         )
     return Split(x, y, lengths, groups)
 
@@ -178,7 +179,7 @@ def _padded(frames: Any, call: str) -> tuple[np.ndarray, list[int]]:
     """Return recordings of different lengths as one zero-padded array, and their lengths."""
     arrays = [np.asarray(as_array(one, call=call, name=f"frames[{i}]")) for i, one in enumerate(frames)]
     if not arrays:
-        raise ValueError(f"{call}: frames must hold at least one recording; got none.")
+        raise ValueError(f"{call}: frames must contain at least one recording; got none.")
     for i, one in enumerate(arrays):
         if one.ndim not in (3, 4) or one.shape[1:] != arrays[0].shape[1:]:
             raise ValueError(

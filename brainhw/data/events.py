@@ -30,7 +30,7 @@ class Events(NamedTuple):
     t
         Times, a Quantity ``[n]``, in any order.
     x, y
-        Column and row of the pixel, whole numbers from 0, ``[n]``. ``y=None`` for sensors of one row, such as cochleas.
+        Column and row of the pixel, integers from 0, ``[n]``. ``y=None`` for sensors of one row, such as cochleas.
     p
         Polarity, ``[n]``: 0, False or -1 for off, 1 or True for on. ``None`` for a sensor without polarity.
 
@@ -97,7 +97,7 @@ def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
     Raises
     ------
     TypeError, ValueError
-        For any other input, and for a missing field.
+        If ``array`` is neither a structured array nor a mapping, or a field is missing.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
 
 
 def _fields(array: Any, call: str, name: str) -> dict[str, Any]:
-    """Return the fields t, x, y and p that exist, or raise if t or x is missing."""
+    """Return the fields t, x, y and p that exist. Raise if t or x is missing."""
     dtype = getattr(array, "dtype", None)
     known = array.keys() if isinstance(array, dict) else getattr(dtype, "names", None)
     if known is None or (not isinstance(array, dict) and array.ndim != 1):
@@ -138,7 +138,7 @@ def _fields(array: Any, call: str, name: str) -> dict[str, Any]:
 
 
 def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -> Checked:
-    """Return events as arrays of equal length, or raise; ``at`` is a prefix for argument names in errors."""
+    """Check events, and return them as arrays of equal length. ``at`` is a prefix for argument names in errors."""
     wide = t
     if isinstance(t, u.Quantity):
         numbers = as_array(t.mantissa, call=call, name=f"{at}t")
@@ -153,13 +153,13 @@ def checked_events(t: Any, x: Any, y: Any, p: Any, *, call: str, at: str = "") -
     for name, values in (("x", columns), ("y", rows), ("p", signs)):
         if values is not None and len(values) != len(times):
             raise ValueError(
-                f"{call}: {at}{name} holds {len(values)} values, but {at}t holds {len(times)}. Give one value per "
-                "event."
+                f"{call}: {at}{name} contains {len(values)} values, but {at}t contains {len(times)}. Pass one value "
+                "per event."
             )
     if signs is not None and signs.size and signs.min() == -1:
         if not np.all(np.abs(signs) == 1):
             raise ValueError(
-                f"{call}: {at}p must hold numbers from 0, or only -1 and 1; got both -1 and "
+                f"{call}: {at}p must contain numbers from 0, or only -1 and 1; got both -1 and "
                 f"{signs[np.abs(signs) != 1][0]}."
             )
         signs = (signs + 1) // 2
@@ -171,9 +171,9 @@ def _whole(values: Any, call: str, name: str, *, flags: bool = False) -> np.ndar
     if array.ndim != 1:
         raise ValueError(f"{call}: {name} must have shape [n], one value for each event; got shape {array.shape}.")
     if array.dtype.kind == "b" and not flags and array.size:
-        raise TypeError(f"{call}: {name} must hold whole numbers; got {describe(array)}.")
+        raise TypeError(f"{call}: {name} must contain integers; got {describe(array)}.")
     if array.dtype.kind in "iub":
         return array.astype(np.int64)
     if array.size and not np.all(np.isfinite(array) & (np.abs(array) < 2**53) & (array == np.rint(array))):
-        raise ValueError(f"{call}: {name} must hold whole numbers; got {describe(array)} with other values.")
+        raise ValueError(f"{call}: {name} must contain integers; got {describe(array)} with other values.")
     return array.astype(np.int64)

@@ -48,10 +48,10 @@ def _read_idx(file: Path, ndim: int) -> np.ndarray:
     if len(content) < start:
         raise broken(f"has an incomplete header of {len(content)} bytes")
     shape = tuple(int(length) for length in np.frombuffer(content, ">u4", ndim, 4))
-    # Python ints, because the lengths in a damaged header may overflow 64 bits.
+    # Python ints, because the lengths in a corrupted header may overflow 64 bits.
     size = math.prod(shape)
     if len(content) - start != size:
-        raise broken(f"holds {len(content) - start} bytes of data, expected {size} for shape {shape}")
+        raise broken(f"contains {len(content) - start} bytes of data, expected {size} for shape {shape}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
@@ -60,17 +60,17 @@ def _load(folder: Path, prefix: str) -> Split:
     images, labels = _read_idx(image_file, 3), _read_idx(label_file, 1)
     if images.shape[1:] != (_SIDE, _SIDE):
         raise ValueError(
-            f"fashion_mnist: {image_file} holds images of shape {images.shape[1:]}, expected {(_SIDE, _SIDE)}. "
+            f"fashion_mnist: {image_file} contains images of shape {images.shape[1:]}, expected {(_SIDE, _SIDE)}. "
             "It is not Fashion-MNIST."
         )
     if len(images) != len(labels) or not len(labels):
         raise ValueError(
-            f"fashion_mnist: {image_file} holds {len(images)} images, but {label_file} holds {len(labels)} labels. "
-            "Get both files again."
+            f"fashion_mnist: {image_file} contains {len(images)} images, but {label_file} contains {len(labels)} "
+            "labels. Get both files again."
         )
     if labels.max() >= len(_CLASSES):
         raise ValueError(
-            f"fashion_mnist: {label_file} holds the label {labels.max()}, but the largest is {len(_CLASSES) - 1}. "
+            f"fashion_mnist: {label_file} contains the label {labels.max()}, but the largest is {len(_CLASSES) - 1}. "
             "It is not Fashion-MNIST."
         )
     return Split(images.astype(np.float32) / np.float32(255), labels)
@@ -79,8 +79,8 @@ def _load(folder: Path, prefix: str) -> Split:
 def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load Fashion-MNIST: grey images of ten kinds of clothing, 60,000 for training and 10,000 for testing.
 
-    Each row of an image is a frame, so a recording has 28 frames of 28 channels. ``x.reshape(n, 784)`` gives one vector
-    per image.
+    Each row of an image is a frame, so a recording has 28 frames of 28 channels. ``x.reshape(n, 784)`` returns one
+    vector per image.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def fashion_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file is damaged or is not a file of this data set. The message names the file.
+        If a file is corrupted or is not a file of this data set. The message names the file.
 
     References
     ----------

@@ -11,7 +11,7 @@ from brainhw.data.dataset import Split
 
 
 def features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
-    """Return features ``[..., C]`` as float32, or raise. If ``frames`` is True, the shape must be ``[..., T, C]``."""
+    """Check features ``[..., C]``, and return them as float32. If ``frames`` is True, they must be ``[..., T, C]``."""
     if isinstance(x, Split):
         raise TypeError(
             f"{call}: x must be an array, not a Split. Pass split.x, then dataclasses.replace(split, x=...)."
@@ -19,11 +19,11 @@ def features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
     array = np.asarray(as_array(x, call=call, name="x"))
     check_finite(array, call=call, name="x")
     if array.ndim == 0:
-        raise ValueError(f"{call}: x must have a last axis of channels; got a single number.")
+        raise ValueError(f"{call}: x must have a last axis of channels; got a scalar.")
     if frames and array.ndim < 2:
         raise ValueError(f"{call}: x must have shape [..., T, C]; got shape {array.shape}.")
     if frames and 0 in array.shape[-2:]:
-        raise ValueError(f"{call}: x must hold at least one frame and one channel; got shape {array.shape}.")
+        raise ValueError(f"{call}: x must contain at least one frame and one channel; got shape {array.shape}.")
     with np.errstate(over="ignore"):
         narrow = array.astype(np.float32)
     # A float64 such as 1e300 is finite, but overflows in float32.
@@ -32,7 +32,7 @@ def features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
 
 
 def unit_features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
-    """Return features between 0 and 1, or raise."""
+    """Return features as float32. Raise if they are not between 0 and 1."""
     array = features(x, call, frames=frames)
     if array.size and (array.min() < 0 or array.max() > 1):
         raise ValueError(
@@ -44,7 +44,7 @@ def unit_features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
 
 
 def axis_of(axis: Any, ndim: int, *, call: str, of: str) -> int:
-    """Return a valid axis of an array with ``ndim`` axes, or raise."""
+    """Return ``axis``. Raise if an array with ``ndim`` axes has no such axis."""
     found = whole_number(axis, call=call, name="axis", least=-ndim)
     if found >= ndim:
         raise ValueError(f"{call}: axis must be an axis of {of}, which has {ndim} axes; got {found}.")

@@ -19,7 +19,7 @@ __all__ = ["FilterbankDesign", "filterbank", "filterbank_design"]
 
 # A chip has only some tens of channels. Filters of a higher order are unstable in float64.
 _MOST_CHANNELS, _HIGHEST_ORDER = 2**16, 100
-# A recording with more numbers would be days of audio and would not fit into memory.
+# A recording with more samples would be days of audio and would not fit into memory.
 _MOST_NUMBERS = 2**31
 # Recordings are filtered in blocks of about this many samples, which fit into the cache and limit the memory use.
 _BLOCK_SAMPLES = 1 << 17
@@ -66,7 +66,7 @@ class FilterbankDesign:
 def rational(value: Any, unit: u.Unit, *, call: str, name: str) -> Fraction:
     """Return a positive scalar Quantity in ``unit`` as an exact fraction, without the rounding error of the float.
 
-    No float represents 0.1 or 1/3 exactly. The number is therefore converted to a ratio of small whole numbers if one
+    No float represents 0.1 or 1/3 exactly. The number is therefore converted to a ratio of small integers if one
     is within its rounding error, otherwise to the decimal number that Python prints. For example, 1 s divided by 0.1 ms
     is exactly 10000.
     """
@@ -125,8 +125,8 @@ def filterbank_design(
     Raises
     ------
     TypeError, ValueError
-        If a frequency is not a positive Quantity in Hz, ``f_min`` is not below ``f_max``, or another argument is
-        invalid.
+        If a frequency is not a positive Quantity in Hz, ``f_min`` is not below ``f_max``, or ``n_channels`` or
+        ``spacing`` is invalid.
 
     References
     ----------
@@ -165,7 +165,7 @@ def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
             array = np.asarray(None)
         if array.ndim != 1 or array.dtype.kind not in "fiu":
             raise ValueError(
-                f"filterbank: {name} must be one recording, a 1-D array of real numbers; got {describe(one)}. Give one "
+                f"filterbank: {name} must be one recording, a 1-D array of real numbers; got {describe(one)}. Pass one "
                 "1-D array, a list of them, or an array [B, samples]."
             )
         if not len(array):
@@ -173,7 +173,7 @@ def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
         check_finite(array, call="filterbank", name=name)
         recordings.append(array)
     if not recordings:
-        raise ValueError("filterbank: audio holds no recordings. Give at least one.")
+        raise ValueError("filterbank: audio contains no recordings. Pass at least one.")
     return recordings, single
 
 
@@ -239,8 +239,8 @@ def filterbank(
     rate
         Sampling rate of the audio.
     dt
-        Time step of the network. Default 1 ms. It must be at least one sample long, but need not be a whole number of
-        samples.
+        Time step of the network. Default 1 ms. It must be at least one sample long, but need not be an integer
+        number of samples.
     duration
         Length of the result. Longer recordings are cut, and shorter ones are padded with silence. Default ``None``: the
         length of the longest recording.
@@ -255,15 +255,15 @@ def filterbank(
     -------
     numpy.ndarray
         float32 ``[T, n_channels]`` for one recording, ``[B, T, n_channels]`` for a batch, with ``T = floor(duration /
-        dt)`` computed exactly. For example, 1 s with a ``dt`` of 1 ms gives 1000 frames.
+        dt)`` computed exactly. For example, 1 s with a ``dt`` of 1 ms results in 1000 frames.
 
     Raises
     ------
     TypeError
         If an argument has a wrong unit or no unit.
     ValueError
-        For audio that is empty or not finite, a band edge at or above half the rate, a ``dt`` shorter than one sample
-        and a duration shorter than ``dt``.
+        If the audio is empty or not finite, a band edge is at or above half the rate, ``dt`` is shorter than one
+        sample, or ``duration`` is shorter than ``dt``.
 
     Examples
     --------

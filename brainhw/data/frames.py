@@ -34,8 +34,10 @@ def hold(x: Any, n_steps: int = 60, *, axis: int = -2) -> np.ndarray:
 
     Raises
     ------
-    TypeError, ValueError
-        For a Quantity, a single number, values that are not finite, and ``n_steps`` below 1.
+    TypeError
+        If ``x`` is a Quantity or is not an array of numbers, or ``n_steps`` is not an integer.
+    ValueError
+        If ``x`` is a scalar or contains non-finite values, ``n_steps`` is below 1, or ``axis`` does not exist.
 
     Examples
     --------
@@ -72,8 +74,11 @@ def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
 
     Raises
     ------
-    TypeError, ValueError
-        For a Quantity, fewer than two axes, values that are not finite, and ``times`` below 1.
+    TypeError
+        If ``x`` is a Quantity or is not an array of numbers, or ``times`` is not an integer.
+    ValueError
+        If ``x`` has fewer than two axes, is empty or contains non-finite values, ``times`` is below 1, or ``axis`` does
+        not exist.
 
     Examples
     --------
@@ -92,7 +97,7 @@ def repeat_frames(x: Any, times: int, *, axis: int = -2) -> np.ndarray:
 
 
 def _whole_numbers(values: Any) -> np.ndarray:
-    """Return whole numbers as an array ``[n]``, or an array without axes for any other input."""
+    """Return a sequence of integers as an array ``[n]``. For any other input, return an array without axes."""
     try:
         given = several(values, call="", name="", of="")
     except TypeError:
@@ -114,7 +119,7 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     x
         Frames ``[..., T, C]``.
     delays
-        Delays in steps, whole numbers from 0 to ``T - 1``. A delay of 0 gives the input itself.
+        Delays in steps, integers from 0 to ``T - 1``. A delay of 0 is the input itself.
 
     Returns
     -------
@@ -124,8 +129,10 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
 
     Raises
     ------
-    TypeError, ValueError
-        For a Quantity, fewer than two axes, values that are not finite, and invalid delays.
+    TypeError
+        If ``x`` is a Quantity or is not an array of numbers.
+    ValueError
+        If ``x`` has fewer than two axes, is empty or contains non-finite values, or ``delays`` is invalid.
 
     Examples
     --------
@@ -139,7 +146,7 @@ def delayed_copies(x: Any, delays: Any) -> np.ndarray:
     n_steps = array.shape[-2]
     if steps.ndim != 1 or not steps.size or steps.dtype.kind not in "iu" or steps.min() < 0 or steps.max() >= n_steps:
         raise ValueError(
-            f"{call}: delays must be whole numbers, such as (0, 10), from 0 to {n_steps - 1}, because the last "
+            f"{call}: delays must be integers, such as (0, 10), from 0 to {n_steps - 1}, because the last "
             f"delay must be shorter than x; got {describe(delays)}."
         )
     copies = np.zeros((*array.shape[:-1], len(steps), array.shape[-1]), np.float32)

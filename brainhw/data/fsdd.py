@@ -21,7 +21,7 @@ _RATE_HZ = 8000
 _N_TEST_TAKES, _N_TAKES = 5, 50
 _NAME = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_.]+)_(?P<take>0|[1-9][0-9]*)\.wav")
 _HOW_TO_GET = (
-    "Get the Free Spoken Digit Dataset (DOI 10.5281/zenodo.1342401, CC BY-SA 4.0), whose folder 'recordings' holds "
+    "Get the Free Spoken Digit Dataset (DOI 10.5281/zenodo.1342401, CC BY-SA 4.0), whose folder 'recordings' contains "
     "files such as 7_jackson_32.wav."
 )
 
@@ -60,7 +60,7 @@ def _read(file: Path) -> np.ndarray:
     # A truncated file still has a valid header, and the wave module reads the remaining samples without an error.
     if n == 0 or len(content) != 2 * n:
         raise ValueError(
-            f"fsdd: {file} is cut short: it has {len(content)} bytes of audio, but its header gives {2 * n} bytes. "
+            f"fsdd: {file} is truncated: it has {len(content)} bytes of audio, but its header specifies {2 * n} bytes. "
             "Get this file again."
         )
     # WAV samples are little-endian on every machine.
@@ -76,14 +76,14 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     """Load the Free Spoken Digit Dataset: spoken English digits as raw audio at 8 kHz.
 
     The official splits follow from the file names ``{digit}_{speaker}_{take}.wav``: takes 0 to 4 are the test split,
-    takes 5 to 49 the training split. The full set has 3000 recordings, 300 of them for testing. The folder may hold
+    takes 5 to 49 the training split. The full set has 3000 recordings, 300 of them for testing. The folder may contain
     only a part of them. Recordings are sorted by digit, speaker and take. Use :func:`brainhw.data.filterbank` to turn
     them into frames.
 
     Parameters
     ----------
     root
-        The folder that holds ``recordings/``, or the folder of recordings itself. ``None`` (default) searches the
+        The folder that contains ``recordings/``, or the folder of recordings itself. ``None`` (default) searches the
         folders of :func:`brainhw.data.locate` for ``fsdd``.
 
     Returns
@@ -127,8 +127,8 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     train = [one for one in takes if one[2] >= _N_TEST_TAKES]
     if not (test and train):
         raise ValueError(
-            f"fsdd: {folder} holds {len(train)} recordings for training (takes {_N_TEST_TAKES} to {_N_TAKES - 1}) and "
-            f"{len(test)} for testing (takes 0 to {_N_TEST_TAKES - 1}). Both splits need at least one."
+            f"fsdd: {folder} contains {len(train)} recordings for training (takes {_N_TEST_TAKES} to {_N_TAKES - 1}) "
+            f"and {len(test)} for testing (takes 0 to {_N_TEST_TAKES - 1}). Both splits need at least one."
         )
     return Dataset(
         name="fsdd",

@@ -56,7 +56,7 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
     if flag(whole_groups, call=call, name="whole_groups"):
         if split.groups is None:
             raise ValueError(
-                f"{call}: whole_groups needs a split with groups, but this split has none. Leave whole_groups out."
+                f"{call}: whole_groups requires a split with groups, but this split has none. Omit whole_groups."
             )
         names = np.unique(split.groups)
         chosen = rng.permutation(names)[: round(share * len(names)) or 1]
@@ -69,6 +69,6 @@ def hold_out(split: Split, share: float = 0.2, *, seed: int = 0, whole_groups: b
         what = "groups" if whole_groups else "recordings"
         raise ValueError(
             f"{call}: with a share of {share:g} of {len(split)} recordings, one of the two splits would be empty. "
-            f"Give more {what}, or another share."
+            f"Pass more {what}, or a different share."
         )
     return split.take(~held), split.take(held)

@@ -31,7 +31,7 @@ def japanese_vowels() -> Dataset:
     Raises
     ------
     RuntimeError
-        If the bundled file is missing or damaged.
+        If the bundled file is missing or corrupted.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Conversion of labels to class numbers."""
+"""Conversion of labels to class indices."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ __all__ = ["class_numbers", "not_whole", "numbers_of"]
 
 
 def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Convert labels to class numbers from 0, and return them with the name of each class.
+    """Convert labels to class indices from 0, and return them with the name of each class.
 
     Use it for names such as ``"cat"``, and for numbers that do not start at 0. Call it first with the labels of the
     training data. Then call it with the labels of the test data and the names that the first call returned, so that a
-    number means the same class in both.
+    class index means the same class in both.
 
     Parameters
     ----------
     labels
-        Names or whole numbers, ``[n]``, or one for each frame, ``[n, T]``. Booleans are converted to ``"False"`` and
+        Names or integers, ``[n]``, or one for each frame, ``[n, T]``. Booleans are converted to ``"False"`` and
         ``"True"``.
     names
-        Names of the classes in the order of their numbers. Default: the labels that occur, sorted.
+        Names of the classes in the order of their indices. Default: the labels that occur, sorted.
 
     Returns
     -------
     numbers : numpy.ndarray
         int32 of the shape of ``labels``, from 0 to ``len(names) - 1``.
     names : tuple of str
-        The name of each class, for ``Dataset(class_names=...)``. Whole numbers are converted to text.
+        The name of each class, for ``Dataset(class_names=...)``. Integers are converted to text.
 
     Raises
     ------
     TypeError, ValueError
-        For labels that are neither names nor whole numbers, and for a label that is not among ``names``.
+        If labels are neither names nor integers, or a label is not in ``names``.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
 
 
 def numbers_of(
-    labels: Any, names: Sequence[str] | None = None, *, call: str, name: str, fix: str = "Give all class names."
+    labels: Any, names: Sequence[str] | None = None, *, call: str, name: str, fix: str = "Pass all class names."
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Implement :func:`class_numbers` for the argument ``name`` of a call. ``fix`` is the remedy for unknown labels."""
     array = _labels(labels, call, name)
@@ -89,7 +89,7 @@ def numbers_of(
 
 
 def _labels(labels: Any, call: str, name: str) -> np.ndarray:
-    """Return labels as an array of text or whole numbers, or raise."""
+    """Return labels as an array of text or integers. Raise for other labels."""
     try:
         array = np.asarray(None if isinstance(labels, u.Quantity) else labels)
     except Exception:  # ragged lists and keys raise different exceptions
@@ -103,22 +103,22 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
             array = np.char.decode(array, "utf-8")
         except UnicodeDecodeError:
             raise TypeError(
-                f"{call}: {name} holds bytes that are not UTF-8 text. Decode them before this call."
+                f"{call}: {name} contains bytes that are not UTF-8 text. Decode them before this call."
             ) from None
     if array.dtype.kind == "f" and not not_whole(array).any():
-        array = array.astype(np.int64)  # whole numbers from a file that has a missing value elsewhere
+        array = array.astype(np.int64)  # integers from a file that has a missing value elsewhere
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuUb":
         raise TypeError(
-            f"{call}: {name} must be an array [n] or [n, T] of names or whole numbers; got {describe(labels)}. "
+            f"{call}: {name} must be an array [n] or [n, T] of names or integers; got {describe(labels)}. "
             + _label_fix(array)
         )
     if not array.size:
-        raise ValueError(f"{call}: {name} must hold at least one label; got shape {array.shape}.")
+        raise ValueError(f"{call}: {name} must contain at least one label; got shape {array.shape}.")
     return array
 
 
 def not_whole(labels: np.ndarray) -> np.ndarray:
-    """Return which floating-point labels are not the number of a class: fractions, NaN, and numbers from 2^31 on."""
+    """Return a mask of the float labels that are not a class index: fractions, NaN, and values of at least 2^31."""
     # NaN and infinity fail one of the two comparisons.
     return ~((labels == np.rint(labels)) & (np.abs(labels) < 2**31))
 
@@ -126,7 +126,7 @@ def not_whole(labels: np.ndarray) -> np.ndarray:
 def _label_fix(array: np.ndarray) -> str:
     """Return advice on how to convert an array without valid labels."""
     if array.dtype.kind == "f" and not np.isnan(array).any():
-        return "Numbers that are not whole need limits between the classes: np.digitize(y, limits)."
+        return "Convert continuous values to classes by np.digitize(y, limits)."
     if array.dtype.kind == "O" and array.ndim:
         kinds = sorted({type(one).__name__ for one in array.ravel().tolist()})
         if len(kinds) > 1 and "NoneType" not in kinds:

@@ -50,9 +50,9 @@ def locate(
     how_to_get: str,
     extra: Iterable[str | os.PathLike[str]] = (),
 ) -> Path:
-    """Return the folder of a data set, or raise an error that lists the searched folders and says how to get the data.
+    """Return the folder of a data set. If it is not found, the error lists the searched folders and the source.
 
-    If ``root`` is given, only ``root`` is searched. Otherwise the first of these folders that contains the data is
+    If ``root`` is passed, only ``root`` is searched. Otherwise the first of these folders that contains the data is
     returned:
 
     1. ``$BRAINHW_DATA/<name>``, then ``$BRAINHW_DATA`` itself,
@@ -66,7 +66,7 @@ def locate(
     root
         The data set's folder, or ``None`` (default) to search. A leading ``~`` is expanded.
     marker
-        File name or glob pattern, relative to the folder, that identifies the data. If several are given, one match is
+        File name or glob pattern, relative to the folder, that identifies the data. If several are passed, one match is
         enough.
     how_to_get
         Sentence for the error message that says where to get the data.
@@ -81,7 +81,7 @@ def locate(
     Raises
     ------
     FileNotFoundError
-        If none of the folders holds the data.
+        If none of the folders contains the data.
 
     Examples
     --------
@@ -104,15 +104,15 @@ def locate(
     folders = _arguments.several(extra, call="locate", name="extra", of="folders")
     extra = [path_text(folder, call="locate", what="a folder in extra") for folder in folders]
     wanted = " or ".join(patterns)
-    # If the user names a folder without the data, raise an error and do not use another copy silently.
+    # If the user names a folder without the data, raise an error and do not silently use another copy.
     if root is not None:
         folder = Path(os.path.expanduser(_root_text(root, name)))
         if _holds(folder, patterns):
             return folder
-        state = "holds no such file" if os.path.isdir(folder) else "is not a folder"
+        state = "contains no such file" if os.path.isdir(folder) else "is not a folder"
         raise FileNotFoundError(
-            f"{name}: root {str(folder)!r} {state} ({wanted}). Give the folder that holds the data, or leave root out "
-            f"to search the usual places. {how_to_get}"
+            f"{name}: root {str(folder)!r} {state} ({wanted}). Pass the folder that contains the data, or omit root to "
+            f"search the usual places. {how_to_get}"
         )
     places = _places(name, extra)
     for folder in places:
@@ -121,12 +121,12 @@ def locate(
     looked = "\n".join(f"  {folder}" for folder in places)
     raise FileNotFoundError(
         f"{name}: the data ({wanted}) is in none of these places:\n{looked}\n{how_to_get} Then put it into "
-        f"{str(places[-1])!r}, or set BRAINHW_DATA to a folder that holds it as {name!r}, or pass root=."
+        f"{str(places[-1])!r}, or set BRAINHW_DATA to a folder that contains it as {name!r}, or pass root=."
     )
 
 
 def bundled_arrays(file: Traversable, sha256: str, *, call: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a bundled npz file, or raise an error that names ``call`` if it is missing or damaged."""
+    """Return the arrays of a bundled npz file. If it is missing or corrupted, raise an error that names ``call``."""
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -134,7 +134,7 @@ def bundled_arrays(file: Traversable, sha256: str, *, call: str) -> dict[str, np
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise RuntimeError(
-            f"{call}: the bundled file {file} is damaged (SHA-256 {found[:12]}..., expected {sha256[:12]}...). "
+            f"{call}: the bundled file {file} is corrupted (SHA-256 {found[:12]}..., expected {sha256[:12]}...). "
             "Reinstall brainhw."
         )
     # Pickled objects in an npz file could run code.

@@ -42,7 +42,7 @@ def _fingerprint(content: dict[str, np.ndarray]) -> str:
 
 
 def mnist1d() -> Dataset:
-    """Generate MNIST-1D: series of 40 numbers, each with one of ten shapes, distorted, shifted and noisy.
+    """Generate MNIST-1D: series of 40 values, each with one of ten shapes, distorted, shifted and noisy.
 
     The shapes are templates of 12 points that resemble the digits. There are 4000 training and 1000 test series. The
     authors' package generates them with its default arguments and seed in about a second. A checksum confirms that they

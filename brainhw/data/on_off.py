@@ -29,8 +29,10 @@ def split_on_off(x: Any) -> np.ndarray:
 
     Raises
     ------
-    TypeError, ValueError
-        For a Quantity, other input that is not an array, a single number, and values that are not finite.
+    TypeError
+        If ``x`` is a Quantity or is not an array of numbers.
+    ValueError
+        If ``x`` is a scalar or contains non-finite values.
 
     Examples
     --------
@@ -40,5 +42,5 @@ def split_on_off(x: Any) -> np.ndarray:
     """
     array = features(x, "split_on_off")
     if array.ndim == 0:
-        raise ValueError("split_on_off: x must have a last axis of channels; got a single number.")
+        raise ValueError("split_on_off: x must have a last axis of channels; got a scalar.")
     return np.concatenate([np.maximum(array, 0), np.maximum(-array, 0)], axis=-1)

@@ -39,8 +39,10 @@ def population_currents(
 
     Raises
     ------
-    TypeError, ValueError
-        For a Quantity, values that are not finite, fewer than two neurons, and a range or a width that is not positive.
+    TypeError
+        If ``x`` is a Quantity or is not an array of numbers, or another argument has the wrong type.
+    ValueError
+        If ``x`` contains non-finite values, ``n_neurons`` is below 2, or the range or ``width`` is not positive.
 
     Examples
     --------

@@ -31,11 +31,11 @@ _HOW_TO_GET = (
 def _read(file: Path) -> Split:
     if not file.is_file():
         raise FileNotFoundError(
-            f"qtdb: {file} is missing; both {' and '.join(_FILES.values())} are needed. {_HOW_TO_GET}"
+            f"qtdb: {file} is missing; both {' and '.join(_FILES.values())} are required. {_HOW_TO_GET}"
         )
     try:
         content = scipy.io.loadmat(file, variable_names=("x", "y"))
-    # The reader raises many kinds of error for a damaged file, and none of them names the file.
+    # The reader raises many kinds of error for a corrupted file, and none of them names the file.
     except Exception as error:
         raise ValueError(
             f"qtdb: {file} is not a readable MATLAB file ({type(error).__name__}: {error}). Get this file again."
@@ -46,12 +46,12 @@ def _read(file: Path) -> Split:
     x, y = content["x"], content["y"]
     if x.ndim != 3 or x.shape[2] != _N_CHANNELS or y.shape != (*x.shape[:2], len(_SEGMENTS)) or not x.size:
         raise ValueError(
-            f"qtdb: {file} holds x of shape {x.shape} and y of shape {y.shape}; expected x [n, T, {_N_CHANNELS}] and "
-            f"y [n, T, {len(_SEGMENTS)}]. Get this file again."
+            f"qtdb: {file} contains x of shape {x.shape} and y of shape {y.shape}; expected x [n, T, {_N_CHANNELS}] "
+            f"and y [n, T, {len(_SEGMENTS)}]. Get this file again."
         )
     if not (np.isin(x, (-1, 0, 1)).all() and np.isin(y, (0, 1)).all() and (y.sum(axis=2) <= 1).all()):
         raise ValueError(
-            f"qtdb: {file} holds values of x other than -1, 0 and 1, or more than one segment label per step in y. "
+            f"qtdb: {file} contains values of x other than -1, 0 and 1, or more than one segment label per step in y. "
             "Get this file again."
         )
     # argmax gives 0 for steps without a label. The published accuracies also count these as the first segment.
@@ -69,7 +69,7 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     Parameters
     ----------
     root
-        The folder that holds ``QTDB_train.mat`` and ``QTDB_test.mat``. ``None`` (default) searches the folders of
+        The folder that contains ``QTDB_train.mat`` and ``QTDB_test.mat``. ``None`` (default) searches the folders of
         :func:`brainhw.data.locate` for ``qtdb``.
 
     Returns
@@ -85,7 +85,7 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
     FileNotFoundError
         If one of the files is missing.
     ValueError
-        If a file is damaged or is not a file of this data set. The message names the file.
+        If a file is corrupted or is not a file of this data set. The message names the file.
 
     Notes
     -----
@@ -136,7 +136,7 @@ def qtdb_excerpt() -> Dataset:
     Raises
     ------
     RuntimeError
-        If the bundled file is missing or damaged.
+        If the bundled file is missing or corrupted.
 
     References
     ----------

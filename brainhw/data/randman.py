@@ -132,11 +132,11 @@ def randman(
     manifold_dim
         Intrinsic dimension of every manifold, at least 1. A larger one makes the task harder.
     alpha
-        Exponent with which the amplitude falls with frequency, finite and greater than zero. A larger value gives
-        smoother manifolds and an easier task. At 1 and below, 1000 frequencies are used, and generation takes seconds
-        instead of a tenth of a second.
+        Exponent with which the amplitude falls with frequency, finite and greater than zero. A larger value makes
+        the manifolds smoother and the task easier. At 1 and below, 1000 frequencies are used, and generation takes
+        seconds instead of a tenth of a second.
     seed
-        Seed of the manifolds, the points and their order, a whole number of at least 0. If only ``alpha`` changes, the
+        Seed of the manifolds, the points and their order, an integer of at least 0. If only ``alpha`` changes, the
         frequencies that both values use keep their random coefficients.
 
     Returns

@@ -19,7 +19,7 @@ def _frames(split: Any, call: str, name: str = "split") -> tuple[np.ndarray, np.
     if not isinstance(split, Split):
         raise TypeError(f"{call}: {name} must be a Split such as dataset.train; got {describe(split)}.")
     if isinstance(split.x, list):
-        raise TypeError(f"{call}: the split holds raw audio. Convert it to frames first, for example with filterbank.")
+        raise TypeError(f"{call}: the split contains raw audio. Convert it to frames first, for example by filterbank.")
     return split.x, np.arange(split.x.shape[1]) < split.lengths[:, None]
 
 
@@ -41,7 +41,7 @@ class ChannelScale:
         mean, std = np.asarray(self.mean), np.asarray(self.std)
         if mean.shape != std.shape or not mean.size:
             raise ValueError(
-                f"ChannelScale: mean and std must hold one number for each channel; "
+                f"ChannelScale: mean and std must contain one value for each channel; "
                 f"got shapes {mean.shape} and {std.shape}."
             )
         if not np.all(std > 0):
@@ -55,7 +55,7 @@ class ChannelScale:
         Raises
         ------
         TypeError, ValueError
-            For raw audio, and if the number of channels differs from that of the training split.
+            If ``split`` contains raw audio, or its number of channels differs from that of the training split.
         """
         x, real = _frames(split, "ChannelScale.apply")
         if x.shape[-1] != len(self.mean):
@@ -86,8 +86,10 @@ def fit_channel_scale(train: Split) -> ChannelScale:
 
     Raises
     ------
-    TypeError, ValueError
-        For raw audio, a split without frames, values that are not finite, and a channel that never changes.
+    TypeError
+        If ``train`` is not a Split or contains raw audio.
+    ValueError
+        If ``train`` has no frames, contains non-finite values, or a channel is constant.
 
     Examples
     --------
@@ -104,7 +106,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     # mean.
     frames = x[real].astype(np.float64).reshape(-1, x.shape[-1])
     if not len(frames):
-        raise ValueError("fit_channel_scale: the split holds no frames. Give a training split with recordings in it.")
+        raise ValueError("fit_channel_scale: the split contains no frames. Pass a training split with recordings.")
     # Test the range and not the standard deviation, which may be a rounding error instead of zero in a constant
     # channel.
     constant = np.flatnonzero(frames.max(axis=0) == frames.min(axis=0))

@@ -31,10 +31,10 @@ def rate_spikes(
     n_steps
         Number of steps, at least 1. Default 60. ``None`` if ``x`` already has a time axis, ``[..., T, C]``.
     key
-        Whole number or ``jax.random.key``. The same key gives the same spikes.
+        PRNG key (``jax.random.key``), or an integer seed. The same key results in the same spikes.
     max_rate
         Firing rate for a value of 1, in Hz, at most ``1 / dt``. ``dt`` is read from ``brainstate.environ``. Default:
-        ``1 / dt``, so that a value of 1 spikes in each step; ``dt`` is then not needed.
+        ``1 / dt``, so that a value of 1 spikes in each step; ``dt`` is then not required.
 
     Returns
     -------
@@ -44,9 +44,9 @@ def rate_spikes(
     Raises
     ------
     TypeError, ValueError
-        For values outside of 0 to 1, and for a ``max_rate`` above one spike per step.
+        If ``x`` contains values outside of 0 to 1, or ``max_rate`` is above one spike per step.
     RuntimeError
-        If ``max_rate`` is given, but no time step is set.
+        If ``max_rate`` is passed, but no time step is set.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def latency_spikes(x: Any, n_steps: int = 60, *, threshold: float = 0.01) -> np.
     Raises
     ------
     TypeError, ValueError
-        For values or a threshold outside of 0 to 1, and ``n_steps`` below 1.
+        If ``x`` contains values outside of 0 to 1, ``threshold`` is outside of 0 to 1, or ``n_steps`` is below 1.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def delta_spikes(x: Any, threshold: float) -> np.ndarray:
 
     Each feature is compared with a reference, which starts at the value of the first frame. In each step a feature
     spikes at most once, and its reference then moves by ``threshold`` in the direction of the change. A larger change
-    therefore gives spikes in several steps, and ``x[0] + threshold * cumsum(on - off)`` follows the feature.
+    therefore causes spikes in several steps, and ``x[0] + threshold * cumsum(on - off)`` follows the feature.
 
     Parameters
     ----------
@@ -149,8 +149,10 @@ def delta_spikes(x: Any, threshold: float) -> np.ndarray:
 
     Raises
     ------
-    TypeError, ValueError
-        For a Quantity, fewer than two axes, values that are not finite, and a threshold that is not above zero.
+    TypeError
+        If ``x`` is a Quantity or is not an array of numbers, or ``threshold`` is not a number.
+    ValueError
+        If ``x`` has fewer than two axes, is empty or contains non-finite values, or ``threshold`` is not above zero.
 
     Examples
     --------
@@ -161,8 +163,8 @@ def delta_spikes(x: Any, threshold: float) -> np.ndarray:
     call = "delta_spikes"
     array = features(x, call, frames=True).astype(np.float64)
     threshold = number(threshold, call=call, name="threshold", positive=True)
-    # The reference is a whole number of thresholds, so that it does not drift in a long recording. The allowance covers
-    # float32 rounding, so that a feature that changes by exactly one threshold spikes.
+    # The reference is an integer multiple of the threshold, so that it does not drift in a long recording. The
+    # allowance covers float32 rounding, so that a feature that changes by exactly one threshold spikes.
     change = (array - array[..., :1, :]) / threshold
     allowance = 4 * np.finfo(np.float32).eps * (1 + np.abs(array).max(initial=0) / threshold)
     level = np.zeros(change[..., 0, :].shape)

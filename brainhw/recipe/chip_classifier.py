@@ -98,7 +98,7 @@ class ChipClassifier:
         Returns
         -------
         ClassReport
-            Confusion matrix, recall of each class, and numbers of silent and tied recordings.
+            Confusion matrix, recall of each class, and the number of silent and of tied recordings.
         """
         call = "ChipClassifier.report"
         labels, _ = label_numbers(y, self.classes, call=call)
@@ -106,7 +106,8 @@ class ChipClassifier:
         rows = self.encoding(x, lengths)
         if len(labels) != len(rows):
             raise ValueError(
-                f"{call}: x holds {len(rows)} recordings, but y holds {len(labels)}. Give one label per recording."
+                f"{call}: x contains {len(rows)} recordings, but y contains {len(labels)} labels. Pass one label per "
+                "recording."
             )
         for spikes in self._spikes(rows):
             of_part = labels[start : (start := start + spikes.shape[1])]
@@ -148,7 +149,7 @@ class ChipClassifier:
 
 
 def stem_of(path: Any, *, call: str, name: str) -> str:
-    """Return the path of a classifier without the extension of its bundle, or raise. ``name`` is the argument."""
+    """Return the path of a classifier without the extension of its bundle. ``name`` is the argument."""
     empty = isinstance(path, str) and not path
     stem = "" if empty else path_text(path, call=call, what="a classifier").removesuffix(".bundle")
     # "." and ".." would write hidden files.
@@ -158,11 +159,11 @@ def stem_of(path: Any, *, call: str, name: str) -> str:
 
 
 def label_numbers(y: Any, classes: tuple[str, ...] | None = None, *, call: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the class number of each recording ``[n]`` and the names of the classes, or raise."""
+    """Return the class index of each recording ``[n]`` and the names of the classes. Raise for invalid labels."""
     fix = "Remove the recordings of other classes, or train the classifier with them."
     numbers, names = numbers_of(y, classes, call=call, name="y", fix=fix)
     if numbers.ndim != 1:
-        raise ValueError(f"{call}: y must hold one label for each recording, [n]; got shape {numbers.shape}.")
+        raise ValueError(f"{call}: y must contain one label for each recording, [n]; got shape {numbers.shape}.")
     return numbers, names
 
 
@@ -182,7 +183,7 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
     Raises
     ------
     ValueError
-        If a file is missing or damaged, or the two files do not belong together.
+        If a file is missing or corrupted, or the two files do not belong together.
     """
     call = "load_classifier"
     stem = stem_of(path, call=call, name="path")
@@ -190,23 +191,23 @@ def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:
 
 
 def with_encoding(net: BundledNet, encoding: str, *, call: str) -> ChipClassifier:
-    """Build a classifier from a network and an encoding file, or raise if they do not belong together."""
+    """Build a classifier from a network and an encoding file. Raise if they do not belong together."""
     stage = Encoding.load(encoding)
     classes = tuple(net.notes.split("\n"))
     if net.in_size != (stage.n_rows,):
         raise ValueError(
-            f"{call}: the encoding {encoding!r} gives {stage.n_rows} inputs, but the network of the bundle has "
-            f"{net.in_size[0]} inputs. Give the encoding file that was saved with this bundle."
+            f"{call}: the encoding {encoding!r} computes {stage.n_rows} inputs, but the network of the bundle has "
+            f"{net.in_size[0]} inputs. Pass the encoding file that was saved with this bundle."
         )
     # A bundle that was not written by ChipClassifier.save may have no fingerprint.
     if net.encoding_fingerprint not in (None, stage.fingerprint):
         raise ValueError(
             f"{call}: the encoding {encoding!r} has the fingerprint {stage.fingerprint[:8]}, but the bundle was saved "
-            f"with the encoding {net.encoding_fingerprint[:8]}. Give the encoding file that was saved with this bundle."
+            f"with the encoding {net.encoding_fingerprint[:8]}. Pass the encoding file that was saved with this bundle."
         )
     if net.n_classes != len(classes):
         raise ValueError(
             f"{call}: the bundle names {len(classes)} classes in its notes, but its network has {net.n_classes}. "
-            "Give a bundle that train_classifier wrote, and its encoding."
+            "Pass a bundle that train_classifier wrote, and its encoding."
         )
     return ChipClassifier(net, stage, classes, net.dt)

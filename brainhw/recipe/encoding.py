@@ -93,7 +93,7 @@ class Encoding:
         Raises
         ------
         TypeError, ValueError
-            If the recordings have another shape than the training recordings, or are not finite.
+            If the shape of the recordings differs from that of the training recordings, or they are not finite.
         """
         x, lengths = checked(x, lengths, self.in_shape, call="Encoding")
         return self.rows(self.standardised(features_of(x, lengths, self.n_parts, self.windows)))
@@ -150,7 +150,7 @@ class Encoding:
         Raises
         ------
         ValueError
-            If the file is damaged or is not an encoding.
+            If the file is corrupted or is not an encoding.
         """
         payload, _, what = _FILE.read(path, call="Encoding.load")
         try:
@@ -185,7 +185,7 @@ def _check(found: Encoding, rest: Any) -> None:
 
 
 def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return recordings ``[n, T, C]`` and their lengths, or raise.
+    """Check recordings, and return them as ``[n, T, C]`` with their lengths.
 
     ``shape`` is the shape of the channels in one step.
     """
@@ -195,11 +195,11 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
         lengths = np.ones(len(array), int) if lengths is None else lengths
     if array.shape[2:] != shape:
         raise ValueError(
-            f"{call}: x must hold recordings [n, T, {', '.join(map(str, shape))}], like the training recordings; "
+            f"{call}: x must contain recordings [n, T, {', '.join(map(str, shape))}], like the training recordings; "
             f"got shape {array.shape}."
         )
     if not len(array) or not array.shape[1]:
-        raise ValueError(f"{call}: x must hold recordings of at least one step; got shape {array.shape}.")
+        raise ValueError(f"{call}: x must contain recordings of at least one step; got shape {array.shape}.")
     _arguments.check_finite(array, call=call, name="x")
     array = array.astype(float)
     check_range(array, call=call, what="x")
@@ -229,7 +229,7 @@ def _warn_of_padding(x: np.ndarray, call: str) -> None:
     if ends.any():
         warnings.warn(
             f"{call}: {np.sum(ends > 0)} of {len(x)} recordings end with up to {ends.max()} equal steps. They are used "
-            "because lengths is missing. If they are padding, give the number of steps of each recording as lengths.",
+            "because lengths is missing. If they are padding, pass the number of steps of each recording as lengths.",
             stacklevel=4,
         )
 

@@ -26,10 +26,10 @@ def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
 
 
 def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
-    """Return mean, spread, quantiles, and changes over windows of several lengths, ``[n, C]``.
+    """Return mean, standard deviation, quantiles, and changes over windows of several lengths, ``[n, C]``.
 
     The change for a window length is the mean absolute difference between the means of two consecutive windows. The
-    spread and the changes are logarithms.
+    standard deviation and the changes are logarithms.
     """
     spread = np.log(recording.std(axis=0) + _LEAST)
     found = [recording.mean(axis=0), spread, *np.quantile(recording, _QUANTILES, axis=0)]

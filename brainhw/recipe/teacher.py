@@ -159,7 +159,7 @@ def choose_teacher(features: np.ndarray, sizes: list[int], y: np.ndarray, n_clas
         fold = np.empty(len(y), int)
         fold[order[np.argsort(y[order], kind="stable")]] = (
             np.arange(len(y)) % n_folds
-        )  # spread each class over all folds
+        )  # distribute each class over all folds
         for one in range(n_folds):
             inside, outside = fold != one, fold == one
             if not outside.any() or not inside.any():

@@ -61,10 +61,11 @@ def train_classifier(
     x : Split or array
         Recordings: a :class:`brainhw.data.Split`, ``[n, T, *channels]``, or static features ``[n, channels]``.
     y : array, optional
-        Class of each recording, ``[n]``, names or whole numbers. Do not give it with a Split, which contains the
+        Class of each recording, ``[n]``, names or integers. Do not pass it together with a Split, which contains the
         classes.
     lengths : array, optional
-        Number of steps of each recording without padding. Default: all steps. Do not give it with a Split.
+        Number of steps of each recording without padding. Default: all steps. Do not pass it together with a
+        Split.
     chip : ChipSpec or str, optional
         The chip, or the name of a family such as ``"h1v1"``. Default ``"h1v2"``.
     seed : int, optional
@@ -83,7 +84,7 @@ def train_classifier(
     Raises
     ------
     TypeError, ValueError
-        If recordings or labels are invalid, there are fewer than two classes, or too many for the chip.
+        If recordings or labels are invalid, or there are fewer than two classes or more than the chip supports.
 
     Examples
     --------
@@ -96,14 +97,14 @@ def train_classifier(
     _arguments.flag(progress, call=call, name="progress")
     recordings, of_each, in_shape, numbers, classes = _recordings(x, y, lengths, call)
     if any("\n" in name for name in classes):
-        raise ValueError(f"{call}: a class name in y contains a line break. Give names without line breaks.")
+        raise ValueError(f"{call}: a class name in y contains a line break. Pass names without line breaks.")
     n_neurons = sum(spec.cores)
     voters = n_voters(len(classes), n_neurons)
     if len(classes) < 2 or not voters:
         raise ValueError(
             f"{call}: y must contain 2 to {n_neurons // 2} classes for {spec.name} with {n_neurons} neurons; got "
             f"{len(classes)}. "
-            + ("Add recordings of another class." if len(classes) < 2 else "Merge classes, or choose a larger chip.")
+            + ("Add recordings of a second class." if len(classes) < 2 else "Merge classes, or choose a larger chip.")
         )
     encoding, sizes = fit_encoding(recordings, of_each, in_shape, block=spec.sign_block, n_steps=_STEPS)
     features = encoding.standardised(features_of(recordings, of_each, encoding.n_parts, encoding.windows))
@@ -140,15 +141,15 @@ def train_classifier(
 def _recordings(
     x: Any, y: Any, lengths: Any, call: str
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], np.ndarray, tuple[str, ...]]:
-    """Return recordings ``[n, T, C]``, lengths, the shape of the channels, class numbers ``[n]`` and class names."""
+    """Return recordings ``[n, T, C]``, lengths, the shape of the channels, class indices ``[n]`` and class names."""
     if isinstance(x, Split):
         if y is not None or lengths is not None:
-            raise TypeError(f"{call}: a Split already contains labels and lengths. Leave y and lengths out.")
+            raise TypeError(f"{call}: a Split already contains labels and lengths. Omit y and lengths.")
         if not isinstance(x.x, np.ndarray) or x.y.ndim != 1:
-            raise TypeError(f"{call}: the Split must hold frames, not raw audio, and one label per recording.")
+            raise TypeError(f"{call}: the Split must contain frames, not raw audio, and one label per recording.")
         x, y, lengths = x.x, x.y, x.lengths
     if y is None:
-        raise TypeError(f"{call}: y is missing. Give the class of each recording, or a Split.")
+        raise TypeError(f"{call}: y is missing. Pass the class of each recording, or a Split.")
     array = np.asarray(_arguments.as_array(x, call=call, name="x"))
     if array.ndim < 2:
         raise ValueError(
@@ -161,8 +162,7 @@ def _recordings(
     numbers, classes = label_numbers(y, call=call)
     if len(numbers) != len(recordings):
         raise ValueError(
-            f"{call}: y must hold one name or whole number for each of {len(recordings)} recordings; got "
-            f"{len(numbers)}."
+            f"{call}: y must contain one name or integer for each of {len(recordings)} recordings; got {len(numbers)}."
         )
     return recordings, of_each, in_shape, numbers, classes
 
@@ -185,7 +185,7 @@ def _warn_of_spaces(classes: tuple[str, ...], call: str) -> None:
     twice = [name for name in stripped if stripped.count(name) > 1]
     if twice:
         warnings.warn(
-            f"{call}: several classes in y are named {twice[0]!r:.40} and differ only in spaces. To merge them, give "
+            f"{call}: several classes in y are named {twice[0]!r:.40} and differ only in spaces. To merge them, pass "
             "np.char.strip(y).",
             stacklevel=3,
         )

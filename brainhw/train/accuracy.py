@@ -33,7 +33,7 @@ def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None 
     Raises
     ------
     ValueError, TypeError
-        If the shapes do not match, or labels are not whole numbers.
+        If the shapes do not match, or labels are not integers.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def accuracy_population(
     Raises
     ------
     ValueError, TypeError
-        If the shapes do not match, or labels are not whole numbers.
+        If the shapes do not match, or labels are not integers.
 
     Examples
     --------

@@ -56,8 +56,8 @@ class SignAnnealing:
 
     Notes
     -----
-    If the network already has a sign annealing, the new one replaces it. To give a copy of the network hard signs
-    during training, call ``SignAnnealing(copy, 1).finish()``.
+    If the network already has a sign annealing, the new one replaces it. To obtain a copy of the network
+    with hard signs during training, call ``SignAnnealing(copy, 1).finish()`` for the copy.
 
     Examples
     --------
@@ -151,4 +151,4 @@ class SignAnnealing:
         if not self._attached:
             raise RuntimeError(f"SignAnnealing.{method}: the annealing is finished. Create a new one to anneal again.")
         if any(weight.effective.sign_alpha is not alpha for weight, alpha in self._attached):
-            raise RuntimeError(f"SignAnnealing.{method}: another SignAnnealing has replaced this one. Use the new one.")
+            raise RuntimeError(f"SignAnnealing.{method}: a new SignAnnealing has replaced this one. Use the new one.")

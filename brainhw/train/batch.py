@@ -1,4 +1,4 @@
-"""Training batches: time first, with lengths and a random key."""
+"""Training batches: time first, with lengths and a PRNG key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     lengths : jax.Array
         Number of steps of each recording without padding, ``[B]``.
     key : jax.Array or None
-        In training, a random key that differs for each batch of a run. In evaluation, None.
+        In training, a PRNG key that differs for each batch of a run. In evaluation, None.
 
     Examples
     --------
@@ -68,7 +68,7 @@ class Source:
     batch_size : int
         Recordings per batch. It is not used for an iterable, which yields whole batches.
     n_classes : int or None
-        Number of classes that ``y`` may contain; None if ``y`` does not hold classes.
+        Number of classes that ``y`` may contain; None if ``y`` does not contain classes.
     mesh : jax.sharding.Mesh or None
         Devices among which each batch is divided.
     call, name : str
@@ -89,8 +89,8 @@ class Source:
             self._check(self.split)
         elif not _can_be_gone_through_again(data):
             raise TypeError(
-                f"{call}: {name} must be a Split, a pair (x, y) with batch first, or an iterable of pairs that can be "
-                f"iterated once per epoch, such as a data loader; got {_arguments.describe(data)}."
+                f"{call}: {name} must be a Split, a pair (x, y) with the batch axis first, or an iterable of pairs "
+                f"that can be iterated once per epoch, such as a data loader; got {_arguments.describe(data)}."
             )
         else:
             # Check the first batch before training starts.
@@ -151,7 +151,7 @@ class Source:
             self._check(part)
             yield part
         if not n:
-            raise ValueError(f"{self._call}: {self._name} yielded no batch. Give at least one.")
+            raise ValueError(f"{self._call}: {self._name} yielded no batch. It must yield at least one.")
 
     def _split(self, pair: Any) -> Split:
         try:
@@ -159,14 +159,14 @@ class Source:
             (lengths,) = rest or (None,)
         except (TypeError, ValueError):
             raise TypeError(
-                f"{self._call}: {self._name} must give pairs (x, y), triples (x, y, lengths) or Splits; got "
+                f"{self._call}: {self._name} must yield pairs (x, y), triples (x, y, lengths) or Splits; got "
                 f"{_arguments.describe(pair)}."
             ) from None
         x = np.asarray(_arguments.as_array(x, call=self._call, name=f"x of {self._name}"))
         if x.ndim < 3:
             raise ValueError(
-                f"{self._call}: x of {self._name} must be [B, T, *N], batch first; got shape {x.shape}. Repeat static "
-                "data over time with bh.data.hold."
+                f"{self._call}: x of {self._name} must be [B, T, *N], with the batch axis first; got shape {x.shape}. "
+                "Repeat static data over time with bh.data.hold."
             )
         y, given = (
             np.asarray(_arguments.as_array(y, call=self._call, name=f"y of {self._name}")),
@@ -176,33 +176,33 @@ class Source:
             return Split(x, y, *given)
         if self._n_classes is not None:
             raise ValueError(
-                f"{self._call}: y of {self._name} must hold class numbers if n_classes is given; got "
-                f"{_arguments.describe(y)}. For class probabilities leave out n_classes and give "
+                f"{self._call}: y of {self._name} must contain class indices if n_classes is passed; got "
+                f"{_arguments.describe(y)}. For class probabilities, omit n_classes and pass "
                 "loss=bh.train.classifier_loss(...)."
             )
         # These targets are not classes, but regression targets or class probabilities of a teacher.
         _arguments.check_finite(y, call=self._call, name=f"y of {self._name}")
         if len(y) != len(x):
             raise ValueError(
-                f"{self._call}: x of {self._name} holds {len(x)} recordings, but y holds {len(y)} targets. Give one "
-                "target per recording."
+                f"{self._call}: x of {self._name} contains {len(x)} recordings, but y contains {len(y)} targets. Pass "
+                "one target per recording."
             )
         return Split(x, np.zeros(len(x), int), *given)._with(y=y.astype(np.float32))
 
     def _check(self, split: Split) -> None:
         call, name = self._call, self._name
         if not isinstance(split.x, np.ndarray):
-            raise TypeError(f"{call}: {name} holds raw audio. Convert it to frames with bh.data.filterbank.")
+            raise TypeError(f"{call}: {name} contains raw audio. Convert it to frames with bh.data.filterbank.")
         if not len(split):
-            raise ValueError(f"{call}: {name} is empty. Give at least one recording.")
+            raise ValueError(f"{call}: {name} is empty. Pass at least one recording.")
         if split.lengths.min() < 1:
             n = int(np.sum(split.lengths < 1))
-            raise ValueError(f"{call}: {name} holds {n} recordings of length 0. Remove them.")
+            raise ValueError(f"{call}: {name} contains {n} recordings of length 0. Remove them.")
         if self._n_classes is not None:
             if split.y.ndim != 1:
                 raise ValueError(
-                    f"{call}: y of {name} must have one label per recording if n_classes is given; got shape "
-                    f"{split.y.shape}. For one label per frame, give loss and metrics instead."
+                    f"{call}: y of {name} must have one label per recording if n_classes is passed; got shape "
+                    f"{split.y.shape}. For one label per frame, pass loss and metrics instead of n_classes."
                 )
             if split.y.max() >= self._n_classes:
                 raise ValueError(

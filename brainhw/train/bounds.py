@@ -18,7 +18,7 @@ __all__ = ["BoundsReg", "firing_rate_bounds_loss"]
 
 def _check_order(lower: Any, upper: Any, call: str) -> None:
     if lower is None and upper is None:
-        raise ValueError(f"{call}: lower and upper are both missing. Give at least one of them.")
+        raise ValueError(f"{call}: lower and upper are both missing. Pass at least one of them.")
     if lower is not None and upper is not None and not lower <= upper:
         raise ValueError(f"{call}: lower must not exceed upper; got {lower} and {upper}.")
 
@@ -49,7 +49,7 @@ def firing_rate_bounds_loss(
     spikes : jax.Array
         Spikes or spike counts, ``[T, ..., N]``.
     lower, upper : Quantity, optional
-        Bounds on the rate, such as ``1 * u.Hz``. ``None`` means no bound. Give at least one.
+        Bounds on the rate, such as ``1 * u.Hz``. ``None`` means no bound. Pass at least one.
     scale : Quantity, optional
         Rate by which the distance from a bound is divided. Default 100 Hz.
     lengths : jax.Array, optional
@@ -89,7 +89,7 @@ def firing_rate_bounds_loss(
         raise ValueError(f"{call}: spikes must be [T, ..., N]; got shape {spikes.shape}.")
     if not spikes.size:
         raise ValueError(
-            f"{call}: spikes must hold at least one step, sample and neuron, because rates are averaged; "
+            f"{call}: spikes must contain at least one step, sample and neuron, because rates are averaged; "
             f"got shape {spikes.shape}."
         )
     seconds = _arguments.time_step(call=call).to(u.second).mantissa
@@ -111,7 +111,7 @@ class BoundsReg(brainstate.nn.Regularization):
     Parameters
     ----------
     lower, upper : Quantity or float, optional
-        Bounds, with the dimension of the parameter. ``None`` means no bound. Give at least one.
+        Bounds, with the dimension of the parameter. ``None`` means no bound. Pass at least one.
     scale : Quantity or float, optional
         Value by which the distance from a bound is divided. Default: 1 in the unit of the bounds.
     weight : float, optional
@@ -154,7 +154,7 @@ class BoundsReg(brainstate.nn.Regularization):
             value = _arguments.quantity(value, self.unit, call=call, name="the parameter").mantissa
         elif isinstance(value, u.Quantity):
             raise TypeError(
-                f"{call}: the bounds have no unit, but the parameter is {_arguments.describe(value)}. Give bounds of "
+                f"{call}: the bounds have no unit, but the parameter is {_arguments.describe(value)}. Pass bounds of "
                 f"its dimension, for example {call}(upper=1. * u.{_arguments.unit_name(u.get_unit(value))})."
             )
         else:
@@ -162,10 +162,10 @@ class BoundsReg(brainstate.nn.Regularization):
         return self.weight * jnp.sum((_excess(jnp.asarray(value), self.lower, self.upper) / self.scale) ** 2)
 
     def sample_init(self, shape: tuple[int, ...]) -> Any:
-        """Draw values from a uniform distribution between the bounds, or raise if a bound is missing."""
+        """Draw values from a uniform distribution between the bounds. Raise if a bound is missing."""
         call = type(self).__name__
         if self.lower is None or self.upper is None:
-            raise ValueError(f"{call}: lower and upper are both needed to sample initial values. Give both.")
+            raise ValueError(f"{call}: lower and upper are both required to sample initial values. Pass both.")
         given = (
             [shape] if not hasattr(shape, "__len__") else _arguments.several(shape, call=call, name="shape", of="sizes")
         )

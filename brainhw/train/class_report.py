@@ -43,7 +43,7 @@ class ClassReport(Shown, Drawn):
     silent : int
         Number of recordings without an output spike. The first class is predicted.
     names : tuple of str
-        Name of each class in the table. Default: the class numbers.
+        Name of each class in the table. Default: the class indices.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class ClassReport(Shown, Drawn):
             raise ValueError(f"ClassReport: confusion must be [n_classes, n_classes]; got shape {shape}.")
         _records.check_fields(self, names=_records.each(_arguments.text, "names"))
         if self.names and len(self.names) != shape[0]:
-            raise ValueError(f"ClassReport: names must hold {shape[0]} names, one per class; got {len(self.names)}.")
+            raise ValueError(f"ClassReport: names must contain {shape[0]} names, one per class; got {len(self.names)}.")
 
     @property
     def n_samples(self) -> int:
@@ -156,12 +156,13 @@ def class_report(
     Returns
     -------
     ClassReport
-        Confusion matrix, recall of each class, and numbers of silent and tied recordings. ``print`` shows a table.
+        Confusion matrix, recall of each class, and the number of silent and of tied recordings. ``print`` shows a
+        table.
 
     Raises
     ------
     ValueError, TypeError
-        If the shapes do not match, or labels are not whole numbers.
+        If the shapes do not match, or labels are not integers.
 
     Examples
     --------

@@ -39,7 +39,7 @@ def class_scores(
 ) -> ClassScores:
     """Return the accuracy of a classifier, and the fractions of silent, tied and undecided recordings.
 
-    :func:`brainhw.deploy.robustness` accepts the result as a score, and reports all four numbers.
+    :func:`brainhw.deploy.robustness` accepts the result as a score, and reports all four fractions.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def class_scores(
     Raises
     ------
     ValueError, TypeError
-        If the shapes do not match, or labels are not whole numbers.
+        If the shapes do not match, or labels are not integers.
 
     Examples
     --------

@@ -44,8 +44,8 @@ def classifier_loss(
     Returns
     -------
     callable
-        ``loss(outputs, batch)`` for output spikes ``[T, B, N]`` and a :class:`Batch`. Its ``y`` holds classes ``[B]``
-        or the class probabilities of a teacher, ``[B, n_classes]``.
+        ``loss(outputs, batch)`` for output spikes ``[T, B, N]`` and a :class:`Batch`. Its ``y`` contains class indices
+        ``[B]`` or the class probabilities of a teacher, ``[B, n_classes]``.
 
     Raises
     ------

@@ -19,7 +19,7 @@ class Decision(NamedTuple):
     Attributes
     ----------
     predicted : jax.Array
-        Number of the predicted class.
+        Index of the predicted class.
     tied : jax.Array
         Whether several classes share the largest spike count. The class with the earlier spikes is then predicted.
     undecided : jax.Array

@@ -76,10 +76,10 @@ def fit(
         Validation data in the same forms. They determine the best epoch. A number is the fraction of ``train`` that is
         held out for validation, with equal fractions of each class (:func:`brainhw.data.hold_out` with ``seed``).
     n_classes : int, optional
-        Number of classes of a classifier. Each class has an equal number of consecutive output neurons, and ``y`` holds
-        one class per recording. The default loss is then :func:`classifier_loss`. The history then contains the
-        ``accuracy`` and the fractions of ``silent`` and ``tied`` recordings of each epoch, and a report on the trained
-        classifier.
+        Number of classes of a classifier. Each class has an equal number of consecutive output neurons, and ``y``
+        contains one class per recording. The default loss is then :func:`classifier_loss`. The history then contains
+        the ``accuracy`` and the fractions of ``silent`` and ``tied`` recordings of each epoch, and a report on the
+        trained classifier.
     loss : callable, optional
         ``loss(outputs, batch)`` returns a scalar, where ``outputs`` are the result of ``forward`` and ``batch`` is a
         :class:`Batch`. Default: ``classifier_loss(n_classes)``.
@@ -91,11 +91,11 @@ def fit(
         Samples per batch. The last batch of an epoch may be smaller. Default 32.
     learning_rate : float or optax schedule, optional
         Initial learning rate of Adam. The learning rate follows a cosine decay to a fiftieth of this value. Instead of
-        a number, you can give a schedule: a function that maps the number of the update to the learning rate. Default
-        0.01. Do not give it with ``optimizer``.
+        a number, you can pass a schedule: a function that maps the index of the update to the learning rate. Default
+        0.01. Do not pass it together with ``optimizer``.
     max_gradient : float, optional
         Maximum norm of the gradient with respect to all parameters. A larger gradient is scaled down to it. Default: no
-        maximum. Do not give it with ``optimizer``.
+        maximum. Do not pass it together with ``optimizer``.
     optimizer : braintools.optim.Optimizer, optional
         Optimizer instead of the default Adam. Set learning rate and gradient clipping in this optimizer. If weights
         have half precision, the default Adam updates float32 copies of them (master weights).
@@ -130,8 +130,8 @@ def fit(
         Seed of the batch order and of the batch keys. Default 0.
     checkpoint : path, optional
         File that is written atomically after each epoch. If it exists, the run resumes from it, with bitwise identical
-        results. A file from another network, other data or other settings raises an error. For user functions, only the
-        names are compared.
+        results. A file of a run with a different network, different data or different settings raises an error. For
+        user functions, only the names are compared.
     mesh : jax.sharding.Mesh, optional
         Mesh with one axis. Each batch is divided among its devices. A batch that cannot be divided evenly is copied to
         every device.
@@ -146,7 +146,7 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid, or the checkpoint is damaged or belongs to another run. Nothing is changed in this
+        If an argument is invalid, or the checkpoint is corrupted or belongs to another run. Nothing is changed in this
         case.
     FloatingPointError
         If a metric or a weight is not finite after an epoch. The weights from before this epoch are restored.
@@ -154,8 +154,8 @@ def fit(
     Warns
     -----
     UserWarning
-        If ``train`` is a Split or arrays, and a class has no recordings. If the trained classifier outputs no spike for
-        some recordings, or never predicts some class.
+        If ``train`` is a Split or arrays and contains no recording of some class. If the trained classifier outputs no
+        spike for some recordings, or never predicts some class.
 
     Examples
     --------
@@ -268,7 +268,7 @@ def _sources(
         if first.split is None:
             raise TypeError(
                 f"{call}: validation={validation!r} holds out a fraction of train, so train must be a Split or arrays. "
-                "With an iterable, give validation data."
+                "With an iterable, pass validation data."
             )
         share = _arguments.number(validation, call=call, name="validation", positive=True)
         if share >= 1:
@@ -281,7 +281,7 @@ def _sources(
 def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict[str, Callable[..., Any]]:
     if loss is None:
         if n_classes is None:
-            raise TypeError(f"{call}: loss is missing. Give loss, or give n_classes for a classifier.")
+            raise TypeError(f"{call}: loss is missing. Pass loss, or pass n_classes for a classifier.")
         loss = classifier_loss(n_classes)
     measured = {"loss": _arguments.function(loss, call=call, name="loss")}
     if metrics is not None and not isinstance(metrics, Mapping):
@@ -290,7 +290,7 @@ def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict
         name = _arguments.text(given, call=call, name="a name of metrics", some=True)
         if name == "loss" or name.startswith("validation_") or (n_classes is not None and name in CLASS_NUMBERS):
             raise ValueError(
-                f"{call}: the name {name!r} is reserved by fit and cannot be used in metrics. Choose another."
+                f"{call}: the name {name!r} is reserved by fit and cannot be used in metrics. Choose a different name."
             )
         measured[name] = _arguments.function(metric, call=call, name=f"metrics[{name!r}]")
     return measured
@@ -308,11 +308,11 @@ def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.M
         sampled = sample_chips
         if sampled and not on_chip:
             raise ValueError(
-                f"{call}: sample_chips=True needs a network with chip modules, but net has none. Leave it out."
+                f"{call}: sample_chips=True requires a network with chip modules, but net has none. Omit sample_chips."
             )
         if sampled and forward is not None:
             raise ValueError(
-                f"{call}: sample_chips=True cannot be combined with forward. Leave sample_chips out. To sample chips "
+                f"{call}: sample_chips=True cannot be combined with forward. Omit sample_chips. To sample chips "
                 "in your forward function, pass key=batch.key to rollout."
             )
     if forward is not None:
@@ -331,7 +331,7 @@ def _schedules(schedules: Any, epochs: int, call: str) -> list[Any]:
     for one in found:
         if not callable(getattr(one, "step", None)):
             raise TypeError(
-                f"{call}: schedules must hold objects with a method step(epoch), such as SignAnnealing; got "
+                f"{call}: schedules must contain objects with a method step(epoch), such as SignAnnealing; got "
                 f"{_arguments.describe(one)}."
             )
         if hasattr(one, "constrain") and getattr(one, "total_epochs", 0) >= epochs:
@@ -385,12 +385,12 @@ def _optimizer(
         for name, value in (("learning_rate", rate), ("max_gradient", max_gradient)):
             if value is not None:
                 raise ValueError(
-                    f"{call}: {name} has no effect if optimizer is given. Set it in the optimizer and leave {name} out."
+                    f"{call}: {name} has no effect if optimizer is passed. Set it in the optimizer and omit {name}."
                 )
         if is_half:
             warnings.warn(
                 f"{call}: optimizer updates the weights in half precision, so updates below 0.2 % of a weight "
-                "(bfloat16) are lost. Leave optimizer out, so that fit updates float32 copies of the weights.",
+                "(bfloat16) are lost. Omit the argument optimizer, so that fit updates float32 copies of the weights.",
                 stacklevel=3,
             )
     else:
@@ -401,8 +401,8 @@ def _optimizer(
             rate = float(_arguments.number(rate, call=call, name="learning_rate", positive=True))
             if source.n_batches is None:
                 raise ValueError(
-                    f"{call}: the decay of learning_rate needs the number of batches, but train has no len(). Give an "
-                    "iterable with len(), or a schedule as learning_rate."
+                    f"{call}: the decay of learning_rate requires the number of batches, but train has no len(). Pass "
+                    "an iterable with len(), or a schedule as learning_rate."
                 )
             schedule = optax.cosine_decay_schedule(rate, epochs * source.n_batches, alpha=_LAST_RATE)
         parts = [optax.adam(schedule)]
@@ -423,11 +423,11 @@ def _check_schedule(rate: Callable[[Any], Any], call: str) -> None:
         first = jax.eval_shape(rate, jnp.zeros((), int))
     except Exception as error:
         raise TypeError(
-            f"{call}: learning_rate must return a number for a traced update number; it failed with "
+            f"{call}: learning_rate must accept a traced update index; it failed with "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
     if getattr(first, "shape", None) != ():
-        raise TypeError(f"{call}: learning_rate must return one number per update; got {_arguments.describe(first)}.")
+        raise TypeError(f"{call}: learning_rate must return a scalar per update; got {_arguments.describe(first)}.")
 
 
 def _constraint(constrain: Any, net: brainstate.nn.Module, call: str) -> Callable[..., Any] | None:

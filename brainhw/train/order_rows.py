@@ -31,7 +31,7 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
     given order.
 
     Use it for a network that is already trained. If you train the network further with one sign per block, reordering
-    gives no gain. ``docs/deploy.md`` shows measured accuracies.
+    does not improve the result. ``docs/deploy.md`` shows measured accuracies.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
     """
     call = "order_rows"
     if isinstance(weight, u.Quantity):
-        raise TypeError(f"{call}: weight must be plain numbers without a unit; got numbers in {weight.unit}.")
+        raise TypeError(f"{call}: weight must be an array without a unit; got values in {weight.unit}.")
     rows = np.asarray(_arguments.as_array(weight, call=call, name="weight"), float)
     if rows.ndim != 2 or not rows.size:
         raise ValueError(f"{call}: weight must be a matrix [n_rows, n_columns]; got shape {rows.shape}.")
@@ -93,7 +93,7 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
             before, reached = reached, float(np.abs(sums).sum())
             if reached > most:
                 best, most = order, reached
-            # Ignore smaller gains, which may be rounding errors of sums in another order.
+            # Ignore smaller gains, which may be rounding errors of sums in a different order.
             if reached <= before * (1 + 1e-9):
                 break
             gain = energy @ np.where(sums < 0, -1.0, 1.0).T  # [row, block]

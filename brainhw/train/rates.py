@@ -183,7 +183,7 @@ def mean_over_steps(spikes: jax.Array, lengths: Any, *, call: str) -> jax.Array:
 def population_size(
     spikes: Any, labels: Any, n_classes: int, lengths: Any, *, call: str
 ) -> tuple[jax.Array, jax.Array, int]:
-    """Return spikes ``[T, B, N]`` with zero padding, labels ``[B]`` and the number of neurons per class, or raise."""
+    """Check spikes and labels. Return ``[T, B, N]`` with zero padding, ``[B]`` and the number of neurons per class."""
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     spikes, labels = check_output(spikes, labels, n_classes, lengths, call=call)
     return spikes, labels, equal_populations(spikes.shape[-1], n_classes, call=call)
@@ -199,7 +199,7 @@ def counted(spikes: Any, *, call: str, name: str) -> jax.Array:
 
 
 def equal_populations(n: int, n_classes: int, *, call: str) -> int:
-    """Return the number of neurons per class for ``n`` output neurons, or raise."""
+    """Return the number of neurons per class. Raise if ``n`` output neurons cannot be divided among the classes."""
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     if n % n_classes:
         raise ValueError(
@@ -215,7 +215,7 @@ def output_spikes(spikes: Any, lengths: Any, *, call: str) -> jax.Array:
     if spikes.ndim != 3:
         raise ValueError(f"{call}: spikes must be [T, B, N]; got shape {spikes.shape}.")
     if not spikes.size:
-        raise ValueError(f"{call}: spikes must hold at least one step, sample and neuron; got shape {spikes.shape}.")
+        raise ValueError(f"{call}: spikes must contain at least one step, sample and neuron; got shape {spikes.shape}.")
     if lengths is None:
         return spikes
     return zero_padding(spikes, check_lengths(lengths, spikes.shape[0], spikes.shape[1:2], call=call))
@@ -224,7 +224,7 @@ def output_spikes(spikes: Any, lengths: Any, *, call: str) -> jax.Array:
 def check_output(
     spikes: Any, labels: Any, n_classes: int | None, lengths: Any, *, call: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Return ``spikes [T, B, N]`` and class ``labels [B]`` as arrays, or raise.
+    """Return ``spikes [T, B, N]`` and class ``labels [B]`` as arrays. Raise if a shape or a dtype is invalid.
 
     Without ``n_classes`` there are ``N`` classes. Traced labels are not checked.
     """
@@ -234,7 +234,7 @@ def check_output(
     if label_shape != shape[1:2]:
         raise ValueError(f"{call}: spikes must be [T, B, N] and labels [B]; got shapes {shape} and {label_shape}.")
     if not jnp.issubdtype(jnp.asarray(labels).dtype, jnp.integer):
-        raise TypeError(f"{call}: labels must be whole numbers; got {_arguments.describe(labels)}.")
+        raise TypeError(f"{call}: labels must be integers; got {_arguments.describe(labels)}.")
     n_classes = shape[-1] if n_classes is None else n_classes
     numbers = np.asarray(labels) if _arguments.is_concrete(labels) else np.zeros(0)
     if numbers.size and not (numbers.min() >= 0 and numbers.max() < n_classes):

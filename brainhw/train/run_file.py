@@ -19,7 +19,7 @@ __all__ = ["RunFile"]
 
 
 class RunFile:
-    """File format for a tree of arrays, Quantities and plain numbers, with notes that must match when the file is read.
+    """File format for a pytree of arrays, Quantities and scalars, with notes that must match when the file is read.
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ class RunFile:
     def read(
         self, path: str | os.PathLike[str], like: Any, notes: Mapping[str, str], *, call: str
     ) -> tuple[Any, dict[str, str]]:
-        """Return the saved numbers in the structure of ``like``, and all notes of the file.
+        """Return the saved arrays in the structure of ``like``, and all notes of the file.
 
-        The file may be damaged or belong to another run. Raise if names, shapes, dtypes or units differ from ``like``,
-        or if the file's notes differ from ``notes``.
+        The file may be corrupted or belong to another run. Raise if names, shapes, dtypes or units differ from
+        ``like``, or if the file's notes differ from ``notes``.
         """
         payload, _, what = self._file.read(path, call=call)
         try:
@@ -76,7 +76,7 @@ class RunFile:
                 raise ValueError(
                     f"{what} was made with {name} {saved_notes.get(name)!r:.120}, but in this run it is "
                     f"{wanted!r:.120}. "
-                    "Use the same value, or another file."
+                    "Use the same value, or a different file."
                 )
         leaves = _by_name(like)
         if missing := sorted(leaves.keys() - held.keys()):
@@ -102,7 +102,7 @@ def _taken(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, 
 
 def _other(what: str, fault: str) -> ValueError:
     return ValueError(
-        f"{what} {fault}. The file belongs to another network, chip or optimizer. Use those of the saved run."
+        f"{what} {fault}. The file belongs to a different network, chip or optimizer. Use those of the saved run."
     )
 
 

@@ -83,7 +83,7 @@ class SurrogateSchedule:
         self.end = _arguments.number(end, call=call, name="end", positive=True)
         layers = {path: node for path, node in net.nodes().items() if callable(getattr(node, "spk_fun", None))}
         if not layers:
-            raise ValueError(f"{call}: net has no layer with a spike function (spk_fun). Give a spiking network.")
+            raise ValueError(f"{call}: net has no layer with a spike function (spk_fun). Pass a spiking network.")
         plain = {path: _plain(node.spk_fun) for path, node in layers.items()}
         names = {path: _attribute(spk_fun, parameter, call) for path, spk_fun in plain.items()}
         # The value is a state, so that an already compiled training step reads the new value.
@@ -103,7 +103,7 @@ class SurrogateSchedule:
         self.value = new
 
     def finish(self) -> None:
-        """End the schedule: give every layer an ordinary spike function with the current value."""
+        """End the schedule: every layer gets an ordinary spike function with the current value."""
         for layer in self._layers:
             if isinstance(layer.spk_fun, ScheduledSurrogate) and layer.spk_fun.value is self._value:
                 layer.spk_fun = _with(layer.spk_fun.template, layer.spk_fun.attribute, self.value)
@@ -153,7 +153,7 @@ def _with(template: Any, attribute: str, value: Any) -> Any:
 
 
 def _plain(spk_fun: Any) -> Any:
-    # The network may be a copy that was made during another schedule, which the new schedule replaces.
+    # The network may be a copy that was made during an earlier schedule, which the new schedule replaces.
     return spk_fun.template if isinstance(spk_fun, ScheduledSurrogate) else spk_fun
 
 

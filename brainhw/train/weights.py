@@ -159,7 +159,7 @@ def clip_weights(net: brainstate.nn.Module) -> None:
 
 
 def project_signs(net: brainstate.nn.Module) -> None:
-    """Give every block of weights a single sign, in place, with the smallest change.
+    """Project the weights of every block to a single sign, in place, with the smallest change.
 
     In each block (see :func:`topology_loss`) the sign with the larger sum of squares is kept, and weights of the other
     sign become zero. The result is the nearest valid weights in the Euclidean norm. A second call changes nothing.

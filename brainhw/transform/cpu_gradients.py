@@ -1,7 +1,7 @@
 """Faster CPU gradients of convolutions and max pooling.
 
 The values of the forward pass are those of XLA. The gradients of max pooling are bitwise identical to those of XLA. The
-gradients of a convolution are sums in another order, so their rounding may differ. On devices other than the CPU,
+gradients of a convolution are sums in a different order, so their rounding may differ. On devices other than the CPU,
 convolutions use XLA's own gradients.
 """
 

@@ -23,7 +23,7 @@ __all__ = ["FiniteWatch", "check_states"]
 
 
 def check_states(net: brainstate.nn.Module, call: str) -> None:
-    """Raise if a hidden state is NaN or infinite. The spikes of a run from this state would not show the fault."""
+    """Raise if a hidden state is not finite, because the spikes of a run from this state would not show the fault."""
     for path, state in net.states(brainstate.HiddenState).items():
         # Read `_value`, because a surrounding trace would record a read of `.value`.
         if not all(is_finite(leaf) for leaf in jax.tree.leaves(state._value)):

@@ -60,7 +60,7 @@ def set_fractional_orders(
     ``[0.3, 0.8]``               ``alpha_mode='per_layer'``: one order per layer. ``'multiterm'``: every layer gets all
                                  orders, as the terms of the sum above. ``'auto'``: see ``alpha_mode``
     ``[[0.3, 0.5], [0.4]]``      one list of terms per layer; a number instead of a list is a single term
-    ``[array [N], 0.4]``         an array inside the list gives one order per neuron of that layer (not in spikeDE)
+    ``[array [N], 0.4]``         an array inside the list: one order per neuron of that layer (not in spikeDE)
     ===========================  =====================================================================================
 
     Layers are counted in registration order. A layer that is used in several places counts once.
@@ -70,20 +70,20 @@ def set_fractional_orders(
     net : brainstate.nn.Module
         The network, or a single layer.
     alpha : float, array, or list of floats, arrays and lists
-        The orders, each in (0, 1]; see the table. A one-dimensional array is treated as a list of its numbers, and an
-        array of one number as that number. Inside a list, an array of ``N`` numbers gives one order per neuron. Such an
-        array may also be one of several terms, ``[[array, 0.4], ...]``.
+        The orders, each in (0, 1]; see the table. A one-dimensional array is treated as a list of its elements, and an
+        array with one element as a scalar. Inside a list, an array ``[N]`` means one order per neuron. Such an array
+        may also be one of several terms, ``[[array, 0.4], ...]``.
     multi_coefficient : list or array, optional
-        The coefficients :math:`w_j`. If all layers get the same list of terms, give one number per term, or one entry
-        per layer. If each layer has its own list of terms, give one entry per layer. An entry is a list with one number
+        The coefficients :math:`w_j`. If all layers get the same list of terms, pass one number per term, or one entry
+        per layer. If each layer has its own list of terms, pass one entry per layer. An entry is a list with one number
         per term, a single number for all terms, or ``None``, which means 1 for all terms. Default: 1 for all terms.
     alpha_mode : {'auto', 'per_layer', 'multiterm'}, optional
         How to read a list of plain numbers: as one order per layer, or as the terms that every layer gets. ``'auto'``
-        (default) reads terms if ``multi_coefficient`` is given. Without ``multi_coefficient``, it reads one order per
+        (default) reads terms if ``multi_coefficient`` is passed. Without ``multi_coefficient``, it reads one order per
         layer if the list has one entry per layer, otherwise terms. It then warns, because the list is ambiguous.
     learn_alpha, learn_coefficient : bool, 'raw', or list of them, optional
-        Whether to learn the orders and the coefficients: one value for all layers, or a list with one entry per layer.
-        True keeps the learnt values in range; ``'raw'`` does not, as in spikeDE. Default False.
+        Whether the orders and the coefficients are trainable: one value for all layers, or a list with one entry per
+        layer. True keeps the trainable values in range; ``'raw'`` does not, as in spikeDE. Default False.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def set_fractional_orders(
         if _is_list(row.alpha) and method != "gl":
             reader.notes.append(
                 f"{where} gets its orders as the terms of one operator, which method {method!r} cannot solve. Its "
-                "method becomes 'gl'. Build the layer with method='gl', or give it a single number."
+                "method becomes 'gl'. Build the layer with method='gl', or pass a single number for it."
             )
             method = "gl"
         names = Names(row.alpha_name, row.coefficients_name, "learn_alpha", "learn_coefficient")
@@ -153,7 +153,7 @@ class _Row(NamedTuple):
 
 
 class _Reader:
-    """Assign the arguments of one call to the layers, and collect warnings. The layers check the numbers."""
+    """Assign the arguments of one call to the layers, and collect warnings. The layers check the values."""
 
     def __init__(self, sizes: list[tuple[int, ...]], call: str) -> None:
         self.sizes, self.call = sizes, call
@@ -164,15 +164,15 @@ class _Reader:
         if not _has_entries(alpha):
             if not isinstance(alpha, numbers.Number) and not hasattr(alpha, "dtype"):
                 raise TypeError(
-                    f"{self.call}: alpha must be one order, a list of orders, or a list that holds a list of terms for "
-                    f"each layer; got {_arguments.describe(alpha)}."
+                    f"{self.call}: alpha must be one order, a list of orders, or a list with one list of terms per "
+                    f"layer; got {_arguments.describe(alpha)}."
                 )
             self._note_ignored(coefficients, "one order for the whole network")
             return [_Row(_single(alpha), None, "alpha", "")] * n_layers
         entries = self._entries(
             alpha,
             "alpha",
-            "alpha.tolist() if a row holds the terms of a layer, or list(alpha) if a row holds one order per neuron",
+            "alpha.tolist() if a row contains the terms of a layer, or list(alpha) if it contains one order per neuron",
         )
         if any(map(_has_entries, entries)):
             return self._nested(entries, coefficients, mode)
@@ -201,7 +201,7 @@ class _Reader:
         if mode == "per_layer" and n != n_layers:
             raise ValueError(
                 f"{self.call}: alpha_mode='per_layer' takes one order for each of the {n_layers} fractional layer(s); "
-                f"got {n}. Give {n_layers}, or pass alpha_mode='multiterm' to use them all as terms of one operator."
+                f"got {n}. Pass {n_layers}, or pass alpha_mode='multiterm' to use them all as terms of one operator."
             )
         if mode != "auto" or coefficients is not None:
             return mode == "per_layer"
@@ -214,7 +214,7 @@ class _Reader:
             return True
         self.notes.append(
             f"a list of {n} order(s) does not match {n_layers} fractional layer(s), so every layer gets all orders, as "
-            f"the terms of one operator. Pass alpha_mode='multiterm' to confirm this, or give {n_layers} order(s)."
+            f"the terms of one operator. Pass alpha_mode='multiterm' to confirm this, or pass {n_layers} order(s)."
         )
         return False
 
@@ -222,7 +222,7 @@ class _Reader:
         if mode == "multiterm" and not any(map(_is_list, entries)):
             raise ValueError(
                 f"{self.call}: an array inside alpha means one order per neuron of a layer, but alpha_mode is "
-                "'multiterm'. Leave alpha_mode out, or give one list of terms per layer, [[term, term], ...]."
+                "'multiterm'. Omit alpha_mode, or pass one list of terms per layer, [[term, term], ...]."
             )
         self._check_one_per_layer(entries, "alpha")
         names = [f"alpha[{i}]" for i in range(len(entries))]
@@ -273,7 +273,7 @@ class _Reader:
             raise ValueError(f"{self.call}: {name} must be a list or a one-dimensional array; got {axes} axes{hint}")
         entries = list(value)
         if not entries:
-            raise ValueError(f"{self.call}: {name} is empty. Give at least one number.")
+            raise ValueError(f"{self.call}: {name} is empty. Pass at least one number.")
         return entries
 
     def _check_one_per_layer(self, entries: list[Any], name: str) -> None:
@@ -286,7 +286,7 @@ class _Reader:
     def _note_ignored(self, coefficients: Any, reason: str) -> None:
         if coefficients is not None:
             self.notes.append(
-                f"multi_coefficient is ignored, because alpha is {reason}. Leave it out, or give alpha as terms, "
+                f"multi_coefficient is ignored, because alpha is {reason}. Omit it, or pass alpha as terms, "
                 "either as a list with alpha_mode='multiterm' or as one list per layer."
             )
 
@@ -343,7 +343,7 @@ def get_per_layer_coefficient(net: brainstate.nn.Module) -> list[jax.Array]:
     Returns
     -------
     list of jax.Array
-        One array ``[J]`` per layer with J terms, in registration order. Its numbers are 1 if none were given.
+        One array ``[J]`` per layer with J terms, in registration order. Without coefficients, its elements are 1.
 
     Raises
     ------
@@ -374,7 +374,7 @@ def fractional_layers(net: Any, *, call: str) -> list[tuple[str, FractionalLayer
     return found
 
 
-_COLUMNS = ("layer", "neurons", "method", "orders", "coefficients", "learnt")
+_COLUMNS = ("layer", "neurons", "method", "orders", "coefficients", "trainable")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -452,7 +452,7 @@ def fractional_summary(net: brainstate.nn.Module) -> FractionalSummary:
     ...     bh.nn.FractionalIFLayer(2, alpha=0.9, method="l1"),
     ... )
     >>> print(bh.fractional_summary(net))
-    layer     neurons  method  orders    coefficients  learnt
+    layer     neurons  method  orders    coefficients  trainable
     layers.0  8        gl      0.3, 0.5  1, 0.5        coefficients
     layers.2  2        l1      0.9       1             -
     """

@@ -13,7 +13,7 @@ __all__ = ["check_input", "checked_bar", "checked_key"]
 
 
 def checked_key(key: Any, *, call: str, **switches: Any) -> Any:
-    """Return ``key`` as a random key, or ``None``. Raise if it is invalid, or if one of ``switches`` is not a bool."""
+    """Return ``key`` as a PRNG key, or ``None``. Raise if it is invalid, or if one of ``switches`` is not a bool."""
     for name, switch in switches.items():
         # Test the type here, so that a valid argument needs no further function call.
         if type(switch) is not bool:
@@ -24,7 +24,7 @@ def checked_key(key: Any, *, call: str, **switches: Any) -> Any:
 def checked_bar(pbar: Any, n_steps: int, *, call: str) -> Any:
     """Return ``pbar`` if it is a brainstate progress bar, a number of steps between updates, or ``None``.
 
-    Otherwise raise.
+    Raise for other values.
     """
     if pbar is None or isinstance(pbar, brainstate.transform.ProgressBar):
         return pbar
@@ -32,7 +32,7 @@ def checked_bar(pbar: Any, n_steps: int, *, call: str) -> Any:
         return _arguments.positive_int(pbar, call=call, name="pbar", most=n_steps)
     except TypeError:
         raise TypeError(
-            f"{call}: pbar must be a brainstate.transform.ProgressBar or a whole number of steps; "
+            f"{call}: pbar must be a brainstate.transform.ProgressBar or an integer, the steps between updates; "
             f"got {_arguments.describe(pbar)}."
         ) from None
 

@@ -50,7 +50,7 @@ def keep_memory(largest: int = 1024) -> bool:
     Raises
     ------
     TypeError, ValueError
-        If ``largest`` is not a whole number from 1 to 2047.
+        If ``largest`` is not an integer from 1 to 2047.
 
     Examples
     --------
@@ -78,9 +78,9 @@ def keep_compiled(path: str | os.PathLike[str] | None = None) -> Path | None:
     """Store compiled programs in a folder, from which this process and later ones load them.
 
     JAX compiles a training step in a second or more; loading it from the folder takes a fraction of that time. JAX
-    identifies a program by its code, shapes, devices and the version of JAX. If ``path`` is not given and a folder is
+    identifies a program by its code, shapes, devices and the version of JAX. If ``path`` is omitted and a folder is
     already set (``JAX_COMPILATION_CACHE_DIR`` or ``jax_compilation_cache_dir``), that folder stays. A later call with
-    ``path`` may set another folder.
+    ``path`` may set a different folder.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def keep_compiled(path: str | os.PathLike[str] | None = None) -> Path | None:
     if fault is not None:
         if path is None:
             return None
-        raise ValueError(f"{call}: path {str(folder)!r} cannot be used as a folder ({fault}). Give another folder.")
+        raise ValueError(f"{call}: path {str(folder)!r} cannot be used as a folder ({fault}). Pass a different folder.")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     _keep_small_programs()
     if held and held != str(folder):
@@ -142,7 +142,7 @@ def _local(path: Any, call: str) -> str:
 
 
 def _keep_small_programs() -> None:
-    """Store programs of any size, because a script compiles dozens of small ones. Do not change the user's settings."""
+    """Store programs of any size, because a script compiles dozens of small ones. Settings of the user are kept."""
     if jax.config.jax_persistent_cache_min_compile_time_secs == 1.0:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if jax.config.jax_persistent_cache_min_entry_size_bytes == 0:

@@ -59,9 +59,9 @@ def prepare_net(
     batch_size : int, optional
         States get the shape ``[batch_size, N]``; ``None`` (default) means one sample, ``[N]``.
     key : jax.Array or int, optional
-        Random key of one sampled chip. It determines all mismatch for which the chip's spec has a standard deviation.
-        The chip stays the same until the next call, and the same key gives the same chip for every batch. ``None``
-        (default) keeps the current chip, which is the nominal chip or the chip of :func:`brainhw.sample_chip`.
+        PRNG key or seed of one sampled chip. It determines all mismatch for which the chip's spec has a standard
+        deviation. The chip stays the same until the next call, and the same key samples the same chip for every batch.
+        ``None`` (default) keeps the current chip, which is the nominal chip or the chip of :func:`brainhw.sample_chip`.
     reset : bool, optional
         Whether to reset the states, default True. ``False`` keeps the states and only recomputes the effective weights.
         This is for truncated backpropagation, where the weights change in the middle of a sequence. Then
@@ -70,10 +70,10 @@ def prepare_net(
     Raises
     ------
     TypeError
-        If ``net`` is not a module, ``batch_size`` is not a whole number, ``key`` is not a key, ``reset`` is not a bool,
-        or a parameter has the wrong unit or complex numbers.
+        If ``net`` is not a module, ``batch_size`` is not an integer, ``key`` is not a key, ``reset`` is not a bool,
+        or a parameter has the wrong unit or a complex dtype.
     ValueError
-        If ``batch_size`` is given with ``reset=False``, ``net`` mixes chip families, a weight is NaN, infinite or of
+        If ``batch_size`` is passed with ``reset=False``, ``net`` mixes chip families, a weight is NaN, infinite or of
         the wrong shape, or a parameter is outside of the range that its module allows
         (:class:`~brainhw.nn.protocols.Ranged`). The network is then unchanged. Inside a compiled function the values
         are unknown and cannot be checked; ``rollout(check_finite=True)`` checks them at run time.
@@ -99,8 +99,8 @@ def prepare_net(
         key = _arguments.as_key(key, call)
         if are_chips_side_by_side():
             raise ValueError(
-                f"{call}: key cannot be given inside the evaluate function of robustness, which samples the chips "
-                "itself. Leave key out."
+                f"{call}: key cannot be passed inside the evaluate function of robustness, which samples the chips "
+                "itself. Omit key."
             )
     nodes = net.nodes()
     if any(hasattr(node, "chip") for node in nodes.values()):
@@ -130,7 +130,7 @@ def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
     if not _arguments.flag(reset, call=call, name="reset") and batch_size is not None:
         raise ValueError(
             f"{call}: batch_size is {_arguments.describe(batch_size)}, but reset is False, so the states keep their "
-            "shape. Leave out batch_size or reset."
+            "shape. Omit batch_size or reset."
         )
     if batch_size is None:
         return None
@@ -150,7 +150,7 @@ def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iter
 
 
 def is_finite(leaf: Any) -> bool:
-    """Return whether the numbers are real and finite. Traced real numbers count as finite: their values are unknown."""
+    """Return whether all elements are real and finite. Traced real arrays count as finite: their values are unknown."""
     numbers = u.get_mantissa(leaf)
     if isinstance(numbers, jax.core.Tracer):
         return numbers.dtype.kind != "c"
@@ -170,7 +170,7 @@ def _reset(net: brainstate.nn.Module, batch_size: int | None, call: str) -> None
             has = f"the hidden state {held[0]}" if held else "init_state"
             raise TypeError(
                 f"{call}: {kind.__name__} at {dotted(path)!r} has {has} but no reset_state, so its states cannot "
-                "be reset. Give it a reset_state(batch_size) that sets them."
+                "be reset. Define a method reset_state(batch_size) that sets them."
             )
     try:
         own = net.states().values() if TRACE_CONTEXT.state_stack else ()
@@ -204,7 +204,7 @@ def _left_behind(states: Mapping[Path, brainstate.State]) -> Iterator[tuple[Path
     for path, state in states.items():
         # A trace records reads and writes only of states that were created outside of it, according to `stack_level`. A
         # state that was created inside two nested traces would therefore be a constant in a loop inside one trace, and
-        # give wrong numbers without an error.
+        # silently give wrong results.
         if state.stack_level > depth or (depth == 0 and not _has_numbers(state)):
             yield path, state
 
@@ -212,7 +212,7 @@ def _left_behind(states: Mapping[Path, brainstate.State]) -> Iterator[tuple[Path
 def take_back(states: Mapping[Path, brainstate.State], *, call: str) -> list[tuple[Path, brainstate.State]]:
     """Return the states that were created in a compiled function, and make brainstate track them again.
 
-    Raise if such a state has lost its numbers, unless a preparation overwrites it.
+    Raise if such a state has lost its arrays, unless a preparation overwrites it.
     """
     found = list(_left_behind(states))
     for path, state in found:
@@ -224,7 +224,7 @@ def take_back(states: Mapping[Path, brainstate.State], *, call: str) -> list[tup
 
 
 def check_numbers(states: list[tuple[Path, brainstate.State]], *, call: str) -> None:
-    """Raise if one of the states has lost its numbers."""
+    """Raise if one of the states has lost its arrays."""
     for path, state in states:
         if not _has_numbers(state):
             raise RuntimeError(_lost(dotted(path), state, call))
@@ -251,12 +251,12 @@ def _lost(path: str, state: brainstate.State, call: str) -> str:
         else "Build the network and load its weights outside of compiled functions"
     )
     return (
-        f"{call}: the {kind} {path} holds no numbers, because it was created inside a compiled function that has "
+        f"{call}: the {kind} {path} contains no values, because it was created inside a compiled function that has "
         f"ended. {remedy}."
     )
 
 
-# While a network is traced, its states hold tracers, which no other thread must use.
+# While a network is traced, its states contain tracers, which no other thread must use.
 _TURN = threading.RLock()
 
 
@@ -271,7 +271,7 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
 
     If ``keep_weights`` is True, weights are restored only if the block fails.
     """
-    # A state that a compiled function created has no numbers to restore. The next preparation overwrites it.
+    # A state that a compiled function created has no values to restore. The next preparation overwrites it.
     states = net.states()
     gone = {id(state) for _, state in _left_behind(states) if not _has_numbers(state)}
     before = [(state, state.value) for state in states.values() if id(state) not in gone]
@@ -299,17 +299,17 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
 def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: bool | float) -> None:
     """Sample one chip and make it the current chip until the next call.
 
-    Each key gives one chip. It stays the same over time, batches, calls and training: training changes the weights, but
-    not the mismatch that is added to them. Prepare the network after this call; :func:`brainhw.rollout` does so itself.
-    A key that is passed to :func:`brainhw.prepare_net` or :func:`brainhw.rollout` samples another chip, for that call
-    only.
+    Each key determines one chip. The chip stays the same over time, batches, calls and training: training changes the
+    weights, but not the mismatch that is added to them. Prepare the network after this call; :func:`brainhw.rollout`
+    does so itself. A key that is passed to :func:`brainhw.prepare_net` or :func:`brainhw.rollout` samples a different
+    chip, for that call only.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         A network with chip modules.
     key : jax.Array or int
-        Random key of the chip. ``prepare_net(net, key=key)`` samples the same chip. Measured values
+        PRNG key or seed of the chip. ``prepare_net(net, key=key)`` samples the same chip. Measured values
         (:func:`brainhw.silicon.put_chip`) are kept; all others are sampled.
     **mismatch : bool or float
         One argument per kind of mismatch of the chip family. True (default) uses the standard deviation in the chip's
@@ -342,7 +342,7 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
     key = _arguments.as_key(key, call)
     if key is None:
         raise TypeError(
-            f"{call}: key must be a whole number or a jax.random.key; got None. To get the chip without mismatch, call "
+            f"{call}: key must be an integer or a jax.random.key; got None. To get the chip without mismatch, call "
             "brainhw.nominal_chip."
         )
     family = get_family(chip.family, call=call)
@@ -351,8 +351,8 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
         if kind not in kinds:
             listed = ", ".join(repr(known) for known in kinds) or "none"
             raise TypeError(
-                f"{call}: {kind} is not a mismatch of the family {family.name} (expected one of {listed}). "
-                "Leave it out."
+                f"{call}: {kind} is not a kind of mismatch of the family {family.name} (expected one of {listed}). "
+                "Omit it."
             )
     # Start from the standard deviations in the spec, which apply to every kind that is not passed.
     sizes = family.sizes(chip)

@@ -22,9 +22,8 @@ def reason_in_words(error: BaseException, net: Any, x: Any, *, call: str = "") -
     # Dropout and the normalisations of brainstate read the setting `fit`.
     if isinstance(error, KeyError) and "Key 'fit' not found in environment" in str(error):
         return RuntimeError(
-            f"{call}: a module of the network, such as Dropout or BatchNorm, needs to know whether the network trains, "
-            "but fit is not set. Run the network inside brainstate.environ.context(fit=False), or with fit=True for "
-            "training."
+            f"{call}: a module of the network, such as Dropout or BatchNorm, depends on the setting fit, but fit is "
+            "not set. Run the network inside brainstate.environ.context(fit=False), or with fit=True for training."
         )
     dtypes = {str(u.get_mantissa(leaf).dtype) for leaf in jax.tree.leaves(x) if hasattr(leaf, "dtype")}
     if isinstance(error, TypeError) and "same dtypes" in str(error) and "bool" in dtypes:

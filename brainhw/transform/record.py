@@ -17,7 +17,7 @@ __all__ = ["Recorder", "advance"]
 
 
 def advance(net: brainstate.nn.Module, x: Any) -> Any:
-    """Return ``net(x)``. Give known errors a plain message, and remove the printout that containers add to errors."""
+    """Return ``net(x)``. Known errors get a plain message, without the printout that containers add to errors."""
     try:
         return net(x)
     except (brainstate.BrainStateError, KeyError, TypeError) as error:
@@ -55,7 +55,7 @@ class Recorder:
         if path not in modules:
             known = ", ".join(repr(p) for p in sorted(modules) if p)
             raise ValueError(
-                f"{self._call}: record names {name!r}, but no module has the path {path!r}. The modules are {known}."
+                f"{self._call}: record contains {name!r}, but no module has the path {path!r}. The modules are {known}."
             )
         module = modules[path]
 
@@ -68,13 +68,13 @@ class Recorder:
                 return heard[id(module), attribute]
             except KeyError:
                 raise ValueError(
-                    f"{self._call}: record names {name!r}, but {_what_there_is(path, module, heard)}"
+                    f"{self._call}: record contains {name!r}, but {_what_there_is(path, module, heard)}"
                 ) from None
 
         return read
 
     def hearing(self) -> contextlib.AbstractContextManager[dict[tuple[int, str], Any]]:
-        """Return a context that collects the values passed to ``tap``. If nothing is recorded, it collects nothing."""
+        """Return a context manager that collects the values passed to ``tap``, if any value is recorded."""
         return listening() if self.names else contextlib.nullcontext({})
 
     def collect(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Replaced:
         call = self._call
         if "spk" not in found:
             raise ValueError(
-                f"{call}: recorded has '{path}.V' but not '{path}.spk'. Give the spikes too, because the reset uses "
+                f"{call}: recorded has '{path}.V' but not '{path}.spk'. Pass the spikes too, because the reset uses "
                 "them."
             )
         spk, V = (getattr(layer, name, None) for name in ("spk", "V"))
@@ -71,13 +71,14 @@ class Replaced:
 
     def _not_taken(self, path: str, layer: Any) -> ValueError:
         return ValueError(
-            f"{self._call}: recorded names {path!r}, a {type(layer).__name__}, which cannot use recorded spikes. "
-            "CubaLIFLayer, ALIFLayer and each brainhw.nn.SpikingLayer that does not override update can use them."
+            f"{self._call}: recorded contains values for {path!r}, a {type(layer).__name__}, which cannot use them. "
+            "CubaLIFLayer, ALIFLayer and each brainhw.nn.SpikingLayer that does not override update can use recorded "
+            "values."
         )
 
     @contextlib.contextmanager
     def in_place(self, arrays: tuple[Recorded, ...], net: brainstate.nn.Module) -> Iterator[None]:
-        """Give each layer its recorded values of one step or a whole sequence. Raise if a layer does not use them."""
+        """Pass each layer its recorded values of one step or a whole sequence. Raise if a layer does not use them."""
         with replacing(dict(zip(self._paths, arrays, strict=True))) as taken:
             yield
         # A layer that overrides `update` may silently ignore the recorded spikes.
@@ -100,7 +101,7 @@ def _by_name(recorded: Any, call: str) -> Mapping[Any, Any]:
         )
     if not recorded:
         raise ValueError(
-            f"{call}: recorded must hold the spikes of at least one layer; got none. Give spikes, or leave it out."
+            f"{call}: recorded must contain the spikes of at least one layer; got none. Pass spikes, or omit recorded."
         )
     return recorded
 
@@ -111,13 +112,13 @@ def _parts(name: Any, modules: Mapping[str, Any], call: str) -> tuple[str, str]:
     path, _, attribute = name.rpartition(".")
     if attribute not in ("spk", "V"):
         raise ValueError(
-            f"{call}: recorded names {name!r}, but only spikes ('.spk') and membrane potentials after the reset ('.V') "
-            "can be given."
+            f"{call}: recorded contains {name!r}, but only spikes ('.spk') and membrane potentials after the reset "
+            "('.V') can be passed."
         )
     if path not in modules:
         known = ", ".join(repr(p) for p in sorted(modules) if p and hasattr(modules[p], "spk"))
         raise ValueError(
-            f"{call}: recorded names {name!r}, but no module has the path {path!r}. The layers are {known}."
+            f"{call}: recorded contains {name!r}, but no module has the path {path!r}. The layers are {known}."
         )
     return path, attribute
 

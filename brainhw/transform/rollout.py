@@ -80,11 +80,12 @@ def rollout(
         segments instead of steps.
     prepare : bool or 'weights', optional
         ``True`` (default) calls :func:`brainhw.prepare_net` first. ``False`` continues from the current states, so that
-        an input in chunks gives the same result as one long run. ``'weights'`` also continues from the current states,
+        an input in chunks has the same result as one long run. ``'weights'`` also continues from the current states,
         but recomputes the effective weights first. Truncated backpropagation uses it inside the loss function, once per
         chunk.
     key : jax.Array or int, optional
-        Key of a sampled chip, see :func:`brainhw.prepare_net`. It cannot be combined with ``prepare=False``.
+        PRNG key or seed of a sampled chip, see :func:`brainhw.prepare_net`. It cannot be combined with
+        ``prepare=False``.
     check_finite : bool, optional
         Raise ``FloatingPointError`` if a hidden state or its gradient (under ``grad``) is not finite, or if a parameter
         is out of range. Inside a compiled function the error is a ``JaxRuntimeError`` with the same message. The
@@ -94,7 +95,7 @@ def rollout(
         step, which is slower but supports forward-mode derivatives.
     recorded : Recording or mapping, optional
         Spikes and membrane potentials that were measured on a chip with the same input. They replace the values that
-        the layers compute (chip in the loop, see Notes). Give a :class:`brainhw.silicon.Recording`, or a mapping
+        the layers compute (chip in the loop, see Notes). Pass a :class:`brainhw.silicon.Recording`, or a mapping
         ``{"hidden.spk": spikes, "hidden.V": membranes}``. The spikes are 0 or 1, ``[T, ...]``. The membrane potentials
         are those after the reset, as a Quantity of voltage. The recording need not contain all layers, and the membrane
         potentials are optional. Default: no measurements.
@@ -127,8 +128,8 @@ def rollout(
     units, convolutions, pooling) depends only on values of the same step. ``rollout`` traces one step to test this. A
     synapse then needs only one matrix product for many steps, and the backward pass of the neurons stores less. Such a
     run does not support forward-mode derivatives. Spikes and gradients equal those of the step-by-step run. Membrane
-    potentials may differ by some units in the last place if a library sums a large matrix product in another order than
-    a small one. Any other network runs step by step. A network also runs step by step with ``pbar`` or
+    potentials may differ by some units in the last place if a library sums a large matrix product in a different order
+    than a small one. Any other network runs step by step. A network also runs step by step with ``pbar`` or
     ``check_finite``, or if a value in ``record`` is not available as a whole sequence.
 
     An input with two axes is ``[T, N]``, with three axes ``[T, B, N]``, and with more axes ``[T, B, ...]``. Images
@@ -196,7 +197,7 @@ def rollout(
         limit = step_limit(net, call)
         if limit is not None and limit.steps_left < n_steps:
             raise limit.limit_reached(call, n_steps)
-        # Trace one step before the run, even if it runs step by step, to refuse a step that would give wrong numbers
+        # Trace one step before the run, even if it runs step by step, to refuse a step that would give wrong results
         # silently.
         whole = layerwise and pbar is None and not check_finite
         layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
@@ -306,17 +307,20 @@ def time_and_batch(net: brainstate.nn.Module, xs: Any, *, call: str) -> tuple[in
         if not hasattr(leaf, "shape"):
             raise TypeError(
                 f"{call}: xs must be an array of shape [T, ...] or [T, B, ...], or a pytree of them; got a "
-                f"{type(xs).__name__} that holds {_arguments.describe(leaf)}. Convert lists to arrays first."
+                f"{type(xs).__name__} that contains {_arguments.describe(leaf)}. Convert lists to arrays first."
             )
     shapes = {np.shape(u.get_mantissa(leaf)) for leaf in leaves}
     if not shapes or any(len(shape) < 2 for shape in shapes):
         raise ValueError(f"{call}: xs must have shape [T, ...] or [T, B, ...]; got {_shapes(shapes)}.")
     leading = {shape[: _leading_axes(net, shape)] for shape in shapes}
     if len(leading) > 1:
-        raise ValueError(f"{call}: all inputs must have the same numbers of steps and samples; got {_shapes(shapes)}.")
+        raise ValueError(
+            f"{call}: all inputs must have the same number of steps and the same number of samples; got "
+            f"{_shapes(shapes)}."
+        )
     (axes,) = leading
     if 0 in axes:
-        raise ValueError(f"{call}: xs must hold at least one step and one sample; got {_shapes(shapes)}.")
+        raise ValueError(f"{call}: xs must contain at least one step and one sample; got {_shapes(shapes)}.")
     return axes[0], axes[1] if len(axes) == 2 else None
 
 
@@ -392,7 +396,7 @@ class LayerwisePlan:
         return self._output.over(found, n_steps)
 
     def serve(self, recorder: Recorder, segment: int | None) -> bool:
-        """Return whether the plan can compute all values to record, and can run in segments if ``segment`` is given."""
+        """Return whether the plan can compute all values to record, and run in segments unless ``segment`` is None."""
         records = all(
             any(one is module for one in self.modules) and name in module.sequence_records
             for module, name in recorder.targets.values()

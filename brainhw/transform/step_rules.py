@@ -1,4 +1,4 @@
-"""Rules that a traced step must follow. A step that breaks a rule would give wrong numbers without an error."""
+"""Rules that a traced step must follow. A step that breaks a rule would silently give wrong results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["StepRuleError", "StepRules", "wrapped_updates"]
 
 
 class StepRuleError(ValueError):
-    """A step that would give wrong numbers silently, both layer by layer and step by step."""
+    """Error for a step that would silently give wrong results, both layer by layer and step by step."""
 
 
 class StepRules:

@@ -40,10 +40,10 @@ def stream(
     batch_size : int or None, optional
         Number of samples, default 1. The input of one step is ``[batch_size, ...]``, or ``[...]`` for ``None``.
     record : sequence of str, optional
-        Names of values to record, as for :func:`brainhw.rollout`. ``records`` of the stream holds the values of the
+        Names of values to record, as for :func:`brainhw.rollout`. ``records`` of the stream contains the values of the
         last step.
     key : jax.Array or int, optional
-        Key of a sampled chip, see :func:`brainhw.prepare_net`. Each ``reset`` uses the same chip.
+        PRNG key or seed of a sampled chip, see :func:`brainhw.prepare_net`. Each ``reset`` uses the same chip.
 
     Returns
     -------
@@ -65,10 +65,10 @@ def stream(
     Notes
     -----
     The first call compiles the step, which takes some tenths of a second. If that is too slow in real time, run one
-    step beforehand and call ``reset``. The first call also fixes the structure, shape, unit and number type of the
-    input. Later inputs must match these. Inputs are not checked for NaN, because that check would take too long. An
-    input in another unit of the same dimension is converted. NumPy arrays are converted and copied, so you may refill a
-    buffer as soon as the call returns.
+    step beforehand and call ``reset``. The first call also fixes the structure, shape, unit and dtype of the input.
+    Later inputs must match these. Inputs are not checked for NaN, because that check would take too long. An input in a
+    different unit of the same dimension is converted. NumPy arrays are converted and copied, so you may refill a buffer
+    as soon as the call returns.
 
     The stream uses the settings that ``brainstate.environ`` had when the stream was created, such as ``dt``. A step may
     read its number ``i`` and its time ``t``. They start from the values in those settings, or from 0 if they are not
@@ -82,8 +82,8 @@ def stream(
 
     Weights are arguments of the compiled step, not constants. The first step and ``reset`` read the current weights,
     chip and ``weight_bits``; changes in between have no effect. Other fixed properties of a layer become constants of
-    the compiled step, such as a time constant that is not learnt, the kind of reset, or the orders of ``set_orders``.
-    If you change one of these, create a new stream.
+    the compiled step, such as a time constant that is not trainable, the kind of reset, or the orders of
+    ``set_orders``. If you change one of these, create a new stream.
 
     If a step uses random generators, each new stream and each ``reset`` splits a new key from every generator.
     Different streams therefore draw different random numbers, and so does a stream after a ``reset``.
@@ -210,7 +210,7 @@ class Stream:
     def reset(self) -> None:
         """Reset the states, and read the current weights and chip of the network.
 
-        The step is compiled again only if the network's states were replaced, or have another shape or dtype.
+        The step is recompiled only if the network's states were replaced, or have a different shape or dtype.
 
         Raises
         ------
@@ -254,7 +254,7 @@ class Stream:
         with brainstate.environ.context(**self._settings), one_thread_at_a_time():
             self._prepare()  # the network may have been used elsewhere since this stream was created
             x = as_step_input(x, self._batch_size)
-            try_step(self._net, x, call="stream")  # refuse a step that would give wrong numbers silently
+            try_step(self._net, x, call="stream")  # refuse a step that would silently give wrong results
             step = StreamStep(self._net, self._recorder.step, x, self._settings)
             self._moving, self._fixed = step.numbers()
             step.compile(self._moving, self._fixed, x)

@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Value(NamedTuple):
-    """A traced value. Two values with the same ids consist of the same array objects, not just of equal numbers.
+    """A traced value. Two values with the same ids consist of the same array objects, not just of equal arrays.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class Link:
     states : tuple of State
         The states that it reads. It uses their values at the beginning of the step.
     identity : bool
-        Whether the result is one of the sources, without any operation on its numbers. The unit may differ.
+        Whether the result is one of the sources, without any operation on its elements. The unit may differ.
     target : Value
         The result.
     numbers : int
@@ -148,7 +148,7 @@ class StepTrace:
     Attributes
     ----------
     calls : tuple of Call
-        Every call of a leaf module, in order. A leaf module contains no other module that computes, or it has a
+        Every call of a leaf module, in order. A leaf module contains no other module that computes, or it implements a
         protocol of brainhw such as ``update_sequence``.
     given, returned : Value
         Input and output of the step.
@@ -180,7 +180,7 @@ class StepTrace:
         starts: dict[Any, tuple[int, int]] = {}
         for i, source in enumerate(sources):
             for j, name in enumerate(source.ids):
-                # A constant needs no source. If several sources hold the same array, use the first.
+                # A constant needs no source. If several sources contain the same array, use the first.
                 if isinstance(self._atoms[name], Var):
                     starts.setdefault(self._atoms[name], (i, j))
         jaxpr = self._jaxpr.jaxpr
@@ -255,7 +255,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     Raises
     ------
     ValueError
-        If the step would give wrong numbers silently: it writes a hidden state that the network does not own, writes a
+        If the step would silently give wrong results: it writes a hidden state that the network does not own, writes a
         plain attribute, or calls a layer with hidden states more than once.
     Exception
         Any error of the step itself, without the wrapper that containers add. A module that is called inside a compiled
@@ -357,7 +357,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
 
 
 def try_step(net: brainstate.nn.Module, x: Any, *, call: str) -> StepTrace | None:
-    """Return the trace of a step. Raise if the step would give wrong numbers silently.
+    """Return the trace of a step. Raise if the step would silently give wrong results.
 
     Returns ``None`` if tracing fails for any other reason, because the run of the step then raises a clearer error.
     """
@@ -379,7 +379,7 @@ class _Arguments(NamedTuple):
 def is_leaf(module: Any) -> bool:
     """Return whether a trace records the calls of this module and not those of the modules inside it.
 
-    Such a module overrides ``update``. It implements a protocol of brainhw, or contains no other module that computes.
+    Such a module overrides ``update``, and implements a protocol of brainhw or contains no other module that computes.
     """
     if not isinstance(module, brainstate.nn.Module) or not _computes(module):
         return False

@@ -1,6 +1,6 @@
 """Exclude the old values of states from the inputs of a compiled function that overwrites them first.
 
-brainstate traces a function again if a state that it reads or writes has another shape than at the last compilation. A
+brainstate retraces a function if the shape of a state that it reads or writes has changed since the last compilation. A
 training step that starts with a reset was therefore traced again if the last batch of an epoch was smaller, and once
 more for the first batch of the next epoch. If a function writes a state before it reads the state, the old value does
 not matter. Such a state becomes an output of the trace, but not an input.

@@ -34,11 +34,11 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
     spikes : array
         Spikes of one sample, ``[T, N]``; ``dt`` is read from ``brainstate.environ``.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
     color : str, optional
         Colour of the dots.
     first : int, optional
-        Number of the first neuron, to stack several layers in one figure. Default 0.
+        Index of the first neuron, to stack several layers in one figure. Default 0.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
     Raises
     ------
     TypeError, ValueError
-        If ``spikes`` is not an array ``[T, N]``, or another argument is invalid.
+        If ``spikes`` is not an array ``[T, N]``, or ``ax``, ``color`` or ``first`` is invalid.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def plot_membrane(
     neurons : int or sequence of int, optional
         Neurons to plot. Default: the first three.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def _millivolts(value: Any, name: str, shapes: Sequence[tuple[int, ...]] | None)
 
 
 def _membranes(value: Any, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Return membrane potentials in mV, ``[T]`` or ``[T, N]``, or raise."""
+    """Check membrane potentials, and return them in mV, ``[T]`` or ``[T, N]``."""
     array = _millivolts(value, name, None if shape is None else (shape,))
     if array.ndim not in (1, 2) or 0 in array.shape:
         raise ValueError(f"plot_membrane: {name} must be [T] or [T, N], one sample; got shape {array.shape}.")
@@ -201,7 +201,7 @@ def _neurons(neurons: Any, n: int) -> list[int]:
     given = neurons if listed else [neurons]
     chosen = [_arguments.whole_number(neuron, call="plot_membrane", name="neurons") for neuron in given]
     if not chosen or max(chosen) >= n:
-        raise ValueError(f"plot_membrane: neurons must be numbers from 0 to {n - 1}, at least one; got {neurons!r}.")
+        raise ValueError(f"plot_membrane: neurons must be one or more indices from 0 to {n - 1}; got {neurons!r}.")
     return chosen
 
 
@@ -215,10 +215,10 @@ def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *,
     ----------
     source : FluctReport, mapping or sequence
         The report of :func:`brainhw.init.fluct_report`, or the spikes of each layer, ``[T, N]`` or ``[T, B, N]``, as
-        whole numbers. Give the spikes as a list, or as a mapping from names to spikes, such as the records of
+        integers. Pass the spikes as a list, or as a mapping from names to spikes, such as the records of
         :func:`brainhw.rollout`. For spikes, ``dt`` is read from ``brainstate.environ``.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *,
     Raises
     ------
     TypeError, ValueError
-        If ``source`` has another type, is empty, or holds values that are not spikes.
+        If ``source`` has the wrong type, is empty, or contains values that are not spikes.
 
     Examples
     --------
@@ -270,7 +270,7 @@ def _rates(source: Any) -> list[tuple[str, np.ndarray]]:
             f"{_arguments.describe(source)}. For one layer, pass [spikes]."
         )
     if not named:
-        raise ValueError("plot_layer_rates: source must hold the spikes of at least one layer; got none.")
+        raise ValueError("plot_layer_rates: source must contain the spikes of at least one layer; got none.")
     dt = _arguments.time_step(call="plot_layer_rates").to(u.second).mantissa
     return [(name, _mean_rate(spikes, f"the spikes of layer {name}") / dt) for name, spikes in named]
 
@@ -290,6 +290,6 @@ def _check_spikes(array: np.ndarray, call: str, name: str) -> None:
     _arguments.check_finite(array, call=call, name=name)
     if np.any((array < 0) | (array != np.floor(array))):
         raise ValueError(
-            f"{call}: {name} must be whole numbers of spikes, zero or more; got numbers from "
+            f"{call}: {name} must be spike counts (integers, zero or more); got values from "
             f"{float(array.min()):g} to {float(array.max()):g}. Pass the recorded spikes (spk), not V."
         )

@@ -40,7 +40,7 @@ def check_report(report: Any, kind: type, *, call: str, source: str, name: str =
 
 
 def check_color(color: Any, *, call: str) -> Any:
-    """Return a colour that matplotlib accepts, or raise."""
+    """Return ``color``. Raise if matplotlib does not accept it."""
     from matplotlib.colors import is_color_like
 
     try:

@@ -26,9 +26,9 @@ def plot_comparison(comparison: Comparison) -> Figure:
 
     The left panel shows the firing rate of each neuron in the model (horizontal) and on the bench (vertical). The
     middle panel shows the percentage of the model's spikes that the bench has in the same step, for all neurons in
-    ascending order. With several trials, a dotted line shows the percentage of spikes that the bench repeats in another
-    trial. The right panel shows the fitted thresholds and time constants of the bench relative to those of the model,
-    for the neurons that were fitted.
+    ascending order. With several trials, a dotted line shows the percentage of spikes that the bench repeats in
+    a second trial. The right panel shows the fitted thresholds and time constants of the bench relative to those of the
+    model, for the neurons that were fitted.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     Raises
     ------
     TypeError
-        If ``comparison`` has another type.
+        If ``comparison`` has the wrong type.
 
     Examples
     --------

@@ -36,7 +36,7 @@ def plot_confusion(report: ClassReport, *, numbers: bool | None = None, ax: Axes
     numbers : bool, optional
         Write the number of recordings into each square. Default: for up to 20 classes.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def plot_confusion(report: ClassReport, *, numbers: bool | None = None, ax: Axes
     Raises
     ------
     TypeError
-        If an argument has another type.
+        If an argument has the wrong type.
 
     Examples
     --------

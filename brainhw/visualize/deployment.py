@@ -33,7 +33,7 @@ def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
     placement : Placement
         From :func:`brainhw.deploy.place`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure, which is wider for more cores. Create your own figure with
+        Axes to plot on. Default: a new figure, which is wider for more cores. Create your own figure with
         ``layout="constrained"``, so that it has room for the legend.
 
     Returns
@@ -44,7 +44,7 @@ def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError
-        If ``placement`` has another type.
+        If ``placement`` has the wrong type.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     """Plot the energy of each core, layer and frontend in one inference.
 
     Each bar is a row of the table that ``print(report)`` shows. The axis is logarithmic if a bar is shorter than a
-    twentieth of the longest bar. For each colour, the legend gives the coefficient and its provenance: documented,
+    twentieth of the longest bar. For each colour, the legend shows the coefficient and its provenance: documented,
     measured or assumed.
 
     Parameters
@@ -177,7 +177,7 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     report : PowerReport
         From :func:`brainhw.deploy.estimate_power`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure, which is higher for more bars.
+        Axes to plot on. Default: a new figure, which is higher for more bars.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def plot_power(report: PowerReport, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError
-        If ``report`` has another type.
+        If ``report`` has the wrong type.
 
     Examples
     --------
@@ -266,7 +266,7 @@ def plot_robustness(
     report : RobustnessReport
         From :func:`brainhw.deploy.robustness`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
     label : str, optional
         Name for the legend.
     color : str, optional
@@ -282,7 +282,7 @@ def plot_robustness(
     Raises
     ------
     TypeError, ValueError
-        If ``report`` has another type, or another argument is invalid.
+        If ``report`` has the wrong type, or ``label``, ``color``, ``linestyle`` or ``ax`` is invalid.
 
     Examples
     --------

@@ -30,7 +30,7 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
     report : LayerReport
         One layer of a :class:`brainhw.init.FluctReport`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
     bins : int, optional
         Number of bins. Default 80.
 
@@ -42,7 +42,7 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
     Raises
     ------
     TypeError
-        If ``report`` has another type.
+        If ``report`` has the wrong type.
     """
     check_report(report, LayerReport, call="plot_membrane_distribution", source=_SOURCE)
     bins = _arguments.positive_int(bins, call="plot_membrane_distribution", name="bins", most=MOST_BINS)
@@ -68,7 +68,7 @@ def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     report : LayerReport
         One layer of a :class:`brainhw.init.FluctReport`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError
-        If ``report`` has another type.
+        If ``report`` has the wrong type.
     """
     check_report(report, LayerReport, call="plot_response", source=_SOURCE)
     kernel = report.response.to(u.mV).mantissa
@@ -111,7 +111,7 @@ def plot_fluct_report(report: FluctReport) -> Figure:
     Raises
     ------
     TypeError
-        If ``report`` has another type.
+        If ``report`` has the wrong type.
 
     Examples
     --------

@@ -36,10 +36,10 @@ def plot_fractional_orders(
         :func:`brainhw.get_per_layer_alpha`. They are plotted as a dashed histogram, or as a dashed line for a layer in
         which all orders were equal. Default: not plotted.
     bins : int, optional
-        Number of bins. They cover the range 0 to 1 and all orders; orders that are learnt as ``'raw'`` may be outside
+        Number of bins. They cover the range 0 to 1 and all orders; orders that were trained as ``'raw'`` may be outside
         of 0 to 1. Default 40.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -106,5 +106,5 @@ def _start(start: Any, n_layers: int) -> list[np.ndarray]:
     if any(np.size(entry) == 0 for entry in found):
         raise ValueError("plot_fractional_orders: start is empty for one of the layers.")
     if any(np.any((entry <= 0) | (entry > 1)) for entry in map(np.asarray, found)):
-        raise ValueError(f"{call}: start must hold orders above 0 and at most 1; got {_arguments.describe(start)}.")
+        raise ValueError(f"{call}: start must contain orders above 0 and at most 1; got {_arguments.describe(start)}.")
     return [np.atleast_1d(entry).ravel() for entry in found]

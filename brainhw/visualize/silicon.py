@@ -39,9 +39,9 @@ def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Ax
     fit : ChargeFit
         From :func:`brainhw.silicon.fit_charge`.
     preset : ChargeCurve, optional
-        Another charge curve for comparison, plotted as a dashed line.
+        A second charge curve for comparison, plotted as a dashed line.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Ax
     Raises
     ------
     TypeError
-        If ``fit`` has another type.
+        If ``fit`` has the wrong type.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Ax
         weights = np.asarray(fit.curve.weights, np.float32)
         ax.plot(fit.codes, preset(weights).mantissa, "--", color="0.3", label="before calibration")
     ax.set(xlabel="weight code", ylabel="charge of one spike (fC)")
-    ax.set_title(f"charge: {fit.codes.size} codes, gain spread {percent(fit.gain_std)}", fontsize="medium")
+    ax.set_title(f"charge: {fit.codes.size} codes, gain std {percent(fit.gain_std)}", fontsize="medium")
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -93,7 +93,7 @@ def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
     fit : LeakFit
         From :func:`brainhw.silicon.fit_leak`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError
-        If ``fit`` has another type.
+        If ``fit`` has the wrong type.
 
     Examples
     --------
@@ -127,7 +127,7 @@ def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="physical neuron", ylabel="time constant (ms)")
     ax.set_title(f"leak: read noise {float(fit.read_noise.mantissa):.2g} mV", fontsize="medium")
     columns = 1 if fit.settings.size <= 4 else 2
-    told = {"title": "setting: mean, spread", "title_fontsize": "small", "alignment": "left"}
+    told = {"title": "setting: mean, std", "title_fontsize": "small", "alignment": "left"}
     ax.legend(frameon=False, fontsize="small", loc="lower left", ncols=columns, **told)
     low, high = ax.get_ylim()
     # Make room for the legend below the points.
@@ -156,7 +156,7 @@ def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     fit : ThresholdFit
         From :func:`brainhw.silicon.fit_threshold`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError
-        If ``fit`` has another type.
+        If ``fit`` has the wrong type.
 
     Examples
     --------
@@ -187,7 +187,7 @@ def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
         fit.neurons, V, _INTERVAL * own, fmt="o", ms=3, elinewidth=2, color="C0", label="neuron, individual error"
     )
     mean = float(fit.mean.mantissa)
-    ax.axhline(mean, color="0.3", lw=1, ls="--", label=f"mean {mean:.4g} mV, spread {percent(fit.spread, '.2g')}")
+    ax.axhline(mean, color="0.3", lw=1, ls="--", label=f"mean {mean:.4g} mV, std {percent(fit.spread, '.2g')}")
     source = "measured C" if fit.C_measured else "C"
     ax.set(xlabel="physical neuron", ylabel=f"threshold (mV), at {source} = {float(fit.C.mantissa):.4g} fF")
     ax.set_title("thresholds from f-I curves", fontsize="medium")
@@ -206,7 +206,7 @@ def plot_rate_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     fit : ThresholdFit
         From :func:`brainhw.silicon.fit_threshold`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -216,7 +216,7 @@ def plot_rate_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError
-        If ``fit`` has another type.
+        If ``fit`` has the wrong type.
 
     Examples
     --------
@@ -255,7 +255,7 @@ def plot_noise_fit(fit: NoiseFit, *, ax: Axes | None = None) -> Axes:
     fit : NoiseFit
         From :func:`brainhw.silicon.fit_noise`.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -265,7 +265,7 @@ def plot_noise_fit(fit: NoiseFit, *, ax: Axes | None = None) -> Axes:
     Raises
     ------
     TypeError
-        If ``fit`` has another type.
+        If ``fit`` has the wrong type.
 
     Examples
     --------
@@ -305,7 +305,7 @@ def plot_calibration(calibration: Calibration) -> Figure:
     Raises
     ------
     TypeError
-        If ``calibration`` has another type.
+        If ``calibration`` has the wrong type.
 
     Examples
     --------

@@ -30,7 +30,7 @@ def plot_history(history: History, name: str | None = None, *, ax: Axes | None =
     name : str, optional
         Name of the metric, such as ``"loss"`` or ``"accuracy"``. Default: the metric that determined the best epoch.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def plot_history(history: History, name: str | None = None, *, ax: Axes | None =
     Raises
     ------
     TypeError, ValueError
-        If ``history`` has another type, has no epoch, or has no metric of this name.
+        If ``history`` has the wrong type, has no epoch, or has no metric of this name.
 
     Examples
     --------

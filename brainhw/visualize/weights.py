@@ -30,16 +30,16 @@ _MOST_LEVELS = 127
 def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, bins: int | None = None) -> Axes:
     """Plot the distribution of each synapse's weights, with the range and the weight levels of the chip.
 
-    The plotted weights are the learnt master weights, before rounding. Dashed lines mark the ends of the range, and the
-    area outside of it is shaded. No bin extends across an end of the range. If weights are rounded to at most 7 bits
-    (``weight_bits``), thin lines show the levels.
+    The plotted weights are the learned master weights, before rounding. Dashed lines mark the ends of the range, and
+    the area outside of it is shaded. No bin extends across an end of the range. If weights are rounded to at most 7
+    bits (``weight_bits``), thin lines show the levels.
 
     Parameters
     ----------
     net : brainstate.nn.Module
         A network with weights on a chip, or one synapse.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure.
+        Axes to plot on. Default: a new figure.
     bins : int, optional
         Number of bins over the range of the chip, at most 2000. Default: if all weights are rounded to the same levels,
         one bin per level, which contains the weights that are rounded to it; otherwise 60. Bins outside of the range
@@ -143,7 +143,7 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     synapse : brainstate.nn.Module
         A dense synapse on a chip, or a recurrent layer on a chip.
     ax : matplotlib.axes.Axes, optional
-        Axes to plot into. Default: a new figure. The colour bar takes some space from these axes.
+        Axes to plot on. Default: a new figure. The colour bar takes some space from these axes.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     Raises
     ------
     TypeError, ValueError
-        If ``synapse`` is not a module, does not hold exactly one dense chip weight, or a weight is not finite.
+        If ``synapse`` is not a module, does not contain exactly one dense chip weight, or a weight is not finite.
 
     Examples
     --------
@@ -213,6 +213,6 @@ def _one_dense(module: brainstate.nn.Module, call: str) -> ChipWeight:
         )
     if len(dense) > 1:
         raise ValueError(
-            f"{call}: the module holds {len(dense)} dense weights ({', '.join(dense)}). Pass a module with only one."
+            f"{call}: the module contains {len(dense)} dense weights ({', '.join(dense)}). Pass a module with only one."
         )
     return next(iter(dense.values()))

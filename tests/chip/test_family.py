@@ -89,7 +89,7 @@ def test_a_spec_of_an_outside_family_is_a_spec_everywhere(lab: Family, tmp_path)
     [
         ({"V_reset": -1 * u.mV}, ValueError, "LabSpec: V_reset must"),
         ({"V_reset": 1 * u.ms}, TypeError, "LabSpec: V_reset must have the dimension of mV"),
-        ({"refractory": 1.5}, TypeError, "LabSpec: refractory must be a whole number; got 1.5"),
+        ({"refractory": 1.5}, TypeError, "LabSpec: refractory must be an integer; got 1.5"),
         ({"levels": 0.5}, TypeError, "LabSpec: levels must be a sequence"),
         ({"levels": []}, ValueError, "LabSpec: levels must contain at least one"),
         ({"levels": [0.5, "x"]}, TypeError, r"LabSpec: levels\[1\] must be"),

@@ -273,7 +273,7 @@ def test_a_missing_field_is_named(saved, name):
         ),
         (r"value = 1.66", 'value = 1.66\nunit = "mV"', r"\[weight_limit\]: the table has an unknown field 'unit'"),
         (r"value = 1.66", 'value = "none"', "ChipSpec: weight_limit must be"),
-        (r"value = \[50, 50, 100\]", "value = [50.0, 50]", r"ChipSpec: cores\[0\] must be a whole number"),
+        (r"value = \[50, 50, 100\]", "value = [50.0, 50]", r"ChipSpec: cores\[0\] must be an integer"),
         (r"value = \[50, 50, 100\]", 'value = "50"', "ChipSpec: cores must be a sequence"),
         (r"value = \[1.0, 2.0,", "value = [2.0, 2.0,", r"\[tau_profiles\]: TauProfiles: values must be strictly"),
         (r'unit = "ms"', 'unit = "mV"', r"\[tau_profiles\]: .*has the wrong dimension"),

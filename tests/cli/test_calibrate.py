@@ -44,7 +44,7 @@ def test_options_reach_the_fit(tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        ([CHARGE], "give either --family or --chip; got neither"),
+        ([CHARGE], "pass either --family or --chip; got neither"),
         ([CHARGE, "--family", "h1v1", "--chip", "x.toml"], "got both"),
         ([CHARGE, "--family", "h9"], "chip must be one of"),
         ([CHARGE, CHARGE, "--family", "h1v1"], "at most one ChargeTable"),

@@ -77,7 +77,7 @@ def test_classes_of_several_neurons(folder: Path, capsys) -> None:
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "note: compare: y holds classes 0 to 1, but the 6 output neurons count as 6 classes" in out
-    assert "give --classes 2." in out
+    assert " --classes 2." in out
     assert main([*words, "--classes", "2"]) == 0
     assert "note:" not in capsys.readouterr().out
     assert main([*words, "--classes", "4"]) == 1
@@ -87,7 +87,7 @@ def test_classes_of_several_neurons(folder: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (["data.npz"], "give either CHIP or --device; got neither"),
+        (["data.npz"], "pass either CHIP or --device; got neither"),
         (["same.chip", "data.npz", "--device", "bench"], "got both"),
         (["nowhere.chip", "data.npz"], "nowhere.chip"),
         (["data.npz", "data.npz"], "data.npz"),

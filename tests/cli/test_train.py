@@ -91,7 +91,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         warnings.simplefilter("always")
         assert main(["run", "mine.bundle", "misspelt.npz", "--encoding", "mine.encoding"]) == 0
     told = " ".join(str(one.message) for one in caught)
-    assert "holds the array 'length', which is not used (did you mean 'lengths'?)" in told
+    assert "contains the array 'length', which is not used (did you mean 'lengths'?)" in told
     assert re.search(r"\d+ of 18 recordings end with up to \d+ equal steps. They are used because lengths is", told)
     shown = capsys.readouterr().out
     assert all(re.search(rf"^ *{name} +\d+ *$", shown, re.MULTILINE) for name in ("fall", "rise", "swing"))
@@ -131,8 +131,8 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
             ["train.npz", "--test", "wide.npz"],
             "--test have shape (36, 30, 1), but the recordings of DATA have shape (36, 30, 2)",
         ),
-        (["labels.npz"], "labels of 'labels.npz' must be names or whole numbers of shape (36,)"),
-        (["flat.npz"], "must be numbers of shape [recordings, steps, channels]"),
+        (["labels.npz"], "labels of 'labels.npz' must be names or integers of shape (36,)"),
+        (["flat.npz"], "must be a numeric array [recordings, steps, channels]"),
         (["nan.npz"], "of 'nan.npz' contains 60 values that are NaN or infinite; the first is in recording 4. Replace"),
         (["long.npz"], "lengths of 'long.npz' must lie between 1 and 30 steps"),
         (["train.npz", "--out", "no/such/folder/x"], "no/such/folder"),
@@ -142,7 +142,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["train.npz", "--out", "./"], "--out must be a file name without an extension, such as digits; got './'"),
         (["objects.npz"], "labels of 'objects.npz' cannot be read: the array contains Python objects"),
         (["train.npz", "--chip", "h1v3"], "train: chip must be one of 'h1v1', 'h1v2'"),
-        (["x.npy"], "has no array 'y'; it holds one array without a name. Save the recordings and their classes"),
+        (["x.npy"], "has no array 'y'; it contains one array without a name. Save the recordings and their classes"),
         (["alone.npz"], "has no array 'y'; it holds 'x'. Save the recordings and their classes together: np.savez("),
         (["one_hot.npz"], "If the labels are one-hot, save y.argmax(axis=1)"),
         (["column.npz"], "Save y.ravel()"),
@@ -154,9 +154,9 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
             "1e+300 in recording 4. Correct",
         ),
         (["tiny.npz"], "the largest absolute value of the data of 'tiny.npz' must lie between 1e-100 and 1e+100"),
-        (["reals.npz"], "36 of 36 are not. The first is 0.5. A classifier needs classes"),
+        (["reals.npz"], "36 of 36 are not. The first is 0.5. A classifier requires classes"),
         (["lost.npz"], "1 of 36 are not. The first is nan. Remove the recordings without a label"),
-        (["one.npz"], "y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of another"),
+        (["one.npz"], "y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of a second"),
         (
             ["table.npz"],
             "lengths of 'table.npz' are 3 to 3 steps, but `x` of shape [recordings, features] has no time steps",

@@ -30,14 +30,14 @@ def test_the_events_are_those_that_were_written() -> None:
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("aedat")
     (tmp_path / "cut.aedat4").write_bytes(FILE.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"^read_aedat: '.*cut.aedat4' (is damaged|holds no stream)"):
+    with pytest.raises(ValueError, match=r"^read_aedat: '.*cut.aedat4' (is corrupted|contains no event stream)"):
         read_aedat(tmp_path / "cut.aedat4")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no", "is not an AEDAT4 file. Give a file"),
+        (b"no", "is not an AEDAT4 file. Pass a file"),
         (b"#!AER-DAT2.0\r\n", "but an older AEDAT file, which tonic can read"),
     ],
 )
@@ -58,5 +58,5 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r'^read_aedat: the package aedat is needed.*pip install "brainhw\[aedat\]"'):
+    with pytest.raises(ImportError, match=r'^read_aedat: requires the package aedat.*pip install "brainhw\[aedat\]"'):
         read_aedat(FILE)

@@ -54,9 +54,9 @@ def test_split_keeps_the_promised_dtypes_and_is_frozen():
         ),
         ({"x": np.zeros((2, 3)), "y": [0, 1], "lengths": [3, 3]}, r"x must have shape .*; got shape \(2, 3\)"),
         ({"x": np.zeros((1, 3, 1)), "y": [0], "lengths": [4]}, "between 0 and 3, the number of frames of x; got 4"),
-        ({"x": np.zeros((1, 3, 1)), "y": [0.5], "lengths": [3]}, "y must be a 1-D array of whole numbers"),
+        ({"x": np.zeros((1, 3, 1)), "y": [0.5], "lengths": [3]}, "y must be a 1-D array of integers"),
         ({"x": [np.zeros(4)], "y": [0], "lengths": [3]}, r"recording 0 of x has shape \(4,\)"),
-        ({"x": [np.zeros((4, 1))], "y": [0], "lengths": [4]}, "Give raw audio as a list of 1-D arrays"),
+        ({"x": [np.zeros((4, 1))], "y": [0], "lengths": [4]}, "Pass raw audio as a list of 1-D arrays"),
         ({"x": [np.zeros(4), np.zeros(4)], "y": [0], "lengths": [4]}, "x has 2 entries, but y has 1"),
     ],
 )
@@ -98,7 +98,7 @@ def test_reprs_are_short_and_readable():
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"class_names": ("a",)}, "n_classes is 3, but class_names holds 1"),
+        ({"class_names": ("a",)}, "n_classes is 3, but class_names contains 1"),
         ({"n_classes": 2, "class_names": ("a", "b")}, "train split must lie in 0 to 1; got 0 to 2"),
         ({"test": Split(np.zeros((1, 1, 1)), [3], [1])}, "test split must lie in 0 to 2; got 3 to 3"),
     ],
@@ -151,13 +151,13 @@ def test_a_batch_keeps_recordings_labels_and_lengths_together():
     ("arguments", "error", "match"),
     [
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
-        ({"batch_size": 2.0}, TypeError, "batch_size must be a whole number"),
+        ({"batch_size": 2.0}, TypeError, "batch_size must be an integer"),
         ({"batch_size": 2, "seed": -1}, ValueError, "seed must be at least 0; got -1"),
-        ({"batch_size": 2, "epoch": 0.5}, TypeError, "epoch must be a whole number"),
+        ({"batch_size": 2, "epoch": 0.5}, TypeError, "epoch must be an integer"),
         (
             {"batch_size": 9, "drop_last": True},
             ValueError,
-            "batch_size 9 with drop_last gives no batch. Use batch_size 3",
+            "batch_size 9 with drop_last yields no batch. Use batch_size 3",
         ),
     ],
 )
@@ -192,12 +192,12 @@ def test_static_features_are_refused_with_the_call_that_holds_them() -> None:
     "names", [["cat", "dog"], np.array(["cat", "dog"]), np.array(["cat", "dog"], object), [b"c", b"d"]]
 )
 def test_names_in_place_of_class_numbers_are_refused(names: object) -> None:
-    with pytest.raises(TypeError, match=r"^Split: y must hold class numbers.*'c.*class_numbers"):
+    with pytest.raises(TypeError, match=r"^Split: y must contain class indices.*'c.*class_numbers"):
         Split(np.ones((2, 5, 2)), names)
 
 
 def test_the_warning_about_classes_from_one_names_the_call_that_counts_them() -> None:
-    with pytest.warns(UserWarning, match=r"^Split: y holds the classes 1 to 2 .*class_numbers"):
+    with pytest.warns(UserWarning, match=r"^Split: y contains the classes 1 to 2 .*class_numbers"):
         Split(np.ones((4, 5, 2)), [1, 2, 1, 2])
     assert Split(np.ones((4, 5, 2)), class_numbers([1, 2, 1, 2])[0]).y.tolist() == [0, 1, 0, 1]
 

@@ -154,11 +154,11 @@ SMALL = {"t": [0, 900, 5000] * u.us, "x": [0, 5, 1], "y": [0, 3, 1], "p": [0, 1,
         ({"p": [0, 1, 2]}, "p must lie between 0 and 1 for this sensor_size; got 0 to 2"),
         (
             {"sensor_size": (6, 4, 1)},
-            "p contains several polarities .0 to 1., but sensor_size has one. Give sensor_size=.W, H, 2.",
+            "p contains several polarities .0 to 1., but sensor_size has one. Pass sensor_size=.W, H, 2.",
         ),
         (
             {"p": None, "polarity": "on"},
-            "polarity 'on' needs events with two polarities, but sensor_size and p give none",
+            "polarity 'on' requires events with two polarities, but sensor_size and p specify none",
         ),
         ({"pool": 4}, "pool must divide the 6 columns and 4 rows of sensor_size; got 4"),
         ({"sensor_size": (6,)}, r"sensor_size must be \(W, H\) or \(W, H, P\)"),
@@ -191,15 +191,15 @@ def test_what_lies_outside_is_dropped_where_that_is_asked_for() -> None:
     ("frames", "options", "message"),
     [
         (np.zeros((3, 4)), {}, r"frames must have shape \[T, P, H, W\] for layout 'PHW'"),
-        (np.zeros((3, 4)), {"layout": "flat"}, "sensor_size is needed to convert flat frames"),
+        (np.zeros((3, 4)), {"layout": "flat"}, "sensor_size is required to convert flat frames"),
         (
             np.zeros((3, 4)),
             {"layout": "flat", "sensor_size": (3, 1)},
             r"sensor_size \(3, 1, 1\) has 3 channels, but frames",
         ),
         (np.zeros((1, 1, 1, 1)), {"sensor_size": (1, 1)}, "sensor_size is only for layout 'flat'"),
-        (np.full((1, 1, 1, 1), 0.5), {}, "frames must contain event counts .whole numbers from 0"),
-        (np.full((1, 1, 1, 1), -1), {}, "frames must contain event counts .whole numbers from 0"),
+        (np.full((1, 1, 1, 1), 0.5), {}, "frames must contain event counts .integers from 0"),
+        (np.full((1, 1, 1, 1), -1), {}, "frames must contain event counts .integers from 0"),
     ],
 )
 def test_frames_that_are_no_counts_are_refused(frames, options: dict, message: str) -> None:

@@ -60,7 +60,7 @@ def test_the_frames_of_tonic() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: split_from_events([], [], (6, 4), 1 * u.ms), "recordings must hold at least one recording"),
+        (lambda: split_from_events([], [], (6, 4), 1 * u.ms), "recordings must contain at least one recording"),
         (
             lambda: split_from_events([*recordings()[:1], np.zeros((5, 4))], [0, 1], (6, 4), 1 * u.ms),
             r"recordings\[1\] must be a structured array",

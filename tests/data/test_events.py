@@ -61,9 +61,12 @@ def test_what_is_no_recording_is_refused(array, message: str) -> None:
         (Events([1.0, 2.0], [1, 2]), "t must be a Quantity with the dimension of us"),
         (Events([1, 2] * u.mV, [1, 2]), "t must have the dimension of us"),
         (Events([1.0, np.nan] * u.us, [1, 2]), "t must be finite"),
-        (Events([1, 2] * u.us, [1]), "x holds 1 values, but t holds 2. Give one value per event"),
-        (Events([1, 2] * u.us, [1.5, 2]), "x must hold whole numbers"),
-        (Events([1, 2] * u.us, [1, 2], p=[-1, 0]), "p must hold numbers from 0, or only -1 and 1; got both -1 and 0"),
+        (Events([1, 2] * u.us, [1]), "x contains 1 values, but t contains 2. Pass one value per event"),
+        (Events([1, 2] * u.us, [1.5, 2]), "x must contain integers"),
+        (
+            Events([1, 2] * u.us, [1, 2], p=[-1, 0]),
+            "p must contain numbers from 0, or only -1 and 1; got both -1 and 0",
+        ),
         (
             Events([1, 2] * u.us, [1, 40_000]),
             "x must lie between 0 and 32767, because tonic stores 16 bits; got 1 to 40000",

@@ -103,9 +103,9 @@ def test_contents_that_are_not_fashion_mnist_are_refused(folder):
     with pytest.raises(ValueError, match=r"images of shape \(14, 28\), expected \(28, 28\)"):
         fashion_mnist(folder)
     write(file, images(4))
-    with pytest.raises(ValueError, match=r"holds 4 images, but .* 5 labels"):
+    with pytest.raises(ValueError, match=r"contains 4 images, but .* 5 labels"):
         fashion_mnist(folder)
     write(file, images(5))
     write(folder / "train-labels-idx1-ubyte.gz", np.array([0, 1, 2, 3, 10]))
-    with pytest.raises(ValueError, match="holds the label 10, but the largest is 9"):
+    with pytest.raises(ValueError, match="contains the label 10, but the largest is 9"):
         fashion_mnist(folder)

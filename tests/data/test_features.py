@@ -30,11 +30,11 @@ CALLS = {
 def test_features_must_be_finite_plain_arrays(name: str) -> None:
     call = CALLS[name]
     with pytest.raises(
-        ValueError, match=rf"^{name}: x holds 1 NaN or infinite value\(s\), the first at index \(0, 1\)"
+        ValueError, match=rf"^{name}: x contains 1 NaN or infinite value\(s\), the first at index \(0, 1\)"
     ):
         call([[0.0, np.nan]])
     with pytest.raises(
-        ValueError, match=rf"^{name}: x holds 1 NaN or infinite value\(s\), the first at index \(0, 1\)"
+        ValueError, match=rf"^{name}: x contains 1 NaN or infinite value\(s\), the first at index \(0, 1\)"
     ):
         call([[0.0, 1e300]])
     with pytest.raises(TypeError, match=f"^{name}: x must be plain numbers"):

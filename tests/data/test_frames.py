@@ -36,9 +36,7 @@ def test_a_delayed_copy_is_the_input_some_steps_ago(seed: int, delays: list[int]
 
 @pytest.mark.parametrize("delays", [(), (0, 7), (-1,), (1.5,), 3, "ab"])
 def test_delays_that_are_none_are_refused(delays: object) -> None:
-    with pytest.raises(
-        ValueError, match=r"^delayed_copies: delays must be whole numbers, such as \(0, 10\), from 0 to 6"
-    ):
+    with pytest.raises(ValueError, match=r"^delayed_copies: delays must be integers, such as \(0, 10\), from 0 to 6"):
         delayed_copies(np.ones((7, 2)), delays)
 
 

@@ -96,7 +96,7 @@ def test_a_truncated_file_is_refused(recordings, keep):
 
 def test_a_file_without_sound_or_that_is_no_wav_is_refused(recordings):
     file = write(recordings / "0_george_0.wav", [])
-    with pytest.raises(ValueError, match=r"0_george_0.wav is cut short"):
+    with pytest.raises(ValueError, match=r"0_george_0.wav is truncated"):
         fsdd(recordings)
     file.write_bytes(b"ID3 this is something else entirely, long enough to be read")
     with pytest.raises(ValueError, match=r"0_george_0.wav is not a readable WAV file"):

@@ -68,7 +68,7 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, monkeypatch, damage):
     copy = tmp_path / "japanese_vowels.npz"
     copy.write_bytes(damage(MODULE._FILE.read_bytes()))
     monkeypatch.setattr(MODULE, "_FILE", copy)
-    with pytest.raises(RuntimeError, match=r"japanese_vowels.npz is damaged .*Reinstall brainhw"):
+    with pytest.raises(RuntimeError, match=r"japanese_vowels.npz is corrupted .*Reinstall brainhw"):
         japanese_vowels()
 
 

@@ -64,7 +64,7 @@ def test_labels_that_are_none_are_refused(labels: object) -> None:
 def test_bytes_and_bools_have_names() -> None:
     assert class_numbers([True, False])[1] == class_numbers(np.array([True, False], object))[1] == ("False", "True")
     assert class_numbers(np.array([3, 1], object))[1] == ("1", "3")
-    with pytest.raises(TypeError, match=r"^class_numbers: labels holds bytes that are not UTF-8 text"):
+    with pytest.raises(TypeError, match=r"^class_numbers: labels contains bytes that are not UTF-8 text"):
         class_numbers([b"\xe4", b"\xf6"])
     assert class_numbers([b"b", "a\u00e9".encode()])[1] == ("a\u00e9", "b")
     assert class_numbers(np.array([b"b", b"a"]))[0].tolist() == [1, 0]
@@ -73,7 +73,7 @@ def test_bytes_and_bools_have_names() -> None:
 
 
 def test_no_labels_and_bad_names_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^class_numbers: labels must hold at least one label; got shape \(0,\)"):
+    with pytest.raises(ValueError, match=r"^class_numbers: labels must contain at least one label; got shape \(0,\)"):
         class_numbers(np.zeros(0, int))
     for names in (["a", "a"], [1, 2], []):
         with pytest.raises(ValueError, match=r"^class_numbers: names must be distinct strings"):

@@ -88,7 +88,7 @@ def test_a_missing_set_lists_every_place_and_how_to_get_it(home, monkeypatch):
 def test_an_explicit_root_without_the_data_is_an_error_at_once(home, monkeypatch):
     monkeypatch.setenv("BRAINHW_DATA", str(fill(home / "data")))
     (home / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"root '.*empty' holds no such file \(beeps.csv\).*Record beeps"):
+    with pytest.raises(FileNotFoundError, match=r"root '.*empty' contains no such file \(beeps.csv\).*Record beeps"):
         find(home / "empty")
     with pytest.raises(FileNotFoundError, match=r"root '.*absent' is not a folder"):
         find(home / "absent")

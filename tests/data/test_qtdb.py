@@ -110,6 +110,6 @@ def test_labels_of_every_frame_belong_to_frames() -> None:
     with pytest.raises(ValueError, match="x is raw audio"):
         Split([np.zeros(3)], [[0, 1, 2]], [3])
     with pytest.raises(
-        ValueError, match=r"y must be a 1-D array of whole numbers, or a 2-D array with one number per frame"
+        ValueError, match=r"y must be a 1-D array of integers, or a 2-D array with one number per frame"
     ):
         Split(np.zeros((1, 3, 1)), [[[0]]], [3])

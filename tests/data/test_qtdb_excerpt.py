@@ -66,7 +66,7 @@ def test_a_damaged_excerpt_is_one_clear_error(tmp_path, monkeypatch, damage) -> 
     copy = tmp_path / "qtdb_excerpt.npz"
     copy.write_bytes(damage(MODULE._EXCERPT.read_bytes()))
     monkeypatch.setattr(MODULE, "_EXCERPT", copy)
-    with pytest.raises(RuntimeError, match=r"^qtdb_excerpt: .*qtdb_excerpt.npz is damaged .*Reinstall brainhw"):
+    with pytest.raises(RuntimeError, match=r"^qtdb_excerpt: .*qtdb_excerpt.npz is corrupted .*Reinstall brainhw"):
         qtdb_excerpt()
 
 

@@ -238,7 +238,7 @@ def test_weights_of_at_least_a_thousandth_are_kept(alpha: float, frequencies: in
 def test_sizes_are_positive_whole_numbers(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^randman: {name} must be at least 1; got 0\.$"):
         randman(**{**SMALL, name: 0})
-    with pytest.raises(TypeError, match=rf"^randman: {name} must be a whole number; got 2\.5\.$"):
+    with pytest.raises(TypeError, match=rf"^randman: {name} must be an integer; got 2\.5\.$"):
         randman(**{**SMALL, name: 2.5})
     with pytest.raises(ValueError, match=rf"^randman: {name} must be at least 1; got True\.$"):
         randman(**{**SMALL, name: True})
@@ -260,8 +260,8 @@ def test_each_half_holds_every_class(name: str) -> None:
         ("alpha", "2", TypeError, "must be a number; got '2'"),
         ("seed", -1, ValueError, "must be at least 0; got -1"),
         ("seed", True, ValueError, "must be at least 0; got True"),
-        ("seed", 0.5, TypeError, r"must be a whole number; got 0\.5"),
-        ("seed", None, TypeError, "must be a whole number; got None"),
+        ("seed", 0.5, TypeError, r"must be an integer; got 0\.5"),
+        ("seed", None, TypeError, "must be an integer; got None"),
     ],
 )
 def test_other_arguments_are_checked(name: str, value: object, error: type[Exception], message: str) -> None:

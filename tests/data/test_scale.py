@@ -40,9 +40,9 @@ def test_what_cannot_be_scaled_is_refused():
     x = np.random.default_rng(0).normal(size=(2, 3, 2))
     with pytest.raises(ValueError, match=r"channel\(s\) \[1\] are constant"):
         fit_channel_scale(Split(x * [1, 0] + 0.1, [0, 1], [3, 3]))
-    with pytest.raises(ValueError, match="holds no frames"):
+    with pytest.raises(ValueError, match="contains no frames"):
         fit_channel_scale(Split(x, [0, 1], [0, 0]))
-    with pytest.raises(ValueError, match=r"x holds 12 NaN"):
+    with pytest.raises(ValueError, match=r"x contains 12 NaN"):
         fit_channel_scale(Split(x * np.nan, [0, 1], [3, 3]))
     with pytest.raises(TypeError, match=r"raw audio\. Convert it to frames first"):
         fit_channel_scale(Split([np.ones(4)], [0], [4]))

@@ -383,9 +383,9 @@ def test_other_arguments_are_refused(tmp_path: pathlib.Path) -> None:
         export_bundle(small(), tmp_path / "net", encoding_fingerprint=3)
     with pytest.raises(ValueError, match=r"export_bundle: encoding_fingerprint must be 64 hexadecimal digits; got"):
         export_bundle(small(), tmp_path / "net", encoding_fingerprint="abc")
-    with pytest.raises(TypeError, match=r"export_bundle: n_classes must be a whole number; got 1.5"):
+    with pytest.raises(TypeError, match=r"export_bundle: n_classes must be an integer; got 1.5"):
         export_bundle(small(), tmp_path / "net", n_classes=1.5)
-    with pytest.raises(ValueError, match=r"export_bundle: cannot write .*\. Give the path of a file in an existing"):
+    with pytest.raises(ValueError, match=r"export_bundle: cannot write .*\. Pass the path of a file in an existing"):
         export_bundle(small(), tmp_path / "none" / "net")
     net = small()
     with pytest.raises(RuntimeError, match="Call it outside of jit"):
@@ -425,29 +425,29 @@ def wrapped(payload: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "is empty. Give a file written by"),
-        (b"hello\n", "is not a bundle. Give a file written by"),
+        (b"", "is empty. Pass a file written by"),
+        (b"hello\n", "is not a bundle. Pass a file written by"),
         (b"\x1f\x8b\x08\x00", "is not a bundle"),
         (b"\0" * 10**6, "is not a bundle"),
         (pickle.dumps(Trap()), "is not a bundle"),
         (wrapped(pickle.dumps(Trap())), "does not contain valid JSON"),
-        (b"brainhw-bundle 1\n", "damaged first line. Copy it again"),
-        (b"brainhw-bundle 01 " + b"a" * 64 + b" 2\n{}", "damaged first line"),
-        (b"brainhw-bundle 1 " + b"a" * 64 + b" 2\r\n{}", "damaged first line"),
+        (b"brainhw-bundle 1\n", "corrupted first line. Copy it again"),
+        (b"brainhw-bundle 01 " + b"a" * 64 + b" 2\n{}", "corrupted first line"),
+        (b"brainhw-bundle 1 " + b"a" * 64 + b" 2\r\n{}", "corrupted first line"),
         (
             b"brainhw-bundle 2 " + b"a" * 64 + b" 2\n{}",
             r"newer brainhw \(format 2, this version reads up to 1\). Update brainhw",
         ),
-        (b"brainhw-bundle 1 " + b"a" * 64 + b" 2\n{}", "does not match its checksum. It was damaged or edited"),
+        (b"brainhw-bundle 1 " + b"a" * 64 + b" 2\n{}", "does not match its checksum. It was corrupted or edited"),
         (
             b"brainhw-bundle 1 " + b"a" * 64 + b" 3\n{}",
-            "is cut short: its first line gives a size of 3 bytes, but 2 bytes follow",
+            "is truncated: its first line states a size of 3 bytes, but 2 bytes follow",
         ),
         (
             b"brainhw-bundle 1 " + b"a" * 64 + b" 1\n{}",
-            "is too long: its first line gives a size of 1 bytes, but 2 bytes follow",
+            "is too long: its first line states a size of 1 bytes, but 2 bytes follow",
         ),
-        (b"brainhw-bundle 1 " + b"a" * 64 + b" 99999999999\n{}", "gives its size as 99999999999 bytes, but"),
+        (b"brainhw-bundle 1 " + b"a" * 64 + b" 99999999999\n{}", "states a size of 99999999999 bytes, but"),
         (wrapped(b"[" * 10**6), "valid JSON.*recursion"),
         (wrapped(b'{"a":' * 10**5), "valid JSON.*recursion"),
         (wrapped(b"[" * 400 + b"]" * 400), "has invalid content: the file must be a table with the keys chip, dt_ms"),
@@ -473,7 +473,7 @@ def test_what_is_no_bundle_is_refused(content: bytes, match: str, tmp_path: path
 def test_what_is_no_file_is_refused(name: str, tmp_path: pathlib.Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(
-        BundleError, match=r"load_bundle: '.*' (cannot be read: .*|is not a regular file)\. Give a file written by"
+        BundleError, match=r"load_bundle: '.*' (cannot be read: .*|is not a regular file)\. Pass a file written by"
     ):
         load_bundle(f"{tmp_path}/{name}")
 

@@ -235,7 +235,7 @@ def test_a_name_that_is_none_in_c_is_refused(small: Path, tmp_path: Path, name: 
 
 def test_what_is_no_bundle_and_what_has_another_step_is_refused(small: Path, tmp_path: Path) -> None:
     (tmp_path / "cut").write_bytes(small.read_bytes()[:-9])
-    with pytest.raises(bh.deploy.BundleError, match=r"firmware: '.*cut' is cut short"):
+    with pytest.raises(bh.deploy.BundleError, match=r"firmware: '.*cut' is truncated"):
         firmware(tmp_path / "cut")
     with brainstate.environ.context(precision=16):
         half = brainstate.nn.Sequential(
@@ -254,5 +254,5 @@ def test_what_is_no_bundle_and_what_has_another_step_is_refused(small: Path, tmp
         step.step(3, np.zeros(24))
     with pytest.raises(ValueError, match=r"Firmware.run: xs must have shape \[T, 24\] or \[T, B, 24\]"):
         step.run(np.zeros((3, 25)))
-    with pytest.raises(ValueError, match=r"Firmware\.run: xs holds 1 NaN"):
+    with pytest.raises(ValueError, match=r"Firmware\.run: xs contains 1 NaN"):
         step.run(np.r_[np.nan, np.zeros(23)][None])

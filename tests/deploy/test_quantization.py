@@ -39,7 +39,7 @@ def test_rules_name_weights_by_pattern_and_the_last_counts(net: Chain) -> None:
         ({}, ValueError, "empty mapping"),
         ({"syn0": 4, "syn1": 1}, ValueError, "weight_bits must lie between 2"),
         (17, ValueError, "weight_bits must lie between 2"),
-        (4.5, TypeError, "weight_bits must be a whole number"),
+        (4.5, TypeError, "weight_bits must be an integer"),
         ("many", ValueError, "weight_bits must be a number of bits, 'chip'"),
     ],
 )

@@ -115,7 +115,7 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, lambda net: bh.rollout(net, XS)[0], 2, key=0, pbar=False)
     with pytest.raises(ValueError, match="n_chips must be at least 1"):
         bh.deploy.robustness(net, score, 0, key=0)
-    with pytest.raises(TypeError, match="key must be a whole number"):
+    with pytest.raises(TypeError, match="key must be an integer"):
         bh.deploy.robustness(net, score, 2, key=None)
     with pytest.raises(ValueError, match="key must contain at least one key; got an empty list"):
         bh.deploy.robustness(net, score, key=[])

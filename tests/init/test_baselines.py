@@ -155,12 +155,12 @@ def test_no_time_step_is_needed() -> None:
     [
         (5, {}, TypeError, "initializer must be callable, .*; got 5"),
         (lambda size, rng: np.ones(3), {}, ValueError, r"initializer returned shape \(3,\) \(expected \(6, 4\)\)"),
-        (lambda size, rng: np.full(size, np.nan), {}, ValueError, "the result of initializer holds 24 NaN"),
+        (lambda size, rng: np.full(size, np.nan), {}, ValueError, "the result of initializer contains 24 NaN"),
         (lambda size, rng: np.ones(size) * u.mV, {}, TypeError, "the result of initializer must be plain numbers"),
         (lambda size, rng: "ones", {}, TypeError, "the result of initializer must be an array of numbers"),
-        (None, {"key": None}, TypeError, "key must be a whole number or a jax.random.key; got None"),
-        (None, {"key": 1.5}, TypeError, "key must be a whole number or a jax.random.key; got 1.5"),
-        (None, {"key": -1}, ValueError, "key must be a whole number from 0"),
+        (None, {"key": None}, TypeError, "key must be an integer or a jax.random.key; got None"),
+        (None, {"key": 1.5}, TypeError, "key must be an integer or a jax.random.key; got 1.5"),
+        (None, {"key": -1}, ValueError, "key must be an integer from 0"),
     ],
 )
 def test_what_is_no_rule_is_named_and_weights_stay(rule: Any, options: dict, error: type, message: str) -> None:

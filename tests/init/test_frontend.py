@@ -309,7 +309,7 @@ def test_default_target_is_no_array() -> None:
         ({}, [np.zeros((4, 16))], ValueError, r"a batch must have shape \[B, T, N\]; got shape \(4, 16\)"),
         ({}, [np.ones((2, 50, 15))], ValueError, "(the last axis of )?a batch must have"),
         ({}, [np.zeros((2, 50, 16))], ValueError, "the data contain only zeros"),
-        ({}, [np.full((2, 50, 16), np.nan)], ValueError, "a batch holds 1600 NaN or infinite"),
+        ({}, [np.full((2, 50, 16), np.nan)], ValueError, "a batch contains 1600 NaN or infinite"),
     ],
 )
 def test_bad_input_is_named_and_weights_stay(options: dict, data: object, error: type, message: str) -> None:
@@ -329,7 +329,7 @@ def test_unsuitable_networks_are_refused() -> None:
         bh.init.frontend_init(5, x)
     broken = frontend_net("H1v1")
     broken.layers[0].weight.value = broken.layers[0].weight.value.at[3].set(jnp.nan)
-    with pytest.raises(ValueError, match=r"a weight of H1v1Frontend holds 1 NaN .* load or initialise it again"):
+    with pytest.raises(ValueError, match=r"a weight of H1v1Frontend contains 1 NaN .* load or initialise it again"):
         bh.init.frontend_init(broken, x)
 
 

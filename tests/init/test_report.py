@@ -250,7 +250,7 @@ def test_bad_input_is_named(net: Any, batches: Any, options: dict, error: type, 
 def test_weights_that_are_not_finite_are_named(data: np.ndarray) -> None:
     net = Sequential(synapse("H1v2", N_IN, 4), bh.nn.H1v2Layer(4, tau=20 * u.ms))
     net.layers[0].weight.value = net.layers[0].weight.value.at[2, 1].set(np.nan)
-    with pytest.raises(ValueError, match="fluct_report: a weight of layer 1 holds 1 NaN or infinite"):
+    with pytest.raises(ValueError, match="fluct_report: a weight of layer 1 contains 1 NaN or infinite"):
         bh.init.fluct_report(net, [data])
 
 

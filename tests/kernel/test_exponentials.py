@@ -130,11 +130,11 @@ BAD = [
     (lambda: ERROR("gl", [0.5], 24, 100), ValueError, r"^weight_error: alpha must be a scalar; got shape \(1,\)"),
     (lambda: ERROR("gl", 0.5, 3, 100), ValueError, r"^weight_error: n must be from 4 to 128; got 3"),
     (lambda: ERROR("gl", 0.5, 129, 100), ValueError, r"^weight_error: n must be from 4 to 128; got 129"),
-    (lambda: ERROR("gl", 0.5, 24.0, 100), TypeError, r"^weight_error: n must be a whole number; got 24.0"),
+    (lambda: ERROR("gl", 0.5, 24.0, 100), TypeError, r"^weight_error: n must be an integer; got 24.0"),
     (lambda: ERROR("gl", 0.5, 24, 0), ValueError, r"^weight_error: horizon must be at least 1; got 0"),
     (lambda: COUNT(0.0, 100), ValueError, r"^n_exponentials: tolerance must be greater than zero; got 0"),
     (lambda: COUNT("small", 100), TypeError, r"^n_exponentials: tolerance must be a number; got 'small'"),
-    (lambda: COUNT(1e-6, 2.5), TypeError, r"^n_exponentials: horizon must be a whole number; got 2.5"),
+    (lambda: COUNT(1e-6, 2.5), TypeError, r"^n_exponentials: horizon must be an integer; got 2.5"),
     (lambda: COUNT(1e-6, 100, method="GL"), ValueError, r"^n_exponentials: method must be one of .*; got 'GL'"),
     (
         lambda: COUNT(1e-30, 100),

@@ -16,7 +16,7 @@ import brainhw as bh
 CALLS: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda L: L(0), ValueError, r"size must be at least 1; got 0"),
     (lambda L: L(3, 0), ValueError, r"n_synapses must be at least 1; got 0"),
-    (lambda L: L(3, 1.5), TypeError, r"n_synapses must be a whole number; got 1.5"),
+    (lambda L: L(3, 1.5), TypeError, r"n_synapses must be an integer; got 1.5"),
     (lambda L: L(3, tau_mem=20.0), TypeError, r"tau_mem must be a Quantity with the dimension of ms.*got 20.0"),
     (lambda L: L(3, tau_mem=0 * u.ms), ValueError, r"tau_mem must be greater than zero"),
     (lambda L: L(3, tau_mem=np.ones((3, 1)) * u.ms), ValueError, r"tau_mem must be .*shape \(3,\); got shape \(3, 1\)"),
@@ -157,7 +157,7 @@ def test_constructor_of_the_adaptive_layer(arguments: dict[str, Any], error: typ
         (jnp.ones(3) * u.mV, ValueError, r"the last axis of the input must have length 6; got shape \(3,\)"),
         (jnp.ones(()) * u.mV, ValueError, r"got shape \(\)"),
         (jnp.ones((5, 4, 6)) * u.mV, ValueError, r"got shape \(5, 4, 6\)"),
-        (jnp.ones(6).at[4].set(jnp.nan) * u.mV, ValueError, r"the input holds 1 NaN .* first at index \(4,\)"),
+        (jnp.ones(6).at[4].set(jnp.nan) * u.mV, ValueError, r"the input contains 1 NaN .* first at index \(4,\)"),
         (jnp.ones((5, 6)) * u.mV, ValueError, r"shape \(5, 6\) but the state was prepared for \(6,\); .*batch_size=5"),
     ],
 )

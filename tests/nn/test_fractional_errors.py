@@ -121,7 +121,7 @@ MEMORY = [
     ),
     ({"memory": 0, "kernel": "dense"}, ValueError, r"memory must be at least 1; got 0"),
     ({"memory": -1, "kernel": "dense"}, ValueError, r"memory must be at least 1; got -1"),
-    ({"memory": 5.0, "kernel": "dense"}, TypeError, r"memory must be a whole number; got 5.0"),
+    ({"memory": 5.0, "kernel": "dense"}, TypeError, r"memory must be an integer; got 5.0"),
     (
         {"kernel": "dense"},
         ValueError,
@@ -133,10 +133,10 @@ MEMORY = [
         r"exactly one of horizon and memory, .* Set horizon to",
     ),
     ({"horizon": 0}, ValueError, r"horizon must be at least 1; got 0"),
-    ({"horizon": 10.5}, TypeError, r"horizon must be a whole number; got 10.5"),
+    ({"horizon": 10.5}, TypeError, r"horizon must be an integer; got 10.5"),
     ({"n_exponentials": 3}, ValueError, r"n_exponentials must be from 4 to 128; got 3"),
     ({"n_exponentials": 1000}, ValueError, r"n_exponentials must be from 4 to 128; got 1000"),
-    ({"n_exponentials": "24"}, TypeError, r"n_exponentials must be a whole number; got '24'"),
+    ({"n_exponentials": "24"}, TypeError, r"n_exponentials must be an integer; got '24'"),
     ({"memory_rule": "all"}, ValueError, r"memory_rule must be one of 'past', 'spikede'; got 'all'"),
 ]
 CHOICES = [
@@ -187,9 +187,9 @@ def test_constructor(
     ("size", "error", "words"),
     [
         (0, ValueError, r"size must be at least 1; got 0"),
-        (3.0, TypeError, r"size must be a whole number; got 3.0"),
+        (3.0, TypeError, r"size must be an integer; got 3.0"),
         ((2, 0), ValueError, r"size\[1\] must be at least 1; got 0"),
-        ((), ValueError, r"size must be a number of neurons or a tuple of such numbers; got \(\)"),
+        ((), ValueError, r"size must be an integer or a nonempty tuple of integers; got \(\)"),
     ],
 )
 def test_size(size: Any, error: type[Exception], words: str) -> None:
@@ -205,7 +205,7 @@ INPUTS = [
     (lambda: 1 * u.mV, ValueError, r"the input must have shape \[3\] or \[B, 3\]; got shape \(\)"),
     (lambda: jnp.ones((2, 3)) * u.mV, ValueError, r"has shape \(2, 3\) but the state was prepared for \(3,\); call"),
     (lambda: jnp.ones((1, 2, 3)) * u.mV, ValueError, r"the input must have shape .*; got shape \(1, 2, 3\)"),
-    (lambda: jnp.array([1.0, jnp.nan, 1.0]) * u.mV, ValueError, r"the input holds 1 NaN or infinite value\(s\)"),
+    (lambda: jnp.array([1.0, jnp.nan, 1.0]) * u.mV, ValueError, r"the input contains 1 NaN or infinite value\(s\)"),
 ]
 
 
@@ -221,7 +221,7 @@ def test_input(given: Callable[[], Any], error: type[Exception], words: str) -> 
         (lambda: jnp.ones((5, 3)), TypeError, r"the input must be a Quantity with the dimension of mV"),
         (lambda: jnp.ones((5, 4)) * u.mV, ValueError, r"the last axis of the input must have length 3"),
         (lambda: jnp.ones((5, 2, 3)) * u.mV, ValueError, r"the state was prepared for \(3,\)"),
-        (lambda: jnp.full((5, 3), jnp.inf) * u.mV, ValueError, r"the input holds 15 NaN or infinite value\(s\)"),
+        (lambda: jnp.full((5, 3), jnp.inf) * u.mV, ValueError, r"the input contains 15 NaN or infinite value\(s\)"),
     ],
 )
 def test_input_of_a_whole_sequence(given: Callable[[], Any], error: type[Exception], words: str) -> None:

@@ -41,13 +41,13 @@ TAU = [
     (lambda L: L(3, tau=brainstate.ParamState(MS)), TypeError, r"tau .*(got a ParamState|cannot be a trainable)"),
     (lambda L: L(0, tau=MS), ValueError, r"size must be at least 1; got 0"),
     (lambda L: L(-2, tau=MS), ValueError, r"size must be at least 1; got -2"),
-    (lambda L: L(3.0, tau=MS), TypeError, r"size must be a whole number; got 3.0"),
-    (lambda L: L("3", tau=MS), TypeError, r"size must be a whole number; got '3'"),
+    (lambda L: L(3.0, tau=MS), TypeError, r"size must be an integer; got 3.0"),
+    (lambda L: L("3", tau=MS), TypeError, r"size must be an integer; got '3'"),
     (lambda L: L(True, tau=MS), ValueError, r"size must be at least 1; got True"),
     (lambda L: L((), tau=MS), ValueError, r"size must be .*; got \(\)"),
     (lambda L: L((2, 0), tau=MS), ValueError, r"size\[1\] must be at least 1; got 0"),
     (lambda L: L((-1, 2), tau=MS), ValueError, r"size\[0\] must be at least 1; got -1"),
-    (lambda L: L((2, 3.0), tau=MS), TypeError, r"size\[1\] must be a whole number; got 3.0"),
+    (lambda L: L((2, 3.0), tau=MS), TypeError, r"size\[1\] must be an integer; got 3.0"),
     (lambda L: L((2, 3), tau=MS, topology="RC"), ValueError, r"topology='RC' requires .* one axis.* got size \(2, 3\)"),
     (
         lambda L: L((2, 3), tau=np.ones(6) * u.ms),
@@ -71,7 +71,7 @@ TAU = [
     (
         lambda L: L(3, tau=MS, topology="RC", recurrent_init=np.full((3, 3), np.nan) * (u.mV if L is LIF else 1)),
         ValueError,
-        r"recurrent_init (holds 9 NaN|must be finite; got 9 NaN)",
+        r"recurrent_init (contains 9 NaN|must be finite; got 9 NaN)",
     ),
 ]
 
@@ -111,8 +111,8 @@ BUILDS = [
     (lambda: bh.nn.H1v1Synapse(2, 3, chip=H1V2), ValueError, r"H1v1Synapse: chip must be of family 'H1v1'"),
     (lambda: bh.nn.H1v1Frontend(chip=H1V2), ValueError, r"H1v1Frontend: chip must be of family 'H1v1'"),
     (lambda: bh.nn.H1v1Synapse(0, 3), ValueError, r"H1v1Synapse: in_size must be at least 1; got 0"),
-    (lambda: bh.nn.H1v1Synapse(2, 3.5), TypeError, r"H1v1Synapse: out_size must be a whole number; got 3.5"),
-    (lambda: bh.nn.LIFSynapse((2, 2), 3), ValueError, r"LIFSynapse: in_size must be a single number of neurons"),
+    (lambda: bh.nn.H1v1Synapse(2, 3.5), TypeError, r"H1v1Synapse: out_size must be an integer; got 3.5"),
+    (lambda: bh.nn.LIFSynapse((2, 2), 3), ValueError, r"LIFSynapse: in_size must be a single integer"),
     (lambda: bh.nn.LeakyReadout(2, -1, tau=MS), ValueError, r"LeakyReadout: out_size must be at least 1; got -1"),
     (lambda: bh.nn.LeakyReadout(2, 1, tau=10), TypeError, r"LeakyReadout: tau must be a Quantity .* got 10"),
     (lambda: bh.nn.LeakyReadout(2, 1, tau=0 * u.ms), ValueError, r"LeakyReadout: tau must be greater than zero"),
@@ -139,7 +139,7 @@ BUILDS = [
     (
         lambda: bh.nn.H1v1Synapse(1, 2, weight_init=np.array([[1.0, np.nan]])),
         ValueError,
-        r"H1v1Synapse: weight_init holds 1 NaN or infinite value\(s\), the first at index \(0, 1\)",
+        r"H1v1Synapse: weight_init contains 1 NaN or infinite value\(s\), the first at index \(0, 1\)",
     ),
     (
         lambda: bh.nn.H1v1Frontend(weight_init=np.ones(15)),

@@ -129,7 +129,9 @@ def test_a_key_is_one_chip_with_capacitances_of_its_own(xs: jax.Array) -> None:
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], nominal)
     bh.nominal_chip(net)
     np.testing.assert_array_equal(bh.rollout(net, xs)[0], nominal)
-    with pytest.raises(TypeError, match=r"sample_chip: threshold is not a mismatch of the family X1 .*'leak', 'capac"):
+    with pytest.raises(
+        TypeError, match=r"sample_chip: threshold is not a kind of mismatch of the family X1 .*'leak', "
+    ):
         bh.sample_chip(net, 3, threshold=0.1)
     with pytest.raises(ValueError, match=r"sample_chip: capacitance must be at most 0.5.*uneven; got 0.6"):
         bh.sample_chip(net, 3, capacitance=0.6)

@@ -104,10 +104,10 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
     ("arguments", "match"),
     [
         ((WHOLE,), "y is missing"),
-        ((WHOLE, Y[:5]), r"y must hold one name or whole number for each of 30 recordings"),
+        ((WHOLE, Y[:5]), r"y must contain one name or integer for each of 30 recordings"),
         (
             (WHOLE, np.arange(30) / 2),
-            r"^train_classifier: y must be an array \[n\] or \[n, T\] of names or whole numbers.*np.digitize",
+            r"^train_classifier: y must be an array \[n\] or \[n, T\] of names or integers.*np.digitize",
         ),
         (
             (WHOLE, np.where(np.arange(30) == 3, np.nan, 1.0)),
@@ -116,11 +116,11 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
         ((WHOLE, np.array(["a", 1] * 15, object)), r"They have the types int, str.*\[str\(one\) for one in y\]"),
         (
             (WHOLE, np.zeros((30, 2), int)),
-            r"^train_classifier: y must hold one label for each recording, \[n\]; got .*30, 2",
+            r"^train_classifier: y must contain one label for each recording, \[n\]; got .*30, 2",
         ),
         (
             (WHOLE, ["a"] * 30),
-            r"y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of another",
+            r"y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of a second class",
         ),
         ((X * np.nan, Y), "NaN|finite"),
         ((X, Y, np.zeros(30, int)), r"lengths must be between 1 and 30, the number of steps"),
@@ -189,7 +189,7 @@ def test_an_unknown_chip_is_named() -> None:
 def test_labels_that_the_training_had_not_are_named(classifier: Any) -> None:
     with pytest.raises(ValueError, match=r"^ChipClassifier.report: y must contain only the names.*'sink' is unknown"):
         classifier.report(X, np.where(Y == "rise", "sink", Y), LENGTHS)
-    with pytest.raises(ValueError, match=r"^Encoding: x must hold recordings \[n, T, 2\]"):
+    with pytest.raises(ValueError, match=r"^Encoding: x must contain recordings \[n, T, 2\]"):
         classifier.predict(X[..., :1], LENGTHS)
 
 
@@ -197,7 +197,7 @@ def test_labels_that_the_training_had_not_are_named(classifier: Any) -> None:
 @pytest.mark.parametrize("chip", ["h1v1", "h1v2"])
 def test_static_data_without_steps(chip: str) -> None:
     rng = np.random.default_rng(0)
-    y = np.arange(200) % 4 + 1  # whole numbers from 1
+    y = np.arange(200) % 4 + 1  # integers from 1
     x = rng.normal(size=(200, 12)) + 3 * np.eye(4)[y - 1].repeat(3, axis=1)
     x[:, 5] = 3.0  # a feature that never changes
     found = bh.recipe.train_classifier(x[:100], y[:100], chip=chip, progress=False)

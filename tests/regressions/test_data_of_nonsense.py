@@ -18,11 +18,11 @@ X = np.ones((6, 4, 3), np.float32)
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"x": X * np.nan, "y": [0] * 6}, ValueError, "x holds 72 NaN"),
-        ({"x": [np.array([0.0, np.inf])], "y": [0]}, ValueError, r"x\[0\] holds 1 NaN or infinite"),
+        ({"x": X * np.nan, "y": [0] * 6}, ValueError, "x contains 72 NaN"),
+        ({"x": [np.array([0.0, np.inf])], "y": [0]}, ValueError, r"x\[0\] contains 1 NaN or infinite"),
         ({"x": X, "y": [0, 1, 0, 1, -1, 0]}, ValueError, "y must be zero or greater; got -1"),
         ({"x": X, "y": [0] * 6, "groups": [[1.0], [1.0, 2.0]]}, TypeError, "groups"),
-        ({"x": X[:, :, :0], "y": [0] * 6}, ValueError, r"x must hold.*\(6, 4, 0\)"),
+        ({"x": X[:, :, :0], "y": [0] * 6}, ValueError, r"x must contain.*\(6, 4, 0\)"),
     ],
 )
 def test_a_split_of_nonsense_is_refused(arguments, error: type[Exception], match: str) -> None:
@@ -31,7 +31,7 @@ def test_a_split_of_nonsense_is_refused(arguments, error: type[Exception], match
 
 
 def test_labels_from_one_are_warned_of_and_channels_first_refused() -> None:
-    with pytest.warns(UserWarning, match="^Split: y holds the classes 1 to 3 and no 0"):
+    with pytest.warns(UserWarning, match="^Split: y contains the classes 1 to 3 and no 0"):
         Split(X, [1, 2, 3, 1, 2, 3])
     with pytest.raises(ValueError, match=r"^Split: x must be .* got shape \(6, 2, 1, 8, 8\).*channels first"):
         Split(np.ones((6, 2, 1, 8, 8)), [0] * 6)
@@ -45,7 +45,7 @@ def test_labels_from_one_are_warned_of_and_channels_first_refused() -> None:
 @pytest.mark.parametrize(
     ("mean", "std", "match"),
     [([0.0], [0.0], "std must be greater than zero"), ([0.0, 1.0], [1.0], r"mean and std.*\(2,\) and \(1,\)"),
-     ("abc", [1.0], "mean"), ([np.nan], [1.0], "mean holds 1 NaN")],
+     ("abc", [1.0], "mean"), ([np.nan], [1.0], "mean contains 1 NaN")],
 )  # fmt: skip
 def test_a_scale_of_nonsense_is_refused(mean, std, match: str) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^ChannelScale: {match}"):
@@ -58,9 +58,9 @@ def test_ten_million_seconds_of_audio_are_refused() -> None:
 
 
 def test_a_raster_takes_spikes_only() -> None:
-    with pytest.raises(ValueError, match=r"^plot_raster: spikes holds 4 NaN"):
+    with pytest.raises(ValueError, match=r"^plot_raster: spikes contains 4 NaN"):
         bh.visualize.plot_raster(np.full((2, 2), np.nan))
-    with pytest.raises(ValueError, match=r"^plot_raster: spikes must be whole numbers.*0.5"):
+    with pytest.raises(ValueError, match=r"^plot_raster: spikes must be spike counts .integers.*0.5"):
         bh.visualize.plot_raster(np.full((2, 2), 0.5))
 
 

@@ -29,7 +29,7 @@ def test_they_are_named(make, prepare, bad):
     path, state = next((path, s) for path, s in net.states(brainstate.HiddenState).items() if path[-1] in ("V", "y"))
     spoilt = u.Quantity(u.get_mantissa(state.value).at[0, 1].set(bad), unit=u.get_unit(state.value))
     state.value = spoilt if path[-1] == "V" else spoilt.mantissa
-    with pytest.raises(ValueError, match=rf"rollout: the state {'.'.join(map(str, path))} holds 1 .*\(0, 1\)"):
+    with pytest.raises(ValueError, match=rf"rollout: the state {'.'.join(map(str, path))} contains 1 .*\(0, 1\)"):
         bh.rollout(net, XS, prepare=prepare)
     assert np.array_equal(u.get_mantissa(state.value), spoilt.mantissa, equal_nan=True)
     bh.rollout(net, XS)

@@ -141,7 +141,7 @@ def test_modules_of_other_packages():
 def test_a_run_that_goes_on_from_states_without_numbers_is_refused():
     net = brainstate.nn.Sequential(*lif())
     train_step(net)()
-    with pytest.raises(RuntimeError, match=r"rollout: the HiddenState layers\.1\.V holds no numbers.*prepare_net"):
+    with pytest.raises(RuntimeError, match=r"rollout: the HiddenState layers\.1\.V contains no values.*prepare_net"):
         bh.rollout(net, XS, prepare=False)
 
 
@@ -155,7 +155,7 @@ def test_weights_made_in_a_compiled_function_are_refused():
 
     build(jnp.ones((6, 2)))
     for call in (bh.rollout, lambda net, xs: bh.prepare_net(net), lambda net, xs: bh.stream(net, B)):
-        with pytest.raises(RuntimeError, match=r"the ParamState weight holds no numbers"):
+        with pytest.raises(RuntimeError, match=r"the ParamState weight contains no values"):
             call(kept[0], XS)
 
 

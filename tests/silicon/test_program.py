@@ -87,7 +87,7 @@ def test_an_update_takes_the_present_weights_and_nothing_else() -> None:
     assert updated != program
     assert updated == ChipProgram.of(net)
     net.syn0.weight.value = net.syn0.weight.value.at[0, 0].set(jnp.nan)
-    with pytest.raises(ValueError, match=r"ChipProgram\.updated: the weight of syn0 holds 1 NaN"):
+    with pytest.raises(ValueError, match=r"ChipProgram\.updated: the weight of syn0 contains 1 NaN"):
         program.updated(net)
     with pytest.raises(ValueError, match=r"ChipProgram\.updated: net must have the weights"):
         program.updated(on_grid(strong("H1v1", recurrent=False)))

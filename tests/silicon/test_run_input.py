@@ -27,7 +27,7 @@ def test_nan_and_overflow_are_named() -> None:
         ValueError, match=r"^call: x must fit float32, with values up to 3\.4e\+38; got -1e\+300 at index \(1, 0\)"
     ):
         in_float32(np.array([[0.0], [-1e300]]), call="call", name="x")
-    with pytest.raises(ValueError, match=r"^call: x holds 1 NaN or infinite value\(s\), the first at index \(1,\)"):
+    with pytest.raises(ValueError, match=r"^call: x contains 1 NaN or infinite value\(s\), the first at index \(1,\)"):
         in_float32(np.array([0.0, np.nan]), call="call", name="x")
 
 

@@ -199,14 +199,14 @@ def test_what_does_not_fit_is_refused() -> None:
         (np.zeros((3, 2, 15)), r"x must have shape \[T, B, 16\]; got \(3, 2, 15\)"),
         (np.zeros((3, 16)), r"x must have shape \[T, B, 16\]; got \(3, 16\)"),
         (np.zeros((0, 2, 16)), r"got \(0, 2, 16\)"),
-        (np.full((3, 2, 16), np.nan), "x holds 96 NaN"),
+        (np.full((3, 2, 16), np.nan), "x contains 96 NaN"),
     ):
         with pytest.raises(ValueError, match=rf"VirtualChip\.run: .*{words}"):
             bench.run(x)
     with pytest.warns(UserWarning, match=r"VirtualChip\.run: 96 of 96 input values are negative"):
         bench.run(np.full((3, 2, 16), -1.0))
     assert bench.n_runs == 1
-    with pytest.raises(TypeError, match="VirtualChip: key must be a whole number"):
+    with pytest.raises(TypeError, match="VirtualChip: key must be an integer"):
         VirtualChip(bh.chip.H1V2, None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="VirtualChip: gain_std must be zero or greater"):
         VirtualChip(bh.chip.H1V2, 0, gain_std=-0.1)

@@ -70,7 +70,7 @@ ACCEPTED: dict[str, tuple[tuple[str, ...], str]] = {
     "size": (("0-d numpy 2", "[1, 2]"), "a number of neurons, or a shape: the tuple form of brainstate"),
     "one size": (("0-d numpy 2",), "a number of neurons"),
     "counts": (("[1, 2]",), "whole numbers above zero"),
-    "raw labels": (("['a']", "strings [3]"), "names or whole numbers"),
+    "raw labels": (("['a']", "strings [3]"), "names or integers"),
     "optional class names": (("None", "strings [3]"), "names, or those that occur"),
     "delays": (("[1, 2]", "range"), "whole numbers of steps"),
     "indices": ((*EMPTY, "[1, 2]", "range"), "places, or none"),

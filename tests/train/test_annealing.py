@@ -267,7 +267,7 @@ def test_training_under_annealing_ends_with_signs_that_agree_and_weights_in_rang
     ("arguments", "error", "message"),
     [
         ({"total_epochs": 0}, ValueError, "total_epochs must be at least 1; got 0"),
-        ({"total_epochs": 2.5}, TypeError, "total_epochs must be a whole number; got 2.5"),
+        ({"total_epochs": 2.5}, TypeError, "total_epochs must be an integer; got 2.5"),
         ({"total_epochs": True}, ValueError, "total_epochs must be at least 1; got True"),
         ({"total_epochs": 3, "alpha_start": 0}, ValueError, "alpha_start must be greater than zero"),
         ({"total_epochs": 3, "alpha_start": "soft"}, TypeError, "alpha_start must be a number; got 'soft'"),
@@ -304,7 +304,7 @@ def test_a_new_annealing_takes_over_and_the_old_one_says_so(net: Net) -> None:
     second = SignAnnealing(net, 3, alpha_start=4.0)
     assert alpha_of(net.syn) == 4.0
     for method in (first.finish, first.constrain, lambda: first.step(1)):
-        with pytest.raises(RuntimeError, match=r"SignAnnealing\.\w+: another SignAnnealing has replaced"):
+        with pytest.raises(RuntimeError, match=r"SignAnnealing\.\w+: a new SignAnnealing has replaced"):
             method()
     second.step(1)
     SignAnnealing(twin, 1).finish()

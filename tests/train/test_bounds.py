@@ -45,9 +45,9 @@ def test_rate_bounds_that_are_none(arguments: tuple[Any, ...], error: type[Excep
 @pytest.mark.parametrize(
     ("spikes", "match"),
     [
-        (jnp.ones((0, 3)), r"spikes must hold at least one step, sample and neuron.*got shape \(0, 3\)"),
-        (jnp.ones((5, 0)), r"spikes must hold at least one step, sample and neuron.*got shape \(5, 0\)"),
-        (jnp.ones((5, 2)).at[3, 1].set(jnp.nan), r"spikes holds 1 NaN .* index \(3, 1\); .*check_finite=True"),
+        (jnp.ones((0, 3)), r"spikes must contain at least one step, sample and neuron.*got shape \(0, 3\)"),
+        (jnp.ones((5, 0)), r"spikes must contain at least one step, sample and neuron.*got shape \(5, 0\)"),
+        (jnp.ones((5, 2)).at[3, 1].set(jnp.nan), r"spikes contains 1 NaN .* index \(3, 1\); .*check_finite=True"),
     ],
 )
 def test_spikes_without_a_rate(spikes: Any, match: str) -> None:
@@ -87,7 +87,7 @@ def test_bounds_of_a_plain_number_and_what_they_offer() -> None:
             TypeError,
             r"the bounds have no unit, but the parameter is a Quantity in ms .*example BoundsReg\(upper=1. \* u.ms\)",
         ),
-        (lambda: bh.train.BoundsReg(1 * u.ms).sample_init((2,)), ValueError, "lower and upper are both needed"),
+        (lambda: bh.train.BoundsReg(1 * u.ms).sample_init((2,)), ValueError, "lower and upper are both required"),
     ],
 )
 def test_wrong_bounds(make: Any, error: type[Exception], match: str) -> None:

@@ -194,7 +194,7 @@ def test_a_run_that_was_stopped_is_not_mixed_with_another(tmp_path: Path, change
         change = {"schedules": [bh.train.SurrogateSchedule(model, "slope", 3, start=1.0, end=2.0)]}
     else:
         model = net()
-    with pytest.raises(ValueError, match=rf"^fit: .*was made with {match} .*Use the same value, or another file"):
+    with pytest.raises(ValueError, match=rf"^fit: .*was made with {match} .*Use the same value, or a different file"):
         train(model, checkpoint=path, **change)
     assert path.read_bytes() == held
     assert len(train(net(), checkpoint=path).epochs) == 4
@@ -234,7 +234,7 @@ def test_a_loss_that_is_not_finite_leaves_the_weights_before_the_epoch() -> None
     [
         ((X[:0], Y[:0]), "train|empty|recording"),
         ((X[:, :, 0], Y), r"x of train must be \[B, T, \*N\]"),
-        (X, "must give pairs|must be a Split"),
+        (X, "must yield pairs|must be a Split"),
         ([], "yielded no batch|number of batches"),
         (iter([(X, Y)]), "an iterable of pairs that can be iterated once per epoch"),
         ("train.npz", "must be a Split"),
@@ -454,10 +454,10 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ({"validation": 1.5}, r"^fit: validation as a fraction must lie between 0 and 1; got 1.5"),
         ({"data": [(X, Y)], "validation": 0.2}, r"holds out a fraction of train, so train must be a Split or arrays"),
         ({"data": (X, Y, np.full(20, 31))}, "lengths"),
-        ({"data": (X, Y, np.zeros(20, int))}, r"train holds 20 recordings of length 0"),
-        ({"schedules": [1]}, r"schedules must hold objects with a method step"),
+        ({"data": (X, Y, np.zeros(20, int))}, r"train contains 20 recordings of length 0"),
+        ({"schedules": [1]}, r"schedules must contain objects with a method step"),
         ({"mesh": 2}, r"mesh must be a jax.sharding.Mesh with one axis"),
-        ({"sample_chips": True}, r"sample_chips=True needs a network with chip modules"),
+        ({"sample_chips": True}, r"sample_chips=True requires a network with chip modules"),
         ({"epochs": 0}, r"epochs must be"),
         ({"learning_rate": -1.0}, r"learning_rate must be"),
         ({"patience": 0}, r"patience must be"),
@@ -465,11 +465,11 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ({"optimizer": "adam"}, r"optimizer must be an optimizer of braintools.optim"),
         (
             {"optimizer": braintools.optim.Adam(lr=0.1)},
-            r"^fit: learning_rate has no effect if optimizer is given",
+            r"^fit: learning_rate has no effect if optimizer is passed",
         ),
         (
             {"optimizer": braintools.optim.Adam(lr=0.1), "learning_rate": None, "max_gradient": 1.0},
-            r"^fit: max_gradient has no effect if optimizer is given",
+            r"^fit: max_gradient has no effect if optimizer is passed",
         ),
         ({"metrics": {"f1": lambda o, b: np.mean(np.asarray(b.y))}}, r"^fit: f1 must use only jax.numpy"),
         ({"loss": lambda o, b: float(o.sum())}, r"^fit: loss must use only jax.numpy"),
@@ -485,7 +485,7 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ),
         (
             {"data": (X, np.eye(2)[Y]), "n_classes": 2, "metrics": None},
-            r"^fit: y of train must hold class numbers if n_classes is given; got .*classifier_loss",
+            r"^fit: y of train must contain class indices if n_classes is passed; got .*classifier_loss",
         ),
     ],
 )

@@ -82,7 +82,7 @@ def test_another_seed_starts_elsewhere_and_the_same_one_does_not() -> None:
         ({"weight": np.ones(3)}, r"^order_rows: weight must be a matrix \[n_rows, n_columns\]; got shape \(3,\)"),
         ({"weight": np.ones((0, 3))}, r"got shape \(0, 3\)"),
         ({"weight": np.full((2, 2), np.nan)}, r"^order_rows: weight"),
-        ({"weight": np.ones((2, 2)) * u.mV}, r"^order_rows: weight must be plain numbers .* got numbers in mV"),
+        ({"weight": np.ones((2, 2)) * u.mV}, r"^order_rows: weight must be an array without a unit.* got values in mV"),
         ({"block": 0}, r"^order_rows: block must be"),
         ({"starts": -1}, r"^order_rows: starts must be"),
         ({"seed": 0.5}, r"^order_rows: seed must be"),

@@ -147,7 +147,7 @@ def test_metrics_refuse_shapes_that_do_not_fit() -> None:
         bh.train.balanced_population_mse(spikes, jnp.array([0, 1, 1]), 2, high=1)
     with pytest.raises(ValueError, match=r"accuracy: spikes must be \[T, B, N\]"):
         bh.train.accuracy(spikes[0], labels)
-    with pytest.raises(TypeError, match="labels must be whole numbers"):
+    with pytest.raises(TypeError, match="labels must be integers"):
         bh.train.accuracy(spikes, jnp.array([0.0, 1.0]))
 
 

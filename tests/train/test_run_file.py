@@ -49,7 +49,7 @@ def test_a_tree_comes_back_to_the_bit(tmp_path: Path) -> None:
 def test_another_tree_is_refused_by_the_name_of_the_leaf(tmp_path: Path, like: Any, match: str) -> None:
     FILE.write(tmp_path / "a", TREE, {}, call="f")
     with pytest.raises(
-        ValueError, match=rf"^f: '.*a' .*{match}.*\. The file belongs to another network, chip or optimizer"
+        ValueError, match=rf"^f: '.*a' .*{match}.*\. The file belongs to a different network, chip or optimizer"
     ):
         FILE.read(tmp_path / "a", like, {}, call="f")
 

@@ -127,7 +127,7 @@ def test_auto_with_as_many_orders_as_layers_warns_and_takes_them_per_layer() -> 
 
 def test_auto_with_another_number_of_orders_warns_and_takes_them_as_terms() -> None:
     net = Net()
-    with pytest.warns(UserWarning, match=r"a list of 3 order.*not match 2 fractional.*alpha_mode='multiterm'.*give 2"):
+    with pytest.warns(UserWarning, match=r"a list of 3 order.*not match 2 fractional.*alpha_mode='multiterm'.*pass 2"):
         bh.set_fractional_orders(net, [0.3, 0.5, 0.8])
     assert alphas(net) == [[0.3, 0.5, 0.8]] * 2
 

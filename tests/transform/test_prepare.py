@@ -127,11 +127,11 @@ def test_equal_specs_and_modules_without_a_chip_are_one_chip() -> None:
     ("options", "error", "message"),
     [
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1; got 0"),
-        ({"batch_size": 2.0}, TypeError, "batch_size must be a whole number; got 2.0"),
-        ({"batch_size": (2,)}, TypeError, r"batch_size must be a whole number; got tuple \(2,\)"),
-        ({"batch_size": 2 * u.ms}, TypeError, "batch_size must be a whole number"),
-        ({"key": 1.5}, TypeError, "key must be a whole number or a jax.random.key; got 1.5"),
-        ({"key": "one"}, TypeError, "key must be a whole number or a jax.random.key; got 'one'"),
+        ({"batch_size": 2.0}, TypeError, "batch_size must be an integer; got 2.0"),
+        ({"batch_size": (2,)}, TypeError, r"batch_size must be an integer; got tuple \(2,\)"),
+        ({"batch_size": 2 * u.ms}, TypeError, "batch_size must be an integer"),
+        ({"key": 1.5}, TypeError, "key must be an integer or a jax.random.key; got 1.5"),
+        ({"key": "one"}, TypeError, "key must be an integer or a jax.random.key; got 'one'"),
         ({"key": jnp.ones(3)}, (TypeError, ValueError), r"key must be .* got an array of shape \(3,\)"),
         (
             {"key": jax.random.split(jax.random.key(0), 3)},
@@ -168,7 +168,7 @@ def test_a_weight_that_is_not_finite_is_refused_before_anything_changes(make_net
     numbers[1, 2] = bad
     state.value = jnp.asarray(numbers) if unit == u.UNITLESS else jnp.asarray(numbers) * unit
     before = {path: held.value for path, held in net.states().items()}
-    message = rf"prepare_net: the parameter {name} holds 1 NaN or infinite value\(s\), the first at index \(1, 2\)"
+    message = rf"prepare_net: the parameter {name} contains 1 NaN or infinite value\(s\), the first at index \(1, 2\)"
     with pytest.raises(ValueError, match=message):
         bh.prepare_net(net, 3)
     with pytest.raises(ValueError, match=message):

@@ -230,10 +230,10 @@ def test_another_key_is_another_chip_and_the_modules_of_one_differ(make_net: Cal
 @pytest.mark.parametrize(
     ("key", "options", "error", "message"),
     [
-        (None, {}, TypeError, r"key must be a whole number or a jax.random.key; got None.* brainhw.nominal_chip"),
-        (1.5, {}, TypeError, "key must be a whole number .*; got 1.5"),
-        (True, {}, TypeError, "key must be a whole number .*; got True"),
-        (-1, {}, ValueError, r"key must be a whole number from 0 to 2\*\*32 - 1; got -1"),
+        (None, {}, TypeError, r"key must be an integer or a jax.random.key; got None.* brainhw.nominal_chip"),
+        (1.5, {}, TypeError, "key must be an integer .*; got 1.5"),
+        (True, {}, TypeError, "key must be an integer .*; got True"),
+        (-1, {}, ValueError, r"key must be an integer from 0 to 2\*\*32 - 1; got -1"),
         (7, {"synapse": -0.1}, ValueError, "synapse must be zero or greater; got -0.1"),
         (7, {"leak": float("nan")}, ValueError, "leak must be finite"),
         (7, {"threshold": "large"}, TypeError, "threshold must be a number; got 'large'"),

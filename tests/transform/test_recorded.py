@@ -300,11 +300,11 @@ def test_one_sample_without_an_axis_of_its_own() -> None:
 
 class TestRefusals:
     def test_unknown_layer(self) -> None:
-        with pytest.raises(ValueError, match=r"^rollout: recorded names 'other\.spk'.*'hidden', 'output'"):
+        with pytest.raises(ValueError, match=r"^rollout: recorded contains 'other\.spk'.*'hidden', 'output'"):
             bh.rollout(ChipNet("H1v1"), XS, recorded={"other.spk": spikes(0, (T, B, N))})
 
     def test_unknown_kind(self) -> None:
-        with pytest.raises(ValueError, match=r"^rollout: recorded names 'hidden\.V_pre'"):
+        with pytest.raises(ValueError, match=r"^rollout: recorded contains 'hidden\.V_pre'"):
             bh.rollout(ChipNet("H1v1"), XS, recorded={"hidden.V_pre": spikes(0, (T, B, N)) * u.mV})
 
     def test_other_shape(self) -> None:
@@ -345,7 +345,7 @@ class TestRefusals:
             bh.rollout(ChipNet("H1v1"), XS, recorded={"hidden.V": jnp.ones((T, B, N)) * u.mV})
 
     def test_nothing_and_other_things(self) -> None:
-        with pytest.raises(ValueError, match=r"^rollout: recorded must hold"):
+        with pytest.raises(ValueError, match=r"^rollout: recorded must contain"):
             bh.rollout(ChipNet("H1v1"), XS, recorded={})
         for other in (spikes(0, (T, B, N)), "hidden", 3):
             with pytest.raises(
@@ -367,8 +367,12 @@ class TestRefusals:
         for layer in layers:
             net = brainstate.nn.Sequential(bh.nn.LIFSynapse(N_IN, N), layer)
             kind = type(layer).__name__
-            with pytest.raises(ValueError, match=rf"^rollout: recorded names 'layers\.1', a {kind}, which cannot"):
+            with pytest.raises(
+                ValueError, match=rf"^rollout: recorded contains values for 'layers\.1', a {kind}, which"
+            ):
                 bh.rollout(net, XS, recorded={"layers.1.spk": spikes(0, (T, B, N))}, layerwise=layerwise)
         readout = brainstate.nn.Sequential(bh.nn.LeakyReadout(N_IN, N, tau=10 * u.ms))
-        with pytest.raises(ValueError, match=r"^rollout: recorded names 'layers\.0', a LeakyReadout, which cannot"):
+        with pytest.raises(
+            ValueError, match=r"^rollout: recorded contains values for 'layers\.0', a LeakyReadout, which"
+        ):
             bh.rollout(readout, XS, recorded={"layers.0.spk": spikes(0, (T, B, N))})

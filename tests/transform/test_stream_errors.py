@@ -61,11 +61,11 @@ def test_what_is_no_network_or_has_no_such_record_is_refused(make_net) -> None:
         bh.stream(3)
     with pytest.raises(ValueError, match=r"^stream: batch_size must be at least 1; got 0"):
         bh.stream(net, 0)
-    with pytest.raises(ValueError, match=r"^stream: record names 'nobody.V', but no module has the path"):
+    with pytest.raises(ValueError, match=r"^stream: record contains 'nobody.V', but no module has the path"):
         bh.stream(net, record=("nobody.V",))
     with pytest.raises(TypeError, match=r"^stream: record must be a sequence"):
         bh.stream(net, record="hidden.V")
-    with pytest.raises(ValueError, match=r"^stream: record names 'hidden.W', but LIFLayer at 'hidden' has only"):
+    with pytest.raises(ValueError, match=r"^stream: record contains 'hidden.W', but LIFLayer at 'hidden' has only"):
         bh.stream(net, record=("hidden.W",))(np.ones((1, 4)))
     with pytest.raises(ValueError, match=r"must have length 4; got shape"):
         bh.stream(net)(np.ones((1, 5)))

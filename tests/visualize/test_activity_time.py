@@ -81,8 +81,8 @@ def test_neurons_are_chosen_and_one_membrane_alone_is_drawn(ax: Axes) -> None:
         ({"V_th": 0.1 * u.ms}, TypeError, "plot_membrane: V_th must have the dimension of mV"),
         ({"V_th": np.ones(3) * u.mV}, ValueError, r"plot_membrane: V_th must be a scalar or shape \(2,\)"),
         ({"spikes": np.ones(3)}, ValueError, r"plot_membrane: spikes must have the shape of V, \(3, 2\)"),
-        ({"neurons": 2}, ValueError, "plot_membrane: neurons must be numbers from 0 to 1, at least one; got 2"),
-        ({"neurons": []}, ValueError, "plot_membrane: neurons must be numbers from 0 to 1, at least one"),
+        ({"neurons": 2}, ValueError, "plot_membrane: neurons must be one or more indices from 0 to 1; got 2"),
+        ({"neurons": []}, ValueError, "plot_membrane: neurons must be one or more indices from 0 to 1"),
         ({"ax": "here"}, TypeError, "plot_membrane: ax must be one matplotlib Axes"),
     ],
 )
@@ -110,18 +110,18 @@ def test_rates_of_spikes_are_in_hertz_layer_by_layer(ax: Axes, named: bool) -> N
     ("bad", "error", "words"),
     [
         (np.ones((3, 2)), TypeError, r"plot_layer_rates: source must be a FluctReport.*For one layer, pass \[spikes\]"),
-        ([], ValueError, "plot_layer_rates: source must hold the spikes of at least one layer"),
+        ([], ValueError, "plot_layer_rates: source must contain the spikes of at least one layer"),
         ({"a.spk": np.ones(3)}, ValueError, r"the spikes of layer a must have shape \[T, N\] or \[T, B, N\]"),
         ([np.ones((3, 0))], ValueError, "the spikes of layer 1 must have shape"),
         ([np.ones((3, 2)) * u.mV], TypeError, "the spikes of layer 1 must be plain numbers without a unit"),
-        ([np.full((3, 2), np.nan)], ValueError, "the spikes of layer 1 holds 6 NaN"),
-        ([-np.ones((5, 3))], ValueError, "the spikes of layer 1 must be whole numbers of spikes, zero or more; got"),
+        ([np.full((3, 2), np.nan)], ValueError, "the spikes of layer 1 contains 6 NaN"),
+        ([-np.ones((5, 3))], ValueError, "the spikes of layer 1 must be spike counts .integers, zero or more.; got"),
         (
             {"a.V": np.full((5, 3), -0.5)},
             ValueError,
-            "the spikes of layer a.V must be whole numbers.* from -0.5 to -0.5",
+            "the spikes of layer a.V must be spike counts.* from -0.5 to -0.5",
         ),
-        ([np.full((5, 3), 0.5)], ValueError, "the spikes of layer 1 must be whole numbers of spikes"),
+        ([np.full((5, 3), 0.5)], ValueError, "the spikes of layer 1 must be spike counts"),
     ],
 )
 def test_rates_of_what_are_no_spikes_are_refused(bad: object, error: type, words: str) -> None:
@@ -147,5 +147,5 @@ def test_a_silent_raster_is_empty_and_bad_arguments_are_named(ax: Axes) -> None:
     bh.visualize.plot_raster(np.zeros((5, 2)), ax=ax)
     assert not ax.collections
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xlim()) == ("time (ms)", "neuron", (0, 5))
-    with pytest.raises(TypeError, match="plot_raster: first must be a whole number"):
+    with pytest.raises(TypeError, match="plot_raster: first must be an integer"):
         bh.visualize.plot_raster(np.zeros((5, 2)), first=1.5)

@@ -88,7 +88,7 @@ def test_a_histogram_refuses_what_has_no_weights_to_show() -> None:
     with pytest.raises(ValueError, match="plot_weight_histogram: bins must be at least 1; got 0"):
         bh.visualize.plot_weight_histogram(synapse, bins=0)
     synapse.weight.value = synapse.weight.value.at[0, 0].set(jnp.nan)
-    with pytest.raises(ValueError, match="plot_weight_histogram: the weight H1v1Synapse holds 1 NaN"):
+    with pytest.raises(ValueError, match="plot_weight_histogram: the weight H1v1Synapse contains 1 NaN"):
         bh.visualize.plot_weight_histogram(synapse)
 
 
@@ -138,7 +138,9 @@ def test_sign_blocks_takes_one_dense_weight(ax: Axes) -> None:
     with pytest.raises(ValueError, match="plot_sign_blocks: H1v1Frontend has only one-to-one weights"):
         bh.visualize.plot_sign_blocks(bh.nn.H1v1Frontend())
     two = brainstate.nn.Sequential(bh.nn.H1v1Synapse(2, 2), bh.nn.H1v1Layer(2, tau=20 * u.ms, topology="RC"))
-    with pytest.raises(ValueError, match=r"plot_sign_blocks: the module holds 2 dense weights \(layers.0, layers.1\)"):
+    with pytest.raises(
+        ValueError, match=r"plot_sign_blocks: the module contains 2 dense weights \(layers.0, layers.1\)"
+    ):
         bh.visualize.plot_sign_blocks(two)
     with pytest.raises(ValueError, match="plot_sign_blocks: the network has no weight on a chip"):
         bh.visualize.plot_sign_blocks(bh.nn.LIFSynapse(2, 2))

@@ -131,5 +131,5 @@ def test_an_image_of_another_shape_is_refused() -> None:
         a_convolution()(random(0, 5, 2, 6))
     with pytest.raises(ValueError, match=r"Pooling\.update: the last axis of the input must have length 6"):
         Pooling((2, 5, 6), WINDOW, mean=True)(random(0, 5, 6, 2))
-    with pytest.raises(ValueError, match=r"Pooling\.update: the input holds 60 NaN"):
+    with pytest.raises(ValueError, match=r"Pooling\.update: the input contains 60 NaN"):
         Pooling((2, 5, 6), WINDOW, mean=True)(np.full((2, 5, 6), np.nan))
