@@ -104,14 +104,14 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
     Returns
     -------
     DeployReport
-        ``report.ok`` is True if no rule is broken. ``report.violations`` gives the module, the finding, the limit and
-        the fix of each violation. ``print`` the report for a table; ``report.raise_if_not()`` raises an error that
+        ``report.ok`` is True if no rule is broken. ``report.violations`` contains the module, the finding, the limit
+        and the fix of each violation. ``print`` the report for a table; ``report.raise_if_not()`` raises an error that
         lists all violations.
 
     Raises
     ------
     TypeError, ValueError
-        If ``net`` is not a module or contains no module on a chip, or if ``data`` is not an array of finite numbers.
+        If ``net`` is not a module or contains no module on a chip, or if ``data`` is not an array of finite values.
     RuntimeError
         If called inside ``jit``.
 

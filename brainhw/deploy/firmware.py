@@ -48,7 +48,7 @@ class Firmware:
 
     Charges are summed in float32, in the order of the inputs. The products of an input value and a charge, and of a
     membrane potential and its decay factor, are added with a fused multiply-add (C99 ``fmaf``), which rounds once after
-    the addition instead of after each operation. XLA does the same on a CPU. ``step`` and the C header give
+    the addition instead of after each operation. XLA does the same on a CPU. ``step`` and the C header produce
     bit-identical results.
 
     Attributes
@@ -118,7 +118,7 @@ class Firmware:
         Raises
         ------
         TypeError, ValueError
-            If the state does not belong to this network, or the input has another shape or is not finite.
+            If the state does not belong to this network, or the input has the wrong shape or is not finite.
         """
         call = "Firmware.step"
         _arguments.instance(state, FirmwareState, call=call, name="state", source="initial_state")
@@ -156,13 +156,13 @@ class Firmware:
         Raises
         ------
         TypeError, ValueError
-            If the input has another shape or is not finite.
+            If the input has the wrong shape or is not finite.
         """
         call = "Firmware.run"
         xs = np.asarray(_arguments.as_array(xs, call=call, name="xs"))
         if xs.ndim not in (2, 3) or xs.shape[-1] != self.n_in or 0 in xs.shape:
             raise ValueError(
-                f"{call}: xs must have shape [T, {self.n_in}] or [T, B, {self.n_in}], with T and B at least 1; got "
+                f"{call}: xs must have shape [T, {self.n_in}] or [T, B, {self.n_in}] with T >= 1 and B >= 1; got "
                 f"shape {xs.shape}."
             )
         _arguments.check_finite(xs, call=call, name="xs")
@@ -238,7 +238,7 @@ def firmware(path: str | os.PathLike[str]) -> Firmware:
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the network has another chip family or does not compute in float32.
+        If the chip family is not H1v1 or H1v2, or the network does not compute in float32.
     RuntimeError
         If called inside ``jit``.
 
@@ -291,8 +291,8 @@ def _sum(given: np.ndarray, charges: Charges) -> np.ndarray:
 
 
 def _fused(a: Any, b: Any, c: Any) -> np.ndarray:
-    """Return ``a * b + c`` of float32 numbers with a single rounding."""
-    # The product of two float32 numbers is exact in float64. The sum is rounded in float64 to odd: an inexact sum is
+    """Return ``a * b + c`` of float32 values with a single rounding."""
+    # The product of two float32 values is exact in float64. The sum is rounded in float64 to odd: an inexact sum is
     # rounded to the neighbour with an odd last bit. Rounding this sum to float32 then equals a single rounding (S.
     # Boldo and G. Melquiond, IEEE Trans. Comput. 57, 462, 2008).
     a, b, c = (np.asarray(one, np.float64) for one in (a, b, c))

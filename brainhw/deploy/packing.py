@@ -357,7 +357,7 @@ def _left_over(guilty: list[Need], rooms: list[int]) -> str:
         left = room - sum(need.count for need in layers)
         holds = f" with {_listed(repr(need.name) for need in layers)}" if layers else ""
         parts.append(f"core {core}{holds} has {left} neurons left")
-    return f"every arrangement leaves one layer over, for example: {_listed(parts)}, too few for {last.name!r}"
+    return f"in every arrangement, one layer does not fit, for example: {_listed(parts)}, too few for {last.name!r}"
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -255,7 +255,7 @@ def place(net: brainstate.nn.Module) -> Placement:
     Raises
     ------
     PlacementError
-        If no placement exists. The message gives the reason: the network has too many neurons, a recurrent layer is
+        If no placement exists. The message states the reason: the network has too many neurons, a recurrent layer is
         larger than a core, or the recurrent layers do not all fit on the chip. ``PlacementError`` is a subclass of
         ``ValueError``.
     TypeError, ValueError
@@ -348,7 +348,7 @@ def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_la
         if not isinstance(need, Need):
             raise TypeError(f"{call}: every element of needs must be a Need; got {_arguments.describe(need)}.")
         if any(need.name == other.name for other in checked):
-            raise ValueError(f"{call}: two layers are called {need.name!r}. Give the layers different names.")
+            raise ValueError(f"{call}: two layers have the name {need.name!r}. Give the layers different names.")
         count = _arguments.positive_int(need.count, call=call, name=f"neurons of {need.name}")
         checked.append(replace(need, count=count))
     return Placement(chip, tuple(arrange(chip, checked, call=call)))

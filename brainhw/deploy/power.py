@@ -49,7 +49,7 @@ class Cost:
     count : float
         Mean number of spikes or events per inference; 1 for a core, the number of channels for the frontend.
     coefficient : str
-        The field of the chip's spec that gives the energy or power of one count.
+        The field of the chip's spec that contains the energy or power of one count.
     energy : Quantity
         Energy of one inference, in uJ.
     """
@@ -121,7 +121,7 @@ class PowerReport(Shown, Drawn):
             spikes=_records.by_name(_COUNT, "numbers"),
             synaptic_events=_COUNT,
             synops=_COUNT,
-            silent=_records.by_name(_arguments.whole_number, "whole numbers"),
+            silent=_records.by_name(_arguments.whole_number, "integers"),
             weight_bits=_arguments.whole_number,
             by_core=_records.by_name(energy, "energies", int),
         )
@@ -185,7 +185,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     weight zero, every spike that arrives at a weight is an event. An input of 2 to a dense synapse counts as two
     spikes. :func:`place` determines which cores are used. The four coefficients come from the chip's spec. In the
     presets all four are **assumed**. Therefore use the result to compare networks, or the contributions within one
-    network, but do not rely on absolute numbers. If you have measured the coefficients, set them with
+    network, but do not rely on absolute values. If you have measured the coefficients, set them with
     ``chip.replace(spike_energy=..., provenance="measured")``.
 
     Parameters

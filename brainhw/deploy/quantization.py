@@ -51,7 +51,7 @@ def set_weight_bits(
     ValueError
         If bits are out of range, or a key of the mapping matches no weight. In this case nothing is changed.
     TypeError
-        If ``net`` is not a module, or if a number of bits is not a whole number.
+        If ``net`` is not a module, or if a number of bits is not an integer.
 
     Examples
     --------
@@ -139,7 +139,7 @@ class WeightReport:
         _records.check_fields(
             self,
             path=_arguments.text,
-            shape=_records.each(_arguments.whole_number, "whole numbers"),
+            shape=_records.each(_arguments.whole_number, "integers"),
             on_chip=_arguments.flag,
             bits=_records.optional(_arguments.positive_int),
             rounding=_arguments.text,

@@ -64,7 +64,7 @@ class Violation:
     where: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        place = _records.each(_arguments.whole_number, "whole numbers")
+        place = _records.each(_arguments.whole_number, "integers")
         text = _arguments.text
         _records.check_fields(
             self, rule=text, path=text, found=text, limit=text, fix=text, where=_records.each(place, "tuples of int")
@@ -97,14 +97,14 @@ def known_modules(net: Survey) -> Iterator[Violation]:
             path,
             type(module).__name__ + (" with a bias" if _has_bias(module) else ""),
             ", ".join(kind.__name__ for kind in net.family.modules.values()),
-            "Leave it out of the deployed network, or replace it with one of these.",
+            "Remove it from the deployed network, or replace it with one of these.",
         )
 
 
 def known_wiring(net: Survey) -> Iterator[Violation]:
     """Synapses drive layers and layers drive synapses, without operations between them."""
     limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
-    fix = "Pass outputs on unchanged: no operation between modules, each called once per step."
+    fix = "Pass outputs on unchanged, without operations between modules, and call each module once per time step."
     # If modules are not supported, the wiring is checked only after they are removed.
     if net.foreign or _is_mixed(net):
         return
@@ -123,7 +123,7 @@ def finite_weights(net: Survey) -> Iterator[Violation]:
                 "finite weights",
                 path,
                 f"{_count(where, weight)} NaN or infinite, {_first(where)}",
-                "finite numbers",
+                "finite values",
                 "Load an earlier checkpoint; rollout(check_finite=True) finds the step that breaks training.",
                 where,
             )
@@ -210,7 +210,7 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
                 f"{len(where)} of {net.n_neurons(path)} time constants are not a profile, "
                 f"e.g. {taus[where[0][0]]:.6g} ms",
                 str(layer.chip.tau_profiles),
-                "Set tau in the constructor of the layer, which takes the nearest profile.",
+                "Set tau in the constructor of the layer, which selects the nearest profile.",
                 where,
             )
 
@@ -230,15 +230,15 @@ def binary_spikes(net: Survey) -> Iterator[Violation]:
                 path,
                 f"reset {layer.reset!r}",
                 f"reset {layer.chip.reset!r}",
-                "Keep the reset of the layer; chip.replace(reset=...) describes another chip.",
+                "Keep the reset of the layer; chip.replace(reset=...) describes a different chip.",
             )
         elif not np.array_equal(gives, np.asarray(at) >= 0):
             yield Violation(
                 "binary spikes",
                 path,
-                f"spk_fun gives {np.round(gives, 3).tolist()} at {[round(float(x), 3) for x in at]}",
+                f"spk_fun returns {np.round(gives, 3).tolist()} at {[round(float(x), 3) for x in at]}",
                 "0 below threshold, 1 at and above it",
-                "Use a surrogate that fires once, such as brainhw.surrogate.fast_sigmoid().",
+                "Use a surrogate that returns only 0 or 1, such as brainhw.surrogate.fast_sigmoid().",
             )
 
 
@@ -262,7 +262,7 @@ def frontend_as_built(net: Survey) -> Iterator[Violation]:
             path,
             found,
             f"one frontend, first in the network, {width} channels wide, one-to-one",
-            "Use one frontend of the family at the input, and dense synapses after it.",
+            "Use one frontend of the family at the input, followed by dense synapses.",
         )
 
 

@@ -81,7 +81,7 @@ class CommandDevice:
         words = _arguments.several(command, call=call, name="command", of="a program and its arguments")
         self._command = [_word(word, f"command[{i}]", call) for i, word in enumerate(words)]
         if not self._command:
-            raise ValueError(f"{call}: command must hold at least the name of a program; got none.")
+            raise ValueError(f"{call}: command must contain at least the name of a program; got none.")
         timeout = _arguments.quantity(timeout, u.second, call=call, name="timeout", shapes=[()], positive=True)
         self._timeout = float(timeout.mantissa)
         self._files = _arguments.choice(format, FORMATS, call=call, name="format")
@@ -152,8 +152,8 @@ class CommandDevice:
             )
         except (OSError, ValueError) as error:
             raise DeviceError(
-                f"{call}: {self._name} cannot be started: {getattr(error, 'strerror', None) or error}. Give the path "
-                "of an executable program, and its arguments as a list."
+                f"{call}: {self._name} cannot be started: {getattr(error, 'strerror', None) or error}. Pass the path "
+                "of an executable program and its arguments as a list."
             ) from error
         tails = [_Tail(stream) for stream in (process.stderr, process.stdout)]
         try:
@@ -195,7 +195,7 @@ def _word(word: Any, name: str, call: str) -> str:
     text = os.fspath(word) if isinstance(word, os.PathLike) else word
     text = _arguments.text(text, call=call, name=name, some=True)
     if "\0" in text:
-        raise ValueError(f"{call}: {name} must not hold a null character; got {text!r:.80}.")
+        raise ValueError(f"{call}: {name} must not contain a null character; got {text!r:.80}.")
     return text
 
 

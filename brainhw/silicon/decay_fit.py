@@ -16,8 +16,8 @@ __all__ = ["LEAST_POINTS", "Decays", "fit_decays"]
 LEAST_POINTS = 4
 # A time constant with a larger relative error counts as not measured, because the decay is flat or only noise.
 _WORST = 0.5
-# A read-out that clips at zero raises the mean of small readings above the membrane potential. So a reading is left out
-# if its fitted value is below this many standard deviations of the noise. Leaving out readings by their measured value
+# A read-out that clips at zero raises the mean of small readings above the membrane potential. So a reading is excluded
+# if its fitted value is below this many standard deviations of the noise. Excluding readings by their measured value
 # would bias the fit.
 _CLIPPED_BELOW = 4.0
 _ITERATIONS = 12
@@ -80,10 +80,10 @@ def fit_decays(
             # A decay with too few remaining readings keeps all of them.
             mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
     if capped:
-        notes.append(f"the read-out saturates at {top:g} mV, so readings with a fitted value near it were left out")
+        notes.append(f"the read-out saturates at {top:g} mV, so readings with a fitted value near it were excluded")
     if clipped:
         notes.append(
-            "readings are clipped at zero, so readings with a fitted value near zero were left out "
+            "readings are clipped at zero, so readings with a fitted value near zero were excluded "
             f"({int((used - mask).sum())})"
         )
     else:

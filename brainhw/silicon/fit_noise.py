@@ -114,7 +114,7 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
         notes.append(
             f"{int((held <= 0).sum())} readings are at or below zero, where clipping makes the noise look smaller"
         )
-    # Each pair of trial and neuron gives one sample of the moments. The errors follow from the scatter of the samples.
+    # Each pair of trial and neuron yields one sample of the moments. The errors follow from the scatter of the samples.
     variance, covariance = (e**2).mean(1), (e[:, 1:] * e[:, :-1]).mean(1)
     read = -covariance / beta
     own = variance - (1 + beta**2) * read

@@ -70,7 +70,7 @@ class InTheLoop:
     optimizer : braintools.optim.Optimizer
         An optimizer of braintools. If it has no weights registered, all weights of the network are registered.
     n_trials : int, optional
-        Number of runs of each sample per step. Loss and gradient are means over the trials. Default 1.
+        Number of runs of each sample per step. Loss and gradient are averaged over the trials. Default 1.
     membranes : 'auto' or bool, optional
         Whether to use recorded membrane potentials. ``'auto'`` (default) uses them if the bench records them, ``True``
         requires them for every layer, and ``False`` ignores them. Recorded membrane potentials correct the states of
@@ -160,7 +160,7 @@ class InTheLoop:
         Parameters
         ----------
         x : array
-            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+            Spikes or dimensionless analog values, ``[T, B, N_in]``.
         y : array
             Targets, ``[B, ...]``.
 
@@ -203,7 +203,7 @@ class InTheLoop:
         Parameters
         ----------
         x : array
-            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+            Spikes or dimensionless analog values, ``[T, B, N_in]``.
 
         Returns
         -------
@@ -226,7 +226,7 @@ class InTheLoop:
         Parameters
         ----------
         x : array
-            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+            Spikes or dimensionless analog values, ``[T, B, N_in]``.
         y : array
             Targets, ``[B, ...]``.
 
@@ -247,7 +247,7 @@ class InTheLoop:
         if self._accuracy is most_active:
             # Call it before the chip runs, because it raises for invalid labels.
             answer(most_active, "accuracy", jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y), call)
-            fix = "give accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
+            fix = "pass accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
             warn_of_classes(y, self._n_out, call=call, fix=fix)
         outputs = self._on_chip(x, call).spikes[self.program.output]
         return float(answer(self._accuracy, "accuracy", jnp.asarray(outputs, jnp.float32), jnp.asarray(y), call))
@@ -285,7 +285,7 @@ class InTheLoop:
         Raises
         ------
         TypeError, ValueError
-            If the file is damaged, or belongs to another network, chip or optimizer. Nothing has changed then.
+            If the file is corrupted, or belongs to another network, chip or optimizer. In this case nothing is changed.
         """
         call = "InTheLoop.load"
         check_same_chip(self._net, self.program.chip, call)
@@ -333,7 +333,7 @@ class InTheLoop:
                     self._optimizer.update(gradients)
                     fine = self._finite()
                     if self._constrain is not None:
-                        # Check before and after `constrain`, because clipping makes infinite numbers finite.
+                        # Check before and after `constrain`, because clipping makes infinite values finite.
                         self._constrain(self._net)
                         fine &= self._finite()
                 for state, before in zip(touched.states, touched.original_state_values, strict=True):
@@ -394,7 +394,7 @@ class InTheLoop:
         x = self._input(x, call)
         y = np.asarray(_arguments.as_array(y, call=call, name="y"))
         if y.ndim == 0 or len(y) != x.shape[1]:
-            raise ValueError(f"{call}: y must hold one target per sample of x, {x.shape[1]}; got shape {y.shape}.")
+            raise ValueError(f"{call}: y must contain one target per sample of x, {x.shape[1]}; got shape {y.shape}.")
         return x, y
 
     def _input(self, x: Any, call: str) -> np.ndarray:

@@ -132,7 +132,8 @@ class ChipProgram(Shown):
         Raises
         ------
         TypeError, ValueError
-            If ``net`` has other weights or another chip, or a weight is not a level of its grid.
+            If the chip of ``net``, or the paths or shapes of its weights, differ from those of the program, or if a
+            weight is not a level of its grid.
         """
         _arguments.check_module(net, call="ChipProgram.updated")
         return with_weights(self, chip_weights(net))
@@ -247,8 +248,8 @@ class ChipProgram(Shown):
         TypeError
             If ``folder`` is not a path.
         ValueError
-            If a file is missing, damaged or truncated, or has an invalid value, such as a code that is not on the grid,
-            two neurons at the same position or an unknown layer. The message names the error.
+            If a file is missing, corrupted or truncated, or has an invalid value, such as a code that is not on the
+            grid, two neurons at the same position or an unknown layer. The message names the error.
         """
         return ChipProgram(content_of_folder(folder, call="ChipProgram.load"))
 
@@ -258,7 +259,7 @@ class ChipProgram(Shown):
         Parameters
         ----------
         chip : ChipSpec, optional
-            Another chip on which the network runs. It must have the same family and cores. Default: the chip of the
+            A different chip on which the network runs. It must have the same family and cores. Default: the chip of the
             program, with its sampled or measured values, if any.
 
         Returns
@@ -341,7 +342,10 @@ def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> Chi
     shapes = {path: tuple(weight.master.value.shape) for path, weight in weights.items()}
     wanted = {path: codes.values.shape for path, codes in old.items()}
     if shapes != wanted:
-        raise ValueError(f"{call}: net must have the weights of the program with the shapes {wanted}; got {shapes}.")
+        raise ValueError(
+            f"{call}: the weights of net must have the same paths and shapes as those of the program, {wanted}; got "
+            f"{shapes}."
+        )
     new = _codes(weights, call)
     synapses = {path: BundledSynapse(one.frontend, new[path]) for path, one in content.synapses.items()}
     layers = {path: BundledLayer(one.profiles, new.get(path)) for path, one in content.layers.items()}

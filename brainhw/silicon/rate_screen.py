@@ -1,4 +1,4 @@
-"""Leave out f-I curves that do not follow the model, because they would bias the shared parameters."""
+"""Exclude f-I curves that do not follow the model, because they would bias the shared parameters."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["FOREIGN", "WORST", "fit_screened"]
 FOREIGN = 0.02
 # A threshold with a larger relative error counts as not measured.
 WORST = 0.2
-# A spec allows a threshold spread of 20 %. A threshold is an outlier if it differs from the median by more than this
-# factor.
+# A spec allows a relative standard deviation of the thresholds of 20 %. A threshold is an outlier if it differs from
+# the median by more than this factor.
 _FARTHEST = 2.0
 # Trial noise above this fraction of the threshold has another cause. On a bench, trial noise is a few percent.
 NOISY = 0.05

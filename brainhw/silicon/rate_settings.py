@@ -41,7 +41,7 @@ def fit_with_decays(
     told = prior is not None
     p, found = solve_rates(data, prior, bar)
     if taus is not None and prior is not None and is_poor(found):
-        # The cause may be a wrong setting, another temperature or chip, or a gain spread of the synapses.
+        # The cause may be a wrong setting, a different temperature or chip, or gains that differ between the synapses.
         p_alone, alone = solve_rates(data, None, bar)
         if search:
             place = taus.nearest(np.log(alone.tau[0]), _SAME)
@@ -124,7 +124,7 @@ class _Decays:
         return shared[int(np.argmin(distances))] if min(distances) <= most else None
 
     def named(self, places: list[int | None]) -> np.ndarray:
-        """Return the numbers of the settings, with -1 for unknown settings."""
+        """Return the indices of the settings, with -1 for unknown settings."""
         return np.array([-1 if place is None else self.settings[place] for place in places])
 
     def prior(self, places: list[int | None]) -> Prior | None:

@@ -99,9 +99,9 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     `RateTable`     ``neuron, inputs, rate_Hz, [code], [setting], [window_s], [trial]``
     ==============  ======================================================================================
 
-    The unit follows the name of a column, as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)``, and the numbers are
+    The unit follows the name of a column, as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)``, and the values are
     converted. Columns are separated by commas, semicolons or tabs. With semicolons or tabs, decimal commas are
-    accepted. If every comma in the numbers could also be a thousands separator, the file is rejected. The text is
+    accepted. If every comma in the values could also be a thousands separator, the file is rejected. The text is
     UTF-8, or UTF-16 with a byte order mark. Columns with other names are ignored with a warning. Error messages count
     rows from 1, which is the first row below the header. Empty lines and lines that start with ``#`` are not counted.
 
@@ -209,7 +209,7 @@ def _text(name: str, what: str) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"{what} is not UTF-8 text: {first_line(error)}. Save it as CSV in UTF-8.") from error
     if "\0" in decoded:
-        raise ValueError(f"{what} is not text: it holds null characters. Save it as CSV in UTF-8.")
+        raise ValueError(f"{what} is not text: it contains null characters. Save it as CSV in UTF-8.")
     return decoded
 
 
@@ -289,7 +289,7 @@ def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, 
     if doubtful is None:
         return False
     raise ValueError(
-        f"{what}: row {doubtful[0]} below the header holds {doubtful[2][:30]!r} in the column {doubtful[1]!r}. The "
+        f"{what}: row {doubtful[0]} below the header contains {doubtful[2][:30]!r} in the column {doubtful[1]!r}. The "
         "comma may separate thousands or decimals, and no other number in the file shows which. Write numbers without "
         "thousands separators and with a decimal point."
     )
@@ -310,7 +310,7 @@ def _numbers(
     if bad.any():
         at = int(np.argmax(bad))
         raise ValueError(
-            f"{what}: row {at + 1} below the header holds {cells[at][:30]!r} in the column {header!r} "
+            f"{what}: row {at + 1} below the header contains {cells[at][:30]!r} in the column {header!r} "
             f"({int(bad.sum())} such rows); expected a finite number without thousands separators. "
             "Remove rows that were not measured."
         )

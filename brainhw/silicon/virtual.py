@@ -36,22 +36,23 @@ class VirtualChip:
         V' &= \max(e^{-\Delta t/\tau_{kj}} V_{t-1} + Q_t / C + \sigma\, \eta_t,\; 0)
 
     Spikes and resets are those of its chip family. The time constant :math:`\tau_{kj}` of leak setting ``k`` and
-    physical neuron ``j`` is log-normal around ``chip.tau_profiles``. If two settings have the same spread, a neuron
-    deviates by the same factor at both settings. The threshold is normal around ``chip.V_th``. Each synapse has a fixed
-    place on the chip, so the same program always uses the same synapses.
+    physical neuron ``j`` is log-normal around ``chip.tau_profiles``. If two settings have the same standard deviation,
+    a neuron deviates by the same factor at both settings. The threshold is normal around ``chip.V_th``. Each synapse
+    has a fixed place on the chip, so the same program always uses the same synapses.
 
     Parameters
     ----------
     chip : ChipSpec
-        The mean values of the hidden chip, and its spreads ``leak_mismatch_std``, ``threshold_mismatch_std``,
-        ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes a chip that is far from its data sheet.
+        The mean values of the hidden chip, and its standard deviations ``leak_mismatch_std``,
+        ``threshold_mismatch_std``, ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes a chip that is
+        far from its data sheet.
     key : jax.Array or int
-        Key of the chip. With the same ``chip``, the same key gives the same hidden values, and the same noise in runs
-        with the same number.
+        PRNG key or seed of the chip. With the same ``chip``, the same key yields the same hidden values, and the same
+        noise in runs with the same number.
     membranes : bool, optional
         Record membrane potentials too. Default True.
     gain_std : float, optional
-        Relative spread :math:`\sigma_g` of the charge of each synapse. Default 0.
+        Relative standard deviation :math:`\sigma_g` of the charge of each synapse. Default 0.
 
     Attributes
     ----------
@@ -128,7 +129,7 @@ class VirtualChip:
         Parameters
         ----------
         x : array
-            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+            Spikes or dimensionless analog values, ``[T, B, N_in]``.
 
         Returns
         -------
