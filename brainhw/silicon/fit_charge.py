@@ -214,7 +214,8 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
         )
     elif not compared:
         notes.append(
-            "without shared codes, the standard deviation of the gain and the error common to all codes are unknown"
+            "the synapses share no codes, so the standard deviation of the gain and the error common to all codes are "
+            "unknown"
         )
     notes.append(
         "the gains are relative to the mean of the measured synapses, which is assumed to be the mean of the chip"

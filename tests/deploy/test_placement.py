@@ -231,8 +231,8 @@ def test_many_layers_are_placed_as_exactly_as_few() -> None:
             H1V2,
             [(60, "RC"), (45, "RC"), (45, "RC"), (45, "RC")],
             0,
-            "every arrangement leaves one layer over, for example: core 0 with 'layer1' has 5 neurons left, core 1 "
-            "with 'layer2' has 5 neurons left and core 2 with 'layer0' has 40 neurons left, too few for 'layer3'",
+            "in every arrangement, one layer does not fit, for example: core 0 with 'layer1' has 5 neurons left, core "
+            "1 with 'layer2' has 5 neurons left and core 2 with 'layer0' has 40 neurons left, too few for 'layer3'",
         ),
     ],
 )
@@ -255,7 +255,9 @@ def test_a_chip_has_one_frontend() -> None:
 
 
 def test_bad_needs_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"place_layers: two layers are called 'a'. Give the layers different names"):
+    with pytest.raises(
+        ValueError, match=r"place_layers: two layers have the name 'a'. Give the layers different names"
+    ):
         place_layers(H1V1, [Need("a", 1), Need("a", 2)])
     with pytest.raises(ValueError, match=r"place_layers: neurons of a must be at least 1; got 0"):
         place_layers(H1V1, [Need("a", 0)])

@@ -157,7 +157,7 @@ def test_a_chip_whose_measured_neurons_are_not_in_use_is_named() -> None:
 def test_a_dead_time_of_the_read_out_is_no_threshold(tables) -> None:
     rate = np.asarray(tables.rates.rate.mantissa)
     dead = dataclasses.replace(tables.rates, rate=np.round(rate / (1 + 0.002 * rate)) * u.Hz)
-    with pytest.raises(ValueError, match=r"^fit_threshold: .* gain spread of \d+ %.*at most 20 %"):
+    with pytest.raises(ValueError, match=r"^fit_threshold: .* relative standard deviation of \d+ %.*at most 20 %"):
         bh.silicon.fit_threshold(dead, "h1v2", progress=False)
 
 

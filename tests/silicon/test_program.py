@@ -89,7 +89,9 @@ def test_an_update_takes_the_present_weights_and_nothing_else() -> None:
     net.syn0.weight.value = net.syn0.weight.value.at[0, 0].set(jnp.nan)
     with pytest.raises(ValueError, match=r"ChipProgram\.updated: the weight of syn0 holds 1 NaN"):
         program.updated(net)
-    with pytest.raises(ValueError, match=r"ChipProgram\.updated: net must have the weights"):
+    with pytest.raises(
+        ValueError, match=r"ChipProgram\.updated: the weights of net must have the same paths and shapes"
+    ):
         program.updated(on_grid(strong("H1v1", recurrent=False)))
     with pytest.raises(ValueError, match=r"ChipProgram\.updated: net must be on the chip"):
         program.updated(on_grid(strong("H1v2")))

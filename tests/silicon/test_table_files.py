@@ -87,7 +87,7 @@ GOOD = "code,synapse,charge_fC\n1,0,0.5\n"
         (GOOD + "2,0,0,7\n", "row 2 .*4 cells; expected 3.*decimal point"),
         (GOOD + "2,0\n", "row 2 .*2 cells; expected 3"),
         (GOOD + "1,0,0.6\n", "rows 1 and 2 .*code 1, synapse 0"),
-        (GOOD + "1.5,0,0.6\n", "code must be whole numbers.*1.5 in row 2"),
+        (GOOD + "1.5,0,0.6\n", "code must contain integers.*1.5 in row 2"),
         ("code,synapse,charge_in_fC\n1,0,0.5\n", "lacks the column 'charge' .is 'charge_in_fC' meant"),
         ("code,synapse,charge_fC_mean\n1,0,0.5\n", "lacks the column 'charge' .is 'charge_fC_mean' meant"),
         ("code,synapse_id,charge_fC\n1,0,0.5\n", "'synapse_id' must .* the name 'synapse'; got the ending 'id'"),
