@@ -52,7 +52,7 @@ class BundleError(ValueError):
 
 
 _KIND = FileKind("bundle", "brainhw.deploy.export_bundle", 1, BundleError)
-# A limit of about 100 times the size of a bundle that fills a whole chip. A larger file is refused before memory is
+# A limit of about 100 times the size of a bundle that fills a whole chip. A larger file is rejected before memory is
 # allocated for it.
 _FILE = Sealed(_KIND, "brainhw-bundle", 64 * 2**20)
 
@@ -163,7 +163,7 @@ def content_of(
     """Return the bundle content of a network; raise if it breaks a rule, except for the rules in ``unjudged``."""
     found = survey(net, call=call)
     in_place, known = values_in_place(net), known_in_place(net)
-    # A network from load_bundle keeps its dt and placement, so that exporting it again gives the same file.
+    # A network from load_bundle keeps its dt and placement, so that exporting it again yields the same file.
     bundled = isinstance(net, BundledNet)
     dt = net.dt if bundled else _arguments.time_step(call=call)
     dtype = _dtype(found, call)

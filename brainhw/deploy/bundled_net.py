@@ -264,7 +264,7 @@ def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbered(branch: Any) -> Any:
-    """Convert the keys of a dict to ints if all of them are numbers, because brainstate names list entries by ints."""
+    """Convert the keys of a dict to ints if all of them are integers, because brainstate names list entries by ints."""
     if not isinstance(branch, dict):
         return branch
     numbers = all(name.isdecimal() and name.isascii() and str(int(name)) == name for name in branch)

@@ -124,7 +124,7 @@ class Firmware:
         _arguments.instance(state, FirmwareState, call=call, name="state", source="initial_state")
         wanted = [(layer.path, layer.n) for layer in self._numbers.layers]
         if [(path, spk.shape[-1]) for path, spk in state.spikes.items()] != wanted:
-            raise ValueError(f"{call}: state must belong to this network; got {state}. Call initial_state.")
+            raise ValueError(f"{call}: state must belong to this network; got {state}. Create it with initial_state.")
         x = _arguments.as_array(x, call=call, name="x")
         lead = state._millivolts[0].shape[:-1]
         if np.shape(x) != (*lead, self.n_in):

@@ -39,7 +39,7 @@ _ASSUMED = (
 @final
 @dataclass(frozen=True)
 class Placement(Shown, Drawn):
-    """The place of every neuron of a network on the chip; ``print`` it for a table.
+    """The position of every neuron of a network on the chip; ``print`` it for a table.
 
     The vendor documents that a feed-forward layer may be split over several cores and a recurrent layer may not.
     brainhw assumes that the neurons of the frontend are the first neurons of core 0, so that fewer neurons of core 0
@@ -56,7 +56,7 @@ class Placement(Shown, Drawn):
     Raises
     ------
     TypeError, ValueError
-        If pieces overlap or do not fit on their core, if a neuron of a layer has no place or several places, if a
+        If pieces overlap or do not fit on their core, if a neuron of a layer has no position or several positions, if a
         recurrent layer is on several cores, or if the layer that the frontend drives is not at the start of core 0.
 
     Examples
@@ -228,7 +228,7 @@ class Placement(Shown, Drawn):
 
 
 def place(net: brainstate.nn.Module) -> Placement:
-    """Find a place on the chip for every neuron of a network.
+    """Assign every neuron of a network to a position on the chip.
 
     A recurrent layer (``topology='RC'``) stays on one core. A feed-forward layer may be split over cores. The vendor
     documents both rules. brainhw assumes that the neurons that the frontend drives are the first neurons of core 0.
@@ -310,7 +310,7 @@ def placement_of(found: Survey, *, call: str) -> Placement:
     if missing:
         raise ValueError(
             f"{call}: the layer {missing[0]!r} was added after the measured chip was put into the network, so the "
-            "layer has no place on the chip. Call brainhw.silicon.put_chip again."
+            "layer has no position on the chip. Call brainhw.silicon.put_chip again."
         )
     pieces = [piece for need in needs for piece in pieces_at(found.chip, need, kept[need.name])]
     return Placement(found.chip, tuple(pieces))
@@ -400,7 +400,7 @@ def _check_layer(layer: str, parts: list[Piece], call: str) -> None:
     following = 0
     for piece in parts:
         if piece.first != following:
-            fault = "has no place" if piece.first > following else "has two places"
+            fault = "has no position" if piece.first > following else "has two positions"
             raise ValueError(f"{call}: neuron {min(piece.first, following)} of layer {layer!r} {fault}.")
         following += piece.count
     kinds = {piece.kind for piece in parts}

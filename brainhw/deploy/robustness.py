@@ -117,7 +117,7 @@ class RobustnessReport(Shown, Drawn):
     def _parts(self) -> Iterator[str | Table]:
         rows = [
             ("nominal chip", f"{self.nominal:.4f}"),
-            *(() if self.in_place is None else (("chip in place", f"{self.in_place:.4f}"),)),
+            *(() if self.in_place is None else (("current chip", f"{self.in_place:.4f}"),)),
             (f"mean of {self.n_chips} chips", f"{self.mean:.4f}"),
             ("standard deviation", f"{self.std:.4f}"),
             ("5 % quantile", f"{self.quantile(0.05):.4f}"),
@@ -135,12 +135,12 @@ class RobustnessReport(Shown, Drawn):
         words = {"silent": "have no output spike", "tied": "tie", "undecided": "are undecided"}
         said = [
             f"{self.nominal_shares.get(name, 0):.1%} of recordings {words.get(name, name)} on the nominal chip, up to "
-            f"{of_chips.max():.1%} on a sampled one"
+            f"{of_chips.max():.1%} on a sampled chip"
             for name, of_chips in self.shares.items()
             if of_chips.any() or self.nominal_shares.get(name)
         ]
         if self.n_chips > 1 and not self.std and self.scores[0] == self.nominal < 1:
-            said.append(f"all chips score {self.nominal:.4f}: print bh.train.class_report of the outputs")
+            said.append(f"all chips have the score {self.nominal:.4f}; print bh.train.class_report of the outputs")
         return tuple(said)
 
 

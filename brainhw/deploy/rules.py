@@ -142,7 +142,7 @@ def weights_in_range(net: Survey) -> Iterator[Violation]:
             yield Violation(
                 "weights in range",
                 path,
-                f"{_count(where, weight)} beyond, the largest {farthest.max():.4g} at {list(largest)}",
+                f"{_count(where, weight)} out of range, the largest {farthest.max():.4g} at {list(largest)}",
                 f"{low:g} to {high:g}",
                 "Call brainhw.train.clip_weights(net); in training, after every optimizer step.",
                 where,
@@ -166,7 +166,7 @@ def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
             yield Violation(
                 "one sign in a block",
                 path,
-                f"{len(where)} of {mixed.size} blocks mixed, {_first(where)}",
+                f"{len(where)} of {mixed.size} blocks with mixed signs, {_first(where)}",
                 f"one sign in every {block} weights along the {axis}synaptic axis",
                 "Train with brainhw.train.SignAnnealing, or call brainhw.deploy.project_signs(net).",
                 where,

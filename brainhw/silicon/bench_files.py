@@ -66,7 +66,8 @@ def _floats(path: str, numbers: np.ndarray) -> np.ndarray:
 def _check_run(found: Any, run: int, name: str) -> None:
     if found != run:
         raise ValueError(
-            f"{name}: run must be {run}, the run number in the input; got {describe(found)}, the number of another run"
+            f"{name}: run must be {run}, the run number in the input; got {describe(found)}, which belongs to another "
+            "run"
         )
 
 

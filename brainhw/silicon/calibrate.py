@@ -88,7 +88,7 @@ def calibrate(
 
     f-I curves determine only the ratio ``V_th C / q``. The charge ``q`` is taken from the charge table, or from
     ``chip`` if there is none. The capacitance ``C`` is taken from ``chip``. A network behaves the same if all three
-    values are scaled such that the ratio stays the same. If ``noise_std`` is given in mV, the fit also determines
+    values are scaled such that the ratio stays the same. If you pass ``noise_std``, the fit also determines
     ``C``.
 
     Parameters
@@ -98,10 +98,10 @@ def calibrate(
     chip : ChipSpec or str
         The chip before the calibration: a family such as ``"h1v1"``, or a spec.
     settings : mapping of int to int, optional
-        A mapping from each leak setting in the tables to an index in the chip's ``tau_profiles``. By default, the
-        number of a setting is its index, if every time constant is then within a factor of 2 of its profile. Otherwise,
-        settings are assigned to profiles in the order of their time constants. The best of these assignments is used,
-        and one common factor may scale all time constants. The report shows the assignment.
+        A mapping from each leak setting in the tables to an index in the chip's ``tau_profiles``. By default, each
+        setting is used as the index itself, if every time constant is then within a factor of 2 of its profile.
+        Otherwise, settings are assigned to profiles in the order of their time constants. The best of these assignments
+        is used, and one common factor may scale all time constants. The report shows the assignment.
     rates_setting : int, optional
         Leak setting of the f-I curves, numbered as in the decays. Default: the setting whose time constants agree with
         the f-I curves.
@@ -206,7 +206,7 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
             )
         if kind is not ChargeTable and given.neuron.max() >= chip.n_neurons:
             raise ValueError(
-                f"{call}: neurons of the {kind.__name__} must be from 0 to {chip.n_neurons - 1}, the neurons of "
+                f"{call}: the neuron indices of the {kind.__name__} must lie between 0 and {chip.n_neurons - 1}, as on "
                 f"{chip.name}; got {given.neuron.max()}. Check the family."
             )
         held[kind] = given

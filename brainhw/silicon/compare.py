@@ -213,8 +213,8 @@ def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
     if shares[best] > max(_CLEARER * others, _LEAST_SHARE):
         steps = f"{counted(abs(best), 'step')} {'later' if best > 0 else 'earlier'}"
         warnings.warn(
-            f"{call}: the bench has {shares[best]:.0%} of the model's spikes {steps}, but {shares[0]:.0%} in the same "
-            "step. Check how the bench numbers the steps of its recording.",
+            f"{call}: {shares[best]:.0%} of the model's spikes occur on the bench {steps}, but only {shares[0]:.0%} in "
+            "the same step. Check how the bench indexes the time steps of its recording.",
             UserWarning,
             stacklevel=3,
         )

@@ -91,7 +91,7 @@ def fit_decays(
         height = float(np.abs(V[there]).max())
         if abs(offset) > height:
             raise ValueError(
-                f"{call}: the decays must not be straight lines; the fit of {what} decays to {offset:.4g} mV, but "
+                f"{call}: the decays must not be straight lines; the fit to {what} decays to {offset:.4g} mV, but "
                 f"no reading exceeds {height:.4g} mV. Check the leak of the bench, or record for longer."
             )
     start, slope, residuals = _pieces(t, V - offset, mask, log_tau)

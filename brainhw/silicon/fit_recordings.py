@@ -283,7 +283,8 @@ def _layer(
     values, errors = np.full((4, n), np.nan), np.full((2, n), np.nan)
     residuals = np.full((runs.spikes.shape[1], n), np.nan)
     if enough.any():
-        # Replace the other neurons by one that fired, because another number of neurons would be compiled again.
+        # Replace the other neurons by one that fired, because a different number of neurons would need another
+        # compilation.
         used = np.where(enough, np.arange(n), np.argmax(enough))
         fit = fit_neurons(runs.only(used), nominal[used], steps[used], to_zero=to_zero)
         for k in np.flatnonzero(enough):

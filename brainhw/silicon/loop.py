@@ -60,7 +60,7 @@ class InTheLoop:
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. It must round its weights (``weight_bits="chip"``).
+        The network. Its weights must be rounded (``weight_bits="chip"``).
     device : Device
         The bench, or a :class:`VirtualChip`.
     loss : callable

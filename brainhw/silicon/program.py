@@ -80,7 +80,7 @@ class ChipProgram(Shown):
         Parameters
         ----------
         net : brainstate.nn.Module
-            The network. It must round its weights (``weight_bits="chip"``).
+            The network. Its weights must be rounded (``weight_bits="chip"``).
         placement : Placement, optional
             The position of each neuron. Default: the placement of the bundle if the network was loaded from one, or
             else the result of :func:`brainhw.deploy.place`.
@@ -357,7 +357,7 @@ def _codes(weights: Mapping[str, ChipWeight], call: str) -> dict[str, Codes]:
     found, grids, masters = {}, {}, []
     for path, (master, _, effective) in weights.items():
         _arguments.check_finite(master.value, call=call, name=f"the weight of {path}", fix="load it again")
-        # Rounding to this grid gives exact levels, so no check is needed.
+        # Rounding to this grid yields exact levels, so no check is needed.
         if type(effective.grid) is WeightGrid and effective.sign_alpha is None:
             grids[path] = effective.grid
             masters.append(master.value)
@@ -376,7 +376,7 @@ def _rounded(grids: tuple[WeightGrid, ...], masters: list[jax.Array]) -> list[ja
 
 
 def on_chip(content: BundleContent, chip: ChipSpec, call: str) -> BundleContent:
-    """Return the program for another chip.
+    """Return the program for a different chip.
 
     Raise if the chips differ in family, cores, number of frontend channels or number of leak settings.
     """

@@ -108,8 +108,8 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module docstr
     else:
         chain[:, :, 0] += spike
     chain /= chain.sum(2, keepdims=True)
-    # I - P + 1 e0' is regular. Its inverse gives the stationary distribution, and for each state the expected number of
-    # later spikes in excess of the mean rate.
+    # I - P + 1 e0' is regular. Its inverse yields the stationary distribution and, for each state, the expected number
+    # of later spikes in excess of the mean rate.
     regular = np.eye(n) - chain
     regular[:, :, 0] += 1.0
     inverse = np.linalg.inv(regular)

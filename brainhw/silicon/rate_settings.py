@@ -62,7 +62,7 @@ def fit_with_decays(
         notes.append(f"the curves scatter {scale:.1f} times as much as the model predicts, so the errors are enlarged")
     if taus is not None and prior is None:
         notes.append(
-            "the f-I curves do not agree with the decays, so tau comes from the curves only"
+            "the f-I curves do not agree with the decays, so tau is fitted to the curves only"
             if told
             else taus.why_none(neurons, settings)
         )
@@ -102,7 +102,7 @@ class _Decays:
 
     def why_none(self, neurons: np.ndarray, settings: np.ndarray) -> str:
         """Return the note for curves without matching decays."""
-        tail = "tau comes from the curves only"
+        tail = "tau is fitted to the curves only"
         if not np.isfinite(self.log_tau).any():
             return f"the neurons of the f-I curves have no decays, so {tail}"
         if settings.tolist() == [-1]:

@@ -133,6 +133,6 @@ def _joined(parts: Sequence[LayerRuns]) -> LayerRuns:
         padded = [np.pad(a, [(0, longest - len(a))] + [(0, 0)] * (a.ndim - 1)) for a in arrays]
         return np.concatenate(padded, axis=1)
 
-    # Use membrane potentials only if all runs have them, because runs without them need another likelihood.
+    # Use membrane potentials only if all runs have them, because runs without them need a different likelihood.
     read = all(part.membranes is not None for part in parts)
     return LayerRuns(join("drive"), join("spikes"), join("membranes") if read else None, join("valid"))

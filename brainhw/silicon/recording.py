@@ -115,7 +115,7 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
         numbers = np.asarray(value.to(u.mV).mantissa, np.float32)
     if numbers.shape != shape:
         raise ValueError(f"{where} must have the shape of its spikes, {shape}; got {numbers.shape}.")
-    # Fast path with two passes and without another array. `min` and `max` return NaN if a number is NaN.
+    # Fast path with two passes and without a temporary array. `min` and `max` return NaN if a number is NaN.
     if not (np.isfinite(numbers.min()) and np.isfinite(numbers.max())):
         step, sample, neuron = map(int, np.argwhere(~np.isfinite(numbers))[0])
         raise ValueError(

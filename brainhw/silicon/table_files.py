@@ -227,7 +227,7 @@ def _columns(header: Sequence[str], what: str) -> tuple[_Kind, dict[str, tuple[i
         shown = ", ".join(repr(cell.strip()[:30]) for cell in header[:8])
         expected = kind.header() if known & set(names) else " or ".join(kind.header() for kind in _KINDS)
         meant = next((cell.strip()[:30] for cell in header if closest(cell, missing[:1])), "")
-        near = f" (is {meant!r} meant? Name it as expected)" if meant else ""
+        near = f" (if {meant!r} is meant, rename it)" if meant else ""
         raise ValueError(
             f"{what} lacks the column {missing[0]!r}{near}; its columns are {shown}; expected {expected} in any order."
         )

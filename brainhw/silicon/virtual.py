@@ -38,7 +38,7 @@ class VirtualChip:
     Spikes and resets are those of its chip family. The time constant :math:`\tau_{kj}` of leak setting ``k`` and
     physical neuron ``j`` is log-normal around ``chip.tau_profiles``. If two settings have the same standard deviation,
     a neuron deviates by the same factor at both settings. The threshold is normal around ``chip.V_th``. Each synapse
-    has a fixed place on the chip, so the same program always uses the same synapses.
+    has a fixed position on the chip, so the same program always uses the same synapses.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ class VirtualChip:
     Notes
     -----
     A run is compiled once for each shape of program (layers, wires, bits, dt) and each shape of input.
-    Other codes, leak settings or positions do not need another compilation. The noise of each step is the sum of two
-    windows of a fixed table of 2**20 normal random numbers. The position of each window is random.
+    Different codes, leak settings or positions do not need another compilation. The noise of each step is the sum of
+    two windows of a fixed table of 2**20 normal random numbers. The position of each window is random.
 
     Examples
     --------

@@ -134,7 +134,7 @@ def test_membranes_from_before_the_reset_are_refused() -> None:
 
 
 def test_spikes_that_come_one_step_late_are_named() -> None:
-    with pytest.warns(UserWarning, match=r"^compare: the bench has \d+% of the model's spikes 1 step later, but"):
+    with pytest.warns(UserWarning, match=r"^compare: \d+% of the model's spikes occur on the bench 1 step later, but"):
         bh.silicon.compare(net_of(), Bench(recorded=late), X, explain=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -110,7 +110,7 @@ def test_more_settings_and_the_other_family() -> None:
 
 
 def test_what_does_not_suit_the_chip_is_refused(bench) -> None:
-    with pytest.raises(ValueError, match=r"calibrate: neurons of the DecayTable .*0 to 199.*got 255"):
+    with pytest.raises(ValueError, match=r"calibrate: the neuron indices of the DecayTable .*0 and 199.*got 255"):
         calibrate(bench.decays, chip="H1v2")
     with pytest.raises(ValueError, match=r"calibrate: tables must contain at most one ChargeTable"):
         calibrate(bench.charge, bench.charge, chip="H1v1")
