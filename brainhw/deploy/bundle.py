@@ -160,7 +160,7 @@ def content_of(
     unjudged: Collection[str] = (),
     call: str,
 ) -> BundleContent:
-    """Return the bundle content of a network; raise if it breaks a rule, except for the rules in ``unjudged``."""
+    """Return the bundle content of a network; raise if it violates a rule, except for the rules in ``unjudged``."""
     found = survey(net, call=call)
     in_place, known = values_in_place(net), known_in_place(net)
     # A network from load_bundle keeps its dt and placement, so that exporting it again yields the same file.

@@ -315,7 +315,7 @@ def _check_wiring(
         widths[wire.layer] = len(layer.profiles)
     unused = [path for path in (*synapses, *layers) if path not in used and path not in widths]
     if unused:
-        raise ValueError(f"no wire uses {unused[0]!r}")
+        raise ValueError(f"{unused[0]!r} is not used by any wire")
     if sum(synapse.frontend for synapse in synapses.values()) > 1:
         raise ValueError("there is more than one frontend")
 

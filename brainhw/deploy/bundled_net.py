@@ -237,14 +237,18 @@ def _check_rounding(path: str, module: Any, codes: Codes) -> None:
     again = np.asarray(grid.codes(weight.master.value))
     charge = np.asarray(weight.chip.charge(weight.master.value).mantissa, np.float64)
     if not (np.array_equal(again, codes.values) and np.all(np.isfinite(charge))):
-        raise ValueError(f"{path}: the chip's weights or charges are too large or small for the network's precision")
+        raise ValueError(
+            f"{path}: the chip's weights or charges are too large or too small for the network's precision"
+        )
 
 
 def _check_numbers(what: str, *numbers: float, dtype: Any) -> None:
     # XLA may replace numbers below the smallest normal number by zero, and later computations divide by these numbers.
     held = np.asarray(jnp.asarray(np.asarray(numbers, np.float64).astype(dtype)), np.float64)
     if not (np.all(np.isfinite(held)) and np.all(held >= float(jnp.finfo(dtype).tiny))):
-        raise ValueError(f"{what}: a time, threshold or capacitance is too large or small for the network's precision")
+        raise ValueError(
+            f"{what}: a time, threshold or capacitance is too large or too small for the network's precision"
+        )
 
 
 def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:

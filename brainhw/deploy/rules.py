@@ -1,7 +1,7 @@
 """The general deployment rules, with one function for each rule.
 
 Each function takes a :class:`~brainhw.deploy.survey.Survey` and yields the violations of its rule. The rules do not
-overlap, so that one mistake in a network breaks only one rule. A chip family can omit rules or add its own
+overlap, so that one mistake in a network violates only one rule. A chip family can omit rules or add its own
 (:class:`brainhw.chip.Family`).
 """
 
@@ -37,7 +37,7 @@ _ROUNDING = 1e-5
 @final
 @dataclass(frozen=True)
 class Violation:
-    """A deployment rule that a module or the whole network breaks.
+    """A deployment rule that a module or the whole network violates.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Violation:
     path : str
         Dotted path of the module, or ``"the network"``.
     found : str
-        The value in the network that breaks the rule.
+        The value in the network that violates the rule.
     limit : str
         The limit of the chip.
     fix : str
@@ -109,7 +109,9 @@ def known_wiring(net: Survey) -> Iterator[Violation]:
     if net.foreign or _is_mixed(net):
         return
     if net.failure is not None:
-        yield Violation("known wiring", NETWORK, f"a step fails: {net.failure}", "a net(x) that runs", fix)
+        yield Violation(
+            "known wiring", NETWORK, f"a step fails: {net.failure}", "a network whose step runs without error", fix
+        )
     for path, found in net.tangles.items():
         yield Violation("known wiring", path, found, limit, fix)
 
@@ -207,7 +209,7 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
             yield Violation(
                 "hardware tau",
                 path,
-                f"{len(where)} of {net.n_neurons(path)} time constants are not a profile, "
+                f"{len(where)} of {net.n_neurons(path)} time constants are not leak profiles, "
                 f"e.g. {taus[where[0][0]]:.6g} ms",
                 str(layer.chip.tau_profiles),
                 "Set tau in the constructor of the layer, which selects the nearest profile.",
@@ -274,7 +276,7 @@ def neurons_on_chip(net: Survey) -> Iterator[Violation]:
             "neurons on chip",
             NETWORK,
             f"{total} neurons in {len(net.layers)} layers",
-            f"{net.chip.n_neurons} neurons",
+            f"at most {net.chip.n_neurons} neurons",
             f"Remove {total - net.chip.n_neurons} neurons.",
         )
 
@@ -288,7 +290,8 @@ def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
                 "recurrent layer in a core",
                 path,
                 f"{net.n_neurons(path)} recurrent neurons",
-                f"{max(net.chip.cores)} in its largest core; a recurrent layer cannot be split over cores",
+                f"at most {max(net.chip.cores)}, the size of its largest core; a recurrent layer cannot be split over "
+                "cores",
                 "Make the layer smaller, split it into two, or use topology='FF'.",
             )
 
@@ -297,7 +300,7 @@ def placed(net: Survey) -> Iterator[Violation]:
     """All layers can be placed on the cores at once."""
     total = sum(map(net.n_neurons, net.layers))
     n_frontends = sum(stage.is_frontend for stage in net.stages)
-    # Each of these mistakes breaks another rule, and must not be reported twice.
+    # Each of these mistakes violates a different rule, and must not be reported twice.
     if total > net.chip.n_neurons or n_frontends > 1 or any(_too_large(net, path) for path in net.layers):
         return
     try:

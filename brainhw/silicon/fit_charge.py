@@ -262,7 +262,7 @@ def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str, what: s
     off = (code > largest) | (code < lowest)
     if off.any():
         raise ValueError(
-            f"{call}: codes of {what} must lie from {lowest} to {largest}, the grid of the chip; got "
+            f"{call}: the codes of {what} must be from {lowest} to {largest}, the range of the grid of the chip; got "
             f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows, the first is row {int(np.argmax(off)) + 1}). "
             "Check the chip and its weight_bits."
         )

@@ -353,7 +353,7 @@ def _data(
     off = (code > grid.largest_code) | (code < lowest_code(grid))
     if off.any():
         raise ValueError(
-            f"{call}: the codes of table must lie from {lowest_code(grid)} to {grid.largest_code}; got "
+            f"{call}: the codes of table must be from {lowest_code(grid)} to {grid.largest_code}; got "
             f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows). Check the chip and its weight_bits."
         )
     curve = chip.charge if charge is None else charge.curve

@@ -190,8 +190,9 @@ class InTheLoop:
             value, sound = self._update(x, y, self._recorded(recording, call))
         if not bool(sound):
             raise FloatingPointError(
-                f"{call}: loss, gradient or new weights are not finite after {self.n_steps} updates (loss "
-                f"{float(value):g}). Nothing has changed. Check the loss function{odd_targets(y, self._n_out)} "
+                f"{call}: loss, gradient or updated weights are not finite after {self.n_steps} updates (loss "
+                f"{float(value):g}). The training state has not changed. Check the loss "
+                f"function{odd_targets(y, self._n_out)} "
                 "and the learning rate."
             )
         self.n_steps += 1
@@ -377,7 +378,11 @@ class InTheLoop:
         found: dict[str, Any] = {f"{path}.spk": spikes for path, spikes in recording.spikes.items()}
         if self._membranes is True and (missing := sorted(set(recording.spikes) - set(recording.membranes))):
             self._stop(
-                ValueError(f"membranes is True, but {missing} have no recorded membranes. Use membranes='auto'."), call
+                ValueError(
+                    f"membranes=True requires recorded membrane potentials of every layer; {missing} have none. Use "
+                    "membranes='auto'."
+                ),
+                call,
             )
         if self._membranes is not False:
             for path, V in recording.membranes.items():

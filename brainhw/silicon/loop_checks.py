@@ -47,8 +47,8 @@ def answer(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.A
     except Exception as error:  # user code may raise any error
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
-            f"{call}: {name}(outputs, y) raised {type(error).__name__} for outputs {outputs.shape} and y "
-            f"{y.dtype} {y.shape}: {first_line(error)}. Change the targets or the function."
+            f"{call}: {name}(outputs, y) raised {type(error).__name__} for outputs of shape {outputs.shape} and y of "
+            f"dtype {y.dtype} and shape {y.shape}: {first_line(error)}. Change the targets or the function."
         ) from error
 
 

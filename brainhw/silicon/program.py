@@ -29,8 +29,8 @@ from brainhw.silicon.program_files import Format, content_of_folder, places, wri
 
 __all__ = ["ChipProgram", "on_chip", "with_weights"]
 
-# Training may break these two rules temporarily, so programs do not check them. The codes are the same as in the model,
-# where rounding clips weights that are out of range.
+# Training may violate these two rules temporarily, so programs do not check them. The codes are the same as in the
+# model, where rounding clips weights that are out of range.
 _UNJUDGED = ("weights in range", "one sign in a block")
 
 
@@ -73,7 +73,7 @@ class ChipProgram(Shown):
         """Return the program of a network.
 
         The network must satisfy all rules of :func:`brainhw.deploy.check_deployable` except two, which training may
-        break temporarily: a weight may be out of range, and a sign block may have weights of both signs. A weight out
+        violate temporarily: a weight may be out of range, and a sign block may have weights of both signs. A weight out
         of range is stored as the code of the limit. A bench that requires blocks of one sign must reject a program with
         mixed blocks.
 
@@ -94,7 +94,7 @@ class ChipProgram(Shown):
         Raises
         ------
         TypeError, ValueError
-            If an argument has a wrong type, the network breaks a rule, or the placement belongs to another network.
+            If an argument has a wrong type, the network violates a rule, or the placement belongs to another network.
         RuntimeError
             If no dt is set in ``brainstate.environ``, or if called inside ``jit``.
         """
@@ -388,7 +388,7 @@ def on_chip(content: BundleContent, chip: ChipSpec, call: str) -> BundleContent:
         ("number of tau_profiles", _settings(old), _settings(chip)),
     ):
         if wanted != got:
-            raise ValueError(f"{call}: chip must have the {what} of the program, {wanted}; got {got}.")
+            raise ValueError(f"{call}: chip must have the same {what} as the program, {wanted}; got {got}.")
     placement = Placement(chip, content.placement.pieces)
     return dataclasses.replace(content, chip=chip, placement=placement, in_place={})
 

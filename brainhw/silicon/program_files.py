@@ -239,7 +239,7 @@ def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Bund
     levels = [f"levels/{bits}/{name}" for bits in _bits(stages) for name in ("code", "weight", "charge_fC")]
     for name in arrays:
         if name not in shapes and name not in levels:
-            raise ValueError(f"unknown array {name!r}; the stages have {', '.join(shapes)}"[:400])
+            raise ValueError(f"unknown array {name!r}; expected one of {', '.join(shapes)}"[:400])
     for name, shape in shapes.items():
         if name not in arrays:
             raise ValueError(f"the array {name!r} is missing")

@@ -341,7 +341,7 @@ class Inside(brainstate.nn.Module):
 @pytest.mark.parametrize(
     ("net", "options", "match"),
     [
-        (lambda: small(weight_init=jnp.full((3, 2), 2.0)), {}, "check_deployable: the network breaks 1 rule"),
+        (lambda: small(weight_init=jnp.full((3, 2), 2.0)), {}, "check_deployable: the network violates 1 rule"),
         (
             lambda: small(weight_bits=None),
             {"n_classes": 3},
@@ -506,7 +506,7 @@ def change(data: Any, at: str, value: Any) -> None:
         ("dt_ms", 0.0, "dt_ms must be a float greater than zero, written with a decimal point; got 0.0"),
         ("dt_ms", 1, "dt_ms must be"),
         ("dt_ms", True, "dt_ms must be"),
-        ("dt_ms", 1e300, "too large or small for the network's precision"),
+        ("dt_ms", 1e300, "too large or too small for the network's precision"),
         ("dtype", "int8", "dtype must be one of float16"),
         ("dtype", "float16", r"computes in float16, .*\(precision=16\)"),
         ("n_classes", 3, "n_classes must be a divisor of the number of output neurons, 4; got 3"),
@@ -539,7 +539,7 @@ def change(data: Any, at: str, value: Any) -> None:
         ),
         ("synapses/last/codes", [[1] * 5] * 6, "connects 6 inputs to 4 neurons"),
         ("synapses/first", {"bits": 5, "codes": [[1]], "frontend": False}, "'first' is not a valid module path"),
-        ("synapses/idle", {"bits": 5, "codes": [[1]], "frontend": False}, "no wire uses 'idle'"),
+        ("synapses/idle", {"bits": 5, "codes": [[1]], "frontend": False}, "'idle' is not used by any wire"),
         (
             "synapses/" + "a." * 64 + "a",
             {"bits": 5, "codes": [[1]], "frontend": False},
@@ -597,9 +597,9 @@ def test_every_slip_in_a_bundle_is_named(pairs, at: str, value: Any, match: str 
             'family = "H1v3"',
             "needs a chip family that is not registered: .*'H1v3'",
         ),
-        ("value = 0.9", "value = 1e-43", "too large or small for the network's precision"),
-        ("gain = 1.034", "gain = 1e300", "too large or small for the network's precision"),
-        ("value = 100.0", "value = 1e39", "the chip: a time, threshold or capacitance is too large or small"),
+        ("value = 0.9", "value = 1e-43", "too large or too small for the network's precision"),
+        ("gain = 1.034", "gain = 1e300", "too large or too small for the network's precision"),
+        ("value = 100.0", "value = 1e39", "the chip: a time, threshold or capacitance is too large or too small"),
         ("[1.0, 2.0", "[1e-300, 2.0", None),
         ("200.0]", "1e300]", None),
         ("value = 16", "value = 17", "a frontend of H1v1 must have 17 codes; got 16"),

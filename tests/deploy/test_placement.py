@@ -379,7 +379,10 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
         ),
         (lambda items: items[:1] + items[2:], "neuron 0 of layer 'out' has no position"),
         (lambda items: [], "layer 'ears' has 2 neuron(s), but 0 are placed"),
-        (lambda items: [*items, dict(items[0], core=1, offset=3, count=1)], "neuron 0 of layer 'ears' has two positions"),
+        (
+            lambda items: [*items, dict(items[0], core=1, offset=3, count=1)],
+            "neuron 0 of layer 'ears' has two positions",
+        ),
         (changed(0, layer="else"), "piece 0: layer must be one of 'ears', 'loop', 'out'; got 'else'"),
         (changed(0, layer=["ears"]), "piece 0: layer must be one of 'ears', 'loop', 'out'; got list"),
         (changed(1, first=True), "piece 1: first must be at least 0; got True"),

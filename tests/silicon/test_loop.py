@@ -192,9 +192,7 @@ def test_membranes_are_used_left_out_or_demanded() -> None:
     assert any((one != other).any() for one, other in zip(updated[True], updated[False], strict=True))
     net, loop = make(Bench(membranes=False), membranes=True)
     before = state_of(net, loop)
-    with pytest.raises(
-        bh.silicon.DeviceError, match=r"^InTheLoop\.step: .*\['hidden', 'output'\] have no recorded membranes"
-    ):
+    with pytest.raises(bh.silicon.DeviceError, match=r"^InTheLoop\.step: .*\['hidden', 'output'\] have none"):
         loop.step(x, y)
     assert_equal(state_of(net, loop), before)
 
@@ -292,7 +290,9 @@ class TestFailures:
     def test_weights_that_an_update_makes_not_finite(self, rate: float) -> None:
         net, loop = make(Bench(), optimizer=braintools.optim.SGD(lr=rate))
         before = state_of(net, loop)
-        with pytest.raises(FloatingPointError, match=r"^InTheLoop\.step: .*new weights are not finite after 0 updates"):
+        with pytest.raises(
+            FloatingPointError, match=r"^InTheLoop\.step: .*updated weights are not finite after 0 updates"
+        ):
             loop.step(*data())
         assert_equal(state_of(net, loop), before)
 
@@ -400,7 +400,7 @@ class TestFailures:
         )
         before = state_of(net, loop)
         with pytest.raises(
-            FloatingPointError, match=r"^InTheLoop\.step: loss, gradient or new weights are not finite after 0"
+            FloatingPointError, match=r"^InTheLoop\.step: loss, gradient or updated weights are not finite after 0"
         ):
             loop.step(*data())
         assert_equal(state_of(net, loop), before)
