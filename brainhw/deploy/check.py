@@ -110,8 +110,11 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
 
     Raises
     ------
-    TypeError, ValueError
-        If ``net`` is not a module or contains no module on a chip, or if ``data`` is not an array of finite values.
+    TypeError
+        If ``net`` is not a module, or if ``data`` is not an array of real numbers.
+    ValueError
+        If ``net`` contains no module on a chip, or if ``data`` is empty, has fewer than two axes or contains non-finite
+        values.
     RuntimeError
         If called inside ``jit``.
 

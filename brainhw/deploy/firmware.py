@@ -117,8 +117,10 @@ class Firmware:
 
         Raises
         ------
-        TypeError, ValueError
-            If the state does not belong to this network, or the input has the wrong shape or is not finite.
+        TypeError
+            If ``state`` is not a ``FirmwareState``, or if ``x`` is not an array of real numbers.
+        ValueError
+            If ``state`` does not belong to this network, or if ``x`` has the wrong shape or contains non-finite values.
         """
         call = "Firmware.step"
         _arguments.instance(state, FirmwareState, call=call, name="state", source="initial_state")
@@ -155,8 +157,10 @@ class Firmware:
 
         Raises
         ------
-        TypeError, ValueError
-            If the input has the wrong shape or is not finite.
+        TypeError
+            If ``xs`` is not an array of real numbers.
+        ValueError
+            If ``xs`` has the wrong shape or contains non-finite values.
         """
         call = "Firmware.run"
         xs = np.asarray(_arguments.as_array(xs, call=call, name="xs"))
@@ -187,8 +191,10 @@ class Firmware:
 
         Raises
         ------
-        TypeError, ValueError
-            If ``name`` is not a C identifier, or the file cannot be written or is not a regular file.
+        TypeError
+            If ``path`` is not a path, or if ``name`` is not text.
+        ValueError
+            If ``name`` is not a C identifier, or if the file cannot be written or is not a regular file.
         """
         call = "Firmware.write_c"
         check_target(path_text(path, call=call, what="the file to write"), call=call)

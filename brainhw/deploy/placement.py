@@ -55,7 +55,9 @@ class Placement(Shown, Drawn):
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If ``chip`` is not a ``ChipSpec``, or if ``pieces`` is not a tuple of ``Piece``.
+    ValueError
         If pieces overlap or do not fit on their core, if a neuron of a layer has no position or several positions, if a
         recurrent layer is on several cores, or if the layer that the frontend drives is not at the start of core 0.
 
@@ -258,9 +260,11 @@ def place(net: brainstate.nn.Module) -> Placement:
         If no placement exists. The message states the reason: the network has too many neurons, a recurrent layer is
         larger than a core, or the recurrent layers do not all fit on the chip. ``PlacementError`` is a subclass of
         ``ValueError``.
-    TypeError, ValueError
-        If ``net`` is not a module, if it contains no module on a chip or modules of different chips, or if it is
-        unclear which layer its frontend drives.
+    TypeError
+        If ``net`` is not a module.
+    ValueError
+        If ``net`` contains no module on a chip or modules of different chips, or if it is unclear which layer its
+        frontend drives.
     RuntimeError
         If called inside ``jit``.
 

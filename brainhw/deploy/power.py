@@ -208,8 +208,13 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
 
     Raises
     ------
-    TypeError, ValueError
-        If ``xs`` is invalid, if the network cannot be placed, or if its wiring cannot be determined.
+    TypeError
+        If ``net`` is not a module, or if ``xs`` is not an array of real numbers.
+    ValueError
+        If ``xs`` has the wrong shape or contains non-finite values, if the network cannot be placed, or if its wiring
+        cannot be determined.
+    RuntimeError
+        If no time step is set in ``brainstate.environ``, or if called inside ``jit``.
 
     Warns
     -----

@@ -187,8 +187,10 @@ def describe(net: brainstate.nn.Module) -> QuantizationReport:
 
     Raises
     ------
-    TypeError, ValueError
-        If ``net`` is not a module or has no weight on a chip.
+    TypeError
+        If ``net`` is not a module.
+    ValueError
+        If ``net`` has no weight on a chip.
 
     Examples
     --------

@@ -202,9 +202,14 @@ def robustness(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is invalid, if the chip family does not have a given kind of mismatch, if ``evaluate`` does not
-        return a scalar, or if the network contains no module on a chip.
+    TypeError
+        If an argument has the wrong type, if the chip family does not have a given kind of mismatch, or if ``evaluate``
+        does not return a scalar.
+    ValueError
+        If an argument is out of range, if ``evaluate`` returns NaN or infinity, or if the network contains no module on
+        a chip.
+    RuntimeError
+        If called inside ``jit``.
 
     Examples
     --------

@@ -121,10 +121,12 @@ def calibrate(
 
     Raises
     ------
-    TypeError, ValueError
-        If no table is passed, two tables are of the same kind, a table refers to neurons or settings that the chip does
-        not have, a measured value is so far from the value of ``chip`` that its unit must be wrong, or a fit rejects
-        its table.
+    TypeError
+        If a table or another argument has the wrong type or unit.
+    ValueError
+        If no table is passed, if two tables are of the same kind, if a table refers to neurons or settings that the
+        chip does not have, if a measured value is so far from the value of ``chip`` that its unit must be wrong, or if
+        a fit rejects its table.
 
     Examples
     --------

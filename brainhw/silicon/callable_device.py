@@ -84,8 +84,10 @@ class CallableDevice:
         DeviceError
             If the chip is not programmed, or the function fails or does not return a recording of all layers, steps and
             samples.
-        TypeError, ValueError
-            If ``x`` does not have the shape ``[T, B, N_in]`` or is not finite.
+        TypeError
+            If ``x`` is not an array of real numbers.
+        ValueError
+            If ``x`` does not have the shape ``[T, B, N_in]`` or contains non-finite values.
         """
         call = "CallableDevice.run"
         if self._program is None:

@@ -54,8 +54,10 @@ class CommandDevice:
 
     Raises
     ------
-    TypeError, ValueError
-        If the command is a string or empty, or ``timeout`` is not a positive time.
+    TypeError
+        If ``command`` is not a sequence of strings, or if ``timeout`` does not have the dimension of time.
+    ValueError
+        If ``command`` is empty, if ``timeout`` is not greater than zero, or if ``format`` is unknown.
 
     Notes
     -----
@@ -105,8 +107,10 @@ class CommandDevice:
         DeviceError
             If there is no program, or the command cannot be started, exceeds the time limit, fails, or does not write a
             complete output of this run. The device can be used again after this error.
-        TypeError, ValueError
-            If ``x`` is not an array ``[T, B, N_in]`` or is not finite.
+        TypeError
+            If ``x`` is not an array of real numbers.
+        ValueError
+            If ``x`` does not have the shape ``[T, B, N_in]`` or contains non-finite values.
         """
         call = "CommandDevice.run"
         if self._program is None:

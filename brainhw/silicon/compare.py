@@ -86,8 +86,10 @@ def compare(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has a wrong type, shape or value, or the network cannot be programmed.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If an argument has the wrong shape or value, or if the network cannot be programmed.
     DeviceError
         If the bench fails or its recording does not match the program.
     RuntimeError

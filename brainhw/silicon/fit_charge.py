@@ -147,9 +147,11 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
 
     Raises
     ------
-    TypeError, ValueError
-        If a code does not exist on the chip, there are too few codes, the charge does not increase with the code, or
-        the charge decreases between two codes by more than the noise.
+    TypeError
+        If ``table`` is not a :class:`ChargeTable`.
+    ValueError
+        If a code does not exist on the chip, if there are too few codes, if the charge does not increase with the code,
+        or if the charge decreases between two codes by more than the noise.
 
     Examples
     --------

@@ -124,8 +124,11 @@ def fit_leak(table: DecayTable) -> LeakFit:
 
     Raises
     ------
-    TypeError, ValueError
-        If a decay has too few readings, no time constant can be fitted to any decay, or the decays are straight lines.
+    TypeError
+        If ``table`` is not a :class:`DecayTable`.
+    ValueError
+        If a decay has too few readings, if no time constant can be fitted to any decay, or if the decays are straight
+        lines.
 
     Examples
     --------

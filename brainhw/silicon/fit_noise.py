@@ -82,8 +82,10 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit or shape or is not finite, or there are too few data.
+    TypeError
+        If an argument has the wrong unit.
+    ValueError
+        If an argument has the wrong shape or is not finite, or if there are too few data.
 
     Examples
     --------

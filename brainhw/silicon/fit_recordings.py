@@ -168,8 +168,10 @@ def fit_recordings(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has a wrong type, the recordings do not match their programs, or no neuron fired often enough.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If the recordings do not match their programs, or if no neuron fired often enough.
     RuntimeError
         If the time step is neither stored in ``net`` nor set in ``brainstate.environ``.
 

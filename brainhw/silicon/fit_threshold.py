@@ -185,9 +185,11 @@ def fit_threshold(
 
     Raises
     ------
-    TypeError, ValueError
-        If a code does not exist, the charge per spike is not positive, a rate exceeds one spike per step, there are too
-        few points, or no curve shows a threshold.
+    TypeError
+        If an argument has the wrong type or unit.
+    ValueError
+        If a code does not exist on the chip, if the charge per spike is not positive, if a rate exceeds one spike per
+        time step, if there are too few points, or if no curve shows a threshold.
 
     Examples
     --------

@@ -40,8 +40,10 @@ def scaled_chip(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not a chip or not a number above zero, or a field is unknown.
+    TypeError
+        If ``chip`` is not a ``ChipSpec``, if a factor is not a number, or if a field is unknown.
+    ValueError
+        If a factor is not greater than zero.
 
     Examples
     --------

@@ -93,8 +93,10 @@ class InTheLoop:
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has a wrong type, or the network cannot be programmed on its chip.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If the network cannot be programmed on its chip, or if ``optimizer`` contains weights of another network.
     RuntimeError
         If no dt is set in ``brainstate.environ``.
 
@@ -176,8 +178,10 @@ class InTheLoop:
             the threshold. The training state has not changed.
         FloatingPointError
             If loss, gradient or updated weights are not finite. The training state has not changed.
-        TypeError, ValueError
-            If ``x`` or ``y`` are invalid.
+        TypeError
+            If ``x`` or ``y`` is not an array of real numbers.
+        ValueError
+            If ``x`` or ``y`` has the wrong shape or contains invalid values.
         """
         call = "InTheLoop.step"
         x, y = self._batch(x, y, call)
@@ -215,8 +219,10 @@ class InTheLoop:
         ------
         DeviceError
             If the bench fails or does not return a recording of the program.
-        TypeError, ValueError
-            If ``x`` is invalid.
+        TypeError
+            If ``x`` is not an array of real numbers.
+        ValueError
+            If ``x`` has the wrong shape or contains values that are not finite in float32.
         """
         call = "InTheLoop.run"
         return self._on_chip(self._input(x, call), call)
@@ -240,8 +246,10 @@ class InTheLoop:
         ------
         DeviceError
             If the bench fails or does not return a recording of the program.
-        TypeError, ValueError
-            If ``x`` or ``y`` are invalid.
+        TypeError
+            If ``x`` or ``y`` is not an array of real numbers.
+        ValueError
+            If ``x`` or ``y`` has the wrong shape or contains invalid values.
         """
         call = "InTheLoop.evaluate"
         x, y = self._batch(x, y, call)
@@ -263,8 +271,10 @@ class InTheLoop:
 
         Raises
         ------
-        TypeError, ValueError
-            If the file cannot be written, or the chip of the network was replaced after the loop was built.
+        TypeError
+            If ``path`` is not a path.
+        ValueError
+            If the file cannot be written, or if the chip of the network was replaced after the loop was built.
         """
         call = "InTheLoop.save"
         check_same_chip(self._net, self.program.chip, call)
@@ -285,8 +295,11 @@ class InTheLoop:
 
         Raises
         ------
-        TypeError, ValueError
-            If the file is corrupted, or belongs to another network, chip or optimizer. In this case nothing is changed.
+        TypeError
+            If ``path`` is not a path.
+        ValueError
+            If the file is corrupted, or if it belongs to another network, chip or optimizer. In this case nothing is
+            changed.
         """
         call = "InTheLoop.load"
         check_same_chip(self._net, self.program.chip, call)

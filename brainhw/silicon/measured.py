@@ -44,9 +44,10 @@ class MeasuredChip(Shown):
 
     Raises
     ------
-    TypeError, ValueError
-        If an array does not have the unit or the shape that the spec requires, or a value is infinite or not greater
-        than zero.
+    TypeError
+        If an array is not a ``Quantity`` with the required dimension.
+    ValueError
+        If an array does not have the shape that the spec requires, or if a value is infinite or not greater than zero.
 
     Examples
     --------
@@ -109,8 +110,10 @@ class MeasuredChip(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If ``path`` is not a path, the file cannot be written, or the chip is of a family that is not registered.
+        TypeError
+            If ``path`` is not a path.
+        ValueError
+            If the file cannot be written, or if the chip is of a family that is not registered.
 
         Examples
         --------
@@ -138,9 +141,11 @@ class MeasuredChip(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If ``path`` is not a path, or the file is not a measured chip, is corrupted, was written by a newer brainhw,
-            has invalid content, or is for a chip family that is not registered.
+        TypeError
+            If ``path`` is not a path.
+        ValueError
+            If the file is not a measured chip, is corrupted, was written by a newer brainhw, has invalid content, or is
+            for a chip family that is not registered.
         """
         from brainhw.silicon.measured_file import load_measured
 
@@ -156,8 +161,10 @@ class MeasuredChip(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If ``other`` is not a measured chip, or its cores or leak settings differ.
+        TypeError
+            If ``other`` is not a :class:`MeasuredChip`.
+        ValueError
+            If the cores or the numbers of leak settings differ.
         """
         _arguments.instance(other, MeasuredChip, call="MeasuredChip.difference", name="other")
         return ChipDifference(self, other)

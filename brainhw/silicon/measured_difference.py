@@ -32,8 +32,10 @@ class ChipDifference(Shown):
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not a measured chip, or the cores or leak settings differ.
+    TypeError
+        If an argument is not a :class:`MeasuredChip`.
+    ValueError
+        If the cores or the numbers of leak settings differ.
 
     Examples
     --------

@@ -93,8 +93,10 @@ class ChipProgram(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument has a wrong type, the network violates a rule, or the placement belongs to another network.
+        TypeError
+            If an argument has the wrong type.
+        ValueError
+            If the network violates a rule, or if ``placement`` belongs to another network.
         RuntimeError
             If no dt is set in ``brainstate.environ``, or if called inside ``jit``.
         """
@@ -131,7 +133,9 @@ class ChipProgram(Shown):
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError
+            If ``net`` is not a module.
+        ValueError
             If the chip of ``net``, or the paths or shapes of its weights, differ from those of the program, or if a
             weight is not a level of its grid.
         """
@@ -213,8 +217,10 @@ class ChipProgram(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument has a wrong type, or the folder cannot be written.
+        TypeError
+            If ``folder`` is not a path.
+        ValueError
+            If ``format`` is unknown, or if the folder cannot be written.
 
         Examples
         --------
@@ -270,8 +276,10 @@ class ChipProgram(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If the chip does not fit the program, or ``brainstate.environ`` has another precision.
+        TypeError
+            If ``chip`` is not a ``ChipSpec``.
+        ValueError
+            If ``chip`` does not match the program, or if ``brainstate.environ`` has a different precision.
         RuntimeError
             If called inside ``jit``.
         """

@@ -57,9 +57,11 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is invalid, the chip does not fit, the placement belongs to another network, or no placement
-        exists. After an error, the network is unchanged.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If ``measured`` does not match the chip of the network, if ``placement`` belongs to another network, or if no
+        placement exists. After an error, the network is unchanged.
     RuntimeError
         If called inside ``jit``.
 

@@ -30,8 +30,11 @@ class Recording:
 
     Raises
     ------
-    TypeError, ValueError
-        If a spike is not 0 or 1, a membrane potential is not a finite voltage, or the shapes of one layer differ.
+    TypeError
+        If an argument is not a mapping, if spikes are not numbers, or if membrane potentials do not have the dimension
+        of a voltage.
+    ValueError
+        If a spike is not 0 or 1, if a membrane potential is not finite, or if the shapes of one layer differ.
 
     Examples
     --------

@@ -154,9 +154,10 @@ def synthetic_bench(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit, an index does not exist on the chip, or the chip has NaN for a value that the
-        bench needs.
+    TypeError
+        If an argument has the wrong type or unit.
+    ValueError
+        If an index does not exist on the chip, or if the chip has NaN for a value that the bench needs.
 
     Examples
     --------

@@ -119,7 +119,9 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If ``path`` is not a path.
+    ValueError
         If the file cannot be read or is not such a table. The message names the file, the row and the column.
 
     Examples

@@ -37,8 +37,11 @@ class ChargeTable:
 
     Raises
     ------
-    TypeError, ValueError
-        If a column is empty, is not finite or has the wrong length or unit, or if the same measurement appears twice.
+    TypeError
+        If a column has the wrong type or unit.
+    ValueError
+        If a column is empty or contains non-finite values, if the columns differ in length, or if the same measurement
+        appears twice.
 
     Examples
     --------
@@ -85,8 +88,11 @@ class DecayTable:
 
     Raises
     ------
-    TypeError, ValueError
-        If a column is empty, is not finite or has the wrong length or unit, or if the same reading appears twice.
+    TypeError
+        If a column has the wrong type or unit.
+    ValueError
+        If a column is empty or contains non-finite values, if the columns differ in length, or if the same reading
+        appears twice.
 
     Examples
     --------
@@ -140,8 +146,11 @@ class RateTable:
 
     Raises
     ------
-    TypeError, ValueError
-        If a column is empty, is not finite or has the wrong length or unit, or if the same point appears twice.
+    TypeError
+        If a column has the wrong type or unit.
+    ValueError
+        If a column is empty or contains non-finite values, if the columns differ in length, or if the same point
+        appears twice.
 
     Examples
     --------

@@ -61,8 +61,10 @@ class VirtualChip:
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has a wrong type or is out of range. The message names the argument.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If an argument is out of range.
 
     Notes
     -----
@@ -108,9 +110,10 @@ class VirtualChip:
 
         Raises
         ------
-        TypeError, ValueError
-            If ``program`` is not a :class:`ChipProgram`, or its chip differs in family, cores, number of frontend
-            channels or number of leak settings.
+        TypeError
+            If ``program`` is not a :class:`ChipProgram`.
+        ValueError
+            If the chip of ``program`` differs in family, cores, number of frontend channels or number of leak settings.
         """
         call = "VirtualChip.program"
         _arguments.instance(program, ChipProgram, call=call, name="program")
@@ -140,8 +143,10 @@ class VirtualChip:
         ------
         DeviceError
             If the chip is not programmed.
-        TypeError, ValueError
-            If ``x`` does not have the shape ``[T, B, N_in]`` or is not finite.
+        TypeError
+            If ``x`` is not an array of real numbers.
+        ValueError
+            If ``x`` does not have the shape ``[T, B, N_in]`` or contains non-finite values.
         """
         call = "VirtualChip.run"
         if self._program is None or self._run is None:
