@@ -31,7 +31,7 @@ __all__ = [
     "content_from_plain",
 ]
 
-# For each float type of a network, the precision of brainstate.environ that selects it.
+# For each dtype of a network, the precision of brainstate.environ that selects it.
 DTYPES: Mapping[str, int | str] = {"float16": 16, "bfloat16": "bf16", "float32": 32, "float64": 64}
 
 # A SHA-256 in hexadecimal.
@@ -93,10 +93,10 @@ class BundleContent:
 
     ``in_place`` contains the values of a sampled or measured chip, by module path and value name (``"tau"``,
     ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip. ``known`` has the same keys and marks the values that
-    were measured, which :func:`brainhw.sample_chip` does not change. ``dtype`` is the float type of the network, and
-    ``output`` is the path of the layer whose spikes it returns. ``n_classes`` is the number of classes; the output
-    neurons are divided into equal, consecutive populations, one per class. ``encoding_fingerprint`` identifies the
-    encoding that computes the inputs of the network, if there is one.
+    were measured, which :func:`brainhw.sample_chip` does not change. ``dtype`` is the floating-point dtype of the
+    network, and ``output`` is the path of the layer whose spikes it returns. ``n_classes`` is the number of classes;
+    the output neurons are divided into equal, consecutive populations, one per class. ``encoding_fingerprint``
+    identifies the encoding that computes the inputs of the network, if there is one.
     """
 
     chip: ChipSpec
@@ -336,7 +336,7 @@ def _check_kinds(
 
 def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"{where} must be a mapping with at least one module; got {_found(value)}")
+        raise ValueError(f"{where} must be a non-empty mapping of modules; got {_found(value)}")
     for path, item in value.items():
         _text(path, f"a path in {where}")
         if len(path) > _LONGEST_PATH or path.count(".") >= _DEEPEST_PATH or path in taken:
@@ -357,7 +357,7 @@ def _table(value: Any, names: tuple[str, ...], where: str, *, optional: tuple[st
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{where} must be a list of at least one entry; got {_found(value)}")
+        raise ValueError(f"{where} must be a non-empty list; got {_found(value)}")
     return value
 
 

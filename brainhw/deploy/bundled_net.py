@@ -232,7 +232,7 @@ def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
 def _check_rounding(path: str, module: Any, codes: Codes) -> None:
     """Raise unless rounding the weights of the module yields the same codes again, and the charges are finite."""
     weight = next(iter(chip_weights(module).values()))
-    # In a float type of low precision, neighbouring levels may round to the same number, and a charge may overflow.
+    # In a dtype of low precision, neighbouring levels may round to the same number, and a charge may overflow.
     grid = stored_grid(weight.chip, codes.bits)
     again = np.asarray(grid.codes(weight.master.value))
     charge = np.asarray(weight.chip.charge(weight.master.value).mantissa, np.float64)

@@ -193,8 +193,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     net : brainstate.nn.Module
         The network, on its current chip (see :func:`brainhw.sample_chip`); it is not changed.
     xs : array
-        Inputs, time first, ``[T, B, N]`` or ``[T, N]``: ``B`` inferences of ``T`` steps. ``dt`` is read from
-        ``brainstate.environ``.
+        Inputs ``[T, B, N]`` or ``[T, N]``, with time as the leading axis: ``B`` inferences of ``T`` time steps. ``dt``
+        is read from ``brainstate.environ``.
     lengths : array, optional
         Number of valid steps of each inference, ``[B]``. Later steps are padding. They use no energy, as on a chip
         whose output is read at the end of each recording. ``duration`` is then the mean duration. Default: all steps.

@@ -219,7 +219,7 @@ def _report(path: str, weight: ChipWeight) -> WeightReport:
     if not _arguments.is_concrete(master):
         raise RuntimeError("describe: weights cannot be read inside jit. Call it outside of jit.")
     grid = effective.grid
-    # Convert the limits to the float type of the weights, so that a clipped weight is equal to its limit.
+    # Convert the limits to the dtype of the weights, so that a clipped weight is equal to its limit.
     low, high = (np.asarray(master).dtype.type(end) for end in weight.chip.weight_range)
     at_limit = float(np.mean((np.asarray(master) <= low) | (np.asarray(master) >= high)))
     if grid is None:

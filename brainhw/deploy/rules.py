@@ -181,7 +181,7 @@ def weights_on_grid(net: Survey) -> Iterator[Violation]:
         values, chip = _applied(weight), weight.chip
         grid = stored_grid(chip, chip.weight_bits)
         beside = np.abs(values - np.asarray(grid.quantize(jnp.asarray(values)))).astype(float)
-        # Allow two rounding errors of the float type: one for the product of code and step, and one for the step
+        # Allow two rounding errors of the dtype: one for the product of code and step, and one for the step
         # itself.
         off = beside > 2 * float(jnp.finfo(values.dtype).eps) * np.abs(values).astype(float)
         low, high = (values.dtype.type(end) for end in chip.weight_range)

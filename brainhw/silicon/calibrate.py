@@ -217,7 +217,7 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
 
 @dataclass
 class _Draft:
-    """Draft of the measured chip. It contains changed fields, their notes, and the values of each physical neuron."""
+    """Draft of the measured chip: the changed fields, their notes, and the values of each physical neuron."""
 
     chip: ChipSpec
     name: str

@@ -54,7 +54,7 @@ def compare(
     explain: bool = True,
     progress: bool = False,
 ) -> Comparison:
-    """Program the bench with a network, run both on the same inputs, and compare them neuron by neuron.
+    """Program the bench with a network, run bench and network on the same inputs, and compare them neuron by neuron.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Joint fit of exponential decays. Each decay has its own time constant. All share one read noise and one offset."""
+"""Joint fit of exponential decays with individual time constants and a shared read noise and offset."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ def _with_offset(
     for part in (1.0, 0.8, 0.5):
         other = refined(_best(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
         noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
-        # The new result must reduce the sum of squares by 25 noise variances, as for an offset of five standard errors.
-        # So without an offset the first result is kept.
+        # Accept the new result only if it reduces the sum of squares by 25 noise variances, as an offset of five
+        # standard errors does. Without an offset, the first result is therefore kept.
         if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
             best = other
     return best

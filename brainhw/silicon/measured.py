@@ -106,7 +106,7 @@ class MeasuredChip(Shown):
         Parameters
         ----------
         path : path
-            The file, by convention with the ending ``.chip``. Its folder must exist.
+            The file, by convention with the suffix ``.chip``. Its folder must exist.
 
         Raises
         ------

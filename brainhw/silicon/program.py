@@ -37,7 +37,7 @@ _UNJUDGED = ("weights in range", "one sign in a block")
 @final
 @dataclass(frozen=True, eq=False)
 class ChipProgram(Shown):
-    """Everything that a bench must write to a chip to run a network: codes, leak settings and neuron positions.
+    """The data that a bench writes to a chip to run a network: codes, leak settings and neuron positions.
 
     :meth:`of` makes a program from a network, :meth:`load` reads a program from files, and :meth:`to_net` builds the
     network of a program. The how-to "Connect a bench" describes the files.

@@ -120,7 +120,7 @@ def _check_top(top: dict[str, Any]) -> None:
     choice(top["arrays"], FORMATS, call=JSON_FILE, name="arrays")
     stages = top["stages"]
     if not isinstance(stages, list) or not stages:
-        raise ValueError(f"{JSON_FILE}: stages must be a list of at least one stage; got {describe(stages)}")
+        raise ValueError(f"{JSON_FILE}: stages must be a non-empty list; got {describe(stages)}")
     for i, stage in enumerate(stages):
         if not isinstance(stage, dict) or set(stage) != set(_STAGE):
             raise ValueError(f"{JSON_FILE}: stage {i} must have exactly the fields {', '.join(_STAGE)}")

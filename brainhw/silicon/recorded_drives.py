@@ -24,7 +24,7 @@ __all__ = ["LayerRuns", "bench_input", "layer_runs", "program_of"]
 
 @dataclass(frozen=True, eq=False)
 class LayerRuns:
-    """All runs of one layer as arrays ``[T, B, N]``, joined along the sample axis and padded to the longest run.
+    """All runs of one layer as arrays ``[T, B, N]``, concatenated along the batch axis and padded to the longest run.
 
     ``drive`` is the nominal charge of each step divided by the nominal capacitance, in mV. ``membranes`` are membrane
     potentials in mV, or None if a run has none. ``valid [T, B]`` marks the steps of each run.

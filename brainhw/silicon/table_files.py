@@ -260,8 +260,8 @@ def _factor(column: str, header: str, unit: str, units: dict[str, float], what: 
     if not units:
         if unit:
             raise ValueError(
-                f"{what}: the column {header.strip()!r} must have no unit, and the name {column!r}; got the "
-                f"ending {unit!r}. Rename the column."
+                f"{what}: the column {header.strip()!r} must have no unit, and the name {column!r}; got the suffix "
+                f"{unit!r}. Rename the column."
             )
         return 1.0
     if unit not in units:

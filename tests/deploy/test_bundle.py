@@ -501,7 +501,7 @@ def change(data: Any, at: str, value: Any) -> None:
     [
         ("extra", 1, "the file has an unknown field 'extra'"),
         ("chip/0", 3, "a line of chip must be printable text; got 3"),
-        ("chip", [], "chip must be a list of at least one entry"),
+        ("chip", [], "chip must be a non-empty list"),
         ("chip/1", "[", "chip: the text is not valid TOML"),
         ("dt_ms", 0.0, "dt_ms must be a float greater than zero, written with a decimal point; got 0.0"),
         ("dt_ms", 1, "dt_ms must be"),
@@ -519,7 +519,7 @@ def change(data: Any, at: str, value: Any) -> None:
         ("output", "ears", "output must be one of .*; got 'ears'"),
         ("versions/jax", 1, "version of jax must be printable text"),
         ("versions/numpy", "2", "versions has an unknown field 'numpy'"),
-        ("synapses", {}, "synapses must be a mapping with at least one module"),
+        ("synapses", {}, "synapses must be a non-empty mapping of modules"),
         ("synapses/ears/frontend", 1, "synapse 'ears': frontend must be a boolean; got 1"),
         ("synapses/ears/frontend", False, "synapse 'ears': a row of codes must be a list"),
         ("synapses/last/frontend", True, "synapse 'last': codes must contain integers"),

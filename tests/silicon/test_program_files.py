@@ -175,7 +175,7 @@ JSON_SLIPS: list[tuple[Callable[[Any], Any], str]] = [
         "source must be 'input' or the layer of an earlier wire; got 'ghost'",
     ),
     (lambda top: top["stages"].append(top["stages"][0]), "two stages have the layer 'layer0'"),
-    (lambda top: top.update(stages=[]), "stages must be a list of at least one stage"),
+    (lambda top: top.update(stages=[]), "stages must be a non-empty list"),
     (lambda top: top.update(format="brainhw-program/2"), r"newer brainhw \(format 2, this version reads up to 1"),
     (lambda top: top.update(format="brainhw-bundle/1"), "is not a program. Give a file written by ChipProgram.save"),
 ]

@@ -90,7 +90,7 @@ GOOD = "code,synapse,charge_fC\n1,0,0.5\n"
         (GOOD + "1.5,0,0.6\n", "code must contain integers.*1.5 in row 2"),
         ("code,synapse,charge_in_fC\n1,0,0.5\n", "lacks the column 'charge' .if 'charge_in_fC' is meant"),
         ("code,synapse,charge_fC_mean\n1,0,0.5\n", "lacks the column 'charge' .if 'charge_fC_mean' is meant"),
-        ("code,synapse_id,charge_fC\n1,0,0.5\n", "'synapse_id' must .* the name 'synapse'; got the ending 'id'"),
+        ("code,synapse_id,charge_fC\n1,0,0.5\n", "'synapse_id' must .* the name 'synapse'; got the suffix 'id'"),
         ("code,synapse,charge_fc\n1,0,0.5\n", "unit 'fc' .did you mean 'fC'"),
         ("setting,neuron,t_ms,V_mv\n0,0,0,1\n", "unit 'mv' .did you mean 'mV'"),
         ("setting;neuron;t_us;V_mV\n0;0;1,000;60\n0;0;2,000;55\n", "row 1 .*'1,000' in the column 't_us'.*thousands"),
