@@ -48,11 +48,11 @@ __all__ = [
 
 
 class BundleError(ValueError):
-    """Raised for a file that is not a bundle or is damaged. The message says what is wrong and how to fix it."""
+    """Raised if a file is not a bundle or is corrupted. The message states the fault and the remedy."""
 
 
 _KIND = FileKind("bundle", "brainhw.deploy.export_bundle", 1, BundleError)
-# A limit of about 100 times the size of a bundle that fills a whole chip. A larger file is refused before memory is
+# A limit of about 100 times the size of a bundle that fills a whole chip. A larger file is rejected before memory is
 # allocated for it.
 _FILE = Sealed(_KIND, "brainhw-bundle", 64 * 2**20)
 
@@ -70,7 +70,7 @@ def export_bundle(
     The file is readable text. It contains the integer codes of the weights after sign annealing and rounding, the time
     constant of every neuron as the index of a tau profile, the topology of each layer, the wiring, the placement, the
     chip's spec, dt, the versions of brainhw, brainstate, JAX and Python, and a checksum. If the current chip is sampled
-    or measured, its values are stored too. To leave them out, call :func:`brainhw.nominal_chip` first. Surrogate
+    or measured, its values are stored too. To omit them, call :func:`brainhw.nominal_chip` first. Surrogate
     functions and other training settings are not stored. An existing file is replaced atomically.
 
     Parameters
@@ -81,12 +81,12 @@ def export_bundle(
     path : path
         The file; its folder must exist.
     n_classes : int, optional
-        Number of classes. Each class has an equal, consecutive population of output neurons.
+        Number of classes. The output neurons are divided into equal, consecutive populations, one per class.
     notes : str, optional
         Free text.
     encoding_fingerprint : str, optional
         :attr:`brainhw.recipe.Encoding.fingerprint` of the encoding that computes the inputs of the network. Commands
-        then refuse another encoding.
+        then reject every other encoding.
 
     Raises
     ------
@@ -102,8 +102,8 @@ def export_bundle(
     Notes
     -----
     A network from :func:`load_bundle` is exported with the dt and the placement of its file, and also with the
-    ``n_classes``, ``notes`` and ``encoding_fingerprint`` of its file unless you give others. With the same versions,
-    the new file equals the old one byte for byte.
+    ``n_classes``, ``notes`` and ``encoding_fingerprint`` of its file unless you pass different ones. With the same
+    versions, the new file equals the old one byte for byte.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def _check_fingerprint(value: Any, call: str) -> None:
         raise TypeError(f"{call}: encoding_fingerprint must be text; got {_arguments.describe(value)}.")
     if not FINGERPRINT.fullmatch(value):
         raise ValueError(
-            f"{call}: encoding_fingerprint must be 64 hexadecimal digits; got {_arguments.describe(value)}. Give the "
+            f"{call}: encoding_fingerprint must be 64 hexadecimal digits; got {_arguments.describe(value)}. Pass the "
             "fingerprint of an Encoding."
         )
 
@@ -160,10 +160,10 @@ def content_of(
     unjudged: Collection[str] = (),
     call: str,
 ) -> BundleContent:
-    """Return the bundle content of a network; raise if it breaks a rule, except for the rules in ``unjudged``."""
+    """Return the bundle content of a network; raise if it violates a rule, except for the rules in ``unjudged``."""
     found = survey(net, call=call)
     in_place, known = values_in_place(net), known_in_place(net)
-    # A network from load_bundle keeps its dt and placement, so that exporting it again gives the same file.
+    # A network from load_bundle keeps its dt and placement, so that exporting it again yields the same file.
     bundled = isinstance(net, BundledNet)
     dt = net.dt if bundled else _arguments.time_step(call=call)
     dtype = _dtype(found, call)
@@ -173,10 +173,12 @@ def content_of(
     assert found.output is not None  # the wiring rule was checked above, and it requires an output layer
     n_out = found.n_neurons(found.output)
     if n_classes is not None and n_out % n_classes:
-        raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
+        raise ValueError(
+            f"{call}: n_classes must be a divisor of the number of output neurons, {n_out}; got {n_classes}."
+        )
     if INPUT in found.layers:
         raise ValueError(
-            f"{call}: a layer is called {INPUT!r}, which is reserved for the network's input. Rename the layer."
+            f"{call}: the path {INPUT!r} of a layer is reserved for the input of the network. Rename the layer."
         )
     if placement is None or known:
         kept = net.placement if bundled else placement_of(found, call=call)
@@ -185,8 +187,8 @@ def content_of(
         kept = given = placement
     if given is not None and given.pieces != kept.pieces:
         raise ValueError(
-            f"{call}: placement differs from that of the measured chip in the network. Leave it out, or first call "
-            "brainhw.silicon.put_chip(net, chip, placement)."
+            f"{call}: placement differs from the placement of the measured chip in the network. Omit placement, or "
+            "first call brainhw.silicon.put_chip(net, chip, placement)."
         )
     return BundleContent(
         chip=found.chip,
@@ -212,7 +214,7 @@ def content_of(
 
 
 def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
-    """Read a bundle and build its network, which gives exactly the same spikes as the exported network.
+    """Read a bundle and build its network, which produces exactly the same spikes as the exported network.
 
     No code from the file is run or imported. A file that deviates from the bundle format is rejected. The modules have
     the same paths as in the exported network (``"layers.0"``, ``"block.syn"``), so that :func:`brainhw.sample_chip`
@@ -233,8 +235,8 @@ def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
     Raises
     ------
     BundleError
-        If the file cannot be read, is not a bundle, is damaged, was written by a newer brainhw, has invalid content, or
-        needs a chip family that is not registered. ``BundleError`` is a subclass of ``ValueError``.
+        If the file cannot be read, is not a bundle, is corrupted, was written by a newer brainhw, has invalid content,
+        or needs a chip family that is not registered. ``BundleError`` is a subclass of ``ValueError``.
     TypeError
         If ``path`` is not a path.
     RuntimeError
@@ -280,18 +282,18 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
         return content_from_plain(data), checksum
     except UnknownFamilyError as error:
         raise BundleError(f"{what} needs a chip family that is not registered: {error}") from error
-    # The checksum only detects damage. Anyone can write a file with a correct checksum, so any error in its content is
-    # reported as invalid content.
+    # The checksum only detects corruption. Anyone can write a file with a correct checksum, so any error in its content
+    # is reported as invalid content.
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise BundleError(
-            f"{what} has invalid content: {error}. Its checksum is correct, so the file is not damaged. "
+            f"{what} has invalid content: {error}. Its checksum is correct, so the file is not corrupted. "
             f"Export the network again with {_KIND.writer}."
         ) from error
 
 
 def _dtype(found: Survey, call: str) -> str:
-    # Weights in another precision are rounded to the same codes, but give slightly different charges and thus other
-    # spikes.
+    # Weights in another precision are rounded to the same codes, but yield slightly different charges and thus
+    # different spikes.
     held = {str(weight.master.value.dtype) for weight in found.weights.values()}
     of_environ = np.dtype(brainstate.environ.dftype()).name
     held.add(of_environ)
@@ -324,7 +326,7 @@ def codes_of(path: str, weight: ChipWeight, call: str) -> Codes:
 def _layer(path: str, found: Survey, call: str) -> BundledLayer:
     layer = found.layers[path]
     # The file stores the index of a profile. If tau differs from its profile by a rounding error, the loaded network
-    # could give other spikes.
+    # could produce different spikes.
     snap = found.chip.tau_profiles.snap(layer.tau, call=call)
     if not np.array_equal(jnp.asarray(snap.tau.mantissa, layer.tau.mantissa.dtype), layer.tau.mantissa):
         raise ValueError(

@@ -54,12 +54,12 @@ def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement:
     wanted = {(pinned.path, pinned.name): pinned for pinned in pinned_states(net)}
     given = {(path, name) for path, named in values.items() for name in named}
     for path, name in sorted(wanted.keys() ^ given):
-        raise ValueError(f"in_place: {name!r} of {path!r} is missing in the bundle or in the network")
+        raise ValueError(f"in_place: {name!r} of {path!r} is missing from the bundle or from the network")
     for (path, name), pinned in wanted.items():
         value, unit = values[path][name], pinned.nominal.unit
         if value.unit != unit:
             raise ValueError(f"in_place: {name} of {path!r} must be in {unit_name(unit)}; got {unit_name(value.unit)}")
-        with np.errstate(over="ignore"):  # an overflow gives infinity, which the check below refuses
+        with np.errstate(over="ignore"):  # an overflow results in infinity, which the check below rejects
             numbers = jnp.asarray(np.asarray(value.mantissa), pinned.nominal.mantissa.dtype)
         held = u.Quantity(numbers, unit=unit)
         shape, positive = pinned.nominal.shape, name != MISMATCH
@@ -99,12 +99,12 @@ def chip_values(
 ) -> tuple[dict[str, dict[str, u.Quantity]], dict[str, dict[str, np.ndarray]]]:
     """Convert the data of `plain_values` back to values and masks. `put_chip` checks that they match the network."""
     if not isinstance(data, dict):
-        raise ValueError(f"in_place must be a table of modules; got {describe(data):.80}")
+        raise ValueError(f"in_place must be a mapping from module paths to values; got {describe(data):.80}")
     values: dict[str, dict[str, u.Quantity]] = {}
     known: dict[str, dict[str, np.ndarray]] = {}
     for path, named in data.items():
         if path not in paths or not isinstance(named, dict):
-            raise ValueError(f"in_place: {path!r:.80} must be the path of a module, with a table of its values")
+            raise ValueError(f"in_place: {path!r:.80} must be the path of a module, mapped to a mapping of its values")
         for name, entry in named.items():
             where = f"in_place: {name:.40} of {path:.80}"
             values.setdefault(path, {})[name] = _quantity(entry, where)
@@ -115,18 +115,16 @@ def chip_values(
 
 def _mask(data: Any, where: str) -> np.ndarray:
     if not isinstance(data, list) or not data or any(type(item) is not bool for item in data):
-        raise ValueError(f"{where}: known must be a list of true and false values; got {describe(data):.80}")
+        raise ValueError(f"{where}: known must be a list of booleans; got {describe(data):.80}")
     if not any(data):
-        raise ValueError(
-            f"{where}: known must contain at least one true value; leave known out if nothing was measured"
-        )
+        raise ValueError(f"{where}: known must contain at least one true value; omit known if nothing was measured")
     return np.array(data)
 
 
 def _quantity(data: Any, where: str) -> u.Quantity:
     keys = set(data) - {"known"} if isinstance(data, dict) else set()
     if keys != {"unit", "values"} or not isinstance(data["unit"], str):
-        raise ValueError(f"{where} must be a table with the keys unit and values; got {describe(data):.80}")
+        raise ValueError(f"{where} must be a mapping with the keys unit and values; got {describe(data):.80}")
     unit = _UNITS.get(data["unit"])
     if unit is None:
         raise ValueError(f"{where}: the unit must be one of {', '.join(_UNITS)}; got {data['unit']!r:.40}")
@@ -149,7 +147,7 @@ def _check_numbers(data: Any, where: str) -> None:
         if isinstance(item, list):
             _check_numbers(item, where)
         elif type(item) is not float:
-            raise ValueError(f"{where}: values must be numbers with a decimal point; got {describe(item):.80}")
+            raise ValueError(f"{where}: values must be floats, written with a decimal point; got {describe(item):.80}")
 
 
 def _state_name(name: str) -> str:

@@ -31,7 +31,7 @@ __all__ = [
     "content_from_plain",
 ]
 
-# For each float type of a network, the precision of brainstate.environ that gives it.
+# For each dtype of a network, the precision of brainstate.environ that selects it.
 DTYPES: Mapping[str, int | str] = {"float16": 16, "bfloat16": "bf16", "float32": 32, "float64": 64}
 
 # A SHA-256 in hexadecimal.
@@ -91,12 +91,12 @@ class Wire(NamedTuple):
 class BundleContent:
     """The content of a bundle, with ``dt`` in ms, modules by path, and ``wires`` in execution order.
 
-    ``in_place`` holds the values of a sampled or measured chip, by module path and value name (``"tau"``, ``"V_th"``,
-    ``"mismatch"``); it is empty for the nominal chip. ``known`` has the same keys and marks the values that were
-    measured, which :func:`brainhw.sample_chip` does not change. ``dtype`` is the float type of the network, and
-    ``output`` is the path of the layer whose spikes it returns. ``n_classes`` is the number of classes; the output
-    neurons are divided into equal, consecutive populations, one per class. ``encoding_fingerprint`` identifies the
-    encoding that computes the inputs of the network, if there is one.
+    ``in_place`` contains the values of a sampled or measured chip, by module path and value name (``"tau"``,
+    ``"V_th"``, ``"mismatch"``); it is empty for the nominal chip. ``known`` has the same keys and marks the values that
+    were measured, which :func:`brainhw.sample_chip` does not change. ``dtype`` is the floating-point dtype of the
+    network, and ``output`` is the path of the layer whose spikes it returns. ``n_classes`` is the number of classes;
+    the output neurons are divided into equal, consecutive populations, one per class. ``encoding_fingerprint``
+    identifies the encoding that computes the inputs of the network, if there is one.
     """
 
     chip: ChipSpec
@@ -196,7 +196,7 @@ def content_from_plain(data: Any) -> BundleContent:
     n_out = len(layers[output].profiles)
     n_classes = None if top["n_classes"] is None else _int(top["n_classes"], 1, n_out, "n_classes")
     if n_classes is not None and n_out % n_classes:
-        raise ValueError(f"n_classes must divide the {n_out} output neurons; got {n_classes}")
+        raise ValueError(f"n_classes must be a divisor of the number of output neurons, {n_out}; got {n_classes}")
     placement = Placement.from_list(chip, top["placement"], {path: len(item.profiles) for path, item in layers.items()})
     _check_kinds(placement, wires, synapses, layers)
     versions = _table(top["versions"], _VERSIONED, "versions")
@@ -229,7 +229,7 @@ def _synapse(item: Any, path: str, chip: ChipSpec) -> BundledSynapse:
     where = f"synapse {path!r}"
     entry = _table(item, ("bits", "codes", "frontend"), where)
     if not isinstance(entry["frontend"], bool):
-        raise ValueError(f"{where}: frontend must be true or false; got {_found(entry['frontend'])}")
+        raise ValueError(f"{where}: frontend must be a boolean; got {_found(entry['frontend'])}")
     codes = _codes(entry, where, chip, one_to_one=entry["frontend"])
     n, channels = len(codes.values), chip.frontend_channels
     if entry["frontend"] and n != channels:
@@ -242,7 +242,7 @@ def _layer(item: Any, path: str, chip: ChipSpec) -> BundledLayer:
     entry = _table(item, ("recurrent", "tau_profiles", "topology"), where)
     taus = _list(entry["tau_profiles"], f"{where}: tau_profiles")
     last = len(chip.tau_profiles.values.mantissa) - 1
-    profiles = np.array([_int(tau, 0, last, f"{where}: a number of tau_profiles") for tau in taus], np.int32)
+    profiles = np.array([_int(tau, 0, last, f"{where}: an entry of tau_profiles") for tau in taus], np.int32)
     topology, recurrent = _one_of(entry["topology"], ("FF", "RC"), f"{where}: topology"), None
     if entry["recurrent"] is not None:
         recurrent = _codes(_table(entry["recurrent"], ("bits", "codes"), f"{where}: recurrent"), where, chip)
@@ -272,9 +272,9 @@ def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec, *, one_to_one: 
 def _row(value: Any, ends: tuple[int, int], where: str) -> list[int]:
     row, (lowest, largest) = _list(value, where), ends
     for code in row:
-        # `type`, not `isinstance`: true and false are ints in Python, and a code of 1.0 would be read as 1.
+        # `type`, not `isinstance`: a bool is an int in Python, and a code of 1.0 would be read as 1.
         if type(code) is not int or not lowest <= code <= largest:
-            raise ValueError(f"{where} must contain whole numbers from {lowest} to {largest}; got {_found(code)}")
+            raise ValueError(f"{where} must contain integers from {lowest} to {largest}; got {_found(code)}")
     return row
 
 
@@ -315,7 +315,7 @@ def _check_wiring(
         widths[wire.layer] = len(layer.profiles)
     unused = [path for path in (*synapses, *layers) if path not in used and path not in widths]
     if unused:
-        raise ValueError(f"no wire uses {unused[0]!r}")
+        raise ValueError(f"{unused[0]!r} is not used by any wire")
     if sum(synapse.frontend for synapse in synapses.values()) > 1:
         raise ValueError("there is more than one frontend")
 
@@ -336,7 +336,7 @@ def _check_kinds(
 
 def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"{where} must be a table of at least one module; got {_found(value)}")
+        raise ValueError(f"{where} must be a non-empty mapping of modules; got {_found(value)}")
     for path, item in value.items():
         _text(path, f"a path in {where}")
         if len(path) > _LONGEST_PATH or path.count(".") >= _DEEPEST_PATH or path in taken:
@@ -346,7 +346,7 @@ def _modules(value: Any, where: str, taken: tuple[str, ...]) -> Iterator[tuple[s
 
 def _table(value: Any, names: tuple[str, ...], where: str, *, optional: tuple[str, ...] = ()) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} must be a table with the keys {', '.join(names)}; got {_found(value)}")
+        raise ValueError(f"{where} must be a mapping with the keys {', '.join(names)}; got {_found(value)}")
     unknown = [key for key in value if key not in names]
     missing = [name for name in names if name not in value and name not in optional]
     if unknown or missing:
@@ -357,20 +357,20 @@ def _table(value: Any, names: tuple[str, ...], where: str, *, optional: tuple[st
 
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{where} must be a list of at least one entry; got {_found(value)}")
+        raise ValueError(f"{where} must be a non-empty list; got {_found(value)}")
     return value
 
 
 def _int(value: Any, least: int, most: int, where: str) -> int:
     if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"{where} must be a whole number from {least} to {most}; got {_found(value)}")
+        raise ValueError(f"{where} must be an integer from {least} to {most}; got {_found(value)}")
     return value
 
 
 def _dt(value: Any) -> float:
-    # A whole number in the file may be too large for a float. to_plain always writes a float.
+    # An integer in the file may be too large for a float. to_plain always writes a float.
     if type(value) is not float or not (math.isfinite(value) and value > 0):
-        raise ValueError(f"dt_ms must be a number with a decimal point, greater than zero; got {_found(value)}")
+        raise ValueError(f"dt_ms must be a float greater than zero, written with a decimal point; got {_found(value)}")
     return value
 
 

@@ -34,11 +34,11 @@ class BundledNet(brainstate.nn.Module):
     """The network of a bundle; :func:`load_bundle` builds it.
 
     It runs, samples chips and trains like any other network. Modules and parameters have the same paths as in the
-    exported network, so that a key samples the same chip for both networks.
+    exported network, so that the same PRNG key samples the same chip for both networks.
 
     The modules are built with the module classes of the chip's family, which are called as
     ``synapse(n_in, n_out, chip=, weight_init=, weight_bits=)``, ``frontend(chip=, weight_init=, weight_bits=)`` and
-    ``layer(size, tau, topology=, chip=)``. A layer with topology ``'RC'`` also gets the arguments
+    ``layer(size, tau, topology=, chip=)``. A layer with topology ``'RC'`` also receives the arguments
     ``recurrent_init=, weight_bits=``.
 
     Parameters
@@ -50,7 +50,7 @@ class BundledNet(brainstate.nn.Module):
     ------
     ValueError
         If the network cannot be built exactly, because the chip family lacks a module, a path is not a valid attribute,
-        the precision differs from that of ``brainstate.environ``, or a number is too large or too small for this
+        the precision differs from that of ``brainstate.environ``, or a value is too large or too small for this
         precision.
     """
 
@@ -99,7 +99,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def placement(self) -> Placement:
-        """The place of each neuron on the chip."""
+        """The position of each neuron on the chip."""
         held = self._content.placement
         physical: dict[str, Any] = {
             piece.layer: getattr(self._at(piece.layer), "physical", None) for piece in held.pieces
@@ -118,7 +118,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def n_classes(self) -> int | None:
-        """Number of classes. Each class has an equal, consecutive population of output neurons."""
+        """Number of classes. The output neurons are divided into equal, consecutive populations, one per class."""
         return self._content.n_classes
 
     @property
@@ -171,8 +171,8 @@ class BundledNet(brainstate.nn.Module):
             )
         if not _works_in(self._content.dtype):
             raise RuntimeError(
-                f"{call}: the network computes in {self._content.dtype}, but brainstate.environ has another precision. "
-                f"Run it inside brainstate.environ.context(precision={DTYPES[self._content.dtype]!r})."
+                f"{call}: the network computes in {self._content.dtype}, but brainstate.environ has a different "
+                f"precision. Run it inside brainstate.environ.context(precision={DTYPES[self._content.dtype]!r})."
             )
         spikes = {INPUT: x}
         # Use the dt of the bundle: dt of environ may differ from it in its last bits, which would change the decays
@@ -202,7 +202,7 @@ def _build(content: BundleContent) -> dict[str, Any]:
     if lacking := sorted(needed - kinds.keys()):
         raise ValueError(f"the chip family {chip.family} has no {lacking[0]} module, which the network needs")
     modules: dict[str, Any] = {}
-    with np.errstate(all="ignore"):  # an overflow gives infinity, which the checks below refuse
+    with np.errstate(all="ignore"):  # an overflow results in infinity, which the checks below reject
         _check_numbers("the chip", chip.V_th.mantissa, chip.C.mantissa, content.dt.mantissa, dtype=dtype)
         for wire in content.wires:
             synapse, layer = content.synapses[wire.synapse], content.layers[wire.layer]
@@ -230,21 +230,25 @@ def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
 
 
 def _check_rounding(path: str, module: Any, codes: Codes) -> None:
-    """Raise unless rounding the weights of the module gives the same codes again, and the charges are finite."""
+    """Raise unless rounding the weights of the module yields the same codes again, and the charges are finite."""
     weight = next(iter(chip_weights(module).values()))
-    # In a float type of low precision, neighbouring levels may round to the same number, and a charge may overflow.
+    # In a dtype of low precision, neighbouring levels may round to the same number, and a charge may overflow.
     grid = stored_grid(weight.chip, codes.bits)
     again = np.asarray(grid.codes(weight.master.value))
     charge = np.asarray(weight.chip.charge(weight.master.value).mantissa, np.float64)
     if not (np.array_equal(again, codes.values) and np.all(np.isfinite(charge))):
-        raise ValueError(f"{path}: the chip's weights or charges are too large or small for the network's precision")
+        raise ValueError(
+            f"{path}: the chip's weights or charges are too large or too small for the network's precision"
+        )
 
 
 def _check_numbers(what: str, *numbers: float, dtype: Any) -> None:
     # XLA may replace numbers below the smallest normal number by zero, and later computations divide by these numbers.
     held = np.asarray(jnp.asarray(np.asarray(numbers, np.float64).astype(dtype)), np.float64)
     if not (np.all(np.isfinite(held)) and np.all(held >= float(jnp.finfo(dtype).tiny))):
-        raise ValueError(f"{what}: a time, threshold or capacitance is too large or small for the network's precision")
+        raise ValueError(
+            f"{what}: a time, threshold or capacitance is too large or too small for the network's precision"
+        )
 
 
 def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,7 +268,7 @@ def _tree(modules: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _numbered(branch: Any) -> Any:
-    """Convert the keys of a dict to ints if all of them are numbers, because brainstate names list entries by ints."""
+    """Convert the keys of a dict to ints if all of them are integers, because brainstate names list entries by ints."""
     if not isinstance(branch, dict):
         return branch
     numbers = all(name.isdecimal() and name.isascii() and str(int(name)) == name for name in branch)

@@ -22,7 +22,7 @@ _INPUT_RULE = "input of the chip"
 
 
 class NotDeployableError(ValueError):
-    """Raised for a network that breaks rules of its chip; the message lists all violations."""
+    """Raised if a network violates rules of its chip; the message lists all violations."""
 
 
 @final
@@ -62,7 +62,7 @@ class DeployReport(Shown):
         if not self.ok:
             listed = "\n".join(f"- {violation}" for violation in self.violations)
             raise NotDeployableError(
-                f"check_deployable: the network breaks {len(self.violations)} rule(s) of {self.chip}:\n{listed}"
+                f"check_deployable: the network violates {len(self.violations)} rule(s) of {self.chip}:\n{listed}"
             )
 
     def _parts(self) -> Iterator[str | Table]:
@@ -104,14 +104,17 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
     Returns
     -------
     DeployReport
-        ``report.ok`` is True if no rule is broken. ``report.violations`` gives the module, the finding, the limit and
-        the fix of each violation. ``print`` the report for a table; ``report.raise_if_not()`` raises an error that
+        ``report.ok`` is True if no rule is violated. ``report.violations`` contains the module, the finding, the limit
+        and the fix of each violation. ``print`` the report for a table; ``report.raise_if_not()`` raises an error that
         lists all violations.
 
     Raises
     ------
-    TypeError, ValueError
-        If ``net`` is not a module or contains no module on a chip, or if ``data`` is not an array of finite numbers.
+    TypeError
+        If ``net`` is not a module, or if ``data`` is not an array of real numbers.
+    ValueError
+        If ``net`` contains no module on a chip, or if ``data`` is empty, has fewer than two axes or contains non-finite
+        values.
     RuntimeError
         If called inside ``jit``.
 
@@ -157,7 +160,7 @@ def is_net_deployable(net: brainstate.nn.Module) -> bool:
     Returns
     -------
     bool
-        Whether no rule is broken.
+        Whether no rule is violated.
 
     Examples
     --------

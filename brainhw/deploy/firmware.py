@@ -48,7 +48,7 @@ class Firmware:
 
     Charges are summed in float32, in the order of the inputs. The products of an input value and a charge, and of a
     membrane potential and its decay factor, are added with a fused multiply-add (C99 ``fmaf``), which rounds once after
-    the addition instead of after each operation. XLA does the same on a CPU. ``step`` and the C header give
+    the addition instead of after each operation. XLA does the same on a CPU. ``step`` and the C header produce
     bit-identical results.
 
     Attributes
@@ -117,14 +117,16 @@ class Firmware:
 
         Raises
         ------
-        TypeError, ValueError
-            If the state does not belong to this network, or the input has another shape or is not finite.
+        TypeError
+            If ``state`` is not a ``FirmwareState``, or if ``x`` is not an array of real numbers.
+        ValueError
+            If ``state`` does not belong to this network, or if ``x`` has the wrong shape or contains non-finite values.
         """
         call = "Firmware.step"
         _arguments.instance(state, FirmwareState, call=call, name="state", source="initial_state")
         wanted = [(layer.path, layer.n) for layer in self._numbers.layers]
         if [(path, spk.shape[-1]) for path, spk in state.spikes.items()] != wanted:
-            raise ValueError(f"{call}: state must belong to this network; got {state}. Call initial_state.")
+            raise ValueError(f"{call}: state must belong to this network; got {state}. Create it with initial_state.")
         x = _arguments.as_array(x, call=call, name="x")
         lead = state._millivolts[0].shape[:-1]
         if np.shape(x) != (*lead, self.n_in):
@@ -155,14 +157,16 @@ class Firmware:
 
         Raises
         ------
-        TypeError, ValueError
-            If the input has another shape or is not finite.
+        TypeError
+            If ``xs`` is not an array of real numbers.
+        ValueError
+            If ``xs`` has the wrong shape or contains non-finite values.
         """
         call = "Firmware.run"
         xs = np.asarray(_arguments.as_array(xs, call=call, name="xs"))
         if xs.ndim not in (2, 3) or xs.shape[-1] != self.n_in or 0 in xs.shape:
             raise ValueError(
-                f"{call}: xs must have shape [T, {self.n_in}] or [T, B, {self.n_in}], with T and B at least 1; got "
+                f"{call}: xs must have shape [T, {self.n_in}] or [T, B, {self.n_in}] with T >= 1 and B >= 1; got "
                 f"shape {xs.shape}."
             )
         _arguments.check_finite(xs, call=call, name="xs")
@@ -187,8 +191,10 @@ class Firmware:
 
         Raises
         ------
-        TypeError, ValueError
-            If ``name`` is not a C identifier, or the file cannot be written or is not a regular file.
+        TypeError
+            If ``path`` is not a path, or if ``name`` is not text.
+        ValueError
+            If ``name`` is not a C identifier, or if the file cannot be written or is not a regular file.
         """
         call = "Firmware.write_c"
         check_target(path_text(path, call=call, what="the file to write"), call=call)
@@ -238,7 +244,7 @@ def firmware(path: str | os.PathLike[str]) -> Firmware:
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the network has another chip family or does not compute in float32.
+        If the chip family is not H1v1 or H1v2, or the network does not compute in float32.
     RuntimeError
         If called inside ``jit``.
 
@@ -291,8 +297,8 @@ def _sum(given: np.ndarray, charges: Charges) -> np.ndarray:
 
 
 def _fused(a: Any, b: Any, c: Any) -> np.ndarray:
-    """Return ``a * b + c`` of float32 numbers with a single rounding."""
-    # The product of two float32 numbers is exact in float64. The sum is rounded in float64 to odd: an inexact sum is
+    """Return ``a * b + c`` of float32 values with a single rounding."""
+    # The product of two float32 values is exact in float64. The sum is rounded in float64 to odd: an inexact sum is
     # rounded to the neighbour with an odd last bit. Rounding this sum to float32 then equals a single rounding (S.
     # Boldo and G. Melquiond, IEEE Trans. Comput. 57, 462, 2008).
     a, b, c = (np.asarray(one, np.float64) for one in (a, b, c))

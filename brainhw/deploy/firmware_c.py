@@ -23,7 +23,7 @@ def check_name(name: Any, call: str) -> str:
     found = _arguments.text(name, call=call, name="name", some=True)
     if not _NAME.fullmatch(found):
         raise ValueError(
-            f"{call}: name must be a C identifier of at most 40 letters, digits and _; got "
+            f"{call}: name must be a C identifier of at most 40 letters, digits and underscores; got "
             f"{_arguments.describe(name)}. Use a name such as 'net'."
         )
     return found

@@ -1,4 +1,4 @@
-"""Numbers of a bundle that one step needs: charge of each code, decay factors, thresholds."""
+"""Values of a bundle that one step needs: charge of each code, decay factors, thresholds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class LayerNumbers(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """The layers of a network in execution order; all numbers are float32, and membrane potentials are in mV."""
+    """The layers of a network in execution order; all values are float32, and membrane potentials are in mV."""
 
     layers: tuple[LayerNumbers, ...]
     output: int
@@ -65,12 +65,12 @@ class Numbers(NamedTuple):
 
 
 def numbers_of(content: BundleContent, net: BundledNet, call: str) -> Numbers:
-    """Return the numbers of a bundle and its network; raise if the chip family is not supported."""
+    """Return the values of a bundle and its network. Raise if the chip family is not supported."""
     chip = content.chip
     if chip.family not in (H1V1_FAMILY.name, H1V2_FAMILY.name):
         raise ValueError(
             f"{call}: firmware does not support the chip family {chip.family!r}; expected "
-            f"{H1V1_FAMILY.name!r} or {H1V2_FAMILY.name!r}. Export the network with export_step instead."
+            f"{H1V1_FAMILY.name!r} or {H1V2_FAMILY.name!r}. For this chip family, use export_step."
         )
     prepare_net(net)
     weights = chip_weights(net)
@@ -108,7 +108,7 @@ def _charges(codes: Codes, charge: u.Quantity, content: BundleContent) -> Charge
     every = np.arange(lowest, grid.largest_code + 1, dtype=np.int32)
     table = np.array(content.chip.charge(grid.values(every, np.float32)).to(u.fcoulomb).mantissa, np.float32)
     # Replace the charges of the codes that occur by those of the network: XLA may round the charge curve differently
-    # for an array of another length.
+    # for an array of a different length.
     table[codes.values - lowest] = values
     same = np.array_equal(table[codes.values - lowest], values)
     return Charges(codes.values, values, table if same else None, lowest)

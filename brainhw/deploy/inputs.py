@@ -29,12 +29,12 @@ def input_fault(xs: Any, *, has_frontend: bool) -> InputFault | None:
     values = np.asarray(xs)
     if values.dtype.kind not in "fiu" and values.dtype.name != "bfloat16":  # boolean spikes are always in range
         return None
-    with np.errstate(over="ignore"):  # an overflow gives infinity, which exceeds the limit below
+    with np.errstate(over="ignore"):  # an overflow results in infinity, which exceeds the limit below
         values = values.astype(np.float32, copy=False)
     negative = int(np.sum(values < 0))
     if negative:
         found = f"{negative} of {values.size} input values are negative, the lowest {values.min():g}"
-        fix = "Encode the data as spikes, or split them in two channels with brainhw.data.split_on_off."
+        fix = "Encode the data as spikes, or split them into two channels with brainhw.data.split_on_off."
         return InputFault(found, "spikes, or values of at least 0", fix)
     # A frontend receives analog values, and its weights set their scale. So they have no upper limit here.
     large = 0 if has_frontend else int(np.sum(values > MOST_EVENTS))
@@ -54,7 +54,7 @@ def warn_of_input(xs: Any, *, has_frontend: bool, call: str, stacklevel: int = 3
 
 
 def checked_data(data: Any, *, call: str) -> Any:
-    """Return the data as an array; raise unless it contains only finite numbers."""
+    """Return the data as an array. Raise if it is empty, has fewer than two axes or contains non-finite values."""
     xs = _arguments.as_array(data, call=call, name="data")
     if not xs.size or xs.ndim < 2:
         raise ValueError(f"{call}: data must be a non-empty array of shape [T, N] or [T, B, N]; got shape {xs.shape}.")

@@ -310,11 +310,11 @@ def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: s
     fix = "make some of them smaller, or feed-forward (topology='FF'), which may be split"
     layers = _listed(f"{need.name!r} ({need.count})" for need in guilty)
     # If the n smallest layers are too large for a core, no n layers fit on it. These upper bounds are the proof if
-    # their sum is less than the number of layers. Otherwise the message gives an example.
+    # their sum is less than the number of layers. Otherwise the message contains an example.
     ascending = list(itertools.accumulate(sorted(need.count for need in guilty)))
     takes = [sum(size <= room for size in ascending) for room in rooms]
     why = _counted(chip, rooms, takes) if sum(takes) < len(guilty) else _left_over(guilty, rooms)
-    reason = f"the recurrent layers {layers} must each be on one core, and there is no place for all of them: {why}"
+    reason = f"the recurrent layers {layers} must each be on one core, but they do not all fit: {why}"
     return PlacementError(call, reason, fix, names)
 
 
@@ -357,7 +357,7 @@ def _left_over(guilty: list[Need], rooms: list[int]) -> str:
         left = room - sum(need.count for need in layers)
         holds = f" with {_listed(repr(need.name) for need in layers)}" if layers else ""
         parts.append(f"core {core}{holds} has {left} neurons left")
-    return f"every arrangement leaves one layer over, for example: {_listed(parts)}, too few for {last.name!r}"
+    return f"in every arrangement, one layer does not fit, for example: {_listed(parts)}, too few for {last.name!r}"
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ _ASSUMED = (
 @final
 @dataclass(frozen=True)
 class Placement(Shown, Drawn):
-    """The place of every neuron of a network on the chip; ``print`` it for a table.
+    """The position of every neuron of a network on the chip; ``print`` it for a table.
 
     The vendor documents that a feed-forward layer may be split over several cores and a recurrent layer may not.
     brainhw assumes that the neurons of the frontend are the first neurons of core 0, so that fewer neurons of core 0
@@ -55,8 +55,10 @@ class Placement(Shown, Drawn):
 
     Raises
     ------
-    TypeError, ValueError
-        If pieces overlap or do not fit on their core, if a neuron of a layer has no place or several places, if a
+    TypeError
+        If ``chip`` is not a ``ChipSpec``, or if ``pieces`` is not a tuple of ``Piece``.
+    ValueError
+        If pieces overlap or do not fit on their core, if a neuron of a layer has no position or several positions, if a
         recurrent layer is on several cores, or if the layer that the frontend drives is not at the start of core 0.
 
     Examples
@@ -228,7 +230,7 @@ class Placement(Shown, Drawn):
 
 
 def place(net: brainstate.nn.Module) -> Placement:
-    """Find a place on the chip for every neuron of a network.
+    """Assign every neuron of a network to a position on the chip.
 
     A recurrent layer (``topology='RC'``) stays on one core. A feed-forward layer may be split over cores. The vendor
     documents both rules. brainhw assumes that the neurons that the frontend drives are the first neurons of core 0.
@@ -255,12 +257,14 @@ def place(net: brainstate.nn.Module) -> Placement:
     Raises
     ------
     PlacementError
-        If no placement exists. The message gives the reason: the network has too many neurons, a recurrent layer is
+        If no placement exists. The message states the reason: the network has too many neurons, a recurrent layer is
         larger than a core, or the recurrent layers do not all fit on the chip. ``PlacementError`` is a subclass of
         ``ValueError``.
-    TypeError, ValueError
-        If ``net`` is not a module, if it contains no module on a chip or modules of different chips, or if it is
-        unclear which layer its frontend drives.
+    TypeError
+        If ``net`` is not a module.
+    ValueError
+        If ``net`` contains no module on a chip or modules of different chips, or if it is unclear which layer its
+        frontend drives.
     RuntimeError
         If called inside ``jit``.
 
@@ -310,7 +314,7 @@ def placement_of(found: Survey, *, call: str) -> Placement:
     if missing:
         raise ValueError(
             f"{call}: the layer {missing[0]!r} was added after the measured chip was put into the network, so the "
-            "layer has no place on the chip. Call brainhw.silicon.put_chip again."
+            "layer has no position on the chip. Call brainhw.silicon.put_chip again."
         )
     pieces = [piece for need in needs for piece in pieces_at(found.chip, need, kept[need.name])]
     return Placement(found.chip, tuple(pieces))
@@ -348,7 +352,7 @@ def place_layers(chip: ChipSpec, needs: Sequence[Need], *, call: str = "place_la
         if not isinstance(need, Need):
             raise TypeError(f"{call}: every element of needs must be a Need; got {_arguments.describe(need)}.")
         if any(need.name == other.name for other in checked):
-            raise ValueError(f"{call}: two layers are called {need.name!r}. Give the layers different names.")
+            raise ValueError(f"{call}: two layers have the name {need.name!r}. Give the layers different names.")
         count = _arguments.positive_int(need.count, call=call, name=f"neurons of {need.name}")
         checked.append(replace(need, count=count))
     return Placement(chip, tuple(arrange(chip, checked, call=call)))
@@ -400,7 +404,7 @@ def _check_layer(layer: str, parts: list[Piece], call: str) -> None:
     following = 0
     for piece in parts:
         if piece.first != following:
-            fault = "has no place" if piece.first > following else "has two places"
+            fault = "has no position" if piece.first > following else "has two positions"
             raise ValueError(f"{call}: neuron {min(piece.first, following)} of layer {layer!r} {fault}.")
         following += piece.count
     kinds = {piece.kind for piece in parts}

@@ -49,7 +49,7 @@ class Cost:
     count : float
         Mean number of spikes or events per inference; 1 for a core, the number of channels for the frontend.
     coefficient : str
-        The field of the chip's spec that gives the energy or power of one count.
+        The field of the chip's spec that contains the energy or power of one count.
     energy : Quantity
         Energy of one inference, in uJ.
     """
@@ -121,7 +121,7 @@ class PowerReport(Shown, Drawn):
             spikes=_records.by_name(_COUNT, "numbers"),
             synaptic_events=_COUNT,
             synops=_COUNT,
-            silent=_records.by_name(_arguments.whole_number, "whole numbers"),
+            silent=_records.by_name(_arguments.whole_number, "integers"),
             weight_bits=_arguments.whole_number,
             by_core=_records.by_name(energy, "energies", int),
         )
@@ -185,7 +185,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     weight zero, every spike that arrives at a weight is an event. An input of 2 to a dense synapse counts as two
     spikes. :func:`place` determines which cores are used. The four coefficients come from the chip's spec. In the
     presets all four are **assumed**. Therefore use the result to compare networks, or the contributions within one
-    network, but do not rely on absolute numbers. If you have measured the coefficients, set them with
+    network, but do not rely on absolute values. If you have measured the coefficients, set them with
     ``chip.replace(spike_energy=..., provenance="measured")``.
 
     Parameters
@@ -193,8 +193,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     net : brainstate.nn.Module
         The network, on its current chip (see :func:`brainhw.sample_chip`); it is not changed.
     xs : array
-        Inputs, time first, ``[T, B, N]`` or ``[T, N]``: ``B`` inferences of ``T`` steps. ``dt`` is read from
-        ``brainstate.environ``.
+        Inputs ``[T, B, N]`` or ``[T, N]``, with time as the leading axis: ``B`` inferences of ``T`` time steps. ``dt``
+        is read from ``brainstate.environ``.
     lengths : array, optional
         Number of valid steps of each inference, ``[B]``. Later steps are padding. They use no energy, as on a chip
         whose output is read at the end of each recording. ``duration`` is then the mean duration. Default: all steps.
@@ -208,8 +208,13 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
 
     Raises
     ------
-    TypeError, ValueError
-        If ``xs`` is invalid, if the network cannot be placed, or if its wiring cannot be determined.
+    TypeError
+        If ``net`` is not a module, or if ``xs`` is not an array of real numbers.
+    ValueError
+        If ``xs`` has the wrong shape or contains non-finite values, if the network cannot be placed, or if its wiring
+        cannot be determined.
+    RuntimeError
+        If no time step is set in ``brainstate.environ``, or if called inside ``jit``.
 
     Warns
     -----

@@ -51,7 +51,7 @@ def set_weight_bits(
     ValueError
         If bits are out of range, or a key of the mapping matches no weight. In this case nothing is changed.
     TypeError
-        If ``net`` is not a module, or if a number of bits is not a whole number.
+        If ``net`` is not a module, or if a number of bits is not an integer.
 
     Examples
     --------
@@ -139,7 +139,7 @@ class WeightReport:
         _records.check_fields(
             self,
             path=_arguments.text,
-            shape=_records.each(_arguments.whole_number, "whole numbers"),
+            shape=_records.each(_arguments.whole_number, "integers"),
             on_chip=_arguments.flag,
             bits=_records.optional(_arguments.positive_int),
             rounding=_arguments.text,
@@ -187,8 +187,10 @@ def describe(net: brainstate.nn.Module) -> QuantizationReport:
 
     Raises
     ------
-    TypeError, ValueError
-        If ``net`` is not a module or has no weight on a chip.
+    TypeError
+        If ``net`` is not a module.
+    ValueError
+        If ``net`` has no weight on a chip.
 
     Examples
     --------
@@ -217,7 +219,7 @@ def _report(path: str, weight: ChipWeight) -> WeightReport:
     if not _arguments.is_concrete(master):
         raise RuntimeError("describe: weights cannot be read inside jit. Call it outside of jit.")
     grid = effective.grid
-    # Convert the limits to the float type of the weights, so that a clipped weight is equal to its limit.
+    # Convert the limits to the dtype of the weights, so that a clipped weight is equal to its limit.
     low, high = (np.asarray(master).dtype.type(end) for end in weight.chip.weight_range)
     at_limit = float(np.mean((np.asarray(master) <= low) | (np.asarray(master) >= high)))
     if grid is None:

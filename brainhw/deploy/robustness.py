@@ -39,7 +39,7 @@ class RobustnessReport(Shown, Drawn):
     scores : ndarray
         The score on each chip, ``[n_chips]``.
     keys : jax.Array
-        The key of each chip: ``brainhw.sample_chip(net, report.keys[i])`` samples chip ``i`` again.
+        The PRNG key of each chip: ``brainhw.sample_chip(net, report.keys[i])`` samples chip ``i`` again.
     nominal : float
         The score on the nominal chip.
     in_place : float or None
@@ -64,19 +64,22 @@ class RobustnessReport(Shown, Drawn):
             scores=_records.numbers(ndims=(1,)),
             nominal=_arguments.number,
             in_place=_records.optional(_arguments.number),
-            shares=_records.by_name(_records.numbers(ndims=(1,)), "numbers of each chip"),
+            shares=_records.by_name(_records.numbers(ndims=(1,)), "arrays with one value per chip"),
             nominal_shares=_records.by_name(_records.share, "shares"),
         )
         if any(len(of_chips) != len(self.scores) for of_chips in self.shares.values()):
-            raise ValueError(f"RobustnessReport: shares must have one number for each of {len(self.scores)} scores.")
+            raise ValueError(
+                f"RobustnessReport: each array in shares must contain one value for each of the {len(self.scores)} "
+                "scores."
+            )
         if not len(self.scores):
             raise ValueError("RobustnessReport: scores must contain the score of at least one chip; got none.")
         keys = self.keys
         typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) and keys.ndim == 1
         if not typed or len(keys) != len(self.scores):
             raise TypeError(
-                f"RobustnessReport: keys must be an array of jax.random.key, one for each of {len(self.scores)} "
-                f"scores; got {_arguments.describe(keys)}."
+                "RobustnessReport: keys must be an array of PRNG keys (jax.random.key), one for each of the "
+                f"{len(self.scores)} scores; got {_arguments.describe(keys)}."
             )
 
     @property
@@ -114,7 +117,7 @@ class RobustnessReport(Shown, Drawn):
     def _parts(self) -> Iterator[str | Table]:
         rows = [
             ("nominal chip", f"{self.nominal:.4f}"),
-            *(() if self.in_place is None else (("chip in place", f"{self.in_place:.4f}"),)),
+            *(() if self.in_place is None else (("current chip", f"{self.in_place:.4f}"),)),
             (f"mean of {self.n_chips} chips", f"{self.mean:.4f}"),
             ("standard deviation", f"{self.std:.4f}"),
             ("5 % quantile", f"{self.quantile(0.05):.4f}"),
@@ -132,12 +135,12 @@ class RobustnessReport(Shown, Drawn):
         words = {"silent": "have no output spike", "tied": "tie", "undecided": "are undecided"}
         said = [
             f"{self.nominal_shares.get(name, 0):.1%} of recordings {words.get(name, name)} on the nominal chip, up to "
-            f"{of_chips.max():.1%} on a sampled one"
+            f"{of_chips.max():.1%} on a sampled chip"
             for name, of_chips in self.shares.items()
             if of_chips.any() or self.nominal_shares.get(name)
         ]
         if self.n_chips > 1 and not self.std and self.scores[0] == self.nominal < 1:
-            said.append(f"all chips score {self.nominal:.4f}: print bh.train.class_report of the outputs")
+            said.append(f"all chips have the score {self.nominal:.4f}; print bh.train.class_report of the outputs")
         return tuple(said)
 
 
@@ -156,7 +159,7 @@ def robustness(
     """Evaluate a network on many sampled chips in parallel, in one compiled computation.
 
     The spikes on each chip are exactly the same as in a separate evaluation: :func:`brainhw.sample_chip` with the key
-    of this chip, followed by a compiled ``evaluate``. A score that is computed from whole numbers, such as an accuracy,
+    of this chip, followed by a compiled ``evaluate``. A score that is computed from integers, such as an accuracy,
     is therefore also exactly the same. A score that is a sum of fractions may differ by rounding errors, because the
     order of summation may differ.
 
@@ -167,15 +170,15 @@ def robustness(
         on this chip. If it is measured (:func:`brainhw.silicon.put_chip`), every sampled chip has the measured values,
         and only the other values are sampled.
     evaluate : callable
-        ``evaluate(net)`` returns the score: a number such as an accuracy, or the result of
+        ``evaluate(net)`` returns the score: a scalar such as an accuracy, or the result of
         :func:`brainhw.train.class_scores`. In the second case the report also contains the fractions of silent and tied
         recordings. ``evaluate`` should run the network with :func:`brainhw.rollout` without a key. JAX traces it, so it
         must not use ``float(...)`` or NumPy.
     n_chips : int, optional
         Number of chips. Default 100.
     key : jax.Array or int, or sequence of them
-        Chip ``i`` is sampled with ``jax.random.split(key, n_chips)[i]``. If you pass a sequence of keys, each of them
-        samples one chip, and ``n_chips`` is ignored.
+        Chip ``i`` is sampled with ``jax.random.split(key, n_chips)[i]``. If you pass a sequence of PRNG keys or seeds,
+        each of them samples one chip, and ``n_chips`` is ignored.
     chunk : int, optional
         Number of chips that are evaluated in parallel. Default: as many as fit into ``max_memory``, but on a CPU at
         most 8 per device.
@@ -199,9 +202,14 @@ def robustness(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is invalid, if the chip family does not have a given kind of mismatch, if ``evaluate`` does not
-        return one number, or if the network contains no module on a chip.
+    TypeError
+        If an argument has the wrong type, if the chip family does not have a given kind of mismatch, or if ``evaluate``
+        does not return a scalar.
+    ValueError
+        If an argument is out of range, if ``evaluate`` returns NaN or infinity, or if the network contains no module on
+        a chip.
+    RuntimeError
+        If called inside ``jit``.
 
     Examples
     --------
@@ -305,7 +313,7 @@ def _score(
     )
     if not real or score.shape != ():
         raise TypeError(
-            f"{call}: evaluate must return one number, such as brainhw.train.accuracy, or the result of "
+            f"{call}: evaluate must return a scalar, such as brainhw.train.accuracy, or the result of "
             f"brainhw.train.class_scores; got {_arguments.describe(score)}."
         )
     return score, shares
@@ -327,7 +335,7 @@ def _keys(key: Any, n_chips: Any, call: str) -> jax.Array:
         key = list(key)
     if isinstance(key, (list, tuple)):
         if not key:
-            raise ValueError(f"{call}: key must contain at least one key; got an empty list.")
+            raise ValueError(f"{call}: key must be a PRNG key or a non-empty list of PRNG keys; got an empty list.")
         return jnp.stack([_one_key(one, call) for one in key])
     n = _arguments.positive_int(n_chips, call=call, name="n_chips", most=_arguments.LONGEST_AXIS)
     return jax.random.split(_one_key(key, call), n)

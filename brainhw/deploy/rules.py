@@ -1,7 +1,7 @@
 """The general deployment rules, with one function for each rule.
 
 Each function takes a :class:`~brainhw.deploy.survey.Survey` and yields the violations of its rule. The rules do not
-overlap, so that one mistake in a network breaks only one rule. A chip family can omit rules or add its own
+overlap, so that one mistake in a network violates only one rule. A chip family can omit rules or add its own
 (:class:`brainhw.chip.Family`).
 """
 
@@ -37,7 +37,7 @@ _ROUNDING = 1e-5
 @final
 @dataclass(frozen=True)
 class Violation:
-    """A deployment rule that a module or the whole network breaks.
+    """A deployment rule that a module or the whole network violates.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Violation:
     path : str
         Dotted path of the module, or ``"the network"``.
     found : str
-        The value in the network that breaks the rule.
+        The value in the network that violates the rule.
     limit : str
         The limit of the chip.
     fix : str
@@ -64,7 +64,7 @@ class Violation:
     where: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        place = _records.each(_arguments.whole_number, "whole numbers")
+        place = _records.each(_arguments.whole_number, "integers")
         text = _arguments.text
         _records.check_fields(
             self, rule=text, path=text, found=text, limit=text, fix=text, where=_records.each(place, "tuples of int")
@@ -97,19 +97,21 @@ def known_modules(net: Survey) -> Iterator[Violation]:
             path,
             type(module).__name__ + (" with a bias" if _has_bias(module) else ""),
             ", ".join(kind.__name__ for kind in net.family.modules.values()),
-            "Leave it out of the deployed network, or replace it with one of these.",
+            "Remove it from the deployed network, or replace it with one of these.",
         )
 
 
 def known_wiring(net: Survey) -> Iterator[Violation]:
     """Synapses drive layers and layers drive synapses, without operations between them."""
     limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
-    fix = "Pass outputs on unchanged: no operation between modules, each called once per step."
+    fix = "Pass outputs on unchanged, without operations between modules, and call each module once per time step."
     # If modules are not supported, the wiring is checked only after they are removed.
     if net.foreign or _is_mixed(net):
         return
     if net.failure is not None:
-        yield Violation("known wiring", NETWORK, f"a step fails: {net.failure}", "a net(x) that runs", fix)
+        yield Violation(
+            "known wiring", NETWORK, f"a step fails: {net.failure}", "a network whose step runs without error", fix
+        )
     for path, found in net.tangles.items():
         yield Violation("known wiring", path, found, limit, fix)
 
@@ -123,7 +125,7 @@ def finite_weights(net: Survey) -> Iterator[Violation]:
                 "finite weights",
                 path,
                 f"{_count(where, weight)} NaN or infinite, {_first(where)}",
-                "finite numbers",
+                "finite values",
                 "Load an earlier checkpoint; rollout(check_finite=True) finds the step that breaks training.",
                 where,
             )
@@ -142,7 +144,7 @@ def weights_in_range(net: Survey) -> Iterator[Violation]:
             yield Violation(
                 "weights in range",
                 path,
-                f"{_count(where, weight)} beyond, the largest {farthest.max():.4g} at {list(largest)}",
+                f"{_count(where, weight)} out of range, the largest {farthest.max():.4g} at {list(largest)}",
                 f"{low:g} to {high:g}",
                 "Call brainhw.train.clip_weights(net); in training, after every optimizer step.",
                 where,
@@ -166,7 +168,7 @@ def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
             yield Violation(
                 "one sign in a block",
                 path,
-                f"{len(where)} of {mixed.size} blocks mixed, {_first(where)}",
+                f"{len(where)} of {mixed.size} blocks with mixed signs, {_first(where)}",
                 f"one sign in every {block} weights along the {axis}synaptic axis",
                 "Train with brainhw.train.SignAnnealing, or call brainhw.deploy.project_signs(net).",
                 where,
@@ -179,7 +181,7 @@ def weights_on_grid(net: Survey) -> Iterator[Violation]:
         values, chip = _applied(weight), weight.chip
         grid = stored_grid(chip, chip.weight_bits)
         beside = np.abs(values - np.asarray(grid.quantize(jnp.asarray(values)))).astype(float)
-        # Allow two rounding errors of the float type: one for the product of code and step, and one for the step
+        # Allow two rounding errors of the dtype: one for the product of code and step, and one for the step
         # itself.
         off = beside > 2 * float(jnp.finfo(values.dtype).eps) * np.abs(values).astype(float)
         low, high = (values.dtype.type(end) for end in chip.weight_range)
@@ -207,10 +209,10 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
             yield Violation(
                 "hardware tau",
                 path,
-                f"{len(where)} of {net.n_neurons(path)} time constants are not a profile, "
+                f"{len(where)} of {net.n_neurons(path)} time constants are not leak profiles, "
                 f"e.g. {taus[where[0][0]]:.6g} ms",
                 str(layer.chip.tau_profiles),
-                "Set tau in the constructor of the layer, which takes the nearest profile.",
+                "Set tau in the constructor of the layer, which selects the nearest profile.",
                 where,
             )
 
@@ -230,15 +232,15 @@ def binary_spikes(net: Survey) -> Iterator[Violation]:
                 path,
                 f"reset {layer.reset!r}",
                 f"reset {layer.chip.reset!r}",
-                "Keep the reset of the layer; chip.replace(reset=...) describes another chip.",
+                "Keep the reset of the layer; chip.replace(reset=...) describes a different chip.",
             )
         elif not np.array_equal(gives, np.asarray(at) >= 0):
             yield Violation(
                 "binary spikes",
                 path,
-                f"spk_fun gives {np.round(gives, 3).tolist()} at {[round(float(x), 3) for x in at]}",
+                f"spk_fun returns {np.round(gives, 3).tolist()} at {[round(float(x), 3) for x in at]}",
                 "0 below threshold, 1 at and above it",
-                "Use a surrogate that fires once, such as brainhw.surrogate.fast_sigmoid().",
+                "Use a surrogate that returns only 0 or 1, such as brainhw.surrogate.fast_sigmoid().",
             )
 
 
@@ -262,7 +264,7 @@ def frontend_as_built(net: Survey) -> Iterator[Violation]:
             path,
             found,
             f"one frontend, first in the network, {width} channels wide, one-to-one",
-            "Use one frontend of the family at the input, and dense synapses after it.",
+            "Use one frontend of the family at the input, followed by dense synapses.",
         )
 
 
@@ -274,7 +276,7 @@ def neurons_on_chip(net: Survey) -> Iterator[Violation]:
             "neurons on chip",
             NETWORK,
             f"{total} neurons in {len(net.layers)} layers",
-            f"{net.chip.n_neurons} neurons",
+            f"at most {net.chip.n_neurons} neurons",
             f"Remove {total - net.chip.n_neurons} neurons.",
         )
 
@@ -288,7 +290,8 @@ def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
                 "recurrent layer in a core",
                 path,
                 f"{net.n_neurons(path)} recurrent neurons",
-                f"{max(net.chip.cores)} in its largest core; a recurrent layer cannot be split over cores",
+                f"at most {max(net.chip.cores)}, the size of its largest core; a recurrent layer cannot be split over "
+                "cores",
                 "Make the layer smaller, split it into two, or use topology='FF'.",
             )
 
@@ -297,7 +300,7 @@ def placed(net: Survey) -> Iterator[Violation]:
     """All layers can be placed on the cores at once."""
     total = sum(map(net.n_neurons, net.layers))
     n_frontends = sum(stage.is_frontend for stage in net.stages)
-    # Each of these mistakes breaks another rule, and must not be reported twice.
+    # Each of these mistakes violates a different rule, and must not be reported twice.
     if total > net.chip.n_neurons or n_frontends > 1 or any(_too_large(net, path) for path in net.layers):
         return
     try:

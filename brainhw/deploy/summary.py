@@ -121,8 +121,10 @@ def summary(net: brainstate.nn.Module) -> NetSummary:
 
     Raises
     ------
-    TypeError, ValueError
-        If ``net`` is not a module, or has no module on a chip.
+    TypeError
+        If ``net`` is not a module.
+    ValueError
+        If ``net`` contains no module on a chip.
     RuntimeError
         If called inside ``jit``.
 

@@ -21,7 +21,7 @@ from brainhw.transform.trace import Call, StepTrace, Value, in_one_line, registe
 
 __all__ = ["INPUT", "Stage", "Survey", "role_of", "survey"]
 
-# This name is used for the input of the network where otherwise the path of a layer is given.
+# Name of the input of the network, used in place of the path of a layer.
 INPUT = "input"
 
 
@@ -184,7 +184,7 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
 
 def _input_shapes(named: dict[str, Any], roles: dict[str, str]) -> list[tuple[int, ...]]:
     """Return candidate shapes of the network's input: ``[N]`` for each input width of a module, then ``[1, N]``."""
-    # A network does not declare its input shape, so candidates are tried. Layers are left out, because their input is
+    # A network does not declare its input shape, so candidates are tried. Layers are omitted, because their input is
     # the drive from a synapse, not the input of the network.
     takers = [(path, module) for path, module in named.items() if not isinstance(module, brainstate.nn.Dynamics)]
     takers.sort(key=lambda pair: roles.get(pair[0]) != "frontend")
@@ -248,4 +248,4 @@ def _changed_layers(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[s
         if not call.owns_states:
             yield path, "its membrane potential or spikes are overwritten from outside"
         if call.dt is not dt and not bool(u.math.allclose(call.dt, dt)):
-            yield path, "it runs with another time step"
+            yield path, "it runs with a different time step"

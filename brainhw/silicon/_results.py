@@ -1,4 +1,4 @@
-"""Helpers for the fits: intervals from few measurements, spreads corrected for estimation errors, and text output."""
+"""Helpers for the fits: intervals from few measurements, standard deviations without estimation errors, and text."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ OUTPUT_JSON, SPIKES_CSV, MEMBRANES_CSV = "output.json", "spikes.csv", "membranes
 _INPUT_COLUMNS = ("step", "sample", "channel", "value")
 _SPIKE_COLUMNS = ("layer", "step", "sample", "neuron")
 _MEMBRANE_COLUMNS = (*_SPIKE_COLUMNS, "V_mV")
-# An output file may exceed the size of its numbers by this many bytes, for layer names, headers and metadata.
+# An output file may exceed the size of its arrays by this many bytes, for layer names, headers and metadata.
 _SLACK = 2**20
 
 
@@ -66,7 +66,8 @@ def _floats(path: str, numbers: np.ndarray) -> np.ndarray:
 def _check_run(found: Any, run: int, name: str) -> None:
     if found != run:
         raise ValueError(
-            f"{name}: run must be {run}, the run number in the input; got {describe(found)}, the number of another run"
+            f"{name}: run must be {run}, the run number in the input; got {describe(found)}, which belongs to another "
+            "run"
         )
 
 
@@ -80,7 +81,7 @@ def _read_npz(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
         with open_regular(folder / OUTPUT_NPZ) as stream:
             with zipfile.ZipFile(stream) as members:
                 size = sum(member.file_size for member in members.infolist())
-            # At most two arrays of eight bytes per number are expected.
+            # At most two arrays of eight bytes per element are expected.
             if size > 16 * numbers + _SLACK:
                 raise ValueError(f"it unpacks to {size} bytes, too many for {numbers} spikes and membrane potentials")
             stream.seek(0)
@@ -90,7 +91,7 @@ def _read_npz(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
         there = ", ".join(sorted(path.name for path in folder.glob("output*"))) or "nothing"
         raise ValueError(f"the command wrote no {OUTPUT_NPZ} (output files: {there})") from None
     except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, MemoryError) as error:
-        raise ValueError(f"{OUTPUT_NPZ} is damaged or not an npz file: {str(error)[:200]}") from None
+        raise ValueError(f"{OUTPUT_NPZ} is corrupted or not an npz file: {str(error)[:200]}") from None
     if "run" not in arrays:
         raise ValueError(f"{OUTPUT_NPZ} lacks the array run, which must be copied from {INPUT_NPZ}")
     number = arrays.pop("run")
@@ -111,7 +112,7 @@ def _read_csv(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
     except FileNotFoundError:
         raise ValueError(f"the command wrote no {OUTPUT_JSON}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{OUTPUT_JSON} is damaged: {str(error)[:200]}") from None
+        raise ValueError(f"{OUTPUT_JSON} is corrupted: {str(error)[:200]}") from None
     if not isinstance(top, dict) or set(top) != {"run", "spikes", "membranes"}:
         raise ValueError(f"{OUTPUT_JSON} must have exactly the keys run, spikes and membranes")
     _check_run(top["run"], run, OUTPUT_JSON)

@@ -41,7 +41,7 @@ class Calibration(Shown, Drawn):
     chip : ChipSpec
         The spec before the calibration.
     charge, leak, threshold : ChargeFit, LeakFit, ThresholdFit or None
-        The fit of each table, or ``None`` if the table was not given.
+        The fit of each table, or ``None`` if the table was not passed.
     settings : mapping of int to int
         For each leak setting of the tables, the index in the chip's ``tau_profiles``.
     notes : tuple of str
@@ -81,14 +81,14 @@ def calibrate(
     """Fit bench tables and return the measured chip.
 
     One table is enough. Values that no table determines are copied from ``chip``. Values that the tables determine are
-    stored in the spec with provenance ``"measured"``. They are the charge curve, the geometric mean of the time
-    constants and the spread of the leak for each profile, the mean and the spread of ``V_th``, and the trial noise. The
-    spreads are corrected for estimation errors. The time constant of a profile that was not measured is scaled by a
-    factor that is interpolated between the measured profiles.
+    stored in the spec with provenance ``"measured"``. They are the charge curve, for each profile the geometric mean of
+    the time constants and the standard deviation of the leak, the mean and the standard deviation of ``V_th``, and the
+    trial noise. The standard deviations are corrected for estimation errors. The time constant of a profile that was
+    not measured is scaled by a factor that is interpolated between the measured profiles.
 
     f-I curves determine only the ratio ``V_th C / q``. The charge ``q`` is taken from the charge table, or from
     ``chip`` if there is none. The capacitance ``C`` is taken from ``chip``. A network behaves the same if all three
-    values are scaled such that the ratio stays the same. If ``noise_std`` is given in mV, the fit also determines
+    values are scaled such that the ratio stays the same. If you pass ``noise_std``, the fit also determines
     ``C``.
 
     Parameters
@@ -98,10 +98,10 @@ def calibrate(
     chip : ChipSpec or str
         The chip before the calibration: a family such as ``"h1v1"``, or a spec.
     settings : mapping of int to int, optional
-        A mapping from each leak setting in the tables to an index in the chip's ``tau_profiles``. By default, the
-        number of a setting is its index, if every time constant is then within a factor of 2 of its profile. Otherwise,
-        settings are assigned to profiles in the order of their time constants. The best of these assignments is used,
-        and one common factor may scale all time constants. The report shows the assignment.
+        A mapping from each leak setting in the tables to an index in the chip's ``tau_profiles``. By default, each
+        setting is used as the index itself, if every time constant is then within a factor of 2 of its profile.
+        Otherwise, settings are assigned to profiles in the order of their time constants. The best of these assignments
+        is used, and one common factor may scale all time constants. The report shows the assignment.
     rates_setting : int, optional
         Leak setting of the f-I curves, numbered as in the decays. Default: the setting whose time constants agree with
         the f-I curves.
@@ -121,10 +121,12 @@ def calibrate(
 
     Raises
     ------
-    TypeError, ValueError
-        If no table is given, two tables are of the same kind, a table refers to neurons or settings that the chip does
-        not have, a measured value is so far from the value of ``chip`` that its unit must be wrong, or a fit rejects
-        its table.
+    TypeError
+        If a table or another argument has the wrong type or unit.
+    ValueError
+        If no table is passed, if two tables are of the same kind, if a table refers to neurons or settings that the
+        chip does not have, if a measured value is so far from the value of ``chip`` that its unit must be wrong, or if
+        a fit rejects its table.
 
     Examples
     --------
@@ -156,7 +158,9 @@ def calibrate(
     charge_table, decays, rates = held.get(ChargeTable), held.get(DecayTable), held.get(RateTable)
     if rates is None and (rates_setting is not None or noise_std is not None):
         given = "rates_setting" if rates_setting is not None else "noise_std"
-        raise ValueError(f"{call}: {given} needs f-I curves, but no RateTable is given. Give one, or omit {given}.")
+        raise ValueError(
+            f"{call}: {given} requires f-I curves, but no RateTable was passed. Pass one, or omit {given}."
+        )
     draft = _Draft(chip, name)
     charge = None if charge_table is None else fit_charge(charge_table, chip)
     if charge is not None:
@@ -187,7 +191,7 @@ def calibrate(
 
 def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, Any]:
     if not tables:
-        raise ValueError(f"{call}: tables must hold at least one ChargeTable, DecayTable or RateTable; got none.")
+        raise ValueError(f"{call}: tables must contain at least one ChargeTable, DecayTable or RateTable; got none.")
     held: dict[type, Any] = {}
     for table in tables:
         is_path = isinstance(table, (str, os.PathLike)) and table != ""
@@ -199,10 +203,12 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
                 f"got {_arguments.describe(table)}."
             )
         if kind in held:
-            raise ValueError(f"{call}: tables must hold at most one {kind.__name__}; got two. Join them, or omit one.")
+            raise ValueError(
+                f"{call}: tables must contain at most one {kind.__name__}; got two. Join them, or omit one."
+            )
         if kind is not ChargeTable and given.neuron.max() >= chip.n_neurons:
             raise ValueError(
-                f"{call}: neurons of the {kind.__name__} must be from 0 to {chip.n_neurons - 1}, the neurons of "
+                f"{call}: the neuron indices of the {kind.__name__} must lie between 0 and {chip.n_neurons - 1}, as on "
                 f"{chip.name}; got {given.neuron.max()}. Check the family."
             )
         held[kind] = given
@@ -211,7 +217,7 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
 
 @dataclass
 class _Draft:
-    """Draft of the measured chip. It contains changed fields, their notes, and the values of each physical neuron."""
+    """Draft of the measured chip: the changed fields, their notes, and the values of each physical neuron."""
 
     chip: ChipSpec
     name: str
@@ -260,7 +266,7 @@ def _put_leak(
     held = {setting: one for setting, one in held.items() if np.isfinite(one[1]).any()}
     if not held:
         if given:
-            raise ValueError(f"{call}: settings is given, but no table determines a time constant. Omit settings.")
+            raise ValueError(f"{call}: settings was passed, but no table determines a time constant. Omit settings.")
         return {}
     presets = np.asarray(draft.chip.tau_profiles.values.mantissa, float)
     means = {setting: float(np.exp(np.nanmean(np.log(tau)))) for setting, (_, tau, _) in held.items()}
@@ -281,7 +287,7 @@ def _put_leak(
         rest = float(np.mean(known))
         values = [spreads.get(row, np.nan) for row in range(presets.size)]
         values = [rest if np.isnan(value) else value for value in values]
-        draft.put("leak_mismatch_std", tuple(values), "spread of log tau; settings without data have the mean")
+        draft.put("leak_mismatch_std", tuple(values), "std of log tau; settings without data have the mean")
     return matched
 
 
@@ -295,9 +301,9 @@ def _put_threshold(draft: _Draft, fit: ThresholdFit) -> None:
         draft.put("C", fit.C, "from f-I curves and the trial noise in mV")
     if np.isfinite(fit.spread):
         spread = min(fit.spread, WIDEST_THRESHOLD)
-        draft.put("threshold_mismatch_std", spread, "spread of the fitted thresholds, without estimation error")
+        draft.put("threshold_mismatch_std", spread, "std of the fitted thresholds, without estimation error")
         if fit.spread > WIDEST_THRESHOLD:
             draft.notes.append(
-                f"the thresholds have a spread of {100 * fit.spread:.0f} %, but the spec stores "
+                f"the thresholds have a relative standard deviation of {100 * fit.spread:.0f} %, but the spec stores "
                 f"{100 * WIDEST_THRESHOLD:.0f} %, its upper limit"
             )

@@ -32,7 +32,7 @@ class CallableDevice:
     Raises
     ------
     TypeError
-        If an argument is not a function.
+        If an argument is not callable.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class CallableDevice:
         """
         call = "CallableDevice.program"
         _arguments.instance(program, ChipProgram, call=call, name="program")
-        # After a failed write, the chip holds neither the old program nor the new one.
+        # After a failed write, the chip contains neither the old program nor the new one.
         self._program = None
         if self._write is not None:
             _called(self._write, program, call=call)
@@ -84,8 +84,10 @@ class CallableDevice:
         DeviceError
             If the chip is not programmed, or the function fails or does not return a recording of all layers, steps and
             samples.
-        TypeError, ValueError
-            If ``x`` does not have the shape ``[T, B, N_in]`` or is not finite.
+        TypeError
+            If ``x`` is not an array of real numbers.
+        ValueError
+            If ``x`` does not have the shape ``[T, B, N_in]`` or contains non-finite values.
         """
         call = "CallableDevice.run"
         if self._program is None:

@@ -17,8 +17,8 @@ def warn_of_classes(labels: np.ndarray, n_out: int, *, call: str, fix: str) -> N
     n = int(labels.max()) + 1
     if len(labels) >= _ENOUGH and 1 < n < n_out and n_out % n == 0:
         warnings.warn(
-            f"{call}: y holds classes 0 to {n - 1}, but the {n_out} output neurons count as {n_out} classes. If each "
-            f"class has {n_out // n} neurons, {fix.format(n)}.",
+            f"{call}: y contains the class indices 0 to {n - 1}, but the {n_out} output neurons are treated as {n_out} "
+            f"classes. If each class has {n_out // n} output neurons, {fix.format(n)}.",
             UserWarning,
             stacklevel=3,
         )

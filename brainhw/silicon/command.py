@@ -54,8 +54,10 @@ class CommandDevice:
 
     Raises
     ------
-    TypeError, ValueError
-        If the command is a string or empty, or ``timeout`` is not a positive time.
+    TypeError
+        If ``command`` is not a sequence of strings, or if ``timeout`` does not have the dimension of time.
+    ValueError
+        If ``command`` is empty, if ``timeout`` is not greater than zero, or if ``format`` is unknown.
 
     Notes
     -----
@@ -81,7 +83,7 @@ class CommandDevice:
         words = _arguments.several(command, call=call, name="command", of="a program and its arguments")
         self._command = [_word(word, f"command[{i}]", call) for i, word in enumerate(words)]
         if not self._command:
-            raise ValueError(f"{call}: command must hold at least the name of a program; got none.")
+            raise ValueError(f"{call}: command must contain at least the name of a program; got none.")
         timeout = _arguments.quantity(timeout, u.second, call=call, name="timeout", shapes=[()], positive=True)
         self._timeout = float(timeout.mantissa)
         self._files = _arguments.choice(format, FORMATS, call=call, name="format")
@@ -105,8 +107,10 @@ class CommandDevice:
         DeviceError
             If there is no program, or the command cannot be started, exceeds the time limit, fails, or does not write a
             complete output of this run. The device can be used again after this error.
-        TypeError, ValueError
-            If ``x`` is not an array ``[T, B, N_in]`` or is not finite.
+        TypeError
+            If ``x`` is not an array of real numbers.
+        ValueError
+            If ``x`` does not have the shape ``[T, B, N_in]`` or contains non-finite values.
         """
         call = "CommandDevice.run"
         if self._program is None:
@@ -152,8 +156,8 @@ class CommandDevice:
             )
         except (OSError, ValueError) as error:
             raise DeviceError(
-                f"{call}: {self._name} cannot be started: {getattr(error, 'strerror', None) or error}. Give the path "
-                "of an executable program, and its arguments as a list."
+                f"{call}: {self._name} cannot be started: {getattr(error, 'strerror', None) or error}. Pass the path "
+                "of an executable program and its arguments as a list."
             ) from error
         tails = [_Tail(stream) for stream in (process.stderr, process.stdout)]
         try:
@@ -195,7 +199,7 @@ def _word(word: Any, name: str, call: str) -> str:
     text = os.fspath(word) if isinstance(word, os.PathLike) else word
     text = _arguments.text(text, call=call, name=name, some=True)
     if "\0" in text:
-        raise ValueError(f"{call}: {name} must not hold a null character; got {text!r:.80}.")
+        raise ValueError(f"{call}: {name} must not contain a null character; got {text!r:.80}.")
     return text
 
 

@@ -36,7 +36,7 @@ _MOST_TRIALS = 1000
 # ``_ERRORS`` standard errors.
 _NOTABLE, _ERRORS = 0.05, 3.0
 # A neuron counts as dead if it never fires on the bench but fires at least ``_DEAD`` times in the model. It counts as
-# always firing if it fires in more than the fraction ``_STUCK`` of the steps.
+# stuck if it fires in more than the fraction ``_STUCK`` of the steps.
 _DEAD, _STUCK = 5, 0.9
 # If the model agrees with the bench at least this well, relative to the agreement between bench trials, no cause is
 # given.
@@ -54,7 +54,7 @@ def compare(
     explain: bool = True,
     progress: bool = False,
 ) -> Comparison:
-    """Program the bench with a network, run both on the same inputs, and compare them neuron by neuron.
+    """Program the bench with a network, run bench and network on the same inputs, and compare them neuron by neuron.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def compare(
     device : Device
         The bench.
     x : array
-        Inputs ``[T, B, N_in]``, plain numbers.
+        Inputs ``[T, B, N_in]``, dimensionless.
     y : array, optional
-        Class of each sample ``[B]``, integers from 0. Without ``y``, no accuracy is computed.
+        Class index of each sample, ``[B]``, from 0. Without ``y``, no accuracy is computed.
     n_trials : int, optional
         Number of bench runs. With 2 or more, the agreement between these trials shows the best agreement that the noise
         allows. Default 1.
@@ -86,8 +86,10 @@ def compare(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has a wrong type, shape or value, or the network cannot be programmed.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If an argument has the wrong shape or value, or if the network cannot be programmed.
     DeviceError
         If the bench fails or its recording does not match the program.
     RuntimeError
@@ -119,7 +121,7 @@ def compare(
     n_classes = _classes(known, n_out, call)
     labels = None if y is None else _labels(y, inputs.shape[1], n_classes, call)
     if labels is not None and known is None:
-        warn_of_classes(labels, n_out, call=call, fix="give n_classes={}")
+        warn_of_classes(labels, n_out, call=call, fix="pass n_classes={}")
     trials = _bench_runs(program, device, inputs, n_trials, call, progress)
     model, taus, thresholds = model_run(
         net if isinstance(net, brainstate.nn.Module) else program.to_net(), program, inputs
@@ -149,7 +151,9 @@ def compare(
 def _classes(given: Any, n_out: int, call: str) -> int:
     n_classes = n_out if given is None else _arguments.positive_int(given, call=call, name="n_classes")
     if n_out % n_classes:
-        raise ValueError(f"{call}: n_classes must divide the {n_out} output neurons; got {n_classes}.")
+        raise ValueError(
+            f"{call}: n_classes must be a divisor of the number of output neurons, {n_out}; got {n_classes}."
+        )
     return n_classes
 
 
@@ -157,12 +161,12 @@ def _labels(y: Any, n_samples: int, n_classes: int, call: str) -> np.ndarray:
     labels = np.asarray(_arguments.as_array(y, call=call, name="y"))
     if labels.dtype.kind not in "iu" or labels.shape != (n_samples,):
         raise ValueError(
-            f"{call}: y must hold integers of shape ({n_samples},), one per sample; "
+            f"{call}: y must contain integers and have shape ({n_samples},), one class index per sample; "
             f"got shape {labels.shape} and dtype {labels.dtype}."
         )
     if labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(
-            f"{call}: y must hold classes from 0 to {n_classes - 1}; got {labels.min()} to {labels.max()}."
+            f"{call}: y must contain class indices from 0 to {n_classes - 1}; got {labels.min()} to {labels.max()}."
         )
     return labels
 
@@ -211,8 +215,8 @@ def _warn_of_delay(model: Recording, bench: Recording, call: str) -> None:
     if shares[best] > max(_CLEARER * others, _LEAST_SHARE):
         steps = f"{counted(abs(best), 'step')} {'later' if best > 0 else 'earlier'}"
         warnings.warn(
-            f"{call}: the bench has {shares[best]:.0%} of the model's spikes {steps}, but {shares[0]:.0%} in the same "
-            "step. Check how the bench numbers the steps of its recording.",
+            f"{call}: {shares[best]:.0%} of the model's spikes occur on the bench {steps}, but only {shares[0]:.0%} in "
+            "the same step. Check how the bench indexes the time steps of its recording.",
             UserWarning,
             stacklevel=3,
         )
@@ -307,7 +311,7 @@ def _reason(
     if n_bench == 0:
         return "dead: silent on the bench" if n_own >= _DEAD else ""
     if always:
-        return "always fires on the bench"
+        return "spikes in almost every time step on the bench"
     notable = [
         (abs(np.log(ratio)), f"{name} x {ratio:.2f}")
         for name, (ratio, error) in ratios.items()
@@ -322,4 +326,4 @@ def _reason(
         return ""
     fitted = all(np.isfinite(ratio) for ratio, _ in ratios.values())
     # Threshold and tau agree with the model, so the input current must differ.
-    return "inputs or synapses" if fitted else "not known"
+    return "inputs or synapses" if fitted else "unknown"

@@ -22,7 +22,7 @@ __all__ = ["Comparison", "LayerComparison"]
 class LayerComparison:
     """Comparison of the ``N`` neurons of one layer.
 
-    All arrays have shape ``[N]`` and are means over the trials. NaN marks unknown values.
+    All arrays have shape ``[N]`` and are averaged over the trials. NaN marks unknown values.
 
     Attributes
     ----------

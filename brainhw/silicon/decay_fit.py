@@ -1,4 +1,4 @@
-"""Joint fit of exponential decays. Each decay has its own time constant. All share one read noise and one offset."""
+"""Joint fit of exponential decays with individual time constants and a shared read noise and offset."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["LEAST_POINTS", "Decays", "fit_decays"]
 LEAST_POINTS = 4
 # A time constant with a larger relative error counts as not measured, because the decay is flat or only noise.
 _WORST = 0.5
-# A read-out that clips at zero raises the mean of small readings above the membrane potential. So a reading is left out
-# if its fitted value is below this many standard deviations of the noise. Leaving out readings by their measured value
+# A read-out that clips at zero raises the mean of small readings above the membrane potential. So a reading is excluded
+# if its fitted value is below this many standard deviations of the noise. Excluding readings by their measured value
 # would bias the fit.
 _CLIPPED_BELOW = 4.0
 _ITERATIONS = 12
@@ -80,10 +80,10 @@ def fit_decays(
             # A decay with too few remaining readings keeps all of them.
             mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
     if capped:
-        notes.append(f"the read-out saturates at {top:g} mV, so readings with a fitted value near it were left out")
+        notes.append(f"the read-out saturates at {top:g} mV, so readings with a fitted value near it were excluded")
     if clipped:
         notes.append(
-            "readings are clipped at zero, so readings with a fitted value near zero were left out "
+            "readings are clipped at zero, so readings with a fitted value near zero were excluded "
             f"({int((used - mask).sum())})"
         )
     else:
@@ -91,7 +91,7 @@ def fit_decays(
         height = float(np.abs(V[there]).max())
         if abs(offset) > height:
             raise ValueError(
-                f"{call}: the decays must not be straight lines; the fit of {what} decays to {offset:.4g} mV, but "
+                f"{call}: the decays must not be straight lines; the fit to {what} decays to {offset:.4g} mV, but "
                 f"no reading exceeds {height:.4g} mV. Check the leak of the bench, or record for longer."
             )
     start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
@@ -156,8 +156,8 @@ def _with_offset(
     for part in (1.0, 0.8, 0.5):
         other = refined(_best(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
         noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
-        # The new result must reduce the sum of squares by 25 noise variances, as for an offset of five standard errors.
-        # So without an offset the first result is kept.
+        # Accept the new result only if it reduces the sum of squares by 25 noise variances, as an offset of five
+        # standard errors does. Without an offset, the first result is therefore kept.
         if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
             best = other
     return best

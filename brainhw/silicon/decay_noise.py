@@ -21,7 +21,7 @@ def correlated_errors(
     Parameters
     ----------
     t, trial, used : array, shape [D, R]
-        Times since the first reading of the decay in ms, trial numbers, and 1 for used readings. The readings of a
+        Times since the first reading of the decay in ms, trial indices, and 1 for used readings. The readings of a
         trial must be sorted by time.
     tau : array, shape [D]
         Fitted time constants in ms.

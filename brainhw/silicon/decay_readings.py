@@ -74,14 +74,14 @@ def ceiling(V: np.ndarray, used: np.ndarray) -> float:
 
 
 def faults(table: DecayTable, faulty: np.ndarray) -> str:
-    """Return a note that lists the faulty readings, which the fit leaves out."""
+    """Return a note that lists the faulty readings, which the fit excludes."""
     rows = np.flatnonzero(faulty)
     where = "; ".join(
         f"row {row + 1}, setting {table.setting[row]} neuron {table.neuron[row]}, {float(table.V.mantissa[row]):g} mV "
         f"at {float(table.t.mantissa[row]):g} ms"
         for row in rows[:5]
     )
-    return f"left out {counted(rows.size, 'reading')} far outside the decay: {where}"
+    return f"excluded {counted(rows.size, 'reading')} far outside the decay: {where}"
 
 
 def why_none(V: np.ndarray, used: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Protocol of a bench, and the error for bench failures."""
+"""Protocol for a bench, and the error for bench failures."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Device", "DeviceError", "checked_device"]
 
 @runtime_checkable
 class Device(Protocol):
-    """Protocol of a chip that can be programmed and run: a real bench or a model of one.
+    """Protocol for a chip that can be programmed and run: a real bench or a model of one.
 
     ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest on ``x
-    [T, B, N_in]``, plain numbers in float32, and returns the :class:`Recording` of all layers. Both raise
+    [T, B, N_in]``, dimensionless float32 values, and returns the :class:`Recording` of all layers. Both raise
     :class:`DeviceError` if the bench fails. The caller may then repair the bench, program it again and continue.
     """
 

@@ -60,15 +60,15 @@ class ChargeFit(Shown, Drawn):
     measured : Quantity, shape [M]
         Measured charge at each code, averaged over the synapses after division by their gains, fC.
     residuals : Quantity, shape [R]
-        Measured minus fitted charge of each row of the table, fC; NaN for synapses that were left out.
+        Measured minus fitted charge of each row of the table, fC; NaN for synapses that were excluded.
     synapses : array of int, shape [S]
-        Numbers of the fitted synapses. A synapse is left out if its charge is less than a fifth or more than three
+        Indices of the fitted synapses. A synapse is excluded if its charge is less than a fifth or more than three
         times the charge of the others, or has the opposite sign. The notes name the synapse.
     gain, gain_error : array, shape [S]
         Gain of each synapse divided by the mean gain, and its standard error.
     gain_std, gain_std_error : float
-        Relative spread of the gain over synapses, corrected for estimation errors. NaN for one synapse, or if the
-        synapses share no codes.
+        Relative standard deviation of the gain over the synapses, corrected for estimation errors. NaN for one synapse,
+        or if the synapses share no codes.
     read_noise : Quantity, scalar
         Noise of one reading, fC.
     form : {"branches", "monotone"}
@@ -113,7 +113,7 @@ class ChargeFit(Shown, Drawn):
         )
         known = np.isfinite(self.gain_std)
         spread = with_error(100 * self.gain_std, 100 * self.gain_std_error, "%") if known else "unknown"
-        lines.append(f"  gain spread over synapses: {spread}")
+        lines.append(f"  standard deviation of the gain: {spread}")
         lines.append(f"  read noise: {float(self.read_noise.mantissa):.3g} fC")
         yield from lines
         yield from (f"  {note}" for note in self.notes)
@@ -131,7 +131,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     The model is ``q[k, s] = g[s] c[k] + noise``. It is fitted by alternating least squares, with a mean gain of 1. The
     charges ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression
     (``scipy.optimize``) if a chi-square test rejects the branches. A synapse that is dead or whose charge has the
-    opposite sign is left out, and a note names it.
+    opposite sign is excluded, and a note names it.
 
     Parameters
     ----------
@@ -147,9 +147,11 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
 
     Raises
     ------
-    TypeError, ValueError
-        If a code does not exist on the chip, there are too few codes, the charge does not increase with the code, or
-        the charge decreases between two codes by more than the noise.
+    TypeError
+        If ``table`` is not a :class:`ChargeTable`.
+    ValueError
+        If a code does not exist on the chip, if there are too few codes, if the charge does not increase with the code,
+        or if the charge decreases between two codes by more than the noise.
 
     Examples
     --------
@@ -173,7 +175,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     synapses, s = np.unique(table.synapse[rows], return_inverse=True)
     if codes.size < LEAST_CODES:
         raise ValueError(
-            f"{call}: {what} must hold at least {LEAST_CODES} codes; got {codes.size}. Measure more codes, of both "
+            f"{call}: {what} must contain at least {LEAST_CODES} codes; got {codes.size}. Measure more codes, of both "
             "signs and zero."
         )
     mean, count = cell_means(k, s, q)
@@ -209,9 +211,14 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     compared = shares_codes(count)
     spread, spread_error, common = _gain_spread(g, gain_error, compared)
     if synapses.size == 1:
-        notes.append("with one synapse, the gain spread and the error that all codes share are unknown")
+        notes.append(
+            "with one synapse, the standard deviation of the gain and the error common to all codes are unknown"
+        )
     elif not compared:
-        notes.append("the synapses share no codes, so the gain spread and the error that all codes share are unknown")
+        notes.append(
+            "the synapses share no codes, so the standard deviation of the gain and the error common to all codes are "
+            "unknown"
+        )
     notes.append(
         "the gains are relative to the mean of the measured synapses, which is assumed to be the mean of the chip"
     )
@@ -257,7 +264,7 @@ def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str, what: s
     off = (code > largest) | (code < lowest)
     if off.any():
         raise ValueError(
-            f"{call}: codes of {what} must lie from {lowest} to {largest}, the grid of the chip; got "
+            f"{call}: the codes of {what} must be from {lowest} to {largest}, the range of the grid of the chip; got "
             f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows, the first is row {int(np.argmax(off)) + 1}). "
             "Check the chip and its weight_bits."
         )
@@ -283,7 +290,7 @@ def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[float, float, float]:
-    """Return the spread of the gains, the error of the spread, and the error of the mean gain.
+    """Return the standard deviation of the gains, its error, and the error of the mean gain.
 
     The mean gain of the measured synapses estimates the mean gain of the chip. The last value is the error of this
     estimate.
@@ -361,8 +368,8 @@ def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, wh
     worst = int(np.argmax(fall))
     if fall[worst] > _FALL:
         raise ValueError(
-            f"{call}: the charge must not fall as the code grows; in {what} it falls from {c[i[worst]]:.4g} fC at code "
-            f"{codes[i[worst]]} to {c[j[worst]]:.4g} fC at code {codes[j[worst]]}, a fall of {fall[worst]:.1f} "
+            f"{call}: the charge must not decrease as the code increases; in {what} it falls from {c[i[worst]]:.4g} fC "
+            f"at code {codes[i[worst]]} to {c[j[worst]]:.4g} fC at code {codes[j[worst]]}, a fall of {fall[worst]:.1f} "
             "standard errors. Check the sign of the codes and the bench, or measure again."
         )
     weight = (sd.min() / sd) ** 2
@@ -370,6 +377,6 @@ def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, wh
     slope = (weight * middle * c).sum() / np.sqrt((weight * middle**2).sum()) / sd.min()
     if not (c[-1] > c[0] and slope > _RISE):
         raise ValueError(
-            f"{call}: the charge must rise with the code by more than the noise; {what} has {c[0]:.4g} fC at code "
+            f"{call}: the charge must increase with the code by more than the noise; {what} has {c[0]:.4g} fC at code "
             f"{codes[0]} and {c[-1]:.4g} fC at code {codes[-1]}. Check the codes and the bench, or measure again."
         )

@@ -30,7 +30,7 @@ class LeakFit(Shown, Drawn):
     table : DecayTable
         The measurement.
     settings : array of int, shape [S]
-        Numbers of the leak settings in the table.
+        Indices of the leak settings, as in the table.
     neurons : array of int, shape [N]
         Physical indices of the neurons in the table.
     tau, error : Quantity, shape [S, N]
@@ -45,14 +45,15 @@ class LeakFit(Shown, Drawn):
         Geometric mean of the time constants of each setting, ms. The mean is geometric because brainhw assumes
         log-normal leak currents.
     mean_error : Quantity, shape [S]
-        Standard error of ``mean`` as an estimate of the mean of all neurons of the chip, ms. It combines the spread
-        over neurons with the errors of their time constants, and falls with the square root of the number of neurons.
+        Standard error of ``mean`` as an estimate of the mean of all neurons of the chip, ms. It combines the standard
+        deviation over the neurons with the errors of their time constants, and falls with the square root of the number
+        of neurons.
     spread : array, shape [S]
         Standard deviation of the log leak current over the neurons, corrected for estimation errors.
     residuals : Quantity, shape [R]
-        Measured minus fitted membrane potential of each row of the table, mV. NaN for rows that the fit left out.
+        Measured minus fitted membrane potential of each row of the table, mV. NaN for rows that the fit excluded.
     notes : tuple of str
-        Data that were left out, and assumptions.
+        Excluded data, and assumptions.
     """
 
     table: DecayTable
@@ -81,7 +82,7 @@ class LeakFit(Shown, Drawn):
             one, spread = float(np.nanmedian(relative)), float(self.spread[place])
             lines.append(
                 f"  setting {setting}: tau {with_error(mean, error, 'ms')} (geometric mean), "
-                f"spread {percent(spread)}, error of one neuron {100 * one:.2g} %"
+                f"standard deviation {percent(spread)}, error of one neuron {100 * one:.2g} %"
             )
         offset, error = float(self.offset.mantissa), float(self.offset_error.mantissa)
         lines.append(f"  read noise {float(self.read_noise.mantissa):.3g} mV, offset {with_error(offset, error, 'mV')}")
@@ -96,19 +97,19 @@ def fit_leak(table: DecayTable) -> LeakFit:
     """Fit an exponential decay to each neuron at each setting: ``V(t) = V_0 exp(-t / tau) + offset + noise``.
 
     The model is linear in the amplitude, so the amplitude is eliminated (variable projection: G. H. Golub and V.
-    Pereyra, SIAM J. Numer. Anal. 10, 413, 1973). The only remaining parameter of each decay is tau. A grid search gives
-    the start values of tau, and Gauss-Newton steps then refine them for all decays at once. All decays share the read
-    noise. They also share an offset, which is set to zero if it is below four standard errors.
+    Pereyra, SIAM J. Numer. Anal. 10, 413, 1973). The only remaining parameter of each decay is tau. A grid search
+    yields the start values of tau, and Gauss-Newton steps then refine them for all decays at once. All decays share the
+    read noise. They also share an offset, which is set to zero if it is below four standard errors.
 
-    If the bench clips readings at zero, readings with a fitted value within four standard deviations of zero are left
-    out, because their mean differs from the membrane potential. If the read-out saturates, readings near the ceiling
-    are left out in the same way. Single readings far from their neighbours are also left out. A decay that scatters far
-    more than the others counts as not measured. The notes name these readings and decays.
+    If the bench clips readings at zero, readings with a fitted value within four standard deviations of zero are
+    excluded, because their mean differs from the membrane potential. If the read-out saturates, readings near the
+    ceiling are excluded in the same way. Single readings far from their neighbours are also excluded. A decay that
+    scatters far more than the others counts as not measured. The notes name these readings and decays.
 
     If neighbouring residuals correlate, the fit assumes that the membrane potential itself is noisy, and that this
     noise decays with the same tau. The variances of the membrane noise and of the read noise are then estimated from
     the squares of the residuals and the products of neighbouring residuals. The standard errors of tau include both
-    noises. Readings with a fitted value within four standard deviations of zero are then also left out.
+    noises. Readings with a fitted value within four standard deviations of zero are then also excluded.
 
     Parameters
     ----------
@@ -123,8 +124,11 @@ def fit_leak(table: DecayTable) -> LeakFit:
 
     Raises
     ------
-    TypeError, ValueError
-        If a decay has too few readings, no time constant can be fitted to any decay, or the decays are straight lines.
+    TypeError
+        If ``table`` is not a :class:`DecayTable`.
+    ValueError
+        If a decay has too few readings, if no time constant can be fitted to any decay, or if the decays are straight
+        lines.
 
     Examples
     --------

@@ -82,8 +82,10 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit or shape or is not finite, or there are too few data.
+    TypeError
+        If an argument has the wrong unit.
+    ValueError
+        If an argument has the wrong shape or is not finite, or if there are too few data.
 
     Examples
     --------
@@ -114,7 +116,7 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
         notes.append(
             f"{int((held <= 0).sum())} readings are at or below zero, where clipping makes the noise look smaller"
         )
-    # Each pair of trial and neuron gives one sample of the moments. The errors follow from the scatter of the samples.
+    # Each pair of trial and neuron yields one sample of the moments. The errors follow from the scatter of the samples.
     variance, covariance = (e**2).mean(1), (e[:, 1:] * e[:, :-1]).mean(1)
     read = -covariance / beta
     own = variance - (1 + beta**2) * read

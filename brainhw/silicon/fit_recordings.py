@@ -144,8 +144,8 @@ def fit_recordings(
     Parameters
     ----------
     net : brainstate.nn.Module, ChipProgram, or sequence of ChipProgram
-        The network or program that the bench ran. A sequence gives the program of each recording, as collected during
-        chip-in-the-loop training.
+        The network or program that the bench ran. A sequence contains the program of each recording, as collected
+        during chip-in-the-loop training.
     xs : array, or sequence of arrays
         Inputs of each recording, ``[T, B, N_in]``. A single array is the input of all recordings (repeated trials).
     recordings : Recording, or sequence of Recording
@@ -168,8 +168,10 @@ def fit_recordings(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has a wrong type, the recordings do not match their programs, or no neuron fired often enough.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If the recordings do not match their programs, or if no neuron fired often enough.
     RuntimeError
         If the time step is neither stored in ``net`` nor set in ``brainstate.environ``.
 
@@ -182,8 +184,8 @@ def fit_recordings(
 
     The model assumes that all synapses of a neuron have the same charge curve. If the charges of the synapses differ,
     the fitted ``noise`` increases, and the errors in the table are too small. For example, they are too small by a
-    factor of about 1.5 if 60 synapses have a spread of 3 %. The column ``misfit`` of the table is the standard
-    deviation of the residuals. If the charges differ and the inputs are constant, it is above 1.
+    factor of about 1.5 if the charges of 60 synapses have a standard deviation of 3 %. The column ``misfit`` of the
+    table is the standard deviation of the residuals. If the charges differ and the inputs are constant, it is above 1.
 
     Examples
     --------
@@ -228,7 +230,7 @@ _CANNOT_TELL = {
     False: "Spikes determine only the ratio threshold / (charge / capacitance). The values of `threshold` and `noise` "
     "are for the charge and the capacitance of the program's chip.",
     True: "Membrane potentials determine only the ratio charge / capacitance (`gain`). A chip with twice the charge "
-    "and twice the capacitance gives the same recordings.",
+    "and twice the capacitance produces the same recordings.",
 }
 
 
@@ -237,7 +239,7 @@ def _runs(net: Any, xs: Any, recordings: Any, *, call: str) -> tuple[list[ChipPr
     one = isinstance(recordings, Recording)
     held = [recordings] if one else _arguments.several(recordings, call=call, name="recordings", of="Recording")
     if not held:
-        raise ValueError(f"{call}: recordings must hold at least one Recording; got none.")
+        raise ValueError(f"{call}: recordings must contain at least one Recording; got none.")
     for i, recording in enumerate(held):
         _arguments.instance(recording, Recording, call=call, name="recordings" if one else f"recordings[{i}]")
     several = isinstance(net, (list, tuple))
@@ -246,8 +248,8 @@ def _runs(net: Any, xs: Any, recordings: Any, *, call: str) -> tuple[list[ChipPr
     for name, found in (("net", programs), ("xs", inputs)):
         if len(found) not in (1, len(held)):
             raise ValueError(
-                f"{call}: {name} must contain one item for all recordings, or one item for each of the {len(held)} "
-                f"recordings; got {len(found)} items."
+                f"{call}: {name} must be one item for all recordings, or a sequence with one item for each of the "
+                f"{len(held)} recordings; got {len(found)} items."
             )
     n = len(held)
     return (programs * n if len(programs) == 1 else programs), (inputs * n if len(inputs) == 1 else inputs), held
@@ -277,13 +279,14 @@ def _layer(
     steps = np.asarray(chip.tau_profiles.values.to(u.ms).mantissa, float)[program.leak(path)] / dt
     to_zero = chip.reset == "zero"
     reasons = [
-        "" if good else f"fewer than {min_spikes} spikes" if few else "always firing"
+        "" if good else f"fewer than {min_spikes} spikes" if few else "spikes in almost every time step"
         for good, few in zip(enough, spikes < min_spikes, strict=True)
     ]
     values, errors = np.full((4, n), np.nan), np.full((2, n), np.nan)
     residuals = np.full((runs.spikes.shape[1], n), np.nan)
     if enough.any():
-        # Replace the other neurons by one that fired, because another number of neurons would be compiled again.
+        # Replace the other neurons by one that fired, because a different number of neurons would need another
+        # compilation.
         used = np.where(enough, np.arange(n), np.argmax(enough))
         fit = fit_neurons(runs.only(used), nominal[used], steps[used], to_zero=to_zero)
         for k in np.flatnonzero(enough):

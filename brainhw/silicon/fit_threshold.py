@@ -23,7 +23,7 @@ from brainhw.silicon.tables import RateTable
 
 __all__ = ["ThresholdFit", "fit_threshold"]
 
-# A larger gain spread of the synapses is not plausible, so the table is rejected.
+# A larger standard deviation of the gain of the synapses is not plausible, so the table is rejected.
 WIDEST_GAIN = 0.2
 # With fewer points per curve, differences in the gains of synapses cannot be distinguished from noise.
 FEW_POINTS = 10
@@ -52,10 +52,10 @@ class ThresholdFit(Shown, Drawn):
     spread : float
         Relative standard deviation of the thresholds over the neurons, corrected for estimation errors.
     common_error : float
-        Relative error that all neurons share. It is the error of the charge per spike or, if ``noise_std`` was given in
-        mV, the error of the fitted noise.
+        Relative error that all neurons share. It is the error of the charge per spike or, if ``noise_std`` was passed
+        in mV, the error of the fitted noise.
     C : Quantity, scalar
-        Capacitance, fF. If ``noise_std`` was given in mV, it is computed from the trial noise. Otherwise, it is taken
+        Capacitance, fF. If ``noise_std`` was passed in mV, it is computed from the trial noise. Otherwise, it is taken
         from the spec.
     C_measured : bool
         Whether ``C`` is computed from the trial noise.
@@ -63,7 +63,7 @@ class ThresholdFit(Shown, Drawn):
         Leak settings of the table. If the table has no such column, there is one setting, which is -1 if no decay
         agrees with the curves.
     tau, tau_error : Quantity, shape [S, N]
-        Time constants from the f-I curves, combined with those from the decays if ``leak`` was given, ms.
+        Time constants from the f-I curves, combined with those from the decays if ``leak`` was passed, ms.
     tau_combined : bool
         Whether ``tau`` combines the f-I curves with the decays.
     noise_charge, noise_charge_error : Quantity, scalar
@@ -71,7 +71,7 @@ class ThresholdFit(Shown, Drawn):
     noise_std, noise_std_error : Quantity, scalar
         Trial noise divided by ``C``, mV.
     drive_gain_std : float
-        Relative gain spread of the synapses that drive a neuron. 0 if the curves show no spread.
+        Relative standard deviation of the gain of the synapses that drive a neuron. 0 if the curves show no variation.
     rate, residuals : Quantity, shape [R]
         Fitted rate of each row of the table, and measured minus fitted rate, Hz.
     standardised : array, shape [R]
@@ -111,7 +111,7 @@ class ThresholdFit(Shown, Drawn):
         mean, mean_error = float(self.mean.mantissa), float(self.mean_error.mantissa)
         lines = [
             f"threshold: {np.isfinite(V).sum()} of {counted(V.size, 'neuron')}",
-            f"  V_th {with_error(mean, mean_error, 'mV')} at C = {float(self.C.mantissa):g} fF, spread "
+            f"  V_th {with_error(mean, mean_error, 'mV')} at C = {float(self.C.mantissa):g} fF, standard deviation "
             f"{percent(self.spread, '.2g')}, error of one neuron {100 * float(np.nanmedian(error / V)):.2g} %",
             f"  of which all neurons share {100 * self.common_error:.2g} %, which is the error of "
             f"{'the fitted noise' if self.C_measured else 'the charge per spike'}",
@@ -162,7 +162,7 @@ def fit_threshold(
     table : RateTable
         The f-I curves, with at least 3 points per neuron.
     chip : ChipSpec or str
-        The chip. The fit uses its reset, its capacitance, its codes and, if ``charge`` is not given, its charge curve.
+        The chip. The fit uses its reset, its capacitance, its codes and, if ``charge`` is not passed, its charge curve.
     charge : ChargeFit, optional
         The measured charge curve. Default: the charge curve of the chip, without an error.
     leak : LeakFit, optional
@@ -185,9 +185,11 @@ def fit_threshold(
 
     Raises
     ------
-    TypeError, ValueError
-        If a code does not exist, the charge per spike is not positive, a rate exceeds one spike per step, there are too
-        few points, or no curve shows a threshold.
+    TypeError
+        If an argument has the wrong type or unit.
+    ValueError
+        If a code does not exist on the chip, if the charge per spike is not positive, if a rate exceeds one spike per
+        time step, if there are too few points, or if no curve shows a threshold.
 
     Examples
     --------
@@ -211,7 +213,7 @@ def fit_threshold(
     if setting is not None:
         setting = _arguments.whole_number(setting, call=call, name="setting")
         if table.setting is not None:
-            raise ValueError(f"{call}: setting is given, but the table has a column of settings. Omit one of them.")
+            raise ValueError(f"{call}: setting was passed, but the table has a column of settings. Omit one of them.")
         if leak is not None and setting not in leak.settings:
             raise ValueError(
                 f"{call}: setting must be a leak setting of the decays, {leak.settings.tolist()}; got {setting}."
@@ -255,36 +257,39 @@ def _result(
         )
     if found.gain_std > WIDEST_GAIN:
         raise ValueError(
-            "fit_threshold: the f-I curves do not follow the model of the chip; the synapses that drive a neuron would "
-            f"need a gain spread of {100 * found.gain_std:.0f} % (at most {100 * WIDEST_GAIN:g} % is accepted). "
+            "fit_threshold: the f-I curves do not follow the model of the chip; the gains of the synapses that drive a "
+            f"neuron would need a relative standard deviation of {100 * found.gain_std:.0f} % (at most "
+            f"{100 * WIDEST_GAIN:g} % is accepted). "
             "Check inputs (the number of active synapses), dt, window, and whether the read-out loses spikes or has "
             "a dead time."
         )
     if not known.any():
         raise ValueError(
             f"fit_threshold: none of the {neurons.size} f-I curves shows a threshold; every neuron is silent or fires "
-            "in every step. Measure with numbers of inputs that give rates in between."
+            "in every step. Measure with numbers of inputs that yield rates in between."
         )
     if not known.all():
-        # Another note names the neurons that were left out.
+        # Another note names the excluded neurons.
         lost = neurons[~known & ~np.isnan(found.theta)]
         if lost.size:
             notes.append(f"no threshold was found for {counted(lost.size, 'neuron')}: {', '.join(map(str, lost[:8]))}")
     if found.noise > NOISY * np.median(found.theta[known]):
         notes.append(
             f"the trial noise is {100 * found.noise / np.median(found.theta[known]):.0f} % of the threshold, but "
-            f"usually at most {100 * NOISY:g} %. A wrong leak setting, dt or window looks like noise and gives wrong "
-            "thresholds"
+            f"usually at most {100 * NOISY:g} %. A wrong leak setting, dt or window looks like noise and leads to "
+            "wrong thresholds"
         )
     elif found.noise_error > 1:
         notes.append("the curves do not determine the trial noise, because its error exceeds its value")
     own = np.where(known, found.error, np.nan)
     if found.gain_std == 0 and gain_std > 0 and table.inputs.size < FEW_POINTS * neurons.size:
-        # The standard deviation of the mean gain of n synapses is their gain spread divided by the square root of n.
+        # The standard deviation of the mean gain of n synapses is the standard deviation of their gain divided by the
+        # square root of n.
         own = np.hypot(own, gain_std / np.sqrt(float(np.mean(table.inputs))))
         notes.append(
             f"with fewer than {FEW_POINTS} points per neuron, the curves cannot show whether the driving synapses "
-            f"differ in gain, so the errors include the gain spread of {100 * gain_std:.1f} % from the charge table"
+            f"differ in gain, so the errors include the standard deviation of the gain of {100 * gain_std:.1f} % from "
+            "the charge table"
         )
     theta = np.where(known, found.theta, np.nan)
     spread = pooled_spread(theta, own * theta) / np.nanmean(theta)
@@ -299,9 +304,10 @@ def _result(
     else:
         C, shared = found.noise / float(noise_std.mantissa) * 1000, found.noise_error
         notes.append(
-            f"C = {with_error(C, C * np.hypot(shared, common), 'fF')} follows from the trial noise that was given in mV"
+            f"C = {with_error(C, C * np.hypot(shared, common), 'fF')} follows from the trial noise that was passed in "
+            "mV"
         )
-    # If the noise was given in mV, its error is unknown and counts as zero.
+    # If the noise was passed in mV, its error is unknown and counts as zero.
     noise_error = found.noise * np.hypot(found.noise_error, common) if noise_std is None else 0.0
     tau_known = np.isfinite(found.tau_error) & (found.tau_error < 0.5) & known
     fitted = found.mean / data.n_steps / data.dt * 1000.0
@@ -349,14 +355,15 @@ def _data(
     off = (code > grid.largest_code) | (code < lowest_code(grid))
     if off.any():
         raise ValueError(
-            f"{call}: the codes of table must lie from {lowest_code(grid)} to {grid.largest_code}; got "
+            f"{call}: the codes of table must be from {lowest_code(grid)} to {grid.largest_code}; got "
             f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows). Check the chip and its weight_bits."
         )
     curve = chip.charge if charge is None else charge.curve
     codes, place = np.unique(code, return_inverse=True)
     if not (table.inputs > 0).any():
         raise ValueError(
-            f"{call}: the inputs of table must include a number above zero; got only 0. Measure with active synapses."
+            f"{call}: the inputs of table must contain at least one value above zero; got only 0. Measure with active "
+            "synapses."
         )
     each = np.asarray(curve(np.asarray(grid.values(codes.astype(np.float32), np.float32))).mantissa, float)
     if not each.max() > 0:
@@ -373,7 +380,7 @@ def _data(
     if points.min() < LEAST_POINTS:
         raise ValueError(
             f"{call}: each neuron must have at least {LEAST_POINTS} points; neuron {neurons[int(np.argmin(points))]} "
-            f"has {points.min()}. Measure more numbers of inputs."
+            f"has {points.min()}. Measure at more numbers of inputs."
         )
     window = np.asarray(u.get_mantissa(table.window), float)
     n_steps = np.rint(window / dt)

@@ -1,4 +1,4 @@
-"""Values of all neurons and synapses of a chip that is sampled with a random key."""
+"""Values of all neurons and synapses of a chip that is sampled with a PRNG key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from brainhw.chip import ChargeCurve, ChipSpec, TauProfiles
 
 __all__ = ["HiddenValues", "scaled_chip"]
 
-# Each quantity has its own random stream, so that changing one spread does not change the random numbers of the others.
+# Each quantity has its own random stream, so that changing one standard deviation does not change the random numbers of
+# the others.
 _LEAK, _THRESHOLD, _NEURON_ROWS, _INPUT_ROWS, _FRONTEND, _NOISE, _POOL = range(7)
 
 
@@ -30,7 +31,7 @@ def scaled_chip(
     gain, threshold, tau : float, optional
         Factors of all charges, of ``V_th`` and of all ``tau_profiles``. Each must be greater than zero. Default 1.
     **changes
-        Other fields to change, as for ``chip.replace``, such as spreads and ``noise_std``.
+        Other fields to change, as for ``chip.replace``, such as standard deviations and ``noise_std``.
 
     Returns
     -------
@@ -39,8 +40,10 @@ def scaled_chip(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not a chip or not a number above zero, or a field is unknown.
+    TypeError
+        If ``chip`` is not a ``ChipSpec``, if a factor is not a number, or if a field is unknown.
+    ValueError
+        If a factor is not greater than zero.
 
     Examples
     --------
@@ -91,7 +94,7 @@ class HiddenValues:
         self._seed = [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
         self.chip, self.key, self._gain_std, n = chip, key, gain_std, chip.n_neurons
         taus = np.asarray(chip.tau_profiles.values.mantissa, float)
-        # The spec has one spread for all leak settings, or one for each.
+        # The spec has one standard deviation for all leak settings, or one for each.
         leak = np.broadcast_to(np.asarray(_or_zero(chip.leak_mismatch_std), float), taus.shape)
         # brainhw assumes log-normal leak currents and normal thresholds, as in H1Layer.drawn. The leak of a neuron
         # deviates by the same normal number at all settings, because in decays measured by a lab the deviations at

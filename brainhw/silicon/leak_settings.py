@@ -32,11 +32,11 @@ def match_settings(
     """Return the profile of each leak setting, and a sentence that explains the match. Time constants are in ms."""
     if len(means) > presets.size:
         raise ValueError(
-            f"{call}: the tables hold {len(means)} leak settings, but the chip has {presets.size} tau_profiles. Check "
-            "the chip, or remove the rows of some settings from the tables."
+            f"{call}: the tables contain {len(means)} leak settings, but the chip has {presets.size} tau_profiles. "
+            "Check the chip, or remove the rows of some settings from the tables."
         )
     if given is not None:
-        return _given(means, presets, given, call), "leak settings are matched to profiles as given"
+        return _given(means, presets, given, call), "leak settings are matched to profiles as passed in settings"
     by_index = all(
         setting < presets.size and abs(math.log(tau / presets[setting])) < math.log(_PLAUSIBLE)
         for setting, tau in means.items()
@@ -85,7 +85,7 @@ def _given(means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, 
     missing = sorted(set(means) - set(matched))
     extra = sorted(set(matched) - set(means))
     if missing or extra:
-        fault = f"lacks setting {missing[0]}" if missing else f"holds setting {extra[0]}, which is not in the tables"
+        fault = f"lacks setting {missing[0]}" if missing else f"contains setting {extra[0]}, which is not in the tables"
         raise ValueError(f"{call}: settings {fault}; the tables have {sorted(means)}.")
     if len(set(matched.values())) < len(matched):
         raise ValueError(f"{call}: settings must map each leak setting to a different profile; got {matched}.")

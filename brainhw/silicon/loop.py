@@ -60,7 +60,7 @@ class InTheLoop:
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. It must round its weights (``weight_bits="chip"``).
+        The network. Its weights must be rounded (``weight_bits="chip"``).
     device : Device
         The bench, or a :class:`VirtualChip`.
     loss : callable
@@ -70,7 +70,7 @@ class InTheLoop:
     optimizer : braintools.optim.Optimizer
         An optimizer of braintools. If it has no weights registered, all weights of the network are registered.
     n_trials : int, optional
-        Number of runs of each sample per step. Loss and gradient are means over the trials. Default 1.
+        Number of runs of each sample per step. Loss and gradient are averaged over the trials. Default 1.
     membranes : 'auto' or bool, optional
         Whether to use recorded membrane potentials. ``'auto'`` (default) uses them if the bench records them, ``True``
         requires them for every layer, and ``False`` ignores them. Recorded membrane potentials correct the states of
@@ -93,8 +93,10 @@ class InTheLoop:
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has a wrong type, or the network cannot be programmed on its chip.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If the network cannot be programmed on its chip, or if ``optimizer`` contains weights of another network.
     RuntimeError
         If no dt is set in ``brainstate.environ``.
 
@@ -160,7 +162,7 @@ class InTheLoop:
         Parameters
         ----------
         x : array
-            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+            Spikes or dimensionless analog values, ``[T, B, N_in]``.
         y : array
             Targets, ``[B, ...]``.
 
@@ -176,8 +178,10 @@ class InTheLoop:
             the threshold. The training state has not changed.
         FloatingPointError
             If loss, gradient or updated weights are not finite. The training state has not changed.
-        TypeError, ValueError
-            If ``x`` or ``y`` are invalid.
+        TypeError
+            If ``x`` or ``y`` is not an array of real numbers.
+        ValueError
+            If ``x`` or ``y`` has the wrong shape or contains invalid values.
         """
         call = "InTheLoop.step"
         x, y = self._batch(x, y, call)
@@ -190,8 +194,9 @@ class InTheLoop:
             value, sound = self._update(x, y, self._recorded(recording, call))
         if not bool(sound):
             raise FloatingPointError(
-                f"{call}: loss, gradient or new weights are not finite after {self.n_steps} updates (loss "
-                f"{float(value):g}). Nothing has changed. Check the loss function{odd_targets(y, self._n_out)} "
+                f"{call}: loss, gradient or updated weights are not finite after {self.n_steps} updates (loss "
+                f"{float(value):g}). The training state has not changed. Check the loss "
+                f"function{odd_targets(y, self._n_out)} "
                 "and the learning rate."
             )
         self.n_steps += 1
@@ -203,7 +208,7 @@ class InTheLoop:
         Parameters
         ----------
         x : array
-            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+            Spikes or dimensionless analog values, ``[T, B, N_in]``.
 
         Returns
         -------
@@ -214,8 +219,10 @@ class InTheLoop:
         ------
         DeviceError
             If the bench fails or does not return a recording of the program.
-        TypeError, ValueError
-            If ``x`` is invalid.
+        TypeError
+            If ``x`` is not an array of real numbers.
+        ValueError
+            If ``x`` has the wrong shape or contains values that are not finite in float32.
         """
         call = "InTheLoop.run"
         return self._on_chip(self._input(x, call), call)
@@ -226,7 +233,7 @@ class InTheLoop:
         Parameters
         ----------
         x : array
-            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+            Spikes or dimensionless analog values, ``[T, B, N_in]``.
         y : array
             Targets, ``[B, ...]``.
 
@@ -239,15 +246,17 @@ class InTheLoop:
         ------
         DeviceError
             If the bench fails or does not return a recording of the program.
-        TypeError, ValueError
-            If ``x`` or ``y`` are invalid.
+        TypeError
+            If ``x`` or ``y`` is not an array of real numbers.
+        ValueError
+            If ``x`` or ``y`` has the wrong shape or contains invalid values.
         """
         call = "InTheLoop.evaluate"
         x, y = self._batch(x, y, call)
         if self._accuracy is most_active:
             # Call it before the chip runs, because it raises for invalid labels.
             answer(most_active, "accuracy", jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y), call)
-            fix = "give accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
+            fix = "pass accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
             warn_of_classes(y, self._n_out, call=call, fix=fix)
         outputs = self._on_chip(x, call).spikes[self.program.output]
         return float(answer(self._accuracy, "accuracy", jnp.asarray(outputs, jnp.float32), jnp.asarray(y), call))
@@ -262,8 +271,10 @@ class InTheLoop:
 
         Raises
         ------
-        TypeError, ValueError
-            If the file cannot be written, or the chip of the network was replaced after the loop was built.
+        TypeError
+            If ``path`` is not a path.
+        ValueError
+            If the file cannot be written, or if the chip of the network was replaced after the loop was built.
         """
         call = "InTheLoop.save"
         check_same_chip(self._net, self.program.chip, call)
@@ -284,8 +295,11 @@ class InTheLoop:
 
         Raises
         ------
-        TypeError, ValueError
-            If the file is damaged, or belongs to another network, chip or optimizer. Nothing has changed then.
+        TypeError
+            If ``path`` is not a path.
+        ValueError
+            If the file is corrupted, or if it belongs to another network, chip or optimizer. In this case nothing is
+            changed.
         """
         call = "InTheLoop.load"
         check_same_chip(self._net, self.program.chip, call)
@@ -333,7 +347,7 @@ class InTheLoop:
                     self._optimizer.update(gradients)
                     fine = self._finite()
                     if self._constrain is not None:
-                        # Check before and after `constrain`, because clipping makes infinite numbers finite.
+                        # Check before and after `constrain`, because clipping makes infinite values finite.
                         self._constrain(self._net)
                         fine &= self._finite()
                 for state, before in zip(touched.states, touched.original_state_values, strict=True):
@@ -377,7 +391,11 @@ class InTheLoop:
         found: dict[str, Any] = {f"{path}.spk": spikes for path, spikes in recording.spikes.items()}
         if self._membranes is True and (missing := sorted(set(recording.spikes) - set(recording.membranes))):
             self._stop(
-                ValueError(f"membranes is True, but {missing} have no recorded membranes. Use membranes='auto'."), call
+                ValueError(
+                    f"membranes=True requires recorded membrane potentials of every layer; {missing} have none. Use "
+                    "membranes='auto'."
+                ),
+                call,
             )
         if self._membranes is not False:
             for path, V in recording.membranes.items():
@@ -394,7 +412,7 @@ class InTheLoop:
         x = self._input(x, call)
         y = np.asarray(_arguments.as_array(y, call=call, name="y"))
         if y.ndim == 0 or len(y) != x.shape[1]:
-            raise ValueError(f"{call}: y must hold one target per sample of x, {x.shape[1]}; got shape {y.shape}.")
+            raise ValueError(f"{call}: y must contain one target per sample of x, {x.shape[1]}; got shape {y.shape}.")
         return x, y
 
     def _input(self, x: Any, call: str) -> np.ndarray:

@@ -41,39 +41,39 @@ def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> Non
 
 
 def answer(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.Array, call: str) -> Any:
-    """Return ``function(outputs, y)``, or raise a one-sentence error if it fails."""
+    """Return ``function(outputs, y)``. Raise a one-sentence error if it fails."""
     try:
         return function(outputs, y)
     except Exception as error:  # user code may raise any error
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
-            f"{call}: {name}(outputs, y) raised {type(error).__name__} for outputs {outputs.shape} and y "
-            f"{y.dtype} {y.shape}: {first_line(error)}. Change the targets or the function."
+            f"{call}: {name}(outputs, y) raised {type(error).__name__} for outputs of shape {outputs.shape} and y of "
+            f"dtype {y.dtype} and shape {y.shape}: {first_line(error)}. Change the targets or the function."
         ) from error
 
 
 def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call: str) -> jax.Array:
-    """Return the loss of a batch, or raise a one-sentence error if it fails or is not a scalar."""
+    """Return the loss of a batch. Raise a one-sentence error if it fails or is not a scalar."""
     value = answer(loss, "loss", outputs, y, call)
     dtype = getattr(u.get_mantissa(value), "dtype", np.asarray(0.0).dtype if type(value) is float else None)
     shape = () if dtype is None else np.shape(u.get_mantissa(value))
     if dtype is None or shape or not jnp.issubdtype(dtype, jnp.floating):
         got = _arguments.describe(value) if dtype is None else f"shape {shape} and dtype {dtype}"
-        raise ValueError(f"{call}: loss must return one real number, a scalar; got {got}. Take the mean, for example.")
+        raise ValueError(f"{call}: loss must return a real scalar; got {got}. Return the mean, for example.")
     return value
 
 
 def odd_targets(y: np.ndarray, n_out: int) -> str:
     """Return error text if targets are not finite or labels have no output neuron, otherwise an empty string."""
     if y.dtype.kind == "f" and not np.isfinite(y).all():
-        return ", y (it holds values that are not finite)"
+        return ", y (it contains non-finite values)"
     if y.dtype.kind not in "iu" or y.ndim != 1 or (y.min() >= 0 and y.max() < n_out):
         return ""
-    return f", y (its labels run from {y.min()} to {y.max()}, but the classes from 0 to {n_out - 1})"
+    return f", y (its labels range from {y.min()} to {y.max()}, but the class indices from 0 to {n_out - 1})"
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Return whether all numbers of a pytree are finite."""
+    """Return whether all values of a pytree are finite."""
     return jnp.all(jnp.stack([jnp.isfinite(u.get_mantissa(leaf)).all() for leaf in jax.tree.leaves(tree)]))
 
 
@@ -91,7 +91,7 @@ def checked_optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> t
         return optimizer, dict(of_net)
     if not {id(state) for state in known.values()} <= {id(state) for state in of_net.values()}:
         raise ValueError(
-            f"{call}: optimizer holds weights of another network. Give a new optimizer, or one with weights of this "
+            f"{call}: optimizer contains weights of another network. Pass a new optimizer, or one with weights of this "
             "network."
         )
     return optimizer, known

@@ -31,7 +31,7 @@ class MeasuredChip(Shown):
     ----------
     spec : ChipSpec
         The chip with its mean values and their provenance. These are the charge curve, the capacitance, the threshold,
-        ``tau_profiles`` (the mean time constant of each leak setting), the spreads and the noise.
+        ``tau_profiles`` (the mean time constant of each leak setting), the standard deviations and the noise.
     tau : Quantity, shape [n_settings, n_neurons]
         Membrane time constant of each neuron at each leak setting, stored in ms. Each value must be greater than zero,
         or NaN.
@@ -44,8 +44,10 @@ class MeasuredChip(Shown):
 
     Raises
     ------
-    TypeError, ValueError
-        If an array has another unit or shape than the spec requires, or a value is infinite or not greater than zero.
+    TypeError
+        If an array is not a ``Quantity`` with the required dimension.
+    ValueError
+        If an array does not have the shape that the spec requires, or if a value is infinite or not greater than zero.
 
     Examples
     --------
@@ -104,12 +106,14 @@ class MeasuredChip(Shown):
         Parameters
         ----------
         path : path
-            The file, by convention with the ending ``.chip``. Its folder must exist.
+            The file, by convention with the suffix ``.chip``. Its folder must exist.
 
         Raises
         ------
-        TypeError, ValueError
-            If ``path`` is not a path, the file cannot be written, or the chip is of a family that is not registered.
+        TypeError
+            If ``path`` is not a path.
+        ValueError
+            If the file cannot be written, or if the chip is of a family that is not registered.
 
         Examples
         --------
@@ -137,9 +141,11 @@ class MeasuredChip(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If ``path`` is not a path, or the file is not a measured chip, is damaged, was written by a newer brainhw,
-            has invalid content, or is for a chip family that is not registered.
+        TypeError
+            If ``path`` is not a path.
+        ValueError
+            If the file is not a measured chip, is corrupted, was written by a newer brainhw, has invalid content, or is
+            for a chip family that is not registered.
         """
         from brainhw.silicon.measured_file import load_measured
 
@@ -155,14 +161,16 @@ class MeasuredChip(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If ``other`` is not a measured chip, or its cores or leak settings differ.
+        TypeError
+            If ``other`` is not a :class:`MeasuredChip`.
+        ValueError
+            If the cores or the numbers of leak settings differ.
         """
         _arguments.instance(other, MeasuredChip, call="MeasuredChip.difference", name="other")
         return ChipDifference(self, other)
 
     def table(self) -> str:
-        """Return mean, spread and range of the measured values as an aligned table."""
+        """Return mean, standard deviation and range of the measured values as an aligned table."""
         return str(self)
 
     def _parts(self) -> Iterator[str | Table]:
@@ -200,7 +208,7 @@ class MeasuredChip(Shown):
         return hash(self._key())
 
 
-_HEADINGS = ("value", "in the spec", "mean", "spread", "smallest", "largest", "measured", "error (median)")
+_HEADINGS = ("value", "in the spec", "mean", "std / mean", "smallest", "largest", "measured", "error (median)")
 
 
 def _row(name: str, in_spec: float, values: np.ndarray, errors: np.ndarray | None) -> tuple[str, ...]:
@@ -216,18 +224,20 @@ def _row(name: str, in_spec: float, values: np.ndarray, errors: np.ndarray | Non
 
 
 def _values(value: Any, unit: u.Unit, shape: tuple[int, ...], *, positive: bool, call: str, name: str) -> u.Quantity:
-    """Check measured values and return them as read-only float64 numbers in ``unit``. NaN means not measured."""
+    """Check measured values and return them as a read-only float64 array in ``unit``. NaN means not measured."""
     example = f"for example np.full({shape}, np.nan) * u.{_arguments.unit_name(unit)}"
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         raise TypeError(
             f"{call}: {name} must be a Quantity with the dimension of {unit}; got {_arguments.describe(value)}. "
-            f"Give a value for every neuron, {example}."
+            f"Pass a value for every neuron, {example}."
         )
     if not _arguments.is_concrete(value):
-        raise TypeError(f"{call}: {name} must be concrete numbers, not values traced by JAX. Call it outside of jit.")
+        raise TypeError(
+            f"{call}: {name} must contain concrete values, not values traced by JAX. Call it outside of jit."
+        )
     numbers = np.asarray(value.to(unit).mantissa)
     if numbers.dtype.kind not in "iuf":
-        raise TypeError(f"{call}: {name} must be real numbers; got numbers of dtype {numbers.dtype}.")
+        raise TypeError(f"{call}: {name} must be real; got dtype {numbers.dtype}.")
     if numbers.shape != shape:
         raise ValueError(
             f"{call}: {name} must have shape {shape}, a value for every neuron of the chip; got shape {numbers.shape}. "

@@ -32,8 +32,10 @@ class ChipDifference(Shown):
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is not a measured chip, or the cores or leak settings differ.
+    TypeError
+        If an argument is not a :class:`MeasuredChip`.
+    ValueError
+        If the cores or the numbers of leak settings differ.
 
     Examples
     --------
@@ -83,7 +85,7 @@ class ChipDifference(Shown):
         return tuple(name for name in names if _plain(one, name) != _plain(other, name))
 
     def table(self) -> str:
-        """Return mean, spread and largest change of each value, and the changed fields of the spec."""
+        """Return mean, standard deviation and largest change of each value, and the changed fields of the spec."""
         return str(self)
 
     def _parts(self) -> Iterator[str | Table]:
@@ -112,7 +114,7 @@ class ChipDifference(Shown):
         yield _row("charge [fC]", np.asarray(spec.charge(weights).mantissa), np.asarray(later.charge(weights).mantissa))
 
 
-_HEADINGS = ("value", "earlier mean", "later mean", "mean change", "spread", "largest change", "at", "compared")
+_HEADINGS = ("value", "earlier mean", "later mean", "mean change", "std of change", "largest change", "at", "compared")
 
 
 def _row(name: str, before: np.ndarray, after: np.ndarray) -> tuple[str, ...]:
@@ -127,7 +129,7 @@ def _row(name: str, before: np.ndarray, after: np.ndarray) -> tuple[str, ...]:
 
 
 def _plain(spec: Any, name: str) -> Any:
-    # A Quantity field has a fixed unit, so comparing the numbers is enough.
+    # A Quantity field has a fixed unit, so comparing the mantissas is enough.
     return u.get_mantissa(getattr(spec, name, None))
 
 

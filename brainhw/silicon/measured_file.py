@@ -59,12 +59,12 @@ def read_measured(path: str | os.PathLike[str], *, call: str) -> tuple[MeasuredC
         return _chip(data), checksum, _versions(data["versions"])
     except UnknownFamilyError as error:
         raise ValueError(f"{what} needs a chip family that is not registered: {error}") from error
-    # The checksum detects only damage. Anyone can write a file with a correct checksum, so errors of any kind in its
-    # content are reported as invalid content.
+    # The checksum detects only corruption. Anyone can write a file with a correct checksum, so errors of any kind in
+    # its content are reported as invalid content.
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"{what} has invalid content: {reason[:400]} Its checksum is correct, so the file is not damaged. Save "
+            f"{what} has invalid content: {reason[:400]} Its checksum is correct, so the file is not corrupted. Save "
             f"the chip again with {_KIND.writer}."
         ) from error
 
@@ -101,7 +101,7 @@ def _versions(value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping) or any(
         not isinstance(word, str) or not word.isprintable() for pair in value.items() for word in pair
     ):
-        raise ValueError(f"versions must be a mapping of text to text; got {describe(value):.80}.")
+        raise ValueError(f"versions must be a mapping from text to text; got {describe(value):.80}.")
     return dict(value)
 
 
@@ -116,7 +116,8 @@ def _numbers(value: Any, name: str) -> np.ndarray:
     for row in rows:
         if not isinstance(row, list) or any(item is not None and type(item) is not float for item in row):
             raise ValueError(
-                f"{name} must be rows of numbers with a decimal point, or null for a value that was not measured."
+                f"{name} must contain rows of floats, written with a decimal point, or null for a value that was not "
+                "measured."
             )
     if len({len(row) for row in rows}) > 1:
         raise ValueError(f"{name}: all rows must have the same length.")

@@ -26,8 +26,8 @@ def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float
     largest = max(-low, high)
     if largest > _MOST * V_th:
         return (
-            f"membranes of {path!r} must lie within {_MOST} thresholds of {V_th:g} mV; got {low:g} to {high:g} mV. "
-            "Give them with their unit, or omit them. If the input is far too large, scale it down.",
+            f"membranes of {path!r} must lie within {_MOST} times the threshold of {V_th:g} mV; got {low:g} to "
+            f"{high:g} mV. Pass them with their unit, or omit them. If the input is far too large, scale it down.",
             True,
         )
     fired = spikes.reshape(-1).view(bool)  # the bytes are 0 or 1, and NumPy counts bools ten times faster

@@ -19,7 +19,7 @@ from brainhw.silicon.spike_likelihood import (
 
 __all__ = ["NeuronFit", "fit_neurons", "shared_factors"]
 
-# To compute its derivatives, the likelihood stores some 20 numbers per step, about 0.3 GB for this many steps.
+# To compute its derivatives, the likelihood stores some 20 values per step, about 0.3 GB for this many steps.
 _NUMBERS_AT_ONCE = 4_000_000
 # A fit has converged if a Newton step changes each parameter by less than ``_SETTLED`` standard errors. A fit has at
 # most ``_ROUNDS`` rounds of ``_STEPS`` iterations.

@@ -45,7 +45,7 @@ def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> t
             kept[place] = False
             small = "its sign is inverted" if gain < -_LEAST else "it may be dead"
             why = small if gain < _LEAST else "check its weight"
-            notes.append(f"synapse {number} is left out: it carries {gain:.2f} times the charge of the others; {why}")
+            notes.append(f"synapse {number} is excluded: its charge is {gain:.2f} times that of the others; {why}")
     if kept.sum() < kept.size / 2:
         # If more than half of the synapses are outliers, keep all. The fit then accepts or rejects the table.
         return np.ones(code.size, bool), []

@@ -101,6 +101,6 @@ def _far(
     if not 1 / refuse <= ratio <= refuse:
         raise ValueError(
             f"{call}: {column} must have the right unit: {seen}; at most a factor of {refuse:g} is accepted. Check the "
-            "unit in the name of the column, or give a chip with about the right value."
+            "unit in the name of the column, or pass a chip with approximately the right value."
         )
     return [] if 1 / note < ratio < note else [f"{seen}: check the unit of {column}"]

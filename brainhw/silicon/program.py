@@ -29,15 +29,15 @@ from brainhw.silicon.program_files import Format, content_of_folder, places, wri
 
 __all__ = ["ChipProgram", "on_chip", "with_weights"]
 
-# Training may break these two rules temporarily, so programs do not check them. The codes are the same as in the model,
-# where rounding clips weights that are out of range.
+# Training may violate these two rules temporarily, so programs do not check them. The codes are the same as in the
+# model, where rounding clips weights that are out of range.
 _UNJUDGED = ("weights in range", "one sign in a block")
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ChipProgram(Shown):
-    """Everything that a bench must write to a chip to run a network: codes, leak settings and neuron positions.
+    """The data that a bench writes to a chip to run a network: codes, leak settings and neuron positions.
 
     :meth:`of` makes a program from a network, :meth:`load` reads a program from files, and :meth:`to_net` builds the
     network of a program. The how-to "Connect a bench" describes the files.
@@ -73,14 +73,14 @@ class ChipProgram(Shown):
         """Return the program of a network.
 
         The network must satisfy all rules of :func:`brainhw.deploy.check_deployable` except two, which training may
-        break temporarily: a weight may be out of range, and a sign block may have weights of both signs. A weight out
+        violate temporarily: a weight may be out of range, and a sign block may have weights of both signs. A weight out
         of range is stored as the code of the limit. A bench that requires blocks of one sign must reject a program with
         mixed blocks.
 
         Parameters
         ----------
         net : brainstate.nn.Module
-            The network. It must round its weights (``weight_bits="chip"``).
+            The network. Its weights must be rounded (``weight_bits="chip"``).
         placement : Placement, optional
             The position of each neuron. Default: the placement of the bundle if the network was loaded from one, or
             else the result of :func:`brainhw.deploy.place`.
@@ -93,8 +93,10 @@ class ChipProgram(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument has a wrong type, the network breaks a rule, or the placement belongs to another network.
+        TypeError
+            If an argument has the wrong type.
+        ValueError
+            If the network violates a rule, or if ``placement`` belongs to another network.
         RuntimeError
             If no dt is set in ``brainstate.environ``, or if called inside ``jit``.
         """
@@ -131,8 +133,11 @@ class ChipProgram(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If ``net`` has other weights or another chip, or a weight is not a level of its grid.
+        TypeError
+            If ``net`` is not a module.
+        ValueError
+            If the chip of ``net``, or the paths or shapes of its weights, differ from those of the program, or if a
+            weight is not a level of its grid.
         """
         _arguments.check_module(net, call="ChipProgram.updated")
         return with_weights(self, chip_weights(net))
@@ -212,8 +217,10 @@ class ChipProgram(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If an argument has a wrong type, or the folder cannot be written.
+        TypeError
+            If ``folder`` is not a path.
+        ValueError
+            If ``format`` is unknown, or if the folder cannot be written.
 
         Examples
         --------
@@ -247,8 +254,8 @@ class ChipProgram(Shown):
         TypeError
             If ``folder`` is not a path.
         ValueError
-            If a file is missing, damaged or truncated, or has an invalid value, such as a code that is not on the grid,
-            two neurons at the same position or an unknown layer. The message names the error.
+            If a file is missing, corrupted or truncated, or has an invalid value, such as a code that is not on the
+            grid, two neurons at the same position or an unknown layer. The message names the error.
         """
         return ChipProgram(content_of_folder(folder, call="ChipProgram.load"))
 
@@ -258,7 +265,7 @@ class ChipProgram(Shown):
         Parameters
         ----------
         chip : ChipSpec, optional
-            Another chip on which the network runs. It must have the same family and cores. Default: the chip of the
+            A different chip on which the network runs. It must have the same family and cores. Default: the chip of the
             program, with its sampled or measured values, if any.
 
         Returns
@@ -269,8 +276,10 @@ class ChipProgram(Shown):
 
         Raises
         ------
-        TypeError, ValueError
-            If the chip does not fit the program, or ``brainstate.environ`` has another precision.
+        TypeError
+            If ``chip`` is not a ``ChipSpec``.
+        ValueError
+            If ``chip`` does not match the program, or if ``brainstate.environ`` has a different precision.
         RuntimeError
             If called inside ``jit``.
         """
@@ -341,7 +350,10 @@ def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> Chi
     shapes = {path: tuple(weight.master.value.shape) for path, weight in weights.items()}
     wanted = {path: codes.values.shape for path, codes in old.items()}
     if shapes != wanted:
-        raise ValueError(f"{call}: net must have the weights of the program with the shapes {wanted}; got {shapes}.")
+        raise ValueError(
+            f"{call}: the weights of net must have the same paths and shapes as those of the program, {wanted}; got "
+            f"{shapes}."
+        )
     new = _codes(weights, call)
     synapses = {path: BundledSynapse(one.frontend, new[path]) for path, one in content.synapses.items()}
     layers = {path: BundledLayer(one.profiles, new.get(path)) for path, one in content.layers.items()}
@@ -353,7 +365,7 @@ def _codes(weights: Mapping[str, ChipWeight], call: str) -> dict[str, Codes]:
     found, grids, masters = {}, {}, []
     for path, (master, _, effective) in weights.items():
         _arguments.check_finite(master.value, call=call, name=f"the weight of {path}", fix="load it again")
-        # Rounding to this grid gives exact levels, so no check is needed.
+        # Rounding to this grid yields exact levels, so no check is needed.
         if type(effective.grid) is WeightGrid and effective.sign_alpha is None:
             grids[path] = effective.grid
             masters.append(master.value)
@@ -372,7 +384,7 @@ def _rounded(grids: tuple[WeightGrid, ...], masters: list[jax.Array]) -> list[ja
 
 
 def on_chip(content: BundleContent, chip: ChipSpec, call: str) -> BundleContent:
-    """Return the program for another chip.
+    """Return the program for a different chip.
 
     Raise if the chips differ in family, cores, number of frontend channels or number of leak settings.
     """
@@ -384,7 +396,7 @@ def on_chip(content: BundleContent, chip: ChipSpec, call: str) -> BundleContent:
         ("number of tau_profiles", _settings(old), _settings(chip)),
     ):
         if wanted != got:
-            raise ValueError(f"{call}: chip must have the {what} of the program, {wanted}; got {got}.")
+            raise ValueError(f"{call}: chip must have the same {what} as the program, {wanted}; got {got}.")
     placement = Placement(chip, content.placement.pieces)
     return dataclasses.replace(content, chip=chip, placement=placement, in_place={})
 

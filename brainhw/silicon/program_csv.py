@@ -153,16 +153,16 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list
 
 
 def whole_in(text: str, where: str, name: str) -> int:
-    """Return the integer in a cell, or raise a ``ValueError``."""
+    """Return the integer in a cell. Raise ``ValueError`` if the cell does not contain one."""
     # `int` would also accept "1_0" and digits of other scripts.
     digits = text.strip().removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
-        raise ValueError(f"{where}: {name} must be a whole number; got {text!r:.40}")
+        raise ValueError(f"{where}: {name} must be an integer; got {text!r:.40}")
     return int(text)
 
 
 def number_in(text: str, where: str, name: str) -> float:
-    """Return the finite number in a cell, or raise a ``ValueError``."""
+    """Return the finite number in a cell. Raise ``ValueError`` if the cell does not contain one."""
     try:
         value = float(text)
     except ValueError:

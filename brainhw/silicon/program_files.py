@@ -64,7 +64,7 @@ def write_folder(content: BundleContent, folder: Any, *, files: str, call: str) 
     except (OSError, ValueError) as error:  # a ValueError means a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"{call}: cannot write the folder {str(path)!r}: {reason}. Give a new or existing folder with write "
+            f"{call}: cannot write the folder {str(path)!r}: {reason}. Pass a new or existing folder with write "
             "permission."
         ) from error
     if files == "npz":
@@ -120,15 +120,13 @@ def _check_top(top: dict[str, Any]) -> None:
     choice(top["arrays"], FORMATS, call=JSON_FILE, name="arrays")
     stages = top["stages"]
     if not isinstance(stages, list) or not stages:
-        raise ValueError(f"{JSON_FILE}: stages must be a list of at least one stage; got {describe(stages)}")
+        raise ValueError(f"{JSON_FILE}: stages must be a non-empty list; got {describe(stages)}")
     for i, stage in enumerate(stages):
         if not isinstance(stage, dict) or set(stage) != set(_STAGE):
             raise ValueError(f"{JSON_FILE}: stage {i} must have exactly the fields {', '.join(_STAGE)}")
         for name, kinds in _STAGE.items():
             if type(stage[name]) not in kinds:
-                kind = " or ".join(
-                    {int: "a whole number", bool: "true or false", str: "text"}.get(k, "null") for k in kinds
-                )
+                kind = " or ".join({int: "an integer", bool: "a boolean", str: "text"}.get(k, "null") for k in kinds)
                 raise ValueError(f"{JSON_FILE}: {name} of stage {i} must be {kind}; got {describe(stage[name])}")
         for name in ("inputs", "neurons"):
             if not 0 < stage[name] <= 2**20:
@@ -221,7 +219,7 @@ def _npz(stream: IO[bytes], top: dict[str, Any]) -> dict[str, np.ndarray]:
     data = stream.read(_LARGEST + 1)
     if len(data) > _LARGEST or hashlib.sha256(data).hexdigest() != top.pop("npz_sha256"):
         raise ValueError(
-            f"{NPZ_FILE} does not match npz_sha256 of {JSON_FILE}: it is damaged, was changed, or belongs to another "
+            f"{NPZ_FILE} does not match npz_sha256 of {JSON_FILE}: it is corrupted, was changed, or belongs to another "
             "program"
         )
     try:
@@ -232,7 +230,7 @@ def _npz(stream: IO[bytes], top: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> BundleContent:
-    """Return the program from plain data and arrays, or raise a ``ValueError``."""
+    """Build the program from plain data and arrays. Raise ``ValueError`` if they are invalid."""
     stages = top.pop("stages")
     chip = chip_from_data(_table(top.pop("chip"), "chip"), call="chip")
     if top.pop("family") != chip.family or top.pop("format", None) is None:
@@ -241,12 +239,12 @@ def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Bund
     levels = [f"levels/{bits}/{name}" for bits in _bits(stages) for name in ("code", "weight", "charge_fC")]
     for name in arrays:
         if name not in shapes and name not in levels:
-            raise ValueError(f"unknown array {name!r}; the stages have {', '.join(shapes)}"[:400])
+            raise ValueError(f"unknown array {name!r}; expected one of {', '.join(shapes)}"[:400])
     for name, shape in shapes.items():
         if name not in arrays:
             raise ValueError(f"the array {name!r} is missing")
         if arrays[name].dtype.kind not in "iu":
-            raise ValueError(f"{name!r} must hold whole numbers; got dtype {arrays[name].dtype}")
+            raise ValueError(f"{name!r} must contain integers; got dtype {arrays[name].dtype}")
         if arrays[name].shape != shape:
             raise ValueError(f"{name!r} must have shape {shape}; got {arrays[name].shape}")
     plain: dict[str, Any] = {**top, "chip": chip_to_text(chip).split("\n"), "wires": [], "synapses": {}, "layers": {}}
@@ -290,8 +288,8 @@ def _pieces(path: str, kind: str, core: np.ndarray, position: np.ndarray) -> lis
 
 def _check_levels(chip: ChipSpec, bits: int, dtype: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Raise if the weights or charges of the codes in the files differ from those of the chip."""
-    # The levels are for benches that do not know the charge curve. If they differed from the curve, such a bench would
-    # use other charges than brainhw.
+    # The levels are for benches that do not know the charge curve. If they differed from the curve, the charges of such
+    # a bench would differ from those of brainhw.
     for name, right in _levels(chip, bits, dtype).items():
         held = arrays.get(f"levels/{bits}/{name}")
         # Another version of JAX may round the last bits of a charge differently.
@@ -301,5 +299,5 @@ def _check_levels(chip: ChipSpec, bits: int, dtype: str, arrays: Mapping[str, np
 
 def _table(value: Any, name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{name} must be a table; got {describe(value)}")
+        raise ValueError(f"{name} must be a mapping; got {describe(value)}")
     return value

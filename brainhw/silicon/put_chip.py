@@ -57,9 +57,11 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is invalid, the chip does not fit, the placement belongs to another network, or no placement
-        exists. After an error, the network is unchanged.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If ``measured`` does not match the chip of the network, if ``placement`` belongs to another network, or if no
+        placement exists. After an error, the network is unchanged.
     RuntimeError
         If called inside ``jit``.
 
@@ -117,7 +119,7 @@ def _warn_of_unmeasured(layers: Mapping[str, Any], measured: MeasuredChip, call:
     if n_measured and bare:
         warnings.warn(
             f"{call}: {n_measured} neurons of the chip are measured, but none of them is in {', '.join(bare)}, so "
-            "these layers use the mean values. Give a placement on measured neurons, or measure the neurons in use.",
+            "these layers use the mean values. Pass a placement on measured neurons, or measure the neurons in use.",
             UserWarning,
             stacklevel=3,
         )
@@ -129,7 +131,7 @@ def _check_fits(now: ChipSpec, measured: MeasuredChip, call: str) -> None:
         if one != other:
             raise ValueError(
                 f"{call}: measured has {name} = {other}, but the chip of the network has {one}. "
-                "Give a measurement of the chip that the network is built for."
+                "Pass a measurement of the chip for which the network was built."
             )
     settings = len(now.tau_profiles.values.mantissa)
     if measured.n_settings != settings:

@@ -23,7 +23,7 @@ _ROUNDING = 0.1
 # evaluations, precision. The first stage adds a variance, so that the fit converges from a poor start. Later stages use
 # only the variance of the model.
 _PLAN = ((1e-4, 10, 1e-3), (0.0, 8, 1e-4), (0.0, 6, 1e-5))
-# First value of the search for the gain spread, and largest number of rounds of the search.
+# First value of the search for the standard deviation of the gain, and largest number of rounds of the search.
 _FIRST_GAIN = 0.05
 _GAIN_ROUNDS = 8
 # Bound on the change of the logarithms of threshold, tau and noise. It is far beyond the range that a table can
@@ -63,9 +63,9 @@ class RateSolution:
     ``theta [N]`` is the threshold charge in fC, ``tau [S, N]`` is in ms, and ``noise`` is in fC. Errors are relative.
     ``mean`` and ``variance`` are the mean and the variance of the count of each row in the model. ``excess`` is the
     variance of the counts around the fit, divided by the variance of the model. ``chance`` is the p-value of ``excess``
-    in a chi-square test. ``cost`` is the sum of all squared residuals. ``gain_std`` is the relative gain spread of the
-    synapses that drive a neuron. ``tells`` marks the neurons whose curves determine a threshold, because at least one
-    rate is between zero and one spike per step.
+    in a chi-square test. ``cost`` is the sum of all squared residuals. ``gain_std`` is the relative standard deviation
+    of the gain of the synapses that drive a neuron. ``tells`` marks the neurons whose curves determine a threshold,
+    because at least one rate is between zero and one spike per step.
     """
 
     theta: np.ndarray
@@ -117,7 +117,7 @@ def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: 
         new = float(np.clip(problem.next_gain(p), 1e-4, 1.0))
         settled, gain = abs(new - gain) < 0.03 * gain, new
         problem = problem.with_gain(gain)
-        # The deviations are in units of the spread, so convert them to the new spread.
+        # The deviations are in units of the standard deviation, so convert them to the new one.
         xi = slice(-1 - problem.deviations, -1)
         p = np.concatenate([p[: xi.start], p[xi] * (problem.old_gain / gain), p[-1:]])
         if settled and not wide:
@@ -179,7 +179,7 @@ class _Problem:
         self.telling = np.ones(data.count.size, bool)
 
     def with_gain(self, gain: float) -> _Problem:
-        """Return a copy of the problem with another gain spread."""
+        """Return a copy of the problem with a different standard deviation of the gain."""
         other = _Problem(self.data, self.given, gain)
         other.old_gain, other.middle = self.gain, self.middle
         return other
@@ -296,7 +296,7 @@ class _Problem:
         return matrix if p.size > _DENSE else matrix.toarray()
 
     def next_gain(self, p: np.ndarray) -> float:
-        """Return a new estimate of the gain spread, from those gain deviations that the data determine.
+        """Return a new estimate of the standard deviation of the gain, from gain deviations that the data determine.
 
         The estimate follows D. J. C. MacKay, Neural Comput. 4, 415, 1992.
         """

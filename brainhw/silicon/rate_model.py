@@ -1,8 +1,8 @@
 """Expected spike count of a neuron with constant input and trial noise.
 
 With the membrane potential in units of the threshold, one step is ``V' = max(beta V + m + s xi, 0)``, where ``xi`` is a
-standard normal number. If ``V' >= 1``, the neuron spikes and resets. So the membrane potential after each step is a
-Markov chain, and its transition density is Gaussian.
+standard normal random number. If ``V' >= 1``, the neuron spikes and resets. So the membrane potential after each step
+is a Markov chain, and its transition density is Gaussian.
 
 The density of the membrane potential is represented at Gauss-Legendre nodes on (0, 1) (Nystrom's method). If
 neighbouring nodes are closer than the standard deviation ``s`` of the noise, the error falls exponentially with the
@@ -63,7 +63,7 @@ def expected_counts(
     n_steps : array, shape [K]
         Number of steps over which spikes are counted.
     subtract : bool
-        If true, a spike subtracts the threshold from the membrane potential, which is then clamped at zero. If false, a
+        If True, a spike subtracts the threshold from the membrane potential, which is then clamped at zero. If False, a
         spike resets the membrane potential to zero.
     """
     noise = np.clip(noise, LEAST_NOISE, _MOST_NOISE)
@@ -108,8 +108,8 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module docstr
     else:
         chain[:, :, 0] += spike
     chain /= chain.sum(2, keepdims=True)
-    # I - P + 1 e0' is regular. Its inverse gives the stationary distribution, and for each state the expected number of
-    # later spikes in excess of the mean rate.
+    # I - P + 1 e0' is regular. Its inverse yields the stationary distribution and, for each state, the expected number
+    # of later spikes in excess of the mean rate.
     regular = np.eye(n) - chain
     regular[:, :, 0] += 1.0
     inverse = np.linalg.inv(regular)

@@ -1,4 +1,4 @@
-"""Leave out f-I curves that do not follow the model, because they would bias the shared parameters."""
+"""Exclude f-I curves that do not follow the model, because they would bias the shared parameters."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["FOREIGN", "WORST", "fit_screened"]
 FOREIGN = 0.02
 # A threshold with a larger relative error counts as not measured.
 WORST = 0.2
-# A spec allows a threshold spread of 20 %. A threshold is an outlier if it differs from the median by more than this
-# factor.
+# A spec allows a relative standard deviation of the thresholds of 20 %. A threshold is an outlier if it differs from
+# the median by more than this factor.
 _FARTHEST = 2.0
-# Trial noise above this fraction of the threshold has another cause. On a bench, trial noise is a few percent.
+# Trial noise above this fraction of the threshold has a different cause. On a bench, trial noise is a few percent.
 NOISY = 0.05
 # All neurons share the noise, so a neuron with more than this multiple of the median noise is an outlier.
 _MORE_NOISE = 4.0
@@ -50,7 +50,7 @@ def fit_screened(
         )
     notes.append(
         f"not measured, because their curves do not follow the model that fits the others: neuron "
-        f"{', '.join(map(str, neurons[odd][:8]))} ({odd.sum()} in all). Check these rows of the table"
+        f"{', '.join(map(str, neurons[odd][:8]))} ({odd.sum()} in total). Check these rows of the table"
     )
     return _spread_out(data, some, kept, alone, found), named, combined, notes
 

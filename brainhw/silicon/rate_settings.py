@@ -41,7 +41,7 @@ def fit_with_decays(
     told = prior is not None
     p, found = solve_rates(data, prior, bar)
     if taus is not None and prior is not None and is_poor(found):
-        # The cause may be a wrong setting, another temperature or chip, or a gain spread of the synapses.
+        # The cause may be a wrong setting, a different temperature or chip, or gains that differ between the synapses.
         p_alone, alone = solve_rates(data, None, bar)
         if search:
             place = taus.nearest(np.log(alone.tau[0]), _SAME)
@@ -62,7 +62,7 @@ def fit_with_decays(
         notes.append(f"the curves scatter {scale:.1f} times as much as the model predicts, so the errors are enlarged")
     if taus is not None and prior is None:
         notes.append(
-            "the f-I curves do not agree with the decays, so tau comes from the curves only"
+            "the f-I curves do not agree with the decays, so tau is fitted to the curves only"
             if told
             else taus.why_none(neurons, settings)
         )
@@ -102,7 +102,7 @@ class _Decays:
 
     def why_none(self, neurons: np.ndarray, settings: np.ndarray) -> str:
         """Return the note for curves without matching decays."""
-        tail = "tau comes from the curves only"
+        tail = "tau is fitted to the curves only"
         if not np.isfinite(self.log_tau).any():
             return f"the neurons of the f-I curves have no decays, so {tail}"
         if settings.tolist() == [-1]:
@@ -124,7 +124,7 @@ class _Decays:
         return shared[int(np.argmin(distances))] if min(distances) <= most else None
 
     def named(self, places: list[int | None]) -> np.ndarray:
-        """Return the numbers of the settings, with -1 for unknown settings."""
+        """Return the indices of the settings, with -1 for unknown settings."""
         return np.array([-1 if place is None else self.settings[place] for place in places])
 
     def prior(self, places: list[int | None]) -> Prior | None:

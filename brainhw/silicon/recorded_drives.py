@@ -24,7 +24,7 @@ __all__ = ["LayerRuns", "bench_input", "layer_runs", "program_of"]
 
 @dataclass(frozen=True, eq=False)
 class LayerRuns:
-    """All runs of one layer as arrays ``[T, B, N]``, joined along the sample axis and padded to the longest run.
+    """All runs of one layer as arrays ``[T, B, N]``, concatenated along the batch axis and padded to the longest run.
 
     ``drive`` is the nominal charge of each step divided by the nominal capacitance, in mV. ``membranes`` are membrane
     potentials in mV, or None if a run has none. ``valid [T, B]`` marks the steps of each run.
@@ -133,6 +133,6 @@ def _joined(parts: Sequence[LayerRuns]) -> LayerRuns:
         padded = [np.pad(a, [(0, longest - len(a))] + [(0, 0)] * (a.ndim - 1)) for a in arrays]
         return np.concatenate(padded, axis=1)
 
-    # Use membrane potentials only if all runs have them, because runs without them need another likelihood.
+    # Use membrane potentials only if all runs have them, because runs without them need a different likelihood.
     read = all(part.membranes is not None for part in parts)
     return LayerRuns(join("drive"), join("spikes"), join("membranes") if read else None, join("valid"))

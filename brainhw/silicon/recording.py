@@ -30,8 +30,11 @@ class Recording:
 
     Raises
     ------
-    TypeError, ValueError
-        If a spike is not 0 or 1, a membrane potential is not a finite voltage, or the shapes of one layer differ.
+    TypeError
+        If an argument is not a mapping, if spikes are not numbers, or if membrane potentials do not have the dimension
+        of a voltage.
+    ValueError
+        If a spike is not 0 or 1, if a membrane potential is not finite, or if the shapes of one layer differ.
 
     Examples
     --------
@@ -54,7 +57,7 @@ class Recording:
                     f"got {_arguments.describe(given)}."
                 )
         if not self.spikes:
-            raise ValueError(f"{call}: spikes must hold at least one layer; got none.")
+            raise ValueError(f"{call}: spikes must contain at least one layer; got none.")
         spikes = {path: _spikes(value, f"{call}: spikes of {path!r}") for path, value in self.spikes.items()}
         leading = {value.shape[:2] for value in spikes.values()}
         if len(leading) > 1:
@@ -64,7 +67,7 @@ class Recording:
         for path, value in self.membranes.items():
             if path not in spikes:
                 raise ValueError(
-                    f"{call}: membranes contain layer {path!r}, but spikes do not. Give the spikes of this layer."
+                    f"{call}: membranes contain layer {path!r}, but spikes do not. Pass the spikes of this layer."
                 )
             membranes[path] = _membranes(value, spikes[path].shape, f"{call}: membranes of {path!r}")
         object.__setattr__(self, "spikes", MappingProxyType(spikes))
@@ -100,7 +103,7 @@ def _spikes(value: Any, where: str) -> np.ndarray:
         step, sample, neuron = map(int, np.argwhere(bad)[0])
         raise ValueError(
             f"{where} must be 0 or 1; got {array[step, sample, neuron]:g} at step {step}, sample {sample}, neuron "
-            f"{neuron} ({int(bad.sum())} such values). Give spikes, not spike counts or membrane potentials."
+            f"{neuron} ({int(bad.sum())} such values). Pass spikes, not spike counts or membrane potentials."
         )
     return array.astype(np.uint8)
 
@@ -115,7 +118,7 @@ def _membranes(value: Any, shape: tuple[int, ...], where: str) -> u.Quantity:
         numbers = np.asarray(value.to(u.mV).mantissa, np.float32)
     if numbers.shape != shape:
         raise ValueError(f"{where} must have the shape of its spikes, {shape}; got {numbers.shape}.")
-    # Fast path with two passes and without another array. `min` and `max` return NaN if a number is NaN.
+    # Fast path with two passes and without a temporary array. `min` and `max` return NaN if a number is NaN.
     if not (np.isfinite(numbers.min()) and np.isfinite(numbers.max())):
         step, sample, neuron = map(int, np.argwhere(~np.isfinite(numbers))[0])
         raise ValueError(
@@ -145,7 +148,7 @@ def check_recording(
     if set(recording.spikes) != set(layers):
         missing = sorted(set(layers) - set(recording.spikes))
         extra = sorted(set(recording.spikes) - set(layers))
-        what = f"lacks the spikes of {missing}" if missing else f"holds unknown layers {extra}"
+        what = f"lacks the spikes of {missing}" if missing else f"contains unknown layers {extra}"
         raise ValueError(f"{call}: the recording {what}; the program has the layers {sorted(layers)}.")
     for path, n_neurons in layers.items():
         wanted, found = (n_steps, batch_size, n_neurons), recording.spikes[path].shape

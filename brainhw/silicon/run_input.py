@@ -20,7 +20,7 @@ def of_shape(x: Any, n_in: int, *, call: str, name: str) -> np.ndarray:
 
 
 def in_float32(array: np.ndarray, *, call: str, name: str) -> np.ndarray:
-    """Return an array in float32. Raise if a number is not finite in float32."""
+    """Return an array in float32. Raise if a value is not finite in float32."""
     # An overflow of the cast is reported below, with its index.
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = array.astype(np.float32, copy=False)
@@ -28,7 +28,7 @@ def in_float32(array: np.ndarray, *, call: str, name: str) -> np.ndarray:
         _arguments.check_finite(array, call=call, name=name)
         at = tuple(map(int, np.argwhere(~np.isfinite(numbers))[0]))
         raise ValueError(
-            f"{call}: {name} must fit float32, with values up to {np.finfo(np.float32).max:.3g}; got {array[at]:g} at "
-            f"index {at}. Scale the data."
+            f"{call}: {name} must be finite in float32, with magnitudes up to {np.finfo(np.float32).max:.3g}; got "
+            f"{array[at]:g} at index {at}. Scale the data."
         )
     return numbers

@@ -111,16 +111,16 @@ def synthetic_bench(
     """Simulate the three measurements of :func:`calibrate` on a chip.
 
     If ``chip`` is a spec, a chip is sampled from it. Its leak currents vary log-normally and its thresholds normally,
-    with the spreads of the spec. If ``chip`` is a :class:`MeasuredChip`, such as ``VirtualChip.truth``, its neuron
-    values are used. The f-I curves are simulated step by step with ``V' = max(beta V + n q / C + noise, 0)``. If ``V'
-    >= V_th``, the neuron spikes and is reset. This simulation is independent of the fits. Decays are ``V_0 exp(-t /
-    tau)`` with read noise only, like decays that are averaged over many trials. The default noise levels are taken from
-    bench tables of a lab.
+    with the standard deviations of the spec. If ``chip`` is a :class:`MeasuredChip`, such as ``VirtualChip.truth``, its
+    neuron values are used. The f-I curves are simulated step by step with ``V' = max(beta V + n q / C + noise, 0)``. If
+    ``V' >= V_th``, the neuron spikes and is reset. This simulation is independent of the fits. Decays are ``V_0 exp(-t
+    / tau)`` with read noise only, like decays that are averaged over many trials. The default noise levels are taken
+    from bench tables of a lab.
 
     Parameters
     ----------
     chip : ChipSpec, MeasuredChip or str
-        Mean values and spreads of the chip, or the values of each neuron.
+        Mean values and standard deviations of the chip, or the values of each neuron.
     seed : int
         Seed of all random numbers.
     neurons : iterable of int, optional
@@ -138,7 +138,7 @@ def synthetic_bench(
     noise_std : Quantity, optional
         Trial noise of the membrane potential per step. Default: the noise of the spec, or 1.5 mV if the spec has none.
     gain_std : float, optional
-        Relative gain spread of the synapses. Default 0.03.
+        Relative standard deviation of the gain of the synapses. Default 0.03.
     charge_noise, read_noise : Quantity, optional
         Noise of one reading of a charge and of a membrane potential. Default 0.01 fC and 0.4 mV.
     drive_gains : bool, optional
@@ -154,9 +154,10 @@ def synthetic_bench(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has the wrong unit, an index does not exist on the chip, or the chip has NaN for a value that the
-        bench needs.
+    TypeError
+        If an argument has the wrong type or unit.
+    ValueError
+        If an index does not exist on the chip, or if the chip has NaN for a value that the bench needs.
 
     Examples
     --------
@@ -276,8 +277,8 @@ def _scalar(value: u.Quantity, unit: u.Unit, call: str, name: str, zero: bool = 
 
 
 def _indices(value: Iterable[int], n: int, *, call: str, name: str) -> np.ndarray:
-    given = _arguments.several(value, call=call, name=name, of="whole numbers")
+    given = _arguments.several(value, call=call, name=name, of="integers")
     held = [_arguments.whole_number(one, call=call, name=f"{name}[{i}]", most=n - 1) for i, one in enumerate(given)]
     if not held or len(set(held)) < len(held):
-        raise ValueError(f"{call}: {name} must hold at least one number, and no number twice; got {held[:10]}.")
+        raise ValueError(f"{call}: {name} must contain at least one integer and no duplicates; got {held[:10]}.")
     return np.array(held)

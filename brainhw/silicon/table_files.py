@@ -99,9 +99,9 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
     `RateTable`     ``neuron, inputs, rate_Hz, [code], [setting], [window_s], [trial]``
     ==============  ======================================================================================
 
-    The unit follows the name of a column, as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)``, and the numbers are
+    The unit follows the name of a column, as in ``charge_pC``, ``charge [pC]`` or ``charge (pC)``, and the values are
     converted. Columns are separated by commas, semicolons or tabs. With semicolons or tabs, decimal commas are
-    accepted. If every comma in the numbers could also be a thousands separator, the file is rejected. The text is
+    accepted. If every comma in the values could also be a thousands separator, the file is rejected. The text is
     UTF-8, or UTF-16 with a byte order mark. Columns with other names are ignored with a warning. Error messages count
     rows from 1, which is the first row below the header. Empty lines and lines that start with ``#`` are not counted.
 
@@ -119,7 +119,9 @@ def read_table(path: str | os.PathLike[str], *, call: str = "read_table") -> Cha
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If ``path`` is not a path.
+    ValueError
         If the file cannot be read or is not such a table. The message names the file, the row and the column.
 
     Examples
@@ -209,7 +211,7 @@ def _text(name: str, what: str) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"{what} is not UTF-8 text: {first_line(error)}. Save it as CSV in UTF-8.") from error
     if "\0" in decoded:
-        raise ValueError(f"{what} is not text: it holds null characters. Save it as CSV in UTF-8.")
+        raise ValueError(f"{what} is not text: it contains null characters. Save it as CSV in UTF-8.")
     return decoded
 
 
@@ -227,7 +229,7 @@ def _columns(header: Sequence[str], what: str) -> tuple[_Kind, dict[str, tuple[i
         shown = ", ".join(repr(cell.strip()[:30]) for cell in header[:8])
         expected = kind.header() if known & set(names) else " or ".join(kind.header() for kind in _KINDS)
         meant = next((cell.strip()[:30] for cell in header if closest(cell, missing[:1])), "")
-        near = f" (is {meant!r} meant? Name it as expected)" if meant else ""
+        near = f" (if {meant!r} is meant, rename it)" if meant else ""
         raise ValueError(
             f"{what} lacks the column {missing[0]!r}{near}; its columns are {shown}; expected {expected} in any order."
         )
@@ -258,8 +260,8 @@ def _factor(column: str, header: str, unit: str, units: dict[str, float], what: 
     if not units:
         if unit:
             raise ValueError(
-                f"{what}: the column {header.strip()!r} must have no unit, and the name {column!r}; got the "
-                f"ending {unit!r}. Rename the column."
+                f"{what}: the column {header.strip()!r} must have no unit, and the name {column!r}; got the suffix "
+                f"{unit!r}. Rename the column."
             )
         return 1.0
     if unit not in units:
@@ -289,7 +291,7 @@ def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, 
     if doubtful is None:
         return False
     raise ValueError(
-        f"{what}: row {doubtful[0]} below the header holds {doubtful[2][:30]!r} in the column {doubtful[1]!r}. The "
+        f"{what}: row {doubtful[0]} below the header contains {doubtful[2][:30]!r} in the column {doubtful[1]!r}. The "
         "comma may separate thousands or decimals, and no other number in the file shows which. Write numbers without "
         "thousands separators and with a decimal point."
     )
@@ -310,7 +312,7 @@ def _numbers(
     if bad.any():
         at = int(np.argmax(bad))
         raise ValueError(
-            f"{what}: row {at + 1} below the header holds {cells[at][:30]!r} in the column {header!r} "
+            f"{what}: row {at + 1} below the header contains {cells[at][:30]!r} in the column {header!r} "
             f"({int(bad.sum())} such rows); expected a finite number without thousands separators. "
             "Remove rows that were not measured."
         )

@@ -14,7 +14,7 @@ from brainhw.silicon._results import counted
 
 __all__ = ["ChargeTable", "DecayTable", "RateTable"]
 
-# A chip has a few hundred neurons, each with a few hundred synapses. A number above this limit means that columns are
+# A chip has a few hundred neurons, each with a few hundred synapses. An index above this limit means that columns are
 # mixed up.
 MOST_INDEX = 10**6
 
@@ -29,16 +29,19 @@ class ChargeTable:
     code : array of int, shape [R]
         Weight code of the synapse, from minus to plus the largest code of the chip.
     synapse : array of int, shape [R]
-        Number of the measured synapse, from 0.
+        Index of the measured synapse, from 0.
     charge : Quantity, shape [R]
         Charge of one spike, stored in fC.
     trial : array of int, shape [R], optional
-        Number of the repetition. Default: each pair of code and synapse was measured once.
+        Index of the repetition. Default: each pair of code and synapse was measured once.
 
     Raises
     ------
-    TypeError, ValueError
-        If a column is empty, not finite, of another length or unit, or the same measurement appears twice.
+    TypeError
+        If a column has the wrong type or unit.
+    ValueError
+        If a column is empty or contains non-finite values, if the columns differ in length, or if the same measurement
+        appears twice.
 
     Examples
     --------
@@ -73,7 +76,7 @@ class DecayTable:
     Parameters
     ----------
     setting : array of int, shape [R]
-        Number of the leak setting, from 0.
+        Index of the leak setting, from 0.
     neuron : array of int, shape [R]
         Physical index of the neuron, from 0.
     t : Quantity, shape [R]
@@ -81,12 +84,15 @@ class DecayTable:
     V : Quantity, shape [R]
         Membrane potential, stored in mV.
     trial : array of int, shape [R], optional
-        Number of the repetition. Default: each decay was read once.
+        Index of the repetition. Default: each decay was read once.
 
     Raises
     ------
-    TypeError, ValueError
-        If a column is empty, not finite, of another length or unit, or the same reading appears twice.
+    TypeError
+        If a column has the wrong type or unit.
+    ValueError
+        If a column is empty or contains non-finite values, if the columns differ in length, or if the same reading
+        appears twice.
 
     Examples
     --------
@@ -136,12 +142,15 @@ class RateTable:
     window : Quantity, shape [R] or scalar, optional
         Time over which spikes were counted, greater than zero, stored in ms. Default: 1 second.
     trial : array of int, shape [R], optional
-        Number of the repetition. Default: each point was measured once.
+        Index of the repetition. Default: each point was measured once.
 
     Raises
     ------
-    TypeError, ValueError
-        If a column is empty, not finite, of another length or unit, or the same point appears twice.
+    TypeError
+        If a column has the wrong type or unit.
+    ValueError
+        If a column is empty or contains non-finite values, if the columns differ in length, or if the same point
+        appears twice.
 
     Examples
     --------
@@ -209,11 +218,11 @@ def _check(
         if name == "window" and not column.ndim:
             column = np.full(length, column)
         if column.ndim != 1 or not column.size:
-            raise ValueError(f"{call}: {name} must be a list of at least one number; got shape {column.shape}.")
+            raise ValueError(f"{call}: {name} must be a non-empty array with one axis; got shape {column.shape}.")
         first, length = (first, length) if first else (name, column.size)
         if column.size != length:
             raise ValueError(
-                f"{call}: {first} and {name} must have one number per row; got {length} and {column.size}. Give "
+                f"{call}: {first} and {name} must have one value per row; got {length} and {column.size} values. Pass "
                 "columns of the same length."
             )
         column = column.copy()
@@ -224,7 +233,7 @@ def _check(
 def _whole(value: Any, least: int | None, *, call: str, name: str) -> np.ndarray:
     column = np.asarray(_arguments.as_array(value, call=call, name=name))
     if column.dtype.kind == "b":
-        raise TypeError(f"{call}: {name} must be whole numbers; got {_arguments.describe(value)}.")
+        raise TypeError(f"{call}: {name} must contain integers; got {_arguments.describe(value)}.")
     _arguments.check_finite(column, call=call, name=name)
     bad = (column != np.rint(column)) | (np.abs(column) > MOST_INDEX)
     if least is not None:
@@ -233,7 +242,7 @@ def _whole(value: Any, least: int | None, *, call: str, name: str) -> np.ndarray
         at = tuple(int(i) for i in np.argwhere(bad)[0])
         wanted = f"from {-MOST_INDEX if least is None else least} to {MOST_INDEX}"
         raise ValueError(
-            f"{call}: {name} must be whole numbers {wanted}; got {column[at]:g} in row {at[0] + 1 if at else 1} "
+            f"{call}: {name} must contain integers {wanted}; got {column[at]:g} in row {at[0] + 1 if at else 1} "
             f"({int(bad.sum())} such values)."
         )
     return column.astype(np.int64)
@@ -249,6 +258,6 @@ def _check_repeated(table: Any, keys: tuple[str, ...]) -> None:
         first, second = sorted((int(order[int(np.argmax(same))]), int(order[int(np.argmax(same)) + 1])))
         what = ", ".join(f"{name} {column[first]:g}" for name, column in zip(held, columns, strict=True))
         raise ValueError(
-            f"{call}: rows {first + 1} and {second + 1} both hold {what} ({int(same.sum())} repeated rows). Number "
-            "repeated measurements in a column `trial`, or average them."
+            f"{call}: rows {first + 1} and {second + 1} both contain {what} ({int(same.sum())} repeated rows). Add a "
+            "column `trial` with the index of the repetition, or average the repeated measurements."
         )

@@ -36,22 +36,23 @@ class VirtualChip:
         V' &= \max(e^{-\Delta t/\tau_{kj}} V_{t-1} + Q_t / C + \sigma\, \eta_t,\; 0)
 
     Spikes and resets are those of its chip family. The time constant :math:`\tau_{kj}` of leak setting ``k`` and
-    physical neuron ``j`` is log-normal around ``chip.tau_profiles``. If two settings have the same spread, a neuron
-    deviates by the same factor at both settings. The threshold is normal around ``chip.V_th``. Each synapse has a fixed
-    place on the chip, so the same program always uses the same synapses.
+    physical neuron ``j`` is log-normal around ``chip.tau_profiles``. If two settings have the same standard deviation,
+    a neuron deviates by the same factor at both settings. The threshold is normal around ``chip.V_th``. Each synapse
+    has a fixed position on the chip, so the same program always uses the same synapses.
 
     Parameters
     ----------
     chip : ChipSpec
-        The mean values of the hidden chip, and its spreads ``leak_mismatch_std``, ``threshold_mismatch_std``,
-        ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes a chip that is far from its data sheet.
+        The mean values of the hidden chip, and its standard deviations ``leak_mismatch_std``,
+        ``threshold_mismatch_std``, ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes a chip that is
+        far from its data sheet.
     key : jax.Array or int
-        Key of the chip. With the same ``chip``, the same key gives the same hidden values, and the same noise in runs
-        with the same number.
+        PRNG key or seed of the chip. With the same ``chip``, the same key yields the same hidden values, and the same
+        noise in runs with the same number.
     membranes : bool, optional
         Record membrane potentials too. Default True.
     gain_std : float, optional
-        Relative spread :math:`\sigma_g` of the charge of each synapse. Default 0.
+        Relative standard deviation :math:`\sigma_g` of the charge of each synapse. Default 0.
 
     Attributes
     ----------
@@ -60,14 +61,16 @@ class VirtualChip:
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument has a wrong type or is out of range. The message names the argument.
+    TypeError
+        If an argument has the wrong type.
+    ValueError
+        If an argument is out of range.
 
     Notes
     -----
     A run is compiled once for each shape of program (layers, wires, bits, dt) and each shape of input.
-    Other codes, leak settings or positions do not need another compilation. The noise of each step is the sum of two
-    windows of a fixed table of 2**20 normal random numbers. The position of each window is random.
+    Different codes, leak settings or positions do not need another compilation. The noise of each step is the sum of
+    two windows of a fixed table of 2**20 normal random numbers. The position of each window is random.
 
     Examples
     --------
@@ -107,9 +110,10 @@ class VirtualChip:
 
         Raises
         ------
-        TypeError, ValueError
-            If ``program`` is not a :class:`ChipProgram`, or its chip differs in family, cores, number of frontend
-            channels or number of leak settings.
+        TypeError
+            If ``program`` is not a :class:`ChipProgram`.
+        ValueError
+            If the chip of ``program`` differs in family, cores, number of frontend channels or number of leak settings.
         """
         call = "VirtualChip.program"
         _arguments.instance(program, ChipProgram, call=call, name="program")
@@ -128,7 +132,7 @@ class VirtualChip:
         Parameters
         ----------
         x : array
-            Spikes or analog values, plain numbers, ``[T, B, N_in]``.
+            Spikes or dimensionless analog values, ``[T, B, N_in]``.
 
         Returns
         -------
@@ -139,8 +143,10 @@ class VirtualChip:
         ------
         DeviceError
             If the chip is not programmed.
-        TypeError, ValueError
-            If ``x`` does not have the shape ``[T, B, N_in]`` or is not finite.
+        TypeError
+            If ``x`` is not an array of real numbers.
+        ValueError
+            If ``x`` does not have the shape ``[T, B, N_in]`` or contains non-finite values.
         """
         call = "VirtualChip.run"
         if self._program is None or self._run is None:

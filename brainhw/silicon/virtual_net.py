@@ -28,20 +28,20 @@ from brainhw.transform.trace import registered_modules
 
 __all__ = ["POOL", "CompiledRun", "settings_of", "shape_of"]
 
-# Size of a table of normal numbers, which are drawn once. Each step of a run adds two windows of this table, at random
-# places. This takes 0.2 ms for 116 steps of 54 samples and 145 neurons on a CPU. Drawing new numbers would take 4 ms,
-# as long as a training step.
+# Size of a table of normal random numbers, which are drawn once. Each step of a run adds two windows of this table, at
+# random places. This takes 0.2 ms for 116 steps of 54 samples and 145 neurons on a CPU. Drawing new numbers would take
+# 4 ms, as long as a training step.
 POOL = 2**20
 
 
 def settings_of(content: BundleContent) -> contextlib.AbstractContextManager[Any]:
-    """Return a context with the time step and precision of a program."""
+    """Return a context manager that sets the time step and precision of a program."""
     # Set `fit` to False, so that a device neither rounds stochastically nor compiles again inside a training context.
     return brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype], fit=False)
 
 
 def shape_of(content: BundleContent) -> Any:
-    """Return a key for the compiled run of a program. Programs with the same key share one compiled run.
+    """Return the cache key of the compiled run of a program. Programs with the same key share one compiled run.
 
     The key does not contain codes, leak settings and positions, because they are arguments of the compiled run.
     """
@@ -70,7 +70,7 @@ class CompiledRun:
         for path, module in self._modules.items():
             _refuse_other_steps(module, path, call)
         noise = hidden.chip.noise_std
-        # The sum of two normal numbers has twice the variance of one.
+        # The sum of two normal random numbers has twice the variance of one.
         self._noise = 0.0 if noise is None else float(noise.mantissa) / np.sqrt(2)
         self._compiled: dict[Any, Callable[..., dict[str, jax.Array]]] = {}
         # Keep the neuron values of the previous program, because most programs differ only in their codes.

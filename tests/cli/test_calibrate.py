@@ -38,7 +38,7 @@ def test_options_reach_the_fit(tmp_path, capsys) -> None:
     measured = MeasuredChip.load(chip)
     assert measured.spec.name == "nine"
     assert np.flatnonzero(measured.known_tau.any(1)).tolist() == [3, 4, 5]
-    assert "as given" in capsys.readouterr().out
+    assert "as passed in settings" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_options_reach_the_fit(tmp_path, capsys) -> None:
         (["nowhere.csv", "--family", "h1v1"], "'nowhere.csv' does not exist"),
         ([CHARGE, "--family", "h1v1", "-o", "no/such/folder/x.chip"], "does not exist"),
         ([CHARGE, "--family", "h1v1", "--figure", "x.gif"], "--figure must end in .png"),
-        ([CHARGE, "--family", "h1v2", "--noise", "1.5"], "noise_std needs f-I curves"),
+        ([CHARGE, "--family", "h1v2", "--noise", "1.5"], "noise_std requires f-I curves"),
     ],
 )
 def test_errors_are_one_line(words: list[str], match: str, capsys, tmp_path, monkeypatch) -> None:

@@ -76,12 +76,14 @@ def test_classes_of_several_neurons(folder: Path, capsys) -> None:
     words = ["compare", "net.bundle", "same.chip", "two.npz", "--no-causes"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "note: compare: y holds classes 0 to 1, but the 6 output neurons count as 6 classes" in out
+    assert (
+        "note: compare: y contains the class indices 0 to 1, but the 6 output neurons are treated as 6 classes" in out
+    )
     assert " --classes 2." in out
     assert main([*words, "--classes", "2"]) == 0
     assert "note:" not in capsys.readouterr().out
     assert main([*words, "--classes", "4"]) == 1
-    assert "n_classes must divide the 6 output neurons; got 4" in capsys.readouterr().err
+    assert "n_classes must be a divisor of the number of output neurons, 6; got 4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

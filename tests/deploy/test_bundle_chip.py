@@ -139,7 +139,7 @@ def test_a_program_holds_the_chip_in_place(tmp_path):
     assert chip_of(again.to_net()) == chip_of(net)
     # Another place than that of the values would put them at other neurons.
     elsewhere = bh.deploy.Placement(bh.chip.H1V1, ELSEWHERE)
-    with pytest.raises(ValueError, match=r"ChipProgram\.of: placement differs from that of the measured chip"):
+    with pytest.raises(ValueError, match=r"ChipProgram\.of: placement differs from the placement of the measured chip"):
         bh.silicon.ChipProgram.of(net, elsewhere)
     put_chip(net, measured(), elsewhere)
     assert bh.silicon.ChipProgram.of(net, elsewhere).placement.pieces == ELSEWHERE
@@ -148,12 +148,12 @@ def test_a_program_holds_the_chip_in_place(tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda entry: entry.update(known=[]), "known must be a list of true and false"),
-        (lambda entry: entry.update(known=[1] * 30), "known must be a list of true and false"),
-        (lambda entry: entry.update(known="all"), "known must be a list of true and false"),
+        (lambda entry: entry.update(known=[]), "known must be a list of booleans"),
+        (lambda entry: entry.update(known=[1] * 30), "known must be a list of booleans"),
+        (lambda entry: entry.update(known="all"), "known must be a list of booleans"),
         (lambda entry: entry.update(known=[False] * 30), "known must contain at least one true"),
         (lambda entry: entry["known"].pop(), r"tau must have shape \(30,\); got shape \(29,\)"),
-        (lambda entry: entry.update(measured=True), "must be a table with the keys unit and values"),
+        (lambda entry: entry.update(measured=True), "must be a mapping with the keys unit and values"),
     ],
 )
 def test_bad_marks_are_refused(change, match, tmp_path):

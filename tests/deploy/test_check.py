@@ -376,7 +376,7 @@ def test_raising_lists_everything_and_the_table_shows_it() -> None:
     inject_spikes(net, "layer1", (0,))
     report = bh.deploy.check_deployable(net)
     with pytest.raises(
-        bh.deploy.NotDeployableError, match=r"breaks 2 rule\(s\) of H1v1:\n- syn0: .*\n- layer1: "
+        bh.deploy.NotDeployableError, match=r"violates 2 rule\(s\) of H1v1:\n- syn0: .*\n- layer1: "
     ) as caught:
         report.raise_if_not()
     assert isinstance(caught.value, ValueError)

@@ -223,7 +223,7 @@ def test_many_layers_are_placed_as_exactly_as_few() -> None:
             [(40, "RC"), (3, "RC"), (40, "RC"), (40, "RC"), (40, "RC")],
             16,
             "the recurrent layers 'layer0' (40), 'layer2' (40), 'layer3' (40) and 'layer4' (40) must each be on one "
-            "core, and there is no place for all of them: core 0 (34 neurons beside the frontend's 16) has room for "
+            "core, but they do not all fit: core 0 (34 neurons beside the frontend's 16) has room for "
             "none of them, core 1 (50 neurons) has room for 1 of them and core 2 (100 neurons) has room for 2 of them; "
             "make some of them smaller, or feed-forward (topology='FF'), which may be split.",
         ),
@@ -231,8 +231,8 @@ def test_many_layers_are_placed_as_exactly_as_few() -> None:
             H1V2,
             [(60, "RC"), (45, "RC"), (45, "RC"), (45, "RC")],
             0,
-            "every arrangement leaves one layer over, for example: core 0 with 'layer1' has 5 neurons left, core 1 "
-            "with 'layer2' has 5 neurons left and core 2 with 'layer0' has 40 neurons left, too few for 'layer3'",
+            "in every arrangement, one layer does not fit, for example: core 0 with 'layer1' has 5 neurons left, core "
+            "1 with 'layer2' has 5 neurons left and core 2 with 'layer0' has 40 neurons left, too few for 'layer3'",
         ),
     ],
 )
@@ -255,7 +255,9 @@ def test_a_chip_has_one_frontend() -> None:
 
 
 def test_bad_needs_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"place_layers: two layers are called 'a'. Give the layers different names"):
+    with pytest.raises(
+        ValueError, match=r"place_layers: two layers have the name 'a'. Give the layers different names"
+    ):
         place_layers(H1V1, [Need("a", 1), Need("a", 2)])
     with pytest.raises(ValueError, match=r"place_layers: neurons of a must be at least 1; got 0"):
         place_layers(H1V1, [Need("a", 0)])
@@ -375,9 +377,12 @@ def changed(index: int, **values: object) -> Callable[[list[dict]], object]:
             lambda items: [*items[:2], dict(items[2], count=2), items[3]],
             "layer 'out' has 5 neuron(s), but 4 are placed. Use the list that was made for this network",
         ),
-        (lambda items: items[:1] + items[2:], "neuron 0 of layer 'out' has no place"),
+        (lambda items: items[:1] + items[2:], "neuron 0 of layer 'out' has no position"),
         (lambda items: [], "layer 'ears' has 2 neuron(s), but 0 are placed"),
-        (lambda items: [*items, dict(items[0], core=1, offset=3, count=1)], "neuron 0 of layer 'ears' has two places"),
+        (
+            lambda items: [*items, dict(items[0], core=1, offset=3, count=1)],
+            "neuron 0 of layer 'ears' has two positions",
+        ),
         (changed(0, layer="else"), "piece 0: layer must be one of 'ears', 'loop', 'out'; got 'else'"),
         (changed(0, layer=["ears"]), "piece 0: layer must be one of 'ears', 'loop', 'out'; got list"),
         (changed(1, first=True), "piece 1: first must be at least 0; got True"),
@@ -415,7 +420,7 @@ def test_a_placement_cannot_be_built_wrong() -> None:
         Placement(3, ())
     with pytest.raises(TypeError, match="Placement: every element of pieces must be a Piece; got 3"):
         Placement(H1V1, (3,))
-    with pytest.raises(ValueError, match="Placement: neuron 0 of layer 'a' has no place"):
+    with pytest.raises(ValueError, match="Placement: neuron 0 of layer 'a' has no position"):
         Placement(H1V1, (Piece("a", 1, 2, 0, 0),))
     with pytest.raises(ValueError, match="Placement: the frontend's layer 'b' must be one piece at the start"):
         Placement(H1V1, (Piece("a", 0, 2, 0, 0, "frontend"), Piece("b", 0, 2, 0, 2, "frontend")))

@@ -111,13 +111,13 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, 0.9, key=0)
     with pytest.raises(TypeError, match=r"JAX operations only.*without float"):
         bh.deploy.robustness(net, lambda net: float(score(net)), 2, key=0, pbar=False)
-    with pytest.raises(TypeError, match="evaluate must return one number"):
+    with pytest.raises(TypeError, match="evaluate must return a scalar"):
         bh.deploy.robustness(net, lambda net: bh.rollout(net, XS)[0], 2, key=0, pbar=False)
     with pytest.raises(ValueError, match="n_chips must be at least 1"):
         bh.deploy.robustness(net, score, 0, key=0)
     with pytest.raises(TypeError, match="key must be an integer"):
         bh.deploy.robustness(net, score, 2, key=None)
-    with pytest.raises(ValueError, match="key must contain at least one key; got an empty list"):
+    with pytest.raises(ValueError, match="key must be a PRNG key or a non-empty list of PRNG keys; got an empty list"):
         bh.deploy.robustness(net, score, key=[])
     with pytest.raises(ValueError, match="inside the evaluate function of robustness"):
         bh.deploy.robustness(net, lambda net: bh.rollout(net, XS, key=3)[0].sum(), 2, key=0, pbar=False)
@@ -125,7 +125,7 @@ def test_bad_calls_are_named() -> None:
         bh.deploy.robustness(net, score, 2, key=0, delay=0.1)
     with pytest.raises(ValueError, match="NaN or infinity for 2 of 2 chips"):
         bh.deploy.robustness(net, lambda net: score(net) * jnp.nan, 2, key=0, pbar=False)
-    with pytest.raises(TypeError, match="evaluate must return one number"):
+    with pytest.raises(TypeError, match="evaluate must return a scalar"):
         bh.deploy.robustness(net, lambda net: score(net) * 1j, 2, key=0, pbar=False)
     with pytest.raises(ValueError, match="devices must contain at least one device; got none"):
         bh.deploy.robustness(net, score, 2, key=0, devices=[], pbar=False)

@@ -132,5 +132,5 @@ def test_robustness_shows_the_net_in_hand() -> None:
     right = float(brainstate.transform.jit(lambda: rate(net))())
     report = bh.deploy.robustness(net, rate, 2, key=0, pbar=False)
     assert report.in_place == right != report.nominal
-    assert f"chip in place {right:.4f}" in " ".join(str(report).split())
+    assert f"current chip {right:.4f}" in " ".join(str(report).split())
     assert float(brainstate.transform.jit(lambda: rate(net))()) == right

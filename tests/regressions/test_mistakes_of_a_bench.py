@@ -134,7 +134,7 @@ def test_membranes_from_before_the_reset_are_refused() -> None:
 
 
 def test_spikes_that_come_one_step_late_are_named() -> None:
-    with pytest.warns(UserWarning, match=r"^compare: the bench has \d+% of the model's spikes 1 step later, but"):
+    with pytest.warns(UserWarning, match=r"^compare: \d+% of the model's spikes occur on the bench 1 step later, but"):
         bh.silicon.compare(net_of(), Bench(recorded=late), X, explain=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -157,7 +157,7 @@ def test_a_chip_whose_measured_neurons_are_not_in_use_is_named() -> None:
 def test_a_dead_time_of_the_read_out_is_no_threshold(tables) -> None:
     rate = np.asarray(tables.rates.rate.mantissa)
     dead = dataclasses.replace(tables.rates, rate=np.round(rate / (1 + 0.002 * rate)) * u.Hz)
-    with pytest.raises(ValueError, match=r"^fit_threshold: .* gain spread of \d+ %.*at most 20 %"):
+    with pytest.raises(ValueError, match=r"^fit_threshold: .* relative standard deviation of \d+ %.*at most 20 %"):
         bh.silicon.fit_threshold(dead, "h1v2", progress=False)
 
 

@@ -86,7 +86,7 @@ SLIPS: list[tuple[dict[str, Any], str]] = [
     ({"spikes": "layer7,0,0,0\n"}, "line 2: layer 'layer7' does not exist; expected one of layer0, layer1"),
     ({"spikes": "layer0,4,0,0\n"}, r"step, sample and neuron must .* less than \(4, 2, 12\); got \(4, 0, 0\)"),
     ({"spikes": "layer0,0,0,-1\n"}, r"neuron must be at least 0 .* got \(0, 0, -1\)"),
-    ({"spikes": "layer0,0,0,1.0\n"}, "line 2: neuron must be a whole number; got '1.0'"),
+    ({"spikes": "layer0,0,0,1.0\n"}, "line 2: neuron must be an integer; got '1.0'"),
     ({"spikes": "layer0,0,0,0\nlayer0,0,0,0\n"}, "line 3: this spike of layer 'layer0' appears twice"),
     ({"membranes": "layer1,0,0,0,nan\n"}, "line 2: V_mV must be a finite number; got 'nan'"),
     ({"membranes": "layer1,0,0,0,1\n"}, "'layer1' must be finite in float32; got nan mV at step 0, sample 0, neuron 1"),
@@ -109,7 +109,7 @@ def without(name: str) -> Callable[[Path], Any]:
     [
         (without("output.json"), "the command wrote no output.json"),
         (without("spikes.csv"), "spikes.csv cannot be read: No such file"),
-        (lambda folder: (folder / "output.json").write_text('{"run": 1'), "output.json is damaged"),
+        (lambda folder: (folder / "output.json").write_text('{"run": 1'), "output.json is corrupted"),
         (lambda folder: (folder / "output.json").write_text("[]"), "output.json must have exactly the keys"),
         (lambda folder: (folder / "spikes.csv").write_text("layer,t,b,n\n"), "columns layer,step,sample,neuron"),
         (lambda folder: (folder / "spikes.csv").write_bytes(b"\xff\xfe"), "spikes.csv is not UTF-8 text"),

@@ -110,19 +110,19 @@ def test_more_settings_and_the_other_family() -> None:
 
 
 def test_what_does_not_suit_the_chip_is_refused(bench) -> None:
-    with pytest.raises(ValueError, match=r"calibrate: neurons of the DecayTable .*0 to 199.*got 255"):
+    with pytest.raises(ValueError, match=r"calibrate: the neuron indices of the DecayTable .*0 and 199.*got 255"):
         calibrate(bench.decays, chip="H1v2")
-    with pytest.raises(ValueError, match=r"calibrate: tables must hold at most one ChargeTable"):
+    with pytest.raises(ValueError, match=r"calibrate: tables must contain at most one ChargeTable"):
         calibrate(bench.charge, bench.charge, chip="H1v1")
-    with pytest.raises(ValueError, match=r"calibrate: tables must hold at least one"):
+    with pytest.raises(ValueError, match=r"calibrate: tables must contain at least one"):
         calibrate(chip="H1v1")
     with pytest.raises(ValueError, match=r"calibrate: chip must be one of"):
         calibrate(bench.charge, chip="H9")
     with pytest.raises(TypeError, match=r"calibrate: each table must be"):
         calibrate(3.0, chip="H1v1")
-    with pytest.raises(ValueError, match=r"calibrate: noise_std needs f-I curves"):
+    with pytest.raises(ValueError, match=r"calibrate: noise_std requires f-I curves"):
         calibrate(bench.charge, chip="H1v1", noise_std=1.5 * u.mV)
-    with pytest.raises(ValueError, match=r"calibrate: settings is given, but no table"):
+    with pytest.raises(ValueError, match=r"calibrate: settings was passed, but no table"):
         calibrate(bench.charge, chip="H1v1", settings={0: 3})
 
 

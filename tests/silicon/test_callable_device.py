@@ -84,7 +84,7 @@ FAULTS: list[tuple[Callable[..., Any], str]] = [
     (lambda: None, "raised TypeError"),
     (returning(None), "must return a Recording, or a mapping .*; got None"),
     (returning([1, 2]), "must return a Recording, or a mapping"),
-    (returning({}), "spikes must hold at least one layer"),
+    (returning({}), "spikes must contain at least one layer"),
     (changed(layer1=None), r"lacks the spikes of \['layer1'\]"),
     (changed(ghost=np.ones((4, 2, 3))), r"unknown layers \['ghost'\]"),
     (changed(layer1=np.ones((4, 2, 5))), r"shape \(4, 2, 5\); expected \(4, 2, 6\)"),

@@ -52,7 +52,9 @@ def test_a_bench_that_knows_csv_alone_gives_them_too(family: str) -> None:
 def test_what_is_no_command_is_refused() -> None:
     with pytest.raises(TypeError, match="CommandDevice: command must be a sequence of a program and its arguments"):
         CommandDevice("python bench.py")
-    with pytest.raises(ValueError, match="CommandDevice: command must hold at least the name of a program; got none"):
+    with pytest.raises(
+        ValueError, match="CommandDevice: command must contain at least the name of a program; got none"
+    ):
         CommandDevice([])
     with pytest.raises(TypeError, match=r"CommandDevice: command\[1\] must be text, not empty; got 3"):
         CommandDevice(["python", 3])  # type: ignore[list-item]

@@ -150,7 +150,7 @@ def test_a_command_that_cannot_be_started_is_one_error(bench: Bench, tmp_path: P
         device = CommandDevice([missing])
         device.program(bench.chip_program)
         with pytest.raises(
-            DeviceError, match=r"^CommandDevice\.run: the command .* cannot be started: .*Give the path"
+            DeviceError, match=r"^CommandDevice\.run: the command .* cannot be started: .*Pass the path"
         ):
             device.run(X)
         bench.left_nothing()

@@ -78,12 +78,12 @@ def test_every_number_of_a_known_recording() -> None:
     assert one.predicted[other] == 1
     # Of the 2n - 1 spikes of both trials, n - 1 pairs agree.
     assert one.itself[other] == pytest.approx(2 * (n - 1) / (2 * n - 1))
-    assert one.reasons[always] == "always fires on the bench"
+    assert one.reasons[always] == "spikes in almost every time step on the bench"
     assert one.bench_rate[always] == 1000 * u.Hz
     assert one.membrane_rms is None
     assert found.worst(2) == [("layers.1", always), ("layers.1", busy)]
     text = str(found)
-    assert text.index("always fires") < text.index("dead:")
+    assert text.index("spikes in almost every time step") < text.index("dead:")
     assert f"{busy}" in found.table(3)
 
 
@@ -139,9 +139,11 @@ def test_bad_arguments_are_refused_by_name() -> None:
         compare(program, 3, x)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=re.escape("compare: x must have shape [T, B, 16]") + r".*\(10, 2, 15\)"):
         compare(program, bench, x[..., 1:])
-    with pytest.raises(ValueError, match=r"compare: n_classes must divide the 24 output neurons; got 7"):
+    with pytest.raises(
+        ValueError, match=r"compare: n_classes must be a divisor of the number of output neurons, 24; got 7"
+    ):
         compare(program, bench, x, n_classes=7)
-    with pytest.raises(ValueError, match=r"compare: y must hold integers of shape \(2,\).*\(3,\)"):
+    with pytest.raises(ValueError, match=r"compare: y must contain integers and have shape \(2,\).*\(3,\)"):
         compare(program, bench, x, np.zeros(3, int))
-    with pytest.raises(ValueError, match=r"compare: y must hold classes from 0 to 7; got 0 to 8"):
+    with pytest.raises(ValueError, match=r"compare: y must contain class indices from 0 to 7; got 0 to 8"):
         compare(program, bench, x, np.array([0, 8]), n_classes=8)

@@ -97,9 +97,9 @@ def test_codes_that_were_not_measured_and_synapses_with_gaps() -> None:
 @pytest.mark.parametrize(
     ("codes", "curve", "chip", "match"),
     [
-        ([0, 15], [0.0, 0.8], "H1v1", "fit_charge: table must hold at least 3 codes; got 2"),
+        ([0, 15], [0.0, 0.8], "H1v1", "fit_charge: table must contain at least 3 codes; got 2"),
         ([-16, 0, 16], [-1.0, 0.0, 1.0], "H1v1", r"fit_charge: codes of table .*-15 to 15.*-16 \(40 such"),
-        (CODES, -WEIGHTS, "H1v1", "fit_charge: the charge must not fall"),
+        (CODES, -WEIGHTS, "H1v1", "fit_charge: the charge must not decrease"),
         (CODES, 0 * WEIGHTS, "H1v1", "fit_charge: the charge must"),
         (
             CODES,
@@ -128,7 +128,7 @@ def test_the_charges_of_a_lab() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_a_constant_charge_is_refused(synapses: int, value: float) -> None:
     measured, _ = table(np.full(31, value), synapses=synapses, gain=0.0, noise=0.0)
-    with pytest.raises(ValueError, match=f"fit_charge: the charge must rise .*{value:g} fC at code -15"):
+    with pytest.raises(ValueError, match=f"fit_charge: the charge must increase .*{value:g} fC at code -15"):
         fit_charge(measured, H1V1)
 
 
@@ -147,10 +147,10 @@ def test_a_broken_synapse_is_left_out_and_named(places: dict[int, float], synaps
     fit, sound = fit_charge(spoilt(places, synapses), H1V1), fit_charge(spoilt({}, synapses), H1V1)
     assert odd not in fit.synapses
     assert fit.synapses.size == synapses - 1
-    assert sum(f"synapse {odd} is left out" in note and why in note for note in fit.notes) == 1
+    assert sum(f"synapse {odd} is excluded" in note and why in note for note in fit.notes) == 1
     assert np.isnan(fit.residuals.mantissa[fit.table.synapse == odd]).all()
     np.testing.assert_allclose(fit.charge.mantissa[-1], sound.charge.mantissa[-1], rtol=0.05)
-    assert not any("left out" in note for note in sound.notes)
+    assert not any("is excluded" in note for note in sound.notes)
 
 
 def test_each_code_on_a_synapse_of_its_own_tells_no_gain_spread() -> None:
@@ -158,7 +158,7 @@ def test_each_code_on_a_synapse_of_its_own_tells_no_gain_spread() -> None:
     fit = fit_charge(ChargeTable(CODES, np.arange(31), (1.034 * WEIGHTS + noise) * u.fcoulomb), H1V1)
     assert np.isnan(fit.gain_std)
     assert any("share no codes" in note for note in fit.notes)
-    assert "gain spread over synapses: unknown" in str(fit)
+    assert "standard deviation of the gain: unknown" in str(fit)
     assert "code 0:" in str(fit)
 
 

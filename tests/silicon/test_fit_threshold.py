@@ -121,7 +121,7 @@ def change(**columns: Any) -> RateTable:
             {},
             r"one code of table must have a positive charge; got the codes \[-3\], .* at most -",
         ),
-        (lambda: change(setting=np.zeros(128, int)), {"setting": 1}, r"setting is given, but the table"),
+        (lambda: change(setting=np.zeros(128, int)), {"setting": 1}, r"setting was passed, but the table"),
     ],
 )
 def test_tables_that_tell_no_threshold_are_refused(table: Any, options: dict[str, Any], match: str) -> None:

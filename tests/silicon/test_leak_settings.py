@@ -39,7 +39,7 @@ def test_the_time_constants_of_the_data_sheet_leave_no_doubt() -> None:
 def test_given_settings_win() -> None:
     assert match_settings({0: 7.0}, PRESETS, {0: 4}, "calibrate") == (
         {0: 4},
-        "leak settings are matched to profiles as given",
+        "leak settings are matched to profiles as passed in settings",
     )
 
 
@@ -53,7 +53,7 @@ def test_many_profiles_take_the_nearest() -> None:
     ("given", "match"),
     [
         ({}, "lacks setting 0"),
-        ({0: 1, 9: 2}, "holds setting 9"),
+        ({0: 1, 9: 2}, "contains setting 9"),
         ({0: 8}, r"settings\[0\] must be at most 7"),
         ({0: -1}, r"settings\[0\] must be at least 0"),
     ],

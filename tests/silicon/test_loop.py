@@ -192,9 +192,7 @@ def test_membranes_are_used_left_out_or_demanded() -> None:
     assert any((one != other).any() for one, other in zip(updated[True], updated[False], strict=True))
     net, loop = make(Bench(membranes=False), membranes=True)
     before = state_of(net, loop)
-    with pytest.raises(
-        bh.silicon.DeviceError, match=r"^InTheLoop\.step: .*\['hidden', 'output'\] have no recorded membranes"
-    ):
+    with pytest.raises(bh.silicon.DeviceError, match=r"^InTheLoop\.step: .*\['hidden', 'output'\] have none"):
         loop.step(x, y)
     assert_equal(state_of(net, loop), before)
 
@@ -292,7 +290,9 @@ class TestFailures:
     def test_weights_that_an_update_makes_not_finite(self, rate: float) -> None:
         net, loop = make(Bench(), optimizer=braintools.optim.SGD(lr=rate))
         before = state_of(net, loop)
-        with pytest.raises(FloatingPointError, match=r"^InTheLoop\.step: .*new weights are not finite after 0 updates"):
+        with pytest.raises(
+            FloatingPointError, match=r"^InTheLoop\.step: .*updated weights are not finite after 0 updates"
+        ):
             loop.step(*data())
         assert_equal(state_of(net, loop), before)
 
@@ -312,7 +312,7 @@ class TestFailures:
         net, loop = make(Bench(fault=huge))
         before = state_of(net, loop)
         with pytest.raises(
-            bh.silicon.DeviceError, match=r"membranes of 'hidden' must lie within 100 thresholds of 15 mV"
+            bh.silicon.DeviceError, match=r"membranes of 'hidden' must lie within 100 times the threshold of 15 mV"
         ):
             loop.step(*data())
         assert_equal(state_of(net, loop), before)
@@ -340,7 +340,7 @@ class TestFailures:
         vector = bh.silicon.InTheLoop(
             ChipNet(), bench, loss=lambda outputs, y: outputs.sum(axis=(0, 2)), optimizer=braintools.optim.Adam(lr=0.03)
         )
-        with pytest.raises(ValueError, match=r"^InTheLoop\.step: loss must return one real number.*\(5,\)"):
+        with pytest.raises(ValueError, match=r"^InTheLoop\.step: loss must return a real scalar.*\(5,\)"):
             vector.step(x, y)
         with pytest.raises((TypeError, ValueError), match="labels"):
             loop.evaluate(x, y + 0.5)
@@ -349,7 +349,9 @@ class TestFailures:
     def test_labels_beyond_the_outputs_are_named(self) -> None:
         _, loop = make(Bench())
         x, _ = data()
-        with pytest.raises(FloatingPointError, match=r"y \(its labels run from 1 to 4, but the classes from 0 to 3\)"):
+        with pytest.raises(
+            FloatingPointError, match=r"y \(its labels range from 1 to 4, but the class indices from 0 to 3\)"
+        ):
             loop.step(x, np.array([1, 2, 3, 4, 4]))
 
     def test_targets_that_are_not_finite_are_named(self) -> None:
@@ -359,7 +361,7 @@ class TestFailures:
             loss=lambda outputs, y: (outputs.sum() - y).mean(),
             optimizer=braintools.optim.Adam(lr=0.03),
         )
-        with pytest.raises(FloatingPointError, match=r"y \(it holds values that are not finite\)"):
+        with pytest.raises(FloatingPointError, match=r"y \(it contains non-finite values\)"):
             loop.step(data()[0], np.full(5, np.nan, np.float32))
 
     def test_labels_of_another_shape_are_named_before_the_chip_runs(self) -> None:
@@ -386,7 +388,9 @@ class TestFailures:
     def test_fewer_classes_than_outputs_are_noted(self) -> None:
         _, loop = make(Bench())
         x = np.concatenate([data()[0]] * 2, axis=1)
-        with pytest.warns(UserWarning, match=r"^InTheLoop\.evaluate: y holds classes 0 to 1, but the 4 output neurons"):
+        with pytest.warns(
+            UserWarning, match=r"^InTheLoop\.evaluate: y contains the class indices 0 to 1, but the 4 output neurons"
+        ):
             loop.evaluate(x, np.arange(10) % 2)
 
     def test_a_loss_that_is_not_finite(self) -> None:
@@ -396,7 +400,7 @@ class TestFailures:
         )
         before = state_of(net, loop)
         with pytest.raises(
-            FloatingPointError, match=r"^InTheLoop\.step: loss, gradient or new weights are not finite after 0"
+            FloatingPointError, match=r"^InTheLoop\.step: loss, gradient or updated weights are not finite after 0"
         ):
             loop.step(*data())
         assert_equal(state_of(net, loop), before)
@@ -413,9 +417,11 @@ class TestFailures:
             loop.step(nan, y)
         big = x.astype(np.float64)
         big[3, 2, 1] = 1e300
-        with pytest.raises(ValueError, match=r"^InTheLoop\.step: x must fit float32.*got 1e\+300 at index \(3, 2, 1\)"):
+        with pytest.raises(
+            ValueError, match=r"^InTheLoop\.step: x must be finite in float32.*got 1e\+300 at index \(3, 2, 1\)"
+        ):
             loop.step(big, y)
-        with pytest.raises(ValueError, match=r"^InTheLoop\.evaluate: y must hold one target per sample of x, 5"):
+        with pytest.raises(ValueError, match=r"^InTheLoop\.evaluate: y must contain one target per sample of x, 5"):
             loop.evaluate(x, y[:-1])
 
 
@@ -500,7 +506,7 @@ class TestArguments:
     def test_an_optimizer_of_another_network(self) -> None:
         optimizer = braintools.optim.Adam(lr=0.03)
         optimizer.register_trainable_weights(ChipNet().states(brainstate.ParamState))
-        with pytest.raises(ValueError, match=r"^InTheLoop: optimizer holds weights of another network"):
+        with pytest.raises(ValueError, match=r"^InTheLoop: optimizer contains weights of another network"):
             bh.silicon.InTheLoop(ChipNet(), Bench(), loss=loss, optimizer=optimizer)
 
     def test_an_optimizer_of_some_weights_leaves_the_others(self) -> None:

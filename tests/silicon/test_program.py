@@ -89,7 +89,9 @@ def test_an_update_takes_the_present_weights_and_nothing_else() -> None:
     net.syn0.weight.value = net.syn0.weight.value.at[0, 0].set(jnp.nan)
     with pytest.raises(ValueError, match=r"ChipProgram\.updated: the weight of syn0 contains 1 NaN"):
         program.updated(net)
-    with pytest.raises(ValueError, match=r"ChipProgram\.updated: net must have the weights"):
+    with pytest.raises(
+        ValueError, match=r"ChipProgram\.updated: the weights of net must have the same paths and shapes"
+    ):
         program.updated(on_grid(strong("H1v1", recurrent=False)))
     with pytest.raises(ValueError, match=r"ChipProgram\.updated: net must be on the chip"):
         program.updated(on_grid(strong("H1v2")))
@@ -124,11 +126,11 @@ def test_a_program_runs_on_another_chip_of_its_shape_only() -> None:
     assert program.to_net(other).chip.V_th == 60 * u.mV
     assert bh.rollout(program.to_net(other), lively())[0].sum() > bh.rollout(program.to_net(), lively())[0].sum()
     for chip, words in (
-        (bh.chip.H1V1, "family of the program, H1v2; got H1v1"),
-        (bh.chip.H1V2.replace(cores=(50, 50)), r"cores of the program, \(50, 50, 100\); got \(50, 50\)"),
+        (bh.chip.H1V1, "family as the program, H1v2; got H1v1"),
+        (bh.chip.H1V2.replace(cores=(50, 50)), r"same cores as the program, \(50, 50, 100\); got \(50, 50\)"),
         (
             bh.chip.H1V2.replace(tau_profiles=bh.chip.TauProfiles([10.0] * u.ms)),
-            "tau_profiles of the program, 8; got 1",
+            "tau_profiles as the program, 8; got 1",
         ),
     ):
         with pytest.raises(ValueError, match=rf"ChipProgram\.to_net: chip must have the .*{words}"):

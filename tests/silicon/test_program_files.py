@@ -101,8 +101,8 @@ def at(index: int, column: int, value: str) -> Callable[[list[list[str]]], None]
 # Each is a slip that an editor, a script of a lab or a broken disk makes; line 1 is the header.
 CSV_SLIPS: list[tuple[str, Callable[[list[list[str]]], Any], str]] = [
     ("codes.csv", at(1, 3, "16"), "from -15 to 15; got 16"),
-    ("codes.csv", at(1, 3, "nan"), "codes.csv, line 2: code must be a whole number; got 'nan'"),
-    ("codes.csv", at(1, 3, "1.5"), "line 2: code must be a whole number; got '1.5'"),
+    ("codes.csv", at(1, 3, "nan"), "codes.csv, line 2: code must be an integer; got 'nan'"),
+    ("codes.csv", at(1, 3, "1.5"), "line 2: code must be an integer; got '1.5'"),
     ("codes.csv", at(1, 0, "syn7"), "line 2: synapse 'syn7' does not exist; expected one of syn0"),
     ("codes.csv", at(1, 1, "99"), r"line 2: the code from 99 to 0 of 'syn0' is outside the shape \(16, 12\)"),
     ("codes.csv", lambda rows: rows.append(rows[3]), "code from 0 to 2 of 'syn0' appears twice"),
@@ -113,7 +113,7 @@ CSV_SLIPS: list[tuple[str, Callable[[list[list[str]]], Any], str]] = [
     ("neurons.csv", at(2, 3, "0"), "neuron.* of layer 'layer0' overlap layer 'layer0' at position 0 of core 0"),
     ("neurons.csv", at(1, 2, "9"), "are on core 9, but the last core of H1v1 is 3"),
     ("neurons.csv", at(1, 3, "70"), "are at positions 70 of core 0, but the core has only 64 neurons"),
-    ("neurons.csv", at(1, 4, "8"), "a number of tau_profiles must be a whole number from 0 to 7; got 8"),
+    ("neurons.csv", at(1, 4, "8"), "an entry of tau_profiles must be an integer from 0 to 7; got 8"),
     ("neurons.csv", at(1, 0, "ghost"), "line 2: layer 'ghost' does not exist; expected one of layer0, layer1"),
     ("neurons.csv", lambda rows: rows.pop(2), "lacks neuron 1 of layer 'layer0' .1 of 12 missing"),
     ("neurons.csv", at(2, 1, "0"), "line 3: neuron 0 of layer 'layer0' appears twice"),
@@ -138,7 +138,7 @@ def with_array(name: str, change: Callable[[np.ndarray], Any]) -> Callable[[dict
 
 ARRAY_SLIPS: list[tuple[Callable[[dict[str, np.ndarray]], Any], str]] = [
     (with_array("codes/syn0", lambda a: a + 20), "from -15 to 15; got"),
-    (with_array("codes/syn0", lambda a: a * 1.0), "'codes/syn0' must hold whole numbers; got dtype float64"),
+    (with_array("codes/syn0", lambda a: a * 1.0), "'codes/syn0' must contain integers; got dtype float64"),
     (with_array("codes/syn0", lambda a: a[:3]), r"'codes/syn0' must have shape \(16, 12\); got \(3, 12\)"),
     (with_array("core/layer0", lambda a: a - 1), "core must be at least 0; got -1"),
     (with_array("position/layer1", lambda a: a * 0), "overlap"),
@@ -160,7 +160,7 @@ JSON_SLIPS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda top: top.pop("stages"), "lacks stages"),
     (lambda top: top.pop("chip"), "lacks chip"),
     (lambda top: top.update(more=1), "unknown field 'more'"),
-    (lambda top: top.update(dt_ms=-1.0), "dt_ms must be a number"),
+    (lambda top: top.update(dt_ms=-1.0), "dt_ms must be a float"),
     (lambda top: top.update(output="ghost"), "output must be one of layer0, layer1; got 'ghost'"),
     (lambda top: top.update(family="H1v2"), "family must be the family of the chip, 'H1v1'"),
     (lambda top: top.update(arrays="hdf5"), "arrays must be one of 'npz', 'csv'; got 'hdf5'"),
@@ -175,7 +175,7 @@ JSON_SLIPS: list[tuple[Callable[[Any], Any], str]] = [
         "source must be 'input' or the layer of an earlier wire; got 'ghost'",
     ),
     (lambda top: top["stages"].append(top["stages"][0]), "two stages have the layer 'layer0'"),
-    (lambda top: top.update(stages=[]), "stages must be a list of at least one stage"),
+    (lambda top: top.update(stages=[]), "stages must be a non-empty list"),
     (lambda top: top.update(format="brainhw-program/2"), r"newer brainhw \(format 2, this version reads up to 1"),
     (lambda top: top.update(format="brainhw-bundle/1"), "is not a program. Pass a file written by ChipProgram.save"),
 ]

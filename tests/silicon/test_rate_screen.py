@@ -28,7 +28,7 @@ def test_a_curve_without_a_threshold_does_not_spoil_the_others(wrong) -> None:
     assert np.isnan(fit.tau.mantissa[0, 1])
     np.testing.assert_allclose(fit.V_th.mantissa[[0, 2, 3]], held.truth.V_th.mantissa[[0, 2, 3]], rtol=0.02)
     np.testing.assert_allclose(float(fit.mean.mantissa), np.nanmean(fit.V_th.mantissa))
-    assert "the model that fits the others: neuron 1 (1 in all)" in str(fit)
+    assert "the model that fits the others: neuron 1 (1 in total)" in str(fit)
     assert fit.tau_combined
 
 

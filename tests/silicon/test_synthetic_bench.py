@@ -48,7 +48,7 @@ def test_without_noise_the_rates_are_those_of_the_equation() -> None:
 def test_indices_must_exist() -> None:
     with pytest.raises(ValueError, match=r"synthetic_bench: neurons\[1\] must be at most 255"):
         synthetic_bench("H1v1", seed=0, neurons=[0, 256])
-    with pytest.raises(ValueError, match=r"synthetic_bench: profiles must hold .*no number twice"):
+    with pytest.raises(ValueError, match=r"synthetic_bench: profiles must contain .*no duplicates"):
         synthetic_bench("H1v1", seed=0, profiles=[1, 1])
 
 

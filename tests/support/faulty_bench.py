@@ -197,7 +197,7 @@ FAULTS = {
     "unknown layer": (renamed("spikes/layer1", "spikes/ghost"), "unknown array 'spikes/ghost'"),
     "unknown array": (renamed("membranes/layer1", "times/layer1"), "unknown array 'times/layer1'"),
     "no run": (without("run"), "lacks the array run"),
-    "old output": (old_output, "got 12345, the number of another run"),
+    "old output": (old_output, "got 12345, which belongs to another run"),
     "NaN membrane": (with_data("membranes/layer0", "<f4", NAN), "membranes of 'layer0' must be finite"),
     "NaN spike": (with_data("spikes/layer0", "<f4", NAN), "spikes of 'layer0' must be 0 or 1; got nan"),
     "half a spike": (with_data("spikes/layer0", "<f4", SECOND), "spikes of 'layer0' must be 0 or 1; got 0.5"),
