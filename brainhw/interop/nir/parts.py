@@ -67,7 +67,7 @@ class IFLayer(LIFLayer):
 
 
 class _Stepping(brainstate.nn.Dynamics):
-    """Base class of modules with one hidden state, which is named ``state_name`` and starts at zero."""
+    """Base class for modules with one hidden state, which is named ``state_name`` and starts at zero."""
 
     state_name: str
 

@@ -52,7 +52,7 @@ def faults(exported: jax.export.Exported, examined: Examined | None = None) -> I
         ("results", examined.results, list(map(_text, exported.out_avals))),
     ):
         if found != known:
-            yield f"its main function has other {what} than its description"
+            yield f"the {what} of its main function differ from its description"
 
 
 def _text(aval: Any) -> str:
