@@ -93,12 +93,11 @@ CHIPS_AT_ONCE = (
 WITHOUT_FAST = "Median time of the forward and backward pass in milliseconds, with `BRAINHW_EVENTS=0`."
 EARLIER_SPEED = (
     "Median time of the forward and backward pass in milliseconds. The times were measured on a different machine "
-    "with an earlier version of brainhw, before the compiled loops were added. These results include fractional layers, a "
-    "network with a readout, and more libraries."
+    "with an earlier version of brainhw, before the compiled loops were added. These results include fractional "
+    "layers, a network with a readout, and more libraries."
 )
 COLUMNS = (
-    "Median time of the forward and backward pass in milliseconds. *floor* is the time of the matrix products "
-    "alone."
+    "Median time of the forward and backward pass in milliseconds. *floor* is the time of the matrix products alone."
 )
 CONVOLUTION = (
     "Median time of a training step of a convolutional network. A step consists of the forward pass, the backward "
