@@ -28,7 +28,7 @@ MOST_REORDERED = 4096
 
 
 class Codes(NamedTuple):
-    """Weights as integers ``[out, in]``, and the weight that the integer 1 represents, in the unit of the weights."""
+    """Integer weight codes ``[out, in]``, and the quantisation step in the unit of the weights."""
 
     numbers: np.ndarray
     step: float
@@ -161,7 +161,7 @@ class Export:
         return to_file(np.broadcast_to(np.asarray(values, float), size), self.channels_last).copy()
 
     def check_clamp(self) -> None:
-        """Request a check on ``sample`` that clamping the membrane potential at zero has no effect."""
+        """Request a check on ``sample`` that the clamp of the membrane potential at zero has no effect."""
         self._builder.clamped[self.path] = self.call.module
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +182,7 @@ class Export:
             Whether the input of the module is a voltage, or a charge that causes a voltage. ``factor`` then applies to
             voltages in units of ``options.millivolts`` mV. Default False: the input is a plain number.
         rows : slice, optional
-            Use only these channels of the input. Default: all.
+            Channels of the input to use. Default: all.
         """
         unit = self.options.millivolts if voltage else 1.0
         return self._builder.source(self.call.source, self.call.module, factor, unit, rows)

@@ -148,7 +148,7 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 
 @register_export(LIFLayer, images=True)
 def lif_layer(module: Any, at: Export) -> str | None:
-    """Add LIF, or CubaLIF if a CubaCurrent drives the layer, or LI and Threshold for a layer that never resets."""
+    """Add LIF, or CubaLIF if a CubaCurrent drives the layer, or LI and Threshold for a layer without a reset."""
     # The message suggests reset='zero' only here, because the reset of a chip layer is fixed.
     _check_firing(module, at, fix="construct it with reset='zero', or ")
     if hasattr(at.source_module, "cuba_order"):
@@ -183,7 +183,10 @@ def cuba_current(module: Any, at: Export) -> _HandedOn | None:
     # voltage.
     single = [type(target).__name__ for target in behind] in (["LIFLayer"], ["Integrator"])
     if not single or getattr(behind[0], "topology", "FF") != "FF" or getattr(behind[0], "reset", "zero") == "none":
-        at.refuse("is the current of CubaLIF or CubaLI neurons, so it must feed exactly one LIFLayer or Integrator.")
+        at.refuse(
+            "is the synaptic current of CubaLIF or CubaLI neurons, so it must feed exactly one module: a feed-forward "
+            "LIFLayer with a reset, or an Integrator."
+        )
         return None
     order = at.options.cuba_order or module.cuba_order
     if order != module.cuba_order:
@@ -340,7 +343,7 @@ def current_based(module: Any, at: Export) -> str | None:
     """Add CubaLIF for libraries that update the current first. Otherwise, add one LI per synapse, and LIF.
 
     The layer updates its current first, and then its membrane potential with the new current. A library that solves
-    both equations of CubaLIF exactly would compute other results.
+    both equations of CubaLIF exactly would compute different results.
     """
     _check_current_based(module, at)
     order, n_syn = at.options.cuba_order, module.n_synapses

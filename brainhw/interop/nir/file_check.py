@@ -52,7 +52,7 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
 
 
 def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the path of every group and array with the object itself, or with a text that describes its fault."""
+    """Yield the path of every group and array with the object itself, or with a message that describes its fault."""
     seen = {_address(h5py, file)}
     waiting = [(file, "", 0)]
     while waiting:

@@ -44,7 +44,7 @@ class NodeKind(NamedTuple):
 NODES: dict[str, NodeKind] = {}
 MATRICES = ("Linear", "Affine")
 # Functions that compute the shapes of a node from its input shape, for classes whose arrays do not determine them. A
-# function raises ValueError for a node that cannot run.
+# function raises a ValueError for an invalid node.
 SHAPED_BY_INPUT: dict[str, ShapeRule] = {
     **dict.fromkeys(("Conv1d", "Conv2d"), conv_shapes),
     **dict.fromkeys(("SumPool2d", "AvgPool2d"), pool_shapes),

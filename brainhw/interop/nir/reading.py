@@ -60,8 +60,8 @@ def from_nir(
     graph : nir.NIRGraph, str or path
         The graph, or a ``.nir`` file.
     dt : Quantity
-        Time step of the network. If the graph was written for another time step, ``from_nir`` warns: a spike lasts for
-        one step, so its effect grows with the time step.
+        Time step of the network. If the graph was written for a different time step, ``from_nir`` warns: a spike lasts
+        for one step, so its effect grows with the time step.
     voltage_unit : Unit or Quantity, optional
         Voltage that 1 in the graph represents. Default: the value in brainhw's metadata, or else mV.
     discretisation : {'exact', 'euler'}, optional
@@ -162,7 +162,7 @@ def from_nir(
         least = min(builder.silent.values())
         warnings.warn(
             f"{call}: {', '.join(builder.silent)} (IF): even if every input is 1, a neuron needs at least {least:.3g} "
-            "steps to fire, because the equation of NIR multiplies the input by dt. Most libraries do not multiply it. "
+            "steps to fire, because the equation of NIR multiplies the input by dt. Most libraries omit this factor. "
             "Pass if_input='per-step' to match these libraries, or 'per-second' to keep the equation of NIR.",
             UserWarning,
             stacklevel=2,

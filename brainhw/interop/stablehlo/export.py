@@ -183,7 +183,7 @@ def _random_state_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_locations() -> Iterator[None]:
-    """Keep the paths of source files out of the program, because they contain the names of users and folders."""
+    """Exclude the paths of source files from the program, because they contain the names of users and folders."""
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)
     jax.config.update(name, 0)

@@ -28,9 +28,9 @@ class Port(NamedTuple):
     shape : tuple of int
         Shape of the array.
     dtype : str
-        Data type, such as ``"float32"``.
+        The dtype, such as ``"float32"``.
     unit : Unit or None
-        Unit of the numbers, or ``None`` without a unit.
+        Unit of the values, or ``None`` without a unit.
     """
 
     kind: str

@@ -125,7 +125,7 @@ class StepProgram:
         TypeError, ValueError
             If the names of the states are wrong, or if a state or the input has a wrong shape, dtype or unit.
         RuntimeError
-            If the program was exported for other platforms, or if it uses 64-bit types and JAX is set to 32 bits.
+            If the program was exported for different platforms, or if it uses 64-bit types and JAX is set to 32 bits.
         """
         call = "StepProgram.step"
         run = self._run

@@ -67,7 +67,9 @@ def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If an argument has an invalid type.
+    ValueError
         If the state dict or an argument is invalid. One error lists all problems: unknown keys, kinds and options,
         shapes that do not match, a time step longer than a time constant, a ``v_reset`` that differs from ``v_leak``,
         and an ``order`` in which the sizes do not match.

@@ -54,7 +54,9 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If an argument has an invalid type.
+    ValueError
         If the state dict or an argument is invalid. One error lists all problems: unknown keys, shapes that do not
         match, one-to-one recurrence (``all_to_all=False``), spikes with a value other than 1
         (``graded_spikes_factor``), and an ``order`` in which the sizes do not match.

@@ -55,7 +55,9 @@ def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = 
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If an argument has an invalid type.
+    ValueError
         If the state dict or an argument is invalid. One error lists all problems: unknown keys, kinds and options,
         shapes that do not match, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an ``order``
         in which the sizes do not match.
