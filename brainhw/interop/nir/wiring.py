@@ -92,7 +92,7 @@ def _likely_inputs(net: brainstate.nn.Module) -> list[tuple[Any, int | None]]:
         size = getattr(module, "in_size", None)
         if not isinstance(size, tuple) or not size:
             continue
-        # A layer with a threshold takes voltages unless it specifies a different unit. Other modules take plain numbers.
+        # A layer with a threshold takes voltages unless it specifies its own unit. Other modules take plain numbers.
         unit = getattr(module, "drive_unit", u.mV if hasattr(type(module), "threshold") else u.UNITLESS)
         for axes in (tuple(size), (size[-1],)):
             for batch in ((), (1,)):
