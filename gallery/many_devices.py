@@ -146,7 +146,7 @@ def start_processes(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float] | None:
-    """Train and compare, save the results, and print the result line. The first process returns the numbers."""
+    """Train and compare, save the results, and print the result line. The first process returns the results."""
     if arguments.processes > 1 and (arguments.devices or arguments.processes) % arguments.processes:
         raise SystemExit(
             f"--devices: must be a multiple of --processes ({arguments.processes}), got {arguments.devices}."

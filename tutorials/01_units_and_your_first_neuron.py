@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Units and your first neuron
 #
-# **What you learn.** How to use numbers with units, how to set the time step, and how to run one leaky
+# **What you learn.** How to use quantities with units, how to set the time step, and how to run one leaky
 # integrate-and-fire (LIF) neuron with a current or with spikes as input. You also learn three ways to run the neuron,
 # and how the time step affects its firing rate.
 #

@@ -82,7 +82,7 @@ def _put(builder: Any, name: str, kernel: _Kernel, unit: u.Unit) -> None:
 @register_import("Conv1d")
 @register_import("Conv2d")
 def convolution(builder: Any, name: str, node: Any) -> None:
-    """Make a convolution of plain numbers, unless a neuron's rule makes it with the neuron's factors in the kernel."""
+    """Make a dimensionless convolution, unless a neuron's rule makes it with the neuron's factors in the kernel."""
     if name not in builder.kernels:
         _put(builder, name, _numbers(node), u.UNITLESS)
 

@@ -405,7 +405,7 @@ def hand_on(builder: NetBuilder, name: str, node: Any) -> None:
 @register_import("Affine", arrays=("weight", "bias"))
 @register_import("Linear", arrays=("weight",))
 def matrix(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a linear module of plain numbers."""
+    """Make a dimensionless linear module."""
     bias = _floats(node.bias) if hasattr(node, "bias") else None
     builder.put(name, _dense(np.asarray(node.weight, float), bias))
 
@@ -473,7 +473,7 @@ def _like(held: Any, numbers: np.ndarray) -> Any:
 
 
 def _dense(matrix: np.ndarray, bias: np.ndarray | None) -> brainstate.nn.Linear:
-    """Return a linear module with the given matrix and bias of plain numbers."""
+    """Return a dimensionless linear module with the given matrix and bias."""
     n_out, n_in = matrix.shape
     dtype = brainstate.environ.dftype()
     return brainstate.nn.Linear(

@@ -77,7 +77,7 @@ def register_import(
         spikes in the state ``spk``. Default False.
     folds : bool, optional
         Whether the rule converts matrices that feed only this node to synapses in mV, with ``builder.drives(name,
-        feeds, gain, constant)``. Default False: these matrices become separate modules of plain numbers.
+        feeds, gain, constant)``. Default False: these matrices become separate dimensionless modules.
 
     Returns
     -------

@@ -89,7 +89,7 @@ class _Stepping(brainstate.nn.Dynamics):
 
 
 class Integrator(_Stepping):
-    r"""Leaky integrators of plain numbers: :math:`y_t = \beta y_{t-1} + g x_t + b`, with parameters ``[n]``."""
+    r"""Dimensionless leaky integrators: :math:`y_t = \beta y_{t-1} + g x_t + b`, with parameters ``[n]``."""
 
     state_name = "y"
 

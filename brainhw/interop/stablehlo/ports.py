@@ -15,7 +15,7 @@ __all__ = ["Port", "argument_ports", "plain_ports", "result_ports"]
 
 
 class Port(NamedTuple):
-    """One argument or result of a program. It is an array of plain numbers.
+    """One argument or result of a program. It is a plain array without a unit.
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ class StepProgram:
     The program is a pure function of the state and the input, and returns the new state and the output. All other
     values that a step needs are constants in the program: the weights as the chip applies them, time constants,
     thresholds and the time step. It runs without the network and its code. In :meth:`step`, states, input and output
-    with a unit are Quantities. ``exported`` takes and returns plain numbers in the same units.
+    with a unit are Quantities. ``exported`` takes and returns plain arrays with values in the same units.
 
     Attributes
     ----------
@@ -309,7 +309,7 @@ def _with_unit(value: Any, unit: u.Unit | None) -> Any:
 
 
 def _plain(value: Any, like: Any, unit: u.Unit | None, call: str, name: str) -> Any:
-    """Return ``value`` as plain numbers in ``unit`` with the dtype of ``like``.
+    """Return ``value`` as a plain array in ``unit`` with the dtype of ``like``.
 
     Raise an error if this is impossible.
     """
