@@ -31,7 +31,7 @@ BIAS, TAU_SECONDS = 0.02, 20e-3
 
 
 def ours(x: np.ndarray, w_rec: np.ndarray, repeats: int) -> dict[str, float]:
-    """Measure the layer of brainhw. Every parameter is learnt, as in Rockpool."""
+    """Measure the layer of brainhw. Every parameter is trainable, as in Rockpool."""
     n = x.shape[-1]
     param, tau = brainstate.nn.Param, TAU_SECONDS * u.second
     layer = bh.nn.ALIFLayer(

@@ -3,7 +3,7 @@
 ``python -m benchmarks.chip_in_the_loop --digits FOLDER`` runs ``gallery/chip_in_the_loop.py`` for the vowels and the
 spoken digits on both chip families, with three virtual chips each. It also measures the time of a training step in the
 loop and of a plain training step in the same process. It writes ``docs/results/chip_in_the_loop.json``. Run it on an
-idle machine. The load of the machine is saved with the times. Without ``--digits`` the digits are left out.
+idle machine. The load of the machine is saved with the times. Without ``--digits`` the digits are omitted.
 """
 
 from __future__ import annotations

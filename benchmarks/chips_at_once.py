@@ -1,7 +1,7 @@
 """Time to evaluate sampled chips together and one by one: ``python -m benchmarks.chips_at_once``.
 
 The network is that of the spoken digits on H1v1, with 1, 10 and 300 recordings of random input. "One by one" calls the
-same compiled function for each key, which is the fastest plain Python loop over chips. Its compile time is given
+same compiled function for each key, which is the fastest plain Python loop over chips. Its compile time is reported
 separately. "Without jit" is the same loop with a function that is not compiled, so that each chip traces and compiles
 its time loop again.
 """

@@ -144,7 +144,7 @@ def this_machine() -> Device:
     return Device("this machine", "measured", tall, step, neuron, small - 64 * neuron, 1e-3 * anew / held.nbytes)
 
 
-# The data sheet of the H100 SXM gives 67 TFLOP/s in float32 and 3.35 TB/s. We assume half of the peak rate in matrix
+# The data sheet of the H100 SXM states 67 TFLOP/s in float32 and 3.35 TB/s. We assume half of the peak rate in matrix
 # products over many steps, and a twentieth in matrix products of one step. We assume five GPU kernels of 4 us in each
 # step, and 40 bytes of memory traffic for each neuron in each step.
 H100 = Device("H100, assumed", "data sheet and assumptions", 33e12, 3.3e12, 40 / 3.35e12, 5 * 4e-6, 2 / 3.35e12)

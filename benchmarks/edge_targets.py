@@ -4,7 +4,7 @@
 
 Each network classifies the speakers of Japanese Vowels. Every runtime runs the whole test set, and each output spike is
 compared with ``bh.rollout``. For IREE run ``pip install iree-base-compiler iree-base-runtime``. For TensorFlow Lite run
-``pip install tensorflow ai-edge-litert``. The C code needs a compiler named ``cc``. Missing runtimes are left out.
+``pip install tensorflow ai-edge-litert``. The C code requires a compiler named ``cc``. Missing runtimes are skipped.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def recording(n: int, sensor: tuple[int, int, int], length_us: int, seed: int = 
 
 
 def same_options(array: np.ndarray, options: dict[str, Any], n_steps: int) -> dict[str, Any]:
-    """Return the options of ``events_to_frames`` that give the same frames.
+    """Return the options of ``events_to_frames`` that produce the same frames.
 
     Events outside of them are dropped, as in tonic.
     """
@@ -63,7 +63,7 @@ def ours(array: np.ndarray, sensor: tuple[int, int, int], **options: Any) -> np.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--golden", metavar="FILE", help="write the expected frames of the tests to this file (needs tonic)"
+        "--golden", metavar="FILE", help="write the expected frames of the tests to this file (requires tonic)"
     )
     asked = parser.parse_args()
     array = recording(N, SENSOR, LENGTH_US)

@@ -33,7 +33,7 @@ N_CHIPS = 40
 
 
 class ChipNet(brainstate.nn.Module):
-    """Two layers on an H1v1 chip, with weights rounded to the bits of the chip."""
+    """Two layers on an H1v1 chip, with weights quantised to the bits of the chip."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ChipNet(brainstate.nn.Module):
 
 
 def fractional_net() -> brainstate.nn.Sequential:
-    """Return two layers of fractional neurons with learnt orders, and a readout."""
+    """Return two layers of fractional neurons with trainable orders, and a readout."""
     orders = brainstate.random.uniform(0.3, 0.8, 60)
     learnt: dict[str, Any] = {"tau": 10.0 * u.ms, "learn_alpha": True, "horizon": 200}
     return brainstate.nn.Sequential(

@@ -90,8 +90,8 @@ def kernel(system: System) -> Iterator[Finding]:
         wanted = DT * first / (1 - decay), DT * first**2 / (1 - decay**2)
         errors[f"{tau} ms"] = _worst(got, wanted)
     if not system.on_chip:
-        # Current-based neurons update in the other order. Their response has two exponentials, and an input decays once
-        # before it changes the membrane potential.
+        # Current-based neurons update in the opposite order. Their response has two exponentials, and an input decays
+        # once before it changes the membrane potential.
         for tau_mem, tau_syn in ((20, 10), (20, 20), (50, 10)):
             layer = bh.nn.CubaLIFLayer(1, tau_mem=tau_mem * u.ms, tau_syn=tau_syn * u.ms)
             got = measure_response(Circuit(bh.nn.LIFSynapse(2, 1), layer), 1e3 * DT * u.ms, STEPS)
@@ -201,7 +201,7 @@ def analog(system: System) -> Iterator[Finding]:
 
 
 def paper(system: System) -> Iterator[Finding]:
-    """Draw weights by the formula of the paper, and check the spread of the means and the number of silent neurons."""
+    """Draw weights by the paper's formula. Check the standard deviation of means and the number of silent neurons."""
     response = kernel_of(system, system.tau)
     integral, square = float(response.integral[0]), float(response.square_integral[0])
     k = response.response[:, 0]
@@ -333,7 +333,7 @@ def single_input(system: System) -> Iterator[Finding]:
 
 
 def recurrence(system: System) -> Iterator[Finding]:
-    """Measure the share of the variance that recurrent spikes cause."""
+    """Measure the fraction of the variance that recurrent spikes cause."""
     # This measurement does not require small weights, so fewer inputs are enough.
     n_in, tau = min(system.n_in, 256), 20.0
     x, fresh = (spikes(100, n_in, seed=seed, steps=RECURRENT_STEPS) for seed in (0, 1))

@@ -49,7 +49,7 @@ def load(name: str) -> tuple[Half, Half]:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError:
-        sys.exit("benchmarks.foreign_data needs aeon and scikit-learn: python -m pip install aeon scikit-learn")
+        sys.exit("benchmarks.foreign_data requires aeon and scikit-learn: python -m pip install aeon scikit-learn")
     if name == "digits":
         x, y = load_digits(return_X_y=True)
         halves = train_test_split(x[:, None], y, test_size=0.25, random_state=0)

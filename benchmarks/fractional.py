@@ -108,7 +108,7 @@ def main() -> None:
 
     kinds: dict[str, dict[str, Any]] = {
         "alpha fixed": {},
-        "alpha learnt": {"learn_alpha": True},
+        "alpha trainable": {"learn_alpha": True},
         'fixed, checkpoint="auto"': {"checkpoint": "auto"},
     }
     print("| steps | " + " | ".join(f"{kind}: ms, MiB" for kind in kinds) + " | spikeDE ms | times faster |")

@@ -281,7 +281,7 @@ def _let_run(reader: str, pythons: dict[str, str], folder: str) -> tuple[dict[st
     library = reader.split(",", maxsplit=1)[0]
     python = sys.executable if library == "brainhw" else pythons.get(library)
     if python is None:
-        print(f"{reader}: left out, because --python names no interpreter for it", file=sys.stderr)
+        print(f"{reader}: skipped, because --python names no interpreter for it", file=sys.stderr)
         return None, {}
     job = [python, os.path.abspath(__file__), "--worker", reader, folder]
     # Fix the hash seed, because some readers visit the nodes of a graph in the order of a Python set.
@@ -357,7 +357,7 @@ def trained_table(content: dict[str, Any]) -> str:
 
 
 def _count(row: dict[str, Any]) -> str:
-    return "error" if "error" in row else "another shape" if "shape" in row else f"{row['differ']:,}"
+    return "error" if "error" in row else "different shape" if "shape" in row else f"{row['differ']:,}"
 
 
 def table(content: dict[str, Any]) -> str:
@@ -375,7 +375,7 @@ def _words(row: dict[str, Any]) -> str:
     if "error" in row:
         return "error"
     if "shape" in row:
-        return f"another shape {row['shape']}"
+        return f"different shape {row['shape']}"
     if row["differ"] == 0:
         return f"the same {row['spikes']} spikes" if "spikes" in row else "the same"
     if "spikes" in row:

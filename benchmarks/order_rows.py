@@ -1,7 +1,7 @@
 """Accuracy after sign projection with and without reordered neurons: ``python -m benchmarks.order_rows``.
 
-The network of ``gallery/deploy_spoken_digits.py`` is trained with free signs and then rounded to 5 bits. Its signs are
-projected in two ways: with the neurons in the given order, and in the order of ``brainhw.train.order_rows``. Both
+The network of ``gallery/deploy_spoken_digits.py`` is trained with free signs and then quantised to 5 bits. Its signs
+are projected in two ways: with the neurons in the given order, and in the order of ``brainhw.train.order_rows``. Both
 networks are then trained for a few more epochs. Their signs are annealed in the first of these epochs and fixed
 afterwards. The script writes ``docs/results/order_rows.json``.
 """
@@ -28,7 +28,7 @@ ORDERS = ("as they stand", "ordered")
 
 
 def copied(net: digits.DigitNet, chip: str, ordered: bool) -> tuple[digits.DigitNet, np.ndarray, float]:
-    """Return a copy with projected signs, the order of its inputs, and the remaining share of squared weights."""
+    """Return a copy with projected signs, the order of its inputs, and the remaining fraction of squared weights."""
     first, second = (np.asarray(synapse.weight.value) for synapse in (net.to_hidden, net.to_output))
     of_inputs, of_hidden = np.arange(len(first)), np.arange(len(second))
     block = net.to_hidden.chip.sign_block

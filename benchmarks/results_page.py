@@ -40,7 +40,7 @@ EARLIER = (
 VOWELS = "The four settings combine two chip families and two weight initialisations."
 DEPLOYED = (
     "By default, networks were trained on sampled chips, within all rules of the chip. With `--free`, they were "
-    "trained without rounding, sign blocks and mismatch. With `--no-mismatch`, they were trained within the rules, "
+    "trained without quantisation, sign blocks and mismatch. With `--no-mismatch`, they were trained within the rules, "
     "but on the nominal chip."
 )
 ORDERED = (
@@ -74,8 +74,8 @@ FOREIGN = (
 )
 STATIC = "Accuracy on the digits of scikit-learn on H1v2, with different encoders and numbers of steps."
 HALF = (
-    "Best validation accuracy on Japanese Vowels, for two seeds. The column `precision` gives the number type of the "
-    "weights and of all computations."
+    "Best validation accuracy on Japanese Vowels, for two seeds. The column `precision` is the dtype of the weights "
+    "and of all computations."
 )
 COPIES = (
     "Accuracy on two synthetic tasks whose classes differ only in temporal order, with and without delayed copies of "
@@ -92,13 +92,12 @@ CHIPS_AT_ONCE = (
 )
 WITHOUT_FAST = "Median time of the forward and backward pass in milliseconds, with `BRAINHW_EVENTS=0`."
 EARLIER_SPEED = (
-    "Median time of the forward and backward pass in milliseconds. The times were measured on another machine with an "
-    "earlier version of brainhw, before the compiled loops were added. These results include fractional layers, a "
-    "network with a readout, and more libraries."
+    "Median time of the forward and backward pass in milliseconds. The times were measured on a different machine "
+    "with an earlier version of brainhw, before the compiled loops were added. These results include fractional "
+    "layers, a network with a readout, and more libraries."
 )
 COLUMNS = (
-    "Median time of the forward and backward pass in milliseconds. *floor* is the time that the matrix products alone "
-    "need."
+    "Median time of the forward and backward pass in milliseconds. *floor* is the time of the matrix products alone."
 )
 CONVOLUTION = (
     "Median time of a training step of a convolutional network. A step consists of the forward pass, the backward "
@@ -225,7 +224,7 @@ def seconds(content: Content) -> str:
 
 
 def predicted(content: Content) -> str:
-    """Return a table of the predicted and measured times of each case. Predictions for GPUs are left out."""
+    """Return a table of the predicted and measured times of each case. Predictions for GPUs are omitted."""
     rows = [
         (
             row["case"],

@@ -1,10 +1,10 @@
 """Errors and confidence intervals of the calibration on synthetic benches with known parameters.
 
 ``python -m benchmarks.silicon_fits`` calibrates 200 benches of each chip family. A bench has 16 neurons, 3 leak
-settings and the noise of a laboratory. This noise is 1.5 mV per step, a gain spread of 3 % on 20 synapses, and read
-noise of 0.01 fC and 0.4 mV. Each rate is measured for 1 s. The script prints root mean square errors and the share of
-95 % confidence intervals that contain the true value, and saves ``docs/results/silicon_fits.json``. The numbers do not
-depend on the machine.
+settings and the noise of a laboratory. This noise is 1.5 mV per step, a relative standard deviation of the gain of 3 %
+over 20 synapses, and read noise of 0.01 fC and 0.4 mV. Each rate is measured for 1 s. The script prints root mean
+square errors and the fraction of 95 % confidence intervals that contain the true value, and saves
+``docs/results/silicon_fits.json``. The results do not depend on the machine.
 """
 
 from __future__ import annotations

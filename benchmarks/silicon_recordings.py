@@ -5,8 +5,8 @@ on the preset. It runs on the virtual chips of that script, with and without dev
 :func:`brainhw.silicon.fit_recordings` gets the inputs and spikes of 50 training recordings. The thresholds and time
 constants that it returns are compared with the true values. Then the test recordings run on the chip and on three
 models with the same weight codes: the model of the preset, a model that was calibrated with bench tables, and a model
-with the true values of the neurons. The result is the share of the spikes of a model that also occur on the chip in the
-same step. The results are saved in ``docs/results/silicon_recordings.json``. The numbers do not depend on the machine.
+with the true values of the neurons. The result is the fraction of the spikes of a model that also occur on the chip in
+the same step. The results are saved in ``docs/results/silicon_recordings.json``. They do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def errors_of(fit: bh.silicon.RecordingsFit, program: bh.silicon.ChipProgram, tr
 
 
 def agreement(net: brainstate.nn.Module, device: Any, x: np.ndarray) -> float:
-    """Return the share of the spikes of the model that also occur on the device in the same step."""
+    """Return the fraction of the spikes of the model that also occur on the device in the same step."""
     return bh.silicon.compare(net, device, x, explain=False).agreement
 
 

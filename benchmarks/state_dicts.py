@@ -1,7 +1,7 @@
 """Compare spikes of snnTorch, Norse and SpikingJelly with those of brainhw after loading their state dicts.
 
-    python -m benchmarks.state_dicts                  # compare (needs torch and at least one of the libraries)
-    python -m benchmarks.state_dicts --golden FILE    # write the small networks of the tests (does not need brainhw)
+    python -m benchmarks.state_dicts                  # compare (requires torch and at least one of the libraries)
+    python -m benchmarks.state_dicts --golden FILE    # write the small networks of the tests (does not require brainhw)
 
 A network has two Linear layers, each followed by a neuron layer. Weights and inputs are random, and scaled so that most
 neurons fire sometimes.

@@ -30,7 +30,7 @@ def pixels() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        sys.exit("benchmarks.static_steps needs scikit-learn: python -m pip install scikit-learn")
+        sys.exit("benchmarks.static_steps requires scikit-learn: python -m pip install scikit-learn")
     x, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(y))
     return (x[order] / 16).astype(np.float32), y[order]

@@ -29,7 +29,7 @@ def make_folder(folder: Path) -> None:
                 check_target(path, call=_CALL)
     except OSError as error:
         raise SystemExit(
-            f"{_CALL}: {str(folder)!r} is not a usable folder ({error.strerror}). Pass another folder."
+            f"{_CALL}: {str(folder)!r} is not a usable folder ({error.strerror}). Pass a different folder."
         ) from None
     except ValueError as error:
         raise SystemExit(str(error)) from None

@@ -39,7 +39,7 @@ MAY_CHANGE = (
 
 
 def positive(text: str) -> int:
-    """Read a whole number of at least 1."""
+    """Read an integer of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
@@ -105,7 +105,7 @@ class Training:
         }
 
     def finish(self, history: bh.train.History, test: bh.data.Split, **found: tuple[Any, str]) -> dict[str, Any]:
-        """Save figures and the result, print the result line, and return the numbers.
+        """Save figures and results, print the result line, and return the results.
 
         ``found`` contains further results. Each is a number and the text that the result line shows for it.
         """
@@ -113,7 +113,7 @@ class Training:
         spikes = self.spikes(test)
         found = {**self.examine(test, spikes), **found}
         dt = float(brainstate.environ.get_dt().to(u.second).mantissa)
-        # Leave out the padding, which would lower the rates. A frame may be repeated for several steps.
+        # Exclude the padding, which would lower the rates. A frame may be repeated for several steps.
         n_steps = len(spikes[0])
         real = np.arange(n_steps)[:, None] < np.asarray(test.lengths) * (n_steps // frames_of(test).shape[1])
         rates = {layer: float(np.asarray(s)[real].mean()) / dt for layer, s in zip(self.layers, spikes, strict=True)}
@@ -148,7 +148,7 @@ class Training:
         return [seen[name] for name in names]
 
     def examine(self, test: bh.data.Split, spikes: list[jax.Array]) -> dict[str, tuple[float, str]]:
-        """Save further figures, and return further results, each a number and its text for the result line."""
+        """Save further figures, and return further results, each a value and its text for the result line."""
         return {}
 
     def weights(self) -> dict[str, tuple[float, str]]:

@@ -69,7 +69,7 @@ class Vowels:
 
     @staticmethod
     def net(family: str) -> brainstate.nn.Module:
-        """Return the network of `japanese_vowels_h1` with weights rounded to the levels of the chip."""
+        """Return the network of `japanese_vowels_h1` with weights quantised to the levels of the chip."""
         net = vowels.SpeakerNet(family)
         synapse, _, _ = FAMILIES[family]
         net.to_hidden = synapse(24, vowels.N_HIDDEN, weight_bits="chip")
@@ -90,7 +90,7 @@ class Digits:
 
     @staticmethod
     def net(family: str) -> brainstate.nn.Module:
-        """Return the network of `spoken_digits_h1` with weights rounded to the levels of the chip."""
+        """Return the network of `spoken_digits_h1` with weights quantised to the levels of the chip."""
         return digits.DigitNet(family, weight_bits="chip")
 
     @staticmethod
@@ -117,7 +117,7 @@ class Study:
         return braintools.metric.softmax_cross_entropy_with_integer_labels(votes, y).mean()
 
     def accuracy(self, outputs: jax.Array, y: jax.Array) -> jax.Array:
-        """Return the share of recordings whose most active population has the right class."""
+        """Return the fraction of recordings whose most active population has the right class."""
         return bh.train.accuracy_population(outputs, y, self.task.n_classes)
 
     def start(self) -> brainstate.nn.Module:
@@ -274,7 +274,7 @@ def draw(results: list[dict[str, float]], path: Path, title: str) -> None:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the study, save the table and the figure, print the result, and return the numbers."""
+    """Run the study, save the table and the figure, and print and return the results."""
     begun = time.perf_counter()
     make_folder(arguments.out)
     study = Study(arguments)
@@ -320,7 +320,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=positive, default=3, help="number of virtual chips")
     parser.add_argument("--epochs", type=positive, default=10, help="number of further epochs")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batch order")
-    parser.add_argument("--device", help="command that runs a real bench, instead of virtual chips")
+    parser.add_argument("--device", help="command that runs a real bench (default: virtual chips)")
     parser.add_argument("--tables", nargs="+", type=Path, help="measured tables of the real bench, for the calibration")
     parser.add_argument("--root", help="folder of the digits")
     parser.add_argument("--out", type=Path, default=Path("runs") / "chip_in_the_loop", help="folder for results")

@@ -133,7 +133,7 @@ def initialise(net: brainstate.nn.Module, x: np.ndarray, arguments: argparse.Nam
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Initialise, train and evaluate the network, save the results, print the result line, and return the numbers."""
+    """Initialise, train and evaluate the network, print the result line, and save and return the results."""
     task = TASKS[arguments.data]
     train, test = task.load(arguments.root)
     if arguments.smoke:

@@ -139,7 +139,7 @@ class DeepRun(Training):
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
+    """Train and evaluate the network, print the result line, and save and return the results."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
     plain, epochs = arguments.plain, arguments.epochs

@@ -2,10 +2,10 @@
 
 The inputs are the log envelopes of 20 frequency bands and copies of them that are delayed by 60, 120 and 180 ms. They
 drive the dense synapse directly, without the frontend of the chip. An encoder outside the chip has to compute the
-delayed copies. Training uses 5-bit weights and a newly sampled chip in each batch. Sign annealing gives each block of
-weights one sign. For augmentation, the recordings are shifted, stretched, amplified and filtered at random. After
-training the script checks every rule of the chip, places the network on cores, estimates its power, evaluates it on 100
-sampled chips, and writes a bundle for ``python -m brainhw``.
+delayed copies. Training uses 5-bit weights and a newly sampled chip in each batch. Sign annealing makes all weights in
+a block have the same sign. For augmentation, the recordings are shifted, stretched, amplified and filtered at random.
+After training the script checks every rule of the chip, places the network on cores, estimates its power, evaluates it
+on 100 sampled chips, and writes a bundle for ``python -m brainhw``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHANNELS, DT, DURATION = 20, 5.0 * u.ms, 0.7 * u.second
 DELAYS = (0, 12, 24, 36)  # steps: 0, 60, 120 and 180 ms
 TAUS, TAU_OUT = np.array([20.0, 50.0, 100.0, 200.0]) * u.ms, 100.0 * u.ms
 BATCH, RATE = 100, 3e-2
-SOFT_SHARE = 0.2  # share of the epochs in which signs anneal; afterwards signs are fixed
+SOFT_SHARE = 0.2  # fraction of the epochs in which signs anneal; afterwards signs are fixed
 SLOPES = 0.5, 2.0  # slopes of the surrogate gradient in the first and the last epoch
 # Weight of the mean number of votes in the loss. Spikes that all classes have in common do not change the decision. But
 # if there are more spikes, a deviation of a threshold adds or removes more of them. Therefore the loss penalises the
@@ -221,7 +221,7 @@ class DigitRun(Run):
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train and deploy the network, save the results, print the result line, and return the numbers."""
+    """Train and deploy the network, print the result line, and save and return the results."""
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 4)
     brainstate.environ.set(dt=DT)
@@ -248,6 +248,6 @@ if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=40, out="deploy_spoken_digits", init=False)
     parser.add_argument("--root", help="folder of the data set; default: the folders of brainhw.data.fsdd")
     parser.add_argument("--chips", type=int, default=100, help="number of sampled chips")
-    parser.add_argument("--free", action="store_true", help="train without rounding, sign blocks and mismatch")
+    parser.add_argument("--free", action="store_true", help="train without quantisation, sign blocks and mismatch")
     parser.add_argument("--no-mismatch", action="store_true", help="train on the nominal chip")
     main(parser.parse_args())

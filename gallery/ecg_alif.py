@@ -2,7 +2,7 @@
 
 The data are 759 electrocardiograms of two leads from the PhysioNet QT Database. Yin, Corradi and Bohte (2021) encoded
 each of them into four spike channels of 5.2 s. The network has 36 recurrent neurons with after-hyperpolarisation. Six
-leaky integrators read them out, one for each of the six segments. All time constants and weights are learnt.
+leaky integrators read them out, one for each of the six segments. All time constants and weights are trainable.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ SIZES = {"small": Size(36, 0.3), "large": Size(128, 0.1), "largest": Size(256, 0
 
 
 def spread(low: float, high: float, n: int) -> brainstate.nn.Param:
-    """Return learnable time constants with log-uniform initial values. Their logarithm is learnt."""
+    """Return trainable time constants with log-uniform initial values. The optimizer updates their logarithms."""
     tau = jnp.exp(brainstate.random.uniform(math.log(low), math.log(high), n)) * u.ms
     return brainstate.nn.Param(tau, t=brainstate.nn.ExpT(1.0 * u.ms))
 
 
 def scaled(millivolts: jax.Array, scale: jax.Array) -> brainstate.nn.Param:
-    """Return learnable voltages. They are learnt in units of ``scale``."""
+    """Return trainable voltages, which the optimizer updates in units of ``scale``."""
     return brainstate.nn.Param(millivolts * u.mV, t=brainstate.nn.AffineT(scale * u.mV, 0.0 * u.mV))
 
 
@@ -58,8 +58,8 @@ class SegmentNet(brainstate.nn.Module):
         n = size.n_hidden
         tau_mem, tau_syn, tau_ahp = spread(20, 400, n), spread(4, 100, n), spread(50, 2000, n)
         # With a slow synapse or a slow membrane, a spike has a larger total effect, so the initial weights are smaller.
-        # Recurrent weights are also learnt in units of this scale. Otherwise a few slow neurons make the gradient
-        # explode.
+        # The optimizer also updates recurrent weights in units of this scale. Otherwise a few slow neurons make the
+        # gradient explode.
         scale = 2 / jnp.sqrt((tau_mem.value() / DT) * (tau_syn.value() / DT))
         scale_ahp = 2 / jnp.sqrt((tau_mem.value() / DT) * (tau_ahp.value() / DT))
         shared = scale / math.sqrt(n)
@@ -142,7 +142,7 @@ def segment(run: Training, data: bh.data.Dataset) -> bh.train.History:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
+    """Train and evaluate the network, print the result line, and save and return the results."""
     data = load(arguments)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)

@@ -1,8 +1,8 @@
 """Classify, at each step, the segment of the heart beat in an electrocardiogram, with fractional neurons.
 
 Data and training are those of ``ecg_alif.py``. The network of that script remembers the past by recurrent weights and
-slow currents. This network has neither. It has two feed-forward layers of fractional neurons, and each neuron learns
-its own order. Such a neuron remembers the past in its membrane potential, which decays as a power of time.
+slow currents. This network has neither. It has two feed-forward layers of fractional neurons, and the order of each
+neuron is trainable. Such a neuron remembers the past in its membrane potential, which decays as a power of time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOWEST, HIGHEST = 0.3, 0.95
 
 
 def neurons() -> bh.nn.FractionalLIFLayer:
-    """Return a layer with learnt orders and time constants."""
+    """Return a layer with trainable orders and time constants."""
     return bh.nn.FractionalLIFLayer(
         N_HIDDEN,
         alpha=brainstate.random.uniform(LOWEST, HIGHEST, N_HIDDEN),
@@ -74,7 +74,7 @@ def orders(net: brainstate.nn.Sequential, path: Path) -> tuple[float, str]:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
+    """Train and evaluate the network, print the result line, and save and return the results."""
     data = load(arguments)
     brainstate.environ.set(dt=DT)
     brainstate.random.seed(arguments.seed)

@@ -34,9 +34,9 @@ TILES = 5  # the figure shows 5 x 5 hidden neurons
 TAU = 20.0 * u.ms
 N_HIDDEN = {"lif": 512, "h1v1": 206, "h1v2": 150}  # with the output neurons, 256 and 200 neurons on a chip
 LEARNING_RATES = {"lif": 2e-3, "h1v1": 2e-2, "h1v2": 2e-2}
-DROPPED = {"lif": 0.2, "h1v1": 0.1, "h1v2": 0.1}  # share of pixels that are set to zero in training
+DROPPED = {"lif": 0.2, "h1v1": 0.1, "h1v2": 0.1}  # fraction of pixels that are set to zero in training
 HELD_OUT = 5_000  # number of training pictures, the last ones, that --validate uses for the test
-SOFT_SHARE = 0.2  # share of the epochs in which signs anneal; afterwards signs are fixed
+SOFT_SHARE = 0.2  # fraction of the epochs in which signs anneal; afterwards signs are fixed
 SHARPNESS = 2.0  # factor on the votes in the loss
 
 
@@ -158,7 +158,7 @@ def load(arguments: argparse.Namespace) -> tuple[bh.data.Dataset, bh.data.Split,
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
+    """Train and evaluate the network, print the result line, and save and return the results."""
     if arguments.smoke:
         arguments.epochs, arguments.chips = min(arguments.epochs, 2), min(arguments.chips, 2)
     data, train, test = load(arguments)
@@ -212,7 +212,7 @@ def main(arguments: argparse.Namespace) -> dict[str, float]:
 if __name__ == "__main__":
     parser = options(__doc__.splitlines()[0], epochs=20, out="fashion_mnist", chip=False)
     parser.add_argument("--neuron", choices=tuple(N_HIDDEN), default="h1v2", help="type of the neurons")
-    parser.add_argument("--free", action="store_true", help="train for a chip without rounding and sign blocks")
+    parser.add_argument("--free", action="store_true", help="train for a chip without quantisation and sign blocks")
     parser.add_argument("--chips", type=positive, default=10, help="number of sampled chips")
     parser.add_argument("--validate", action="store_true", help="test on the last 5,000 training pictures instead")
     parser.add_argument("--root", help="folder of the data set; default: the folders of brainhw.data.fashion_mnist")

@@ -53,7 +53,7 @@ def load(smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
+    """Train and evaluate the network, print the result line, and save and return the results."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
     brainstate.environ.set(dt=1.0 * u.ms)

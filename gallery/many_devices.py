@@ -1,9 +1,9 @@
 """Train on several devices, in one or several processes, with the same result as on one device.
 
-Network and recordings are those of ``japanese_vowels_h1.py``. Each batch is spread over a mesh of devices, and every
-device has a copy of the weights. If the last batch cannot be divided evenly, every device processes all of it. The
-order of the batches depends only on the seed and the epoch. The number of devices therefore changes only the rounding
-errors of sums. A long training amplifies them, as it does with all rounding errors.
+Network and recordings are those of ``japanese_vowels_h1.py``. Each batch is distributed over a mesh of devices, and
+every device has a copy of the weights. If the last batch cannot be divided evenly, every device processes all of it.
+The order of the batches depends only on the seed and the epoch. The number of devices therefore changes only the
+rounding errors of sums. A long training amplifies them, as it does with all rounding errors.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """Median duration of an epoch. The first epoch includes compilation, so it is left out if there are others."""
+        """Median duration of an epoch. The first epoch includes compilation, so it is excluded if there are others."""
         return float(np.median(self.times[1:] or self.times or [np.nan]))
 
 
@@ -92,7 +92,7 @@ def where(mesh: Mesh) -> str:
 
 
 def compared(ours: bh.train.History, theirs: bh.train.History) -> dict[str, tuple[float, str]]:
-    """Return the differences between a run and the run on one device, as numbers and texts."""
+    """Return the differences between a run and the run on one device, as values and texts."""
     away = np.abs(ours.column("loss") / theirs.column("loss") - 1)
     lost = ours.column("validation_accuracy")[-1] - theirs.column("validation_accuracy")[-1]
     words = f"loss within {away[0]:.1e} (first epoch) and {away.max():.1e} (all) of one device"
@@ -146,7 +146,7 @@ def start_processes(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float] | None:
-    """Train and compare, save the results, and print the result line. The first process returns the numbers."""
+    """Train and compare, save the results, and print the result line. The first process returns the results."""
     if arguments.processes > 1 and (arguments.devices or arguments.processes) % arguments.processes:
         raise SystemExit(
             f"--devices: must be a multiple of --processes ({arguments.processes}), got {arguments.devices}."

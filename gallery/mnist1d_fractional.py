@@ -3,9 +3,9 @@
 A sample of MNIST-1D is a series of 40 steps that contains a shape of about ten steps at a random position. A
 feed-forward network of two layers of 128 neurons receives one analog value in each step. Ten leaky integrators read it
 out. The logit of a class is the largest value of its integrator over time. The script compares three types of neurons.
-``lif`` neurons decay exponentially. In ``fractional`` neurons the order of the derivative is learnt for each neuron.
+``lif`` neurons decay exponentially. In ``fractional`` neurons the order of the derivative is trainable for each neuron.
 ``multiterm`` neurons use a weighted sum of two such derivatives. Readout and training are the same for all types, and
-all time constants are learnt. For augmentation, the series are shifted, scaled and tilted, and noise is added.
+all time constants are trainable. For augmentation, the series are shifted, scaled and tilted, and noise is added.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ FRACTIONAL = Start("subtract", True, (1, 10), 4.0, 2.0)
 
 
 def spread(low: float, high: float, n: int) -> brainstate.nn.Param:
-    """Return learnable time constants with log-uniform initial values. Their logarithm is learnt."""
+    """Return trainable time constants with log-uniform initial values. The optimizer updates their logarithms."""
     tau = jnp.exp(brainstate.random.uniform(math.log(low), math.log(high), n)) * u.ms
     # Keep tau above half a step. Below half a step, an explicit step of order 1 diverges.
     return brainstate.nn.Param(tau, t=brainstate.nn.ExpT(0.5 * u.ms))
@@ -91,7 +91,7 @@ class AlwaysOn(brainstate.nn.Module):
 
 
 def neurons(kind: str, start: Start) -> bh.nn.LIFLayer | bh.nn.FractionalLIFLayer:
-    """Return a layer with learnt time constants. The orders of fractional neurons are learnt as well."""
+    """Return a layer with trainable time constants. The orders of fractional neurons are also trainable."""
     common = {
         "tau": spread(*start.tau, N_HIDDEN),
         "reset": start.reset,
@@ -148,7 +148,7 @@ def varied(x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def orders(net: brainstate.nn.Sequential, kind: str, path: Path) -> dict[str, tuple[float, str]]:
-    """Draw the learnt orders, and return their mean over each layer."""
+    """Draw the learned orders, and return their mean over each layer."""
     if not TERMS[kind]:
         return {}
     orders = {name: np.asarray(net.layers[i].orders()) for name, i in (("first", 2), ("second", 5))}
@@ -162,7 +162,7 @@ def orders(net: brainstate.nn.Sequential, kind: str, path: Path) -> dict[str, tu
 
 
 def figure(orders: dict[str, np.ndarray], terms: tuple[Term, ...]) -> plt.Figure:
-    """Draw a histogram of the learnt orders ``[terms, N]`` of each layer, and their initial distribution."""
+    """Draw a histogram of the learned orders ``[terms, N]`` of each layer, and their initial distribution."""
     drawing, axes = plt.subplots(1, len(orders), figsize=(6.4, 3.2), sharey=True, layout="constrained")
     edges = np.linspace(0, 1, 26)
     colors = ("#0072B2", "#E69F00")
@@ -181,7 +181,7 @@ def figure(orders: dict[str, np.ndarray], terms: tuple[Term, ...]) -> plt.Figure
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
+    """Train and evaluate the network, print the result line, and save and return the results."""
     data = bh.data.mnist1d()
     train, test = data.train, data.test
     if arguments.smoke:

@@ -85,7 +85,7 @@ def figure(rows: list[dict[str, Any]], depths: list[int], inits: list[str]) -> p
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train all networks, save the table and the figure, print the result line, and return the numbers."""
+    """Train all networks, save the table and the figure, print the result line, and return the results."""
     started = time.perf_counter()
     if arguments.smoke:
         arguments.epochs, arguments.width = min(arguments.epochs, 2), min(arguments.width, 16)

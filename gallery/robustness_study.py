@@ -27,7 +27,7 @@ import brainhw as bh
 
 
 class Kind(NamedTuple):
-    """A way to train a network: on sampled chips or not, with rounded weights or not."""
+    """A way to train a network: on sampled chips or not, with quantised weights or not."""
 
     sampled: bool
     rounded: bool
@@ -138,7 +138,7 @@ def figure(sweeps: dict[Kind, Sweep], chip: str) -> plt.Figure:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train and evaluate all networks, save the results, print the result line, and return the numbers."""
+    """Train and evaluate all networks, print the result line, and save and return the results."""
     started = time.perf_counter()
     kinds, times = KINDS, TIMES
     if arguments.smoke:

@@ -1,7 +1,7 @@
 """Classify ten spoken digits on an H1 chip model, using its frontend.
 
 The data are 3000 recordings of six speakers from the Free Spoken Digit Dataset, divided by the official split. A filter
-bank of 16 frequency bands gives 16 log envelopes. Each of them drives one frontend neuron. The dense layers receive
+bank with 16 frequency bands returns 16 log envelopes. Each of them drives one frontend neuron. The dense layers receive
 only the spikes of the frontend. The frontend neurons, hidden neurons and output neurons fit on the chip, and all
 weights stay within its range.
 """
@@ -73,7 +73,7 @@ def load(root: str | None, smoke: bool) -> tuple[bh.data.Split, bh.data.Split]:
 
 
 def main(arguments: argparse.Namespace) -> dict[str, float]:
-    """Train and evaluate the network, save the results, print the result line, and return the numbers."""
+    """Train and evaluate the network, print the result line, and save and return the results."""
     if arguments.smoke:
         arguments.epochs = min(arguments.epochs, 2)
     brainstate.environ.set(dt=DT)

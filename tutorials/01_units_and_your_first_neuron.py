@@ -14,7 +14,7 @@
 # %% [markdown]
 # # Units and your first neuron
 #
-# **What you learn.** How to use numbers with units, how to set the time step, and how to run one leaky
+# **What you learn.** How to use quantities with units, how to set the time step, and how to run one leaky
 # integrate-and-fire (LIF) neuron with a current or with spikes as input. You also learn three ways to run the neuron,
 # and how the time step affects its firing rate.
 #
@@ -132,7 +132,7 @@ plt.show()
 # %% [markdown]
 # ## Three ways to run a neuron
 #
-# There are three ways to run a neuron on an input. They give the same spikes. A Python loop is the simplest way, but
+# There are three ways to run a neuron on an input. They produce the same spikes. A Python loop is the simplest way, but
 # also the slowest, because Python executes every step. `brainstate.transform.for_loop` compiles the loop and then runs
 # the machine code. `bh.rollout` first calls `bh.prepare_net`, which resets the states, and then runs a compiled loop.
 # If the network is a chain of layers, `bh.rollout` is faster than `for_loop`.
@@ -177,7 +177,7 @@ for picoampere in (9, 11, 15, 30):
 #
 # and it never reaches the threshold if $R I < V_{th}$. Each spike resets the membrane potential to zero, so the next
 # spike follows after the same time, and the firing rate is $1/T$. In the simulation the neuron can spike only at the
-# end of a time step, so the interval between its spikes is $T$ rounded *up* to a whole number of time steps.
+# end of a time step, so the interval between its spikes is $T$ rounded *up* to an integer multiple of $\Delta t$.
 #
 # In the next cell, 60 neurons receive 60 different currents for one second. The simulation runs three times, each time
 # with a different time step.
@@ -254,8 +254,8 @@ plt.show()
 # %% [markdown]
 # Without a reset, the mean of the membrane potential is 0.8 mV, which is below the threshold of 1 mV. The neuron spikes
 # only when a fluctuation raises its membrane potential to the threshold. The formula for the mean multiplies a number
-# of inputs, a rate, a voltage and a time. The product is a voltage, so `in_unit(u.mV)` succeeds. If the formula had
-# another unit, `in_unit(u.mV)` would raise an error.
+# of inputs, a rate, a voltage and a time. The product is a voltage, so `in_unit(u.mV)` succeeds. If the formula had a
+# different unit, `in_unit(u.mV)` would raise an error.
 #
 # To check the formulas for the mean and the standard deviation, the next cell runs the same neuron without a reset
 # (`reset="none"`):
@@ -277,4 +277,4 @@ assert 0 < spikes.sum() < 50
 #   membrane potentials a suitable mean and fluctuation.
 # - [Coming from other libraries](10_coming_from_other_libraries.ipynb): brainhw for users of snnTorch, Rockpool and
 #   others.
-# - `help(bh.nn.LIFLayer)` describes learnt time constants and thresholds, other resets, and recurrent weights.
+# - `help(bh.nn.LIFLayer)` describes trainable time constants and thresholds, other resets, and recurrent weights.

@@ -38,7 +38,7 @@ brainstate.random.seed(0)
 # ## Data with time on the first axis
 #
 # The Japanese Vowels recordings are part of brainhw. Nine speakers say /ae/. A recording has 7 to 29 frames, and each
-# frame has 12 numbers.
+# frame has 12 values.
 
 # %%
 data = bh.data.japanese_vowels()
@@ -63,9 +63,9 @@ print("stored", frames.shape, "-> run", x.shape)
 #
 # Create the submodules in `__init__` and call them in `update`, which computes one time step. In this network a synapse
 # converts the inputs into voltage steps, a LIF layer converts the voltage steps into spikes, and a leaky readout
-# converts the spikes into one number per class. The weights of the synapse are voltages. They are in mV by default.
-# Weights that you pass as `weight_init` may have another unit of voltage. The weights and outputs of the readout are
-# plain numbers.
+# converts the spikes into one value per class. The weights of the synapse are voltages. They are in mV by default.
+# Weights that you pass as `weight_init` may have a different unit of voltage. The weights and outputs of the readout
+# are plain numbers.
 
 
 # %%
@@ -84,9 +84,9 @@ net = Net()
 print(net)
 
 # %% [markdown]
-# A `ParamState` holds a learnt value, and a `HiddenState` holds a value that changes over time. `net.states` returns
-# all states of one kind. The key of each state is its path: the names of the attributes that lead from the network to
-# the state.
+# A `ParamState` contains a trainable parameter, and a `HiddenState` contains a value that changes over time.
+# `net.states` returns all states of one kind. The key of each state is its path: the names of the attributes that lead
+# from the network to the state.
 
 # %%
 for kind in (brainstate.ParamState, brainstate.HiddenState):
@@ -254,7 +254,7 @@ say(lambda: bh.rollout(net, frames.tolist()))  # lists instead of an array
 say(lambda: bh.rollout(net, x, record=("hiden.V",)))  # a misspelt name
 
 # %% [markdown]
-# (If you run single steps of a `Sequential`, brainstate catches the error of brainhw and raises another error. The
+# (If you run single steps of a `Sequential`, brainstate catches the error of brainhw and raises a different one. The
 # message of brainhw is then further up in the traceback.)
 #
 # brainhw cannot detect one mistake. If you pass data with the samples on the first axis, `[B, T, N]`, the shapes are

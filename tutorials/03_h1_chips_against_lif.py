@@ -40,9 +40,9 @@ brainstate.random.seed(0)
 # %% [markdown]
 # ## A chip model is one object
 #
-# A `ChipSpec` holds every parameter of a chip model, with its unit and its provenance. The provenance is *documented*
-# if the vendor published the value. It is *assumed* if the vendor did not publish the value. In this case brainhw uses
-# a value that agrees with all published information.
+# A `ChipSpec` contains every parameter of a chip model, with its unit and its provenance. The provenance is
+# *documented* if the vendor published the value. It is *assumed* if the vendor did not publish the value. In this case
+# brainhw uses a value that agrees with all published information.
 
 # %%
 print(bh.chip.H1V1)
@@ -68,8 +68,8 @@ assert mine.provenance["V_th"] == "measured"
 # | --- | --- | --- | --- |
 # | weight | any voltage | number in ±0.9 | number in ±1.66 |
 # | effect of a spike | adds the weight | adds a charge, nonlinear in the weight | adds a charge, linear in the weight |
-# | time constant | any, may be learnt | the nearest of 8 profiles | the nearest of 8 profiles |
-# | threshold | any, may be learnt | the same for all neurons | the same for all neurons |
+# | time constant | any, may be trainable | the nearest of 8 profiles | the nearest of 8 profiles |
+# | threshold | any, may be trainable | the same for all neurons | the same for all neurons |
 # | reset | your choice | to zero | subtracts the threshold |
 # | membrane potential below zero | yes | no | no |
 # | neurons | any number | 4 cores of 64 | cores of 50, 50 and 100 |
@@ -89,7 +89,7 @@ except TypeError as error:
 #
 # On the chip, each input spike with the weight $w$ adds a *charge* $q(w)$ to the membrane capacitance $C$, so the
 # membrane potential changes by $q(w)/C$. The vendor documents that the curve $q(w)$ is nonlinear on H1v1 and linear on
-# H1v2, and that the same weight gives less charge on H1v2. The values of both curves are assumed.
+# H1v2, and that the same weight adds less charge on H1v2. The values of both curves are assumed.
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
@@ -247,7 +247,7 @@ assert counts["H1v2"] < counts["H1v2, stretched"]
 assert counts["LIF"] != counts["H1v1"]
 
 # %% [markdown]
-# On H1v2 the same weight gives less charge, so the H1v2 network emits only a third as many spikes as the H1v1 network.
+# On H1v2 the same weight adds less charge, so the H1v2 network emits only a third as many spikes as the H1v1 network.
 # With scaled weights it emits about as many spikes as the H1v1 network. The spikes of the LIF network differ a little
 # from those of the H1v1 network, although the input causes the same voltages in both. The reason is inhibition: it
 # makes the membrane potential of a LIF neuron negative, but the membrane potential of a chip neuron stops at zero. With

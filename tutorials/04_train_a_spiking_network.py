@@ -116,8 +116,8 @@ for path, gradient in gradients.items():
     assert u.math.abs(gradient - same_gradients[path]).max() < 1e-4 * size
 
 # %% [markdown]
-# The loss before training is close to $\ln 2 = 0.693$, the value for random guessing. Both versions give the same loss
-# and the same gradients. The loss is a plain number. The gradient for a parameter is returned in the unit of this
+# The loss before training is close to $\ln 2 = 0.693$, the value for random guessing. Both versions return the same
+# loss and the same gradients. The loss is a plain number. The gradient for a parameter is returned in the unit of this
 # parameter, as optimizers expect.
 #
 # ## The training step

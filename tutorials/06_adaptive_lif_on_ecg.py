@@ -16,7 +16,7 @@
 #
 # **What you learn.** How after-hyperpolarisation changes the firing rate of one neuron. You predict this change with an
 # equation and compare the prediction with a simulation. Then you train a network of such neurons on electrocardiograms.
-# In every time step the network classifies the current segment of the heartbeat. Finally you inspect the learnt
+# In every time step the network classifies the current segment of the heartbeat. Finally you inspect the learned
 # parameters.
 #
 # **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb).
@@ -139,7 +139,7 @@ assert error < 0.004
 # %% [markdown]
 # The solution of the equation agrees with the simulation. The adaptation has two parameters, $\tau_{ahp}$ and
 # $w_{ahp}$. The neuron remembers a spike for about the time $\tau_{ahp}$. The total effect of a spike on the membrane
-# potential is approximately $w_{ahp} \tau_{ahp} / \Delta t$. Both parameters can be learnt. If $w_{ahp}$ becomes
+# potential is approximately $w_{ahp} \tau_{ahp} / \Delta t$. Both parameters can be trained. If $w_{ahp}$ becomes
 # positive, a spike raises the membrane potential, so the next spike comes earlier.
 #
 # ## Electrocardiograms as spikes
@@ -185,10 +185,10 @@ plt.show()
 #
 # ## The network
 #
-# The network has 36 recurrent adaptive neurons and a leaky readout that gives one logit per segment at every step. All
-# time constants and weights are learnt. The initial time constants are drawn at random, with a uniform distribution of
-# their logarithms. `ExpT` keeps each time constant above 1 ms. The optimizer updates the logarithm of each time
-# constant. A training step therefore changes time constants of 5 ms and of 2 s by a similar factor.
+# The network has 36 recurrent adaptive neurons and a leaky readout that outputs one logit per segment in every time
+# step. All time constants and weights are trainable. The initial time constants are drawn at random, with a uniform
+# distribution of their logarithms. `ExpT` keeps each time constant above 1 ms. The optimizer updates the logarithm of
+# each time constant. A training step therefore changes time constants of 5 ms and of 2 s by a similar factor.
 
 # %%
 dt = 4.0 * u.ms
@@ -202,7 +202,7 @@ def spread(low, high, size):
 
 
 def scaled(millivolts, scale):
-    """Return a voltage parameter that is learnt in units of `scale`."""
+    """Return a trainable voltage, which the optimizer updates in units of `scale`."""
     return brainstate.nn.Param(millivolts * u.mV, t=brainstate.nn.AffineT(scale * u.mV, 0.0 * u.mV))
 
 
@@ -327,7 +327,7 @@ plt.show()
 # %% [markdown]
 # ## The role of adaptation
 #
-# The next cell shows the learnt parameters. Then it switches the after-hyperpolarisation off in the trained network,
+# The next cell shows the learned parameters. Then it switches the after-hyperpolarisation off in the trained network,
 # and the accuracy drops. If a network is trained without after-hyperpolarisation from the start, it uses recurrent
 # weights and long membrane time constants instead. With the whole data set, such a network reaches an accuracy of 0.857
 # (`gallery/ecg_alif.py --no-ahp`).

@@ -20,7 +20,7 @@
 # **Who it is for.** Readers who have [trained a network](04_train_a_spiking_network.ipynb). If you use spikeDE, [Coming
 # from spikeDE](../docs/coming_from_spikede.md) lists the corresponding names in brainhw.
 #
-# Reading takes about 10 minutes, and running takes about 30 seconds. The data of the last part need a small package,
+# Reading takes about 10 minutes, and running takes about 30 seconds. The last part requires the package mnist1d:
 # `pip install "brainhw[mnist1d]"`.
 #
 # In an ordinary leaky neuron the membrane potential decays exponentially. After five time constants almost nothing
@@ -112,8 +112,8 @@ assert gaps[-1] < gaps[0]
 # ## The complete past at constant cost
 #
 # The first example used `kernel="dense"`, which stores 4000 past values per neuron. The default, `kernel="soe"`,
-# approximates the power law by a sum of 24 exponentials. It stores the past in 24 numbers per neuron, one for each
-# exponential. The cost of a step does not depend on the length of the past, and the order can still be learnt.
+# approximates the power law by a sum of 24 exponentials. It stores the past in 24 values per neuron, one for each
+# exponential. The cost of a step does not depend on the length of the past, and the order is still trainable.
 
 # %%
 sums = bh.nn.FractionalLIFLayer(4, alpha=orders, tau=20 * u.ms)  # kernel="soe", n_exponentials=24
@@ -163,7 +163,7 @@ assert [len(alpha) for alpha in bh.get_per_layer_alpha(net)] == [2, 3]
 # %% [markdown]
 # With several terms the membrane potential follows $\sum_j w_j \tau^{\alpha_j} D^{\alpha_j} V = -V + x$. The largest
 # order determines the response at short times, and the smallest order determines the decay at long times. A list of
-# plain numbers has two possible meanings: one order for each layer, or several terms that are the same in all layers.
+# floats has two possible meanings: one order for each layer, or several terms that are the same in all layers.
 # Choose the meaning with `alpha_mode`. Without `alpha_mode`, `bh.set_fractional_orders` chooses a meaning and warns.
 #
 # The neurons of a layer can also have different orders. In this case, the entry of the list for this layer is an array
@@ -171,8 +171,8 @@ assert [len(alpha) for alpha in bh.get_per_layer_alpha(net)] == [2, 3]
 #
 # ## Learn the orders
 #
-# In MNIST-1D a sample is a series of 40 numbers that contains one of ten shapes at a random position. The network
-# receives one number per step, so its membrane potentials must remember the earlier part of the shape.
+# In MNIST-1D a sample is a series of 40 values that contains one of ten shapes at a random position. The network
+# receives one value per step, so its membrane potentials must remember the earlier part of the shape.
 
 # %%
 data = bh.data.mnist1d()
@@ -234,9 +234,9 @@ def shape_net(orders, learn):
 
 # %% [markdown]
 # The next cell trains two networks that differ only in the orders of their neurons. In the first network all orders are
-# fixed to 1. In the second network each neuron learns its order, and the initial orders are between 0.1 and 0.8. Both
-# networks also learn time constants and weights. During training, each series is rotated by a random number of steps,
-# so that the network cannot learn the positions of the shapes.
+# fixed to 1. In the second network the order of each neuron is trainable, and the initial orders are between 0.1 and
+# 0.8. Both networks also learn time constants and weights. During training, each series is rotated by a random number
+# of steps, so that the network cannot learn the positions of the shapes.
 
 
 # %%

@@ -20,7 +20,7 @@
 # trained with the limits, it does not lose this accuracy.
 #
 # **What you learn.** How to find out which limits a network violates. How to train with the weight range, the sign
-# blocks, rounding and mismatch. How to check, place, evaluate and export the trained network.
+# blocks, quantisation and mismatch. How to check, place, evaluate and export the trained network.
 #
 # **Who it is for.** Readers who have trained one network with brainhw (`04_train_a_spiking_network.py`).
 #
@@ -143,7 +143,7 @@ assert {v.rule for v in report.violations} == {"weights in range", "one sign in 
 # The network classifies the speakers, but each of its two synapses violates three rules of the chip. Each message
 # describes a violation and how to remove it. `print(report)` prints the violations as a table. The figure shows the
 # sign blocks of `to_hidden`. The next cell removes all violations after training. It clips the weights to the range,
-# sets the weights of the weaker sign in each block to zero, and rounds the weights. Then it prints the accuracy.
+# sets the weights of the weaker sign in each block to zero, and quantises the weights. Then it prints the accuracy.
 
 # %%
 figure, (before, after) = plt.subplots(2, 1, figsize=(7, 5.5), layout="constrained")
@@ -171,17 +171,18 @@ assert made_to_fit < free_accuracy - 0.02
 # - **Signs.** `bh.train.SignAnnealing` changes the weights of the weaker sign in each block until all weights of the
 #   block have the same sign. It does this gradually during the first epochs. After these epochs the signs are fixed. In
 #   this way, training determines the sign of each block.
-# - **Bits.** `weight_bits="chip"` rounds the weights to the 5 bits of the chip (31 levels, including zero). The
-#   optimizer updates an unrounded copy of each weight, so that small updates add up. The gradient ignores the rounding
-#   (straight-through estimator).
+# - **Bits.** `weight_bits="chip"` quantises the weights to the 5 bits of the chip (31 levels, including zero). The
+#   optimizer updates an unquantised copy of each weight, so that small updates add up. The gradient ignores the
+#   quantisation (straight-through estimator).
 # - **Mismatch.** With `sample_chips=True` every training step runs on a newly sampled chip. To sample a chip yourself,
 #   call `bh.sample_chip(net, key)`. The same key always gives the same chip.
 #
 # If the network is a chip network, `bh.train.fit` calls `clip_weights` and samples chips by default. It updates
 # schedules such as `SignAnnealing` before each epoch and completes them at the end of training.
 #
-# When the network is prepared, the signs, the rounding, the charge curve and the mismatch of one chip are applied to
-# each float weight, in this order. `bh.rollout` prepares the network, so training, test and export use the same values.
+# When the network is prepared, the signs, the quantisation, the charge curve and the mismatch of one chip are applied
+# to each float weight, in this order. `bh.rollout` prepares the network, so training, test and export use the same
+# values.
 
 
 # %%
@@ -226,7 +227,7 @@ assert trained_in > made_to_fit
 
 # %% [markdown]
 # Each block of five weights in a column now has one colour. White weights are zero. They are allowed in blocks of both
-# signs. `place` assigns every neuron to a core. If this is not possible, it raises an error that gives the reason.
+# signs. `place` assigns every neuron to a core. If this is not possible, it raises an error that states the reason.
 # `place` can distribute a feed-forward layer over several cores, but not a recurrent layer.
 
 # %%
@@ -268,11 +269,11 @@ assert chips["many chips"].mean > 0.9
 assert chips["many chips"].mean > chips["one chip"].mean - 0.02
 
 # %% [markdown]
-# Each curve shows the share of chips that reach at least a given accuracy, so a curve further to the right is better.
-# Here the two curves are close to each other, and the seed determines which curve is better. There are two reasons. The
-# votes of five neurons per speaker average out much of the mismatch. If every training step uses a different chip, the
-# network learns a little more slowly. On the spoken digits the two ways of training differ by one recording in three
-# hundred (`docs/deploy.md`). Try both on your task, and compare them with `robustness`.
+# Each curve shows the fraction of chips that reach at least a given accuracy, so a curve further to the right is
+# better. Here the two curves are close to each other, and the seed determines which curve is better. There are two
+# reasons. The votes of five neurons per speaker average out much of the mismatch. If every training step uses a
+# different chip, the network learns a little more slowly. On the spoken digits the two ways of training differ by one
+# recording in three hundred (`docs/deploy.md`). Try both on your task, and compare them with `robustness`.
 #
 # ## Export
 #
@@ -310,5 +311,5 @@ folder.cleanup()
 #   families.
 # - `docs/deploy.md` describes the model behind each step, its limits and measured results.
 # - `print(bh.chip.H1V1)` shows which parameters of the chip are documented and which are assumed.
-# - `docs/troubleshooting.md` describes what to do if a rounded network loses accuracy or a network does not fit on the
-#   chip.
+# - `docs/troubleshooting.md` describes what to do if a quantised network loses accuracy or a network does not fit on
+#   the chip.

@@ -103,7 +103,7 @@ def loss(x, y, **options):
 # ## Memory of the backward pass
 #
 # The backward pass needs the membrane potentials of all 4000 steps of the forward pass. With `checkpoint="auto"`, only
-# the states of some steps are stored. The backward pass computes the other states again when it needs them. The next
+# the states of some steps are stored. The backward pass recomputes the other states when it needs them. The next
 # cell prints the memory that the compiler reports for three settings:
 
 
@@ -133,8 +133,8 @@ assert memory['checkpoint="auto"'] < 0.5 * memory["rollout"]
 # memory. It compares the output of every step with a target, so the outputs and their gradients must always be stored
 # for every step.
 #
-# All three settings give the same spikes. The gradients differ only by rounding errors, because the terms of the sums
-# are added in a different order.
+# All three settings produce the same spikes. The gradients differ only by rounding errors, because the terms of the
+# sums are added in a different order.
 
 # %%
 results = {name: way(x, y) for name, way in ways.items()}
@@ -247,8 +247,8 @@ plt.show()
 
 # %% [markdown]
 # The decision of the network lags behind the mode of the source by the delay that was measured above, because the
-# network must first receive enough spikes of the new mode. The stream gives the same outputs as one run over the whole
-# recording.
+# network must first receive enough spikes of the new mode. The stream returns the same outputs as one run over the
+# whole recording.
 
 # %%
 live.reset()  # resets the states and reads the weights again

@@ -14,19 +14,19 @@
 # %% [markdown]
 # # Coming from other libraries
 #
-# The leaky integrate-and-fire neurons of two libraries can give different spikes for the same input. Some libraries
+# The leaky integrate-and-fire neurons of two libraries can produce different spikes for the same input. Some libraries
 # reset the membrane potential in the same time step as the spike, others reset it one time step later. Some use a decay
 # factor `beta`, others use a time constant. Some multiply the input by a decay factor, others do not.
 #
 # **What you learn.** Which brainhw module corresponds to the neuron of your library, how the arguments are named, and
 # how the two neurons differ. For each library, a short NumPy function implements the published equation. A check then
-# shows that brainhw gives the same spikes as this function.
+# shows that brainhw produces the same spikes as this function.
 #
 # **Who it is for.** Users of **snnTorch**, **Rockpool**, **spikeDE**, **NWAVE** and **brainpy.state**. Reading the
 # section of your library takes about 5 minutes. Running the whole page takes about 10 seconds.
 #
 # The NumPy functions were compared with snnTorch 1.0.0, Rockpool 3.1.0, spikeDE 0.1.0 and brainpy 2.9.0. All spikes
-# were equal. NWAVE could not be run, because its SDK is not public. For NWAVE, this page relies on the public web pages
+# were equal. NWAVE could not be run, because its SDK is not public. For NWAVE, this page relies on the public website
 # of the vendor.
 
 # %%
@@ -64,9 +64,9 @@ rng = np.random.default_rng(0)
 #
 # In snnTorch and spikeDE, which use `torch.nn.Linear`, the weights have the shape `[out, in]`. In all other libraries
 # the shape is `[in, out]`. In Rockpool and NWAVE the time step is an argument of each module. In spikeDE it is the
-# difference between successive values of `x_time`. In brainpy.state and brainhw it is set in `brainstate.environ`. (The
-# conditions `V >= V_th` and `V > V_th` give different spikes only if a membrane potential is exactly equal to the
-# threshold. This can happen if inputs and weights are whole numbers.)
+# difference between consecutive values of `x_time`. In brainpy.state and brainhw it is set in `brainstate.environ`.
+# (The conditions `V >= V_th` and `V > V_th` cause different spikes only if a membrane potential is exactly equal to the
+# threshold. This can happen if inputs and weights are integers.)
 #
 # The helper function `run` runs a layer on inputs `[T, N]` and returns its spikes and its membrane potentials in mV.
 # The helper function `check` compares these results with the results of the NumPy function.
@@ -185,7 +185,7 @@ assert abs(derivative - snntorch_derivative / V_th) < 1e-6
 # | `tau_mem=20e-3` | `tau_mem=20 * u.ms` |
 # | `threshold`, `has_rec=True` | `V_th`, `w_rec=True` |
 # | `spike_generation_fn=StepPWL` | `spk_fun=bh.surrogate.StepPWL()`, the default of these two layers |
-# | trained, unless `Constant(...)` | fixed, unless `brainstate.nn.Param(...)`; recurrent weights are trained |
+# | trainable, unless `Constant(...)` | fixed, unless `brainstate.nn.Param(...)`; recurrent weights are trainable |
 # | `out, state, record = module(x, record=True)` | `spikes, records = bh.rollout(layer, x, record=(".V",))` |
 #
 # These layers of brainhw behave like the neurons of Rockpool. An input decays for one time step before it changes the
@@ -253,7 +253,7 @@ with brainstate.environ.context(dt=step * u.ms):
 # %% [markdown]
 # ## NWAVE
 #
-# The NWAVE SDK is not public. This section uses only the public web pages of the vendor.
+# The NWAVE SDK is not public. This section uses only the public website of the vendor.
 #
 # | NWAVE | brainhw |
 # | --- | --- |
@@ -292,7 +292,7 @@ for name, (ours, formula) in published.items():
     assert distance < 1e-4
 
 # %% [markdown]
-# According to the web pages of the vendor, the membrane potential cannot be negative, a spike resets it to zero on
+# According to the website of the vendor, the membrane potential cannot be negative, a spike resets it to zero on
 # H1v1, and the charge is a nonlinear function of the weight. The threshold, the capacitance and the charge curve are
 # **assumed** in brainhw. One published example constrains them. In this example a layer receives spikes from a frontend
 # at a rate of 145.2 Hz, with a mean weight of 0.3841. The `fluct_init` of the vendor reports a mean membrane potential
@@ -346,7 +346,7 @@ assert np.abs(ours[1] - theirs[1]).max() < 1e-2
 # | input in mA, multiplied by `1 - exp(-dt/tau)` | input in mV, added without a factor |
 # | `spk_reset="soft"`, `"hard"` | `reset="subtract"`, `"zero"` |
 # | `V` is the value before the reset | `V` is the value after the reset; `V_pre` is the value before it |
-# | `tau` cannot be learnt | `tau=brainstate.nn.Param(...)` |
+# | `tau` is not trainable | `tau=brainstate.nn.Param(...)` |
 # | `init_all_states(net, batch_size=B)`, `for_loop(net.update, x)` | `bh.rollout(net, x)` |
 # | `nn.Linear`, `Expon`, projections | `bh.nn.LIFSynapse`; `bh.nn.CubaLIFLayer` includes the exponential synapse |
 #

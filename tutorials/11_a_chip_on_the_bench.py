@@ -47,7 +47,7 @@ brainstate.random.seed(0)
 # ## Train on the preset
 #
 # The data are the Japanese Vowels recordings, which are part of brainhw: nine speakers, 12 channels, 7 to 29 frames.
-# During training the weights are rounded to the 5 bits of the chip.
+# During training the weights are quantised to the 5 bits of the chip.
 
 # %%
 N_CLASSES, POPULATION, N_HIDDEN, STEPS_PER_FRAME, BATCH = 9, 5, 60, 2, 54
@@ -122,7 +122,7 @@ trained = {path: state.value for path, state in net.states(brainstate.ParamState
 # contains everything that a bench needs to program a chip: the integer codes of the weights, the leak settings, the
 # core and position of each neuron, and the connections.
 #
-# The virtual chip differs strongly from the preset. On average, each weight gives 65 % of the charge in the preset, the
+# The virtual chip differs strongly from the preset. On average, each weight adds 65 % of the charge in the preset, the
 # thresholds are 15 % higher, and the time constants are 14 ms instead of 20 ms. Time constants and thresholds also vary
 # between neurons, and charges vary between synapses.
 
@@ -156,7 +156,7 @@ print(f"\ntest accuracy on the chip, as trained {as_trained:.3f}")
 # ## Calibrate
 #
 # The calibration uses up to three tables of measurements. They contain the charge of each weight code, the decay of the
-# membrane potential at each leak setting, and the spike rate of each neuron for several inputs. In a laboratory you
+# membrane potential at each leak setting, and the firing rate of each neuron for several inputs. In a laboratory you
 # measure these values and save them as CSV files ([the page on calibration](../docs/calibrate.md) lists the columns).
 # In this tutorial the measurements are simulated, for the neurons that the network uses. Each of the three tables is
 # optional.
@@ -218,7 +218,7 @@ assert in_the_loop > as_trained + 0.05
 # ## Export
 #
 # The bundle contains the weight codes, the placement and the measured chip. The model that is loaded from the bundle
-# gives the same spikes as the exported model.
+# produces the same spikes as the exported model.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from benchmarks.speed.runner import probe
 __all__ = ["MOST_DIFFERING", "agree", "compare", "is_agreed", "table"]
 
 MOST_DIFFERING = 1e-4
-"""Limit below which two results agree: share of differing spikes, or relative difference of readouts and gradients."""
+"""Limit for agreement: fraction of differing spikes, or relative difference of readouts and gradients."""
 ABSENT = "not installed"
 REFERENCE, NO_NET = "jax", ("jax", "products")
 
@@ -27,8 +27,8 @@ REFERENCE, NO_NET = "jax", ("jax", "products")
 def compare(found: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the differences of outputs and gradients from the reference.
 
-    For spikes, the difference is the share of spikes that differ. For readouts, it is the largest difference divided by
-    the largest value. For gradients, it is the norm of the difference divided by the norm of the reference, for the
+    For spikes, the difference is the fraction of spikes that differ. For readouts, it is the largest difference divided
+    by the largest value. For gradients, it is the norm of the difference divided by the norm of the reference, for the
     weights for which this is largest.
     """
     ours, theirs = np.asarray(found["outputs"]), np.asarray(reference["outputs"])

@@ -19,7 +19,7 @@ SLOPE = 2.0
 """Slope of the fast sigmoid. With this slope, the soft sign of SpikingJelly is the same function."""
 BIAS, W_AHP = 0.02, -0.9
 RATES = {"chip": 0.2, "other": 0.05}
-"""Share of input channels that spike in one step. It is larger for chips, because their weights are limited."""
+"""Fraction of input channels that spike in one step. It is larger for chips, because their weights are limited."""
 SPREAD = 0.7
 """Standard deviation of the membrane potential without spikes, in units of the threshold."""
 FRACTIONAL_DT, FRACTIONAL_TAU, ALPHA = 0.125, 2.0, 0.6
@@ -66,7 +66,7 @@ class Definition:
     reset : str
         ``'subtract'`` or ``'zero'``.
     late : bool
-        If True, a spike lowers the membrane potential in the next step, after the leak, instead of in the same step.
+        If True, a spike lowers the membrane potential in the next step, after the leak. If False, in the same step.
     shift : int
         Delay of the spikes in steps.
     detach : bool

@@ -14,8 +14,8 @@ def check_own_step(own: u.Quantity, *, call: str, what: str, reader: str) -> Non
     """Raise an error unless the time step of ``brainstate.environ`` equals ``own``.
 
     ``own`` is the time step for which the network was imported. Its weights and decay factors were computed for this
-    time step, so another one would silently change the results. The error message names the imported object, ``what``,
-    and the import function, ``reader``.
+    time step, so a different one would silently change the results. The error message names the imported object,
+    ``what``, and the import function, ``reader``.
     """
     # Converted to numbers, because inside a compiled function a message would show a Quantity as a tracer.
     read_for, now = float(own.to(u.ms).mantissa), float(_arguments.time_step(call=call).mantissa)

@@ -300,7 +300,7 @@ def test_units_and_dt_stand_under_the_checksum(made, tmp_path: pathlib.Path, cha
     content = dict(np.load(path))
     description = json.loads(str(content["description"])) | change
     write_archive(path, {**content, "description": np.array(json.dumps(description))})
-    with pytest.raises(ValueError, match=r"load_step: '.*net\.step' is damaged: its content does not match"):
+    with pytest.raises(ValueError, match=r"load_step: '.*net\.step' is corrupted: its content does not match"):
         load_step(path)
 
 

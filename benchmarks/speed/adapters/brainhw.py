@@ -15,7 +15,7 @@ __all__ = ["ADAPTER"]
 
 
 def _layers(problem: Problem) -> tuple[list[Any], dict[str, Any]]:
-    """Return the modules of the network, and its weights under the names that the problem gives them."""
+    """Return the modules of the network, and its weights under their names in the problem."""
     import brainunit as u
 
     import brainhw as bh

@@ -1,6 +1,6 @@
 """Adapter of Rockpool: ``LIFTorch`` for LIF and ``aLIFTorch`` for aLIF, through their public interface.
 
-The matrix product of the input is computed once, before the module runs. Only weights are learnt, as in all adapters.
+The matrix product of the input is computed once, before the module runs. Only weights are trained, as in all adapters.
 """
 
 from __future__ import annotations

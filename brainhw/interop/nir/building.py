@@ -28,7 +28,7 @@ MOST_REORDERED = 4096
 
 
 class Codes(NamedTuple):
-    """Weights as integers ``[out, in]``, and the weight that the integer 1 represents, in the unit of the weights."""
+    """Integer weight codes ``[out, in]``, and the quantisation step in the unit of the weights."""
 
     numbers: np.ndarray
     step: float
@@ -142,13 +142,14 @@ class Export:
     def refuse(self, why: str) -> None:
         """Reject the module. One error reports all rejected modules.
 
-        ``why`` is the rest of a sentence that starts with the name of the module. It ends with the fix.
+        ``why`` completes a sentence that starts with the name of the module. It states the reason and ends with the
+        fix.
         """
         self.refused = True
         self._builder.problems.add(self.path, type(self.call.module).__name__, why)
 
     def per_neuron(self, values: Any) -> np.ndarray:
-        """Return one number per neuron of the module, in the axis order of the file: images have channels first.
+        """Return one value per neuron of the module, in the axis order of the file: images have channels first.
 
         Parameters
         ----------
@@ -156,11 +157,11 @@ class Export:
             Scalar, or an array that broadcasts to the ``out_size`` of the module.
         """
         size = self.call.module.out_size
-        # Copied, because the broadcast view of a single number is read-only.
+        # Copied, because the broadcast view of a scalar is read-only.
         return to_file(np.broadcast_to(np.asarray(values, float), size), self.channels_last).copy()
 
     def check_clamp(self) -> None:
-        """Request a check on ``sample`` that clamping the membrane potential at zero has no effect."""
+        """Request a check on ``sample`` that the clamp of the membrane potential at zero has no effect."""
         self._builder.clamped[self.path] = self.call.module
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -176,12 +177,12 @@ class Export:
         Parameters
         ----------
         factor : float or numpy.ndarray, optional
-            Scalar, or one number per channel. Default 1.
+            Scalar, or one value per channel. Default 1.
         voltage : bool, optional
             Whether the input of the module is a voltage, or a charge that causes a voltage. ``factor`` then applies to
             voltages in units of ``options.millivolts`` mV. Default False: the input is a plain number.
         rows : slice, optional
-            Use only these channels of the input. Default: all.
+            Channels of the input to use. Default: all.
         """
         unit = self.options.millivolts if voltage else 1.0
         return self._builder.source(self.call.source, self.call.module, factor, unit, rows)
@@ -221,13 +222,13 @@ class Export:
 def _export_rule(module: Any, at: Export) -> str | Weights | Linear | None:
     if "conv" in type(module).__name__.lower():
         at.refuse(
-            "is a convolution of a class without a rule for to_nir; use Conv1d or Conv2d of brainstate.nn, or "
-            "register its class with brainhw.interop.nir.register_export."
+            "is a convolution whose class has no export rule; use Conv1d or Conv2d of brainstate.nn, or register a "
+            "rule for the class with brainhw.interop.nir.register_export."
         )
         return None
     at.refuse(
-        "cannot be represented in NIR; use synapses, layers and readouts of brainhw, or Linear, Conv1d, Conv2d, "
-        "AvgPool2d and Flatten of brainstate.nn, or register its class with brainhw.interop.nir.register_export."
+        "has no export rule; use synapses, layers and readouts of brainhw, or Linear, Conv1d, Conv2d, AvgPool2d and "
+        "Flatten of brainstate.nn, or register a rule for the class with brainhw.interop.nir.register_export."
     )
     return None
 
@@ -263,7 +264,7 @@ def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule
     Raises
     ------
     TypeError
-        If ``cls`` is not a class of modules, or ``images`` is not True or False.
+        If ``cls`` is not a subclass of ``brainstate.nn.Module``, or ``images`` is not a bool.
 
     Examples
     --------
@@ -333,8 +334,8 @@ class GraphBuilder:
                 self.problems.add(
                     call.path,
                     type(call.module).__name__,
-                    "changes the step of its class, so its parameters do not describe it; use the class itself, or "
-                    "register this one with brainhw.interop.nir.register_export.",
+                    "overrides a member of the class that has an export rule, so the rule does not apply; use that "
+                    "class itself, or register a rule for this class with brainhw.interop.nir.register_export.",
                 )
                 continue
             images = [size for size in (call.size_in, call.size_out) if len(size) > 1]
@@ -355,7 +356,7 @@ class GraphBuilder:
                 if made not in self.nodes:
                     raise TypeError(
                         f"to_nir: the rule for {type(call.module).__name__} must return Weights or the name of a node "
-                        f"that it added; got {_arguments.describe(made)}. To refuse a module, call at.refuse(why)."
+                        f"that it added; got {_arguments.describe(made)}. To reject a module, call at.refuse(why)."
                     )
                 # A layer gets one node for all its targets. A synapse gets a node for each target, with the factors of
                 # that target.
@@ -369,7 +370,7 @@ class GraphBuilder:
         """
         last = self.source(self.wiring.output, None, 1.0, self._size_of_one(self.wiring.returned.unit))
         if self.options.weights == "codes" and not self.wrote_codes:
-            words = "has no synapse whose chip weights are integers; pass weights='float'."
+            words = "has no synapse with quantised chip weights; pass weights='float'."
             self.problems.add("the network", "weights='codes'", words)
             self.problems.raise_any()
         self.nodes["output"] = self.nir.Output(output_type={"output": self._file_shape(self.wiring.size_out)})
@@ -453,8 +454,9 @@ class GraphBuilder:
         n = len(order)
         if n > MOST_REORDERED:
             why = (
-                f"gives {n} numbers with channels last, but the file needs channels first; without weights after it, "
-                f"that takes a matrix of {n} x {n} (at most {MOST_REORDERED}). Put a synapse or a readout after it."
+                f"returns {n} values with channels last, but the file requires channels first. Without weights after "
+                f"it, reordering the values requires a permutation matrix {n} x {n}; the limit is {MOST_REORDERED} "
+                "values. Add a synapse or a readout after it."
             )
             self.problems.add(path, type(self.wiring.calls[path].module).__name__, why)
             raise _RefusedError
@@ -466,13 +468,13 @@ class GraphBuilder:
     def _size_of(self, path: str) -> float:
         """Return the number of mV that 1 in the graph represents at the output of ``path``, or 1 without a voltage."""
         # The unit is that of the module output: a unit attached after it, as in `x * u.mV`, does not change the
-        # numbers.
+        # values.
         return self._size_of_one(self.wiring.given.unit if path == INPUT else self.wiring.calls[path].gives)
 
     def _refuse_images(self, call: Call, size: tuple[int, ...]) -> None:
         why = (
-            f"works on values of shape {size}, which NIR supports only for neurons, convolution, pooling and Flatten; "
-            "put brainstate.nn.Flatten before it."
+            f"has an input or output of shape {size}, but NIR supports several axes only for neurons, convolution, "
+            "pooling and Flatten; add brainstate.nn.Flatten before it."
         )
         self.problems.add(call.path, type(call.module).__name__, why)
 

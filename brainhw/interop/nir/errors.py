@@ -21,8 +21,8 @@ class NIRError(ValueError):
     Examples
     --------
     >>> from brainhw.interop.nir import NIRError
-    >>> NIRError("to_nir", ["hidden (a FractionalLIFLayer) has no NIR form; leave it out."]).problems
-    ('hidden (a FractionalLIFLayer) has no NIR form; leave it out.',)
+    >>> NIRError("to_nir", ["hidden (a FractionalLIFLayer) cannot be represented in NIR; remove it."]).problems
+    ('hidden (a FractionalLIFLayer) cannot be represented in NIR; remove it.',)
     """
 
     def __init__(self, call: str, problems: list[str] | tuple[str, ...]) -> None:
@@ -46,7 +46,7 @@ class Problems:
     def add(self, where: str, what: str, why: str) -> None:
         """Add a problem of the module or node ``where``, whose class is ``what``.
 
-        ``why`` gives the reason and the fix.
+        ``why`` states the reason and the fix.
         """
         text = f"{where} ({what}) {why}"
         # A module with several targets is checked once per target, which finds the same problem again.
@@ -66,6 +66,6 @@ def nir_package(call: str) -> Any:
         return importlib.import_module("nir")
     except ImportError as error:
         raise ImportError(
-            f"{call}: the packages nir and h5py are needed, but {error.name or error} is not installed. Install both "
+            f"{call}: the packages nir and h5py are required, but {error.name or error} is not installed. Install both "
             "with pip install 'brainhw[nir]'."
         ) from error

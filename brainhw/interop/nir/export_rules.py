@@ -50,8 +50,8 @@ SUBTRACT = (
     "dt in discrete time."
 )
 SPIKES = (
-    "has a spk_fun that does not return 0 below the threshold and 1 at or above it, as NIR neurons do; use one of "
-    "brainhw.surrogate, for example fast_sigmoid()."
+    "has a spk_fun that is not a step function (0 below the threshold, 1 at or above it), but the spikes of NIR "
+    "neurons are 0 or 1; use a function of brainhw.surrogate, for example fast_sigmoid()."
 )
 
 
@@ -104,7 +104,7 @@ def chip_synapse(module: Any, at: Export) -> Weights | None:
     its input.
     """
     if any(not u.have_same_dim(getattr(target, "drive_unit", u.mV), u.fcoulomb) for target in at.targets):
-        at.refuse("does not drive a chip layer, so its charge is not a voltage; connect it to an H1 layer.")
+        at.refuse("does not drive a chip layer, which converts its charge to a voltage; connect it to an H1 layer.")
         return None
     codes = None
     if at.options.weights == "codes":
@@ -125,15 +125,15 @@ def _bias(module: Any, at: Export) -> np.ndarray | None:
 def _stored_codes(module: Any, at: Export) -> Codes | None:
     """Return the integers that the chip stores.
 
-    Reject weights if no common factor converts the integers to voltages.
+    Reject the synapse if no common factor converts the integers to voltages.
     """
     effective, why = module.effective, None
     if effective.grid is None:
-        why = "has weights that are not rounded"
+        why = "has weights that are not quantised"
     elif not isinstance(module.chip.charge, LinearCharge):
-        why = "converts weights to charge by a nonlinear curve, so one factor cannot convert codes to voltages"
+        why = "has a nonlinear charge curve, so no single factor converts weight codes to voltages"
     elif np.any(np.asarray(effective.mismatch.value.mantissa)):
-        why = "belongs to a sampled chip whose weights are not integer multiples of one step"
+        why = "belongs to a sampled chip, with weights that are not integer multiples of one quantisation step"
     if why is not None:
         at.refuse(f"{why}; pass weights='float'.")
         return None
@@ -148,9 +148,9 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 
 @register_export(LIFLayer, images=True)
 def lif_layer(module: Any, at: Export) -> str | None:
-    """Add LIF, or CubaLIF if a CubaCurrent drives the layer, or LI and Threshold for a layer that never resets."""
+    """Add LIF, or CubaLIF if a CubaCurrent drives the layer, or LI and Threshold for a layer without a reset."""
     # The message suggests reset='zero' only here, because the reset of a chip layer is fixed.
-    _check_firing(module, at, fix="build it with reset='zero', or ")
+    _check_firing(module, at, fix="construct it with reset='zero', or ")
     if hasattr(at.source_module, "cuba_order"):
         return None if at.refused else _behind_current(module, at, current_value(module.tau))
     return None if at.refused else _leaky_firing(module, at, current_value(module.tau))
@@ -160,7 +160,7 @@ def lif_layer(module: Any, at: Export) -> str | None:
 def chip_layer(module: Any, at: Export) -> str | None:
     """Add LIF with the time constants and thresholds of the current chip, sampled or nominal."""
     if at.call.source == INPUT:
-        at.refuse("takes a charge as the input of the network; put a synapse before it.")
+        at.refuse("receives the input of the network as a charge; add a synapse before it.")
         return None
     _check_firing(module, at)
     at.check_clamp()
@@ -183,7 +183,10 @@ def cuba_current(module: Any, at: Export) -> _HandedOn | None:
     # voltage.
     single = [type(target).__name__ for target in behind] in (["LIFLayer"], ["Integrator"])
     if not single or getattr(behind[0], "topology", "FF") != "FF" or getattr(behind[0], "reset", "zero") == "none":
-        at.refuse("is the current of CubaLIF or CubaLI neurons, but does not feed exactly one LIFLayer or Integrator.")
+        at.refuse(
+            "is the synaptic current of CubaLIF or CubaLI neurons, so it must feed exactly one module: a feed-forward "
+            "LIFLayer with a reset, or an Integrator."
+        )
         return None
     order = at.options.cuba_order or module.cuba_order
     if order != module.cuba_order:
@@ -210,8 +213,8 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
             r, w_in, factor = r * held, w_in * into, np.ones_like(share)
     arrays = {"tau_syn": syn.tau, "tau_mem": leaky.tau, "r": r, "w_in": w_in}
     arrays["v_leak"] = at.per_neuron(current.bias) / one / (1 - leaky.beta)
-    # The input of a CubaCurrent is a plain number. It is scaled as if it were a voltage, so that the source node gives
-    # the same numbers.
+    # The input of a CubaCurrent has no unit. It is scaled as if it were a voltage, so that the source node returns the
+    # same values.
     source = at.source(factor * one, voltage=True) if fires else at.source(factor)
     if not fires:
         return at.add(at.nir.CubaLI(**arrays), source, order=current.cuba_order, **_notes(module))
@@ -281,7 +284,7 @@ def _check_firing(module: Any, at: Export, fix: str = "") -> None:
     if module.reset == "subtract" and at.options.reset != "continuous":
         at.refuse(SUBTRACT.format(fix=fix))
     if module.reset == "none" and module.topology == "RC":
-        at.refuse("never resets and is recurrent; NIR has no such neuron, use reset='zero'.")
+        at.refuse("is recurrent and has no reset, and NIR has no such neuron; use reset='zero'.")
 
 
 # Readouts
@@ -309,7 +312,7 @@ def integrator(module: Any, at: Export) -> str | None:
     beta, gain, bias = (at.per_neuron(values) for values in (module.beta, module.gain, module.bias))
     if np.any(beta == 1):
         if not np.all(beta == 1) or np.any(bias):
-            at.refuse("leaks in some channels only, or has a constant without a leak; NIR has no such node.")
+            at.refuse("has a leak in only some channels, or a constant input without a leak; NIR has no such node.")
             return None
         ones, per_step = np.ones_like(gain), gain / at.options.file_seconds
         r, factor = (per_step, ones) if at.options.gain == "R" else (ones, per_step)
@@ -340,12 +343,12 @@ def current_based(module: Any, at: Export) -> str | None:
     """Add CubaLIF for libraries that update the current first. Otherwise, add one LI per synapse, and LIF.
 
     The layer updates its current first, and then its membrane potential with the new current. A library that solves
-    both equations of CubaLIF exactly would compute other results.
+    both equations of CubaLIF exactly would compute different results.
     """
     _check_current_based(module, at)
     order, n_syn = at.options.cuba_order, module.n_synapses
     if order is not None and order != "current-first":
-        at.refuse(f"updates its current first; cuba_order={order!r} is another order, pass 'current-first'.")
+        at.refuse(f"updates its current first, but cuba_order={order!r} is a different order; pass 'current-first'.")
     if order is not None and n_syn > 1:
         at.refuse(f"has {n_syn} synapses per neuron, but CubaLIF has one; omit cuba_order.")
     if at.refused:
@@ -458,9 +461,9 @@ def _check_current_based(module: Any, at: Export) -> None:
     if at.options.reset != "continuous":
         at.refuse(SUBTRACT.format(fix=""))
     if counts and module.max_spikes_per_step != 1:
-        at.refuse("may fire more than once per step; build it with max_spikes_per_step=1.")
+        at.refuse("may fire more than once per time step; construct it with max_spikes_per_step=1.")
     if module.noise_std is not None:
-        at.refuse("adds noise to its membrane potential, which NIR cannot represent; build it without noise_std.")
+        at.refuse("adds noise to its membrane potential, which NIR cannot represent; construct it without noise_std.")
     elif not counts and not _is_step(module.spk_fun):
         at.refuse(SPIKES)
 
@@ -502,7 +505,7 @@ def _threshold(module: Any, at: Export) -> np.ndarray:
     """Return thresholds ``[N]`` for a graph.
 
     A NIR neuron fires only above its threshold, a brainhw neuron also at the threshold. Each threshold in the graph is
-    therefore the largest number below the threshold of the layer.
+    therefore the largest floating-point number below the threshold of the layer.
     """
     return at.per_neuron(below(_numbers(module.threshold(), u.mV))) / at.options.millivolts
 
@@ -510,7 +513,7 @@ def _threshold(module: Any, at: Export) -> np.ndarray:
 def _notes(module: Any) -> dict[str, Any]:
     """Return metadata that lists the parameters that the layer stores per neuron.
 
-    Without it, an import would store equal values as a single number.
+    Without it, an import would store equal values as a scalar.
     """
     held = [name for name in ("tau", "V_th") if np.ndim(u.get_mantissa(current_value(getattr(module, name, 0.0)))) > 0]
     # One string, because nir does not read a list of strings back as a list.
@@ -534,5 +537,5 @@ def _plain(value: Any) -> np.ndarray:
 
 
 def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
-    """Convert to the given unit and return plain float64 numbers."""
+    """Convert to the given unit and return a float64 array without a unit."""
     return _plain(value.to(unit) if isinstance(value, u.Quantity) else value)

@@ -20,11 +20,10 @@ _MOST_COMPRESSED = 100
 
 
 def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
-    """Return a text that describes why a file is not safe to read, otherwise ``None``.
+    """Return the reason why a file is unsafe to read, or ``None`` if it is safe.
 
-    A file is not safe if it links to other files or could need too much memory or time.
-
-    The arrays themselves are not read. Raises ``OSError`` if the file is not HDF5.
+    A file is unsafe if it links to other files or could require too much memory or time. The arrays themselves are not
+    read. Raise ``OSError`` if the file is not HDF5.
     """
     with open(path, "rb") as raw:
         if raw.read(4) == b"PK\x03\x04":
@@ -37,20 +36,23 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
             if isinstance(held, str):
                 return held
             if count >= _MOST_OBJECTS:
-                return f"holds more than {_MOST_OBJECTS} groups and arrays"
+                return f"contains more than {_MOST_OBJECTS} groups and arrays"
             if not isinstance(held, h5py.Dataset):
                 continue
             if held.is_virtual or held.external:
-                return f"holds an array at {where} whose numbers lie in another file"
+                return f"contains an array at {where} whose data are stored in another file"
             # Python ints do not overflow. A crafted file can declare axes whose product overflows NumPy ints.
             total += math.prod(held.shape or ()) * int(held.dtype.itemsize)
             if total > allowed:
-                return f"declares arrays of {total:.3g} bytes, up to {where} of shape {held.shape}, in {size} bytes"
+                return (
+                    f"declares arrays of {total:.3g} bytes, up to {where} of shape {held.shape}, in a file of {size} "
+                    "bytes"
+                )
     return None
 
 
 def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the path of every group and array with the object itself, or with a text that describes its fault."""
+    """Yield the path of every group and array with the object itself, or with a message that describes its fault."""
     seen = {_address(h5py, file)}
     waiting = [(file, "", 0)]
     while waiting:
@@ -58,15 +60,15 @@ def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
         for name in group:
             where = f"{above}/{name}"
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                yield where, f"holds a link at {where}, which may lead to another file"
+                yield where, f"contains a link at {where}, which may point to another file"
                 return
             held = group[name]
             if isinstance(held, h5py.Group):
                 if _address(h5py, held) in seen:
-                    yield where, f"holds the group {where} in two places or inside itself"
+                    yield where, f"contains the group {where} in two places or inside itself"
                     return
                 if depth >= _DEEPEST:
-                    yield where, f"nests more than {_DEEPEST} groups"
+                    yield where, f"has groups nested more than {_DEEPEST} levels deep"
                     return
                 seen.add(_address(h5py, held))
                 waiting.append((held, where, depth + 1))

@@ -51,7 +51,7 @@ class _Parts:
         self.nodes: dict[str, Any] = {}
         # A dict, because it keeps the order of the edges and finds an edge fast.
         self.edges: dict[Edge, None] = {}
-        # Nodes at an edge with a fault that is already reported. They must not be reported as unconnected too.
+        # Nodes at an invalid edge that is already reported. They must not be reported as unconnected too.
         self.excused: set[str] = set()
         self.problems = problems
 
@@ -70,7 +70,7 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
     spread = spread_scalars(nodes, edges, problems)
     if spread:
         listed = _listed([f"{name} ({kind_of(nodes[name])})" for name in spread])
-        warnings.append(f"{listed}: parameters without an axis, as in old files, apply to every neuron.")
+        warnings.append(f"{listed}: scalar parameters, as in old files, are broadcast to all neurons.")
     for name, node in nodes.items():
         check_node(name, node, problems)
     shapes = infer_shapes(nodes, edges, problems)
@@ -108,7 +108,7 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
     problems, nodes = parts.problems, parts.nodes
     if id(graph) in outer or len(outer) >= _DEEPEST:
         why = "contains itself" if id(graph) in outer else f"is nested more than {_DEEPEST} graphs deep"
-        problems.add(prefix.removesuffix("."), "NIRGraph", f"{why}; move its nodes to the graph around it.")
+        problems.add(prefix.removesuffix("."), "NIRGraph", f"{why}; move its nodes to the enclosing graph.")
         return None, None
     inner: dict[str, tuple[str | None, str | None]] = {}
     for name, node in graph.nodes.items():
@@ -136,7 +136,7 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
             parts.excused.update(end for end in (source, target) if end is not None)
             continue
         if (source, target) in parts.edges:
-            problems.add(where, "twice", "is in the graph twice; a signal would count double.")
+            problems.add(where, "duplicate", "is in the graph twice, so its signal would be added twice; remove one.")
             continue
         parts.edges[source, target] = None
     return _end(graph, "Input", prefix, parts), _end(graph, "Output", prefix, parts)
@@ -152,7 +152,7 @@ def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
     listed = f" ({_listed(own)})" if own else ""
     # A graph with several inputs or outputs does not define their order as arguments of a network.
     fix = "add one" if not own else f"keep one {kind}" if kind == "Input" else "keep one Output, or read one at a time"
-    words = f"has {len(own)} {kind} nodes{listed}; brainhw runs graphs with one: {fix}."
+    words = f"has {len(own)} {kind} nodes{listed}; brainhw requires exactly one: {fix}."
     parts.problems.add(prefix.removesuffix(".") or "the graph", "NIRGraph", words)
     return None
 
@@ -169,7 +169,7 @@ def _alone(parts: _Parts, first: str | None, last: str | None) -> list[str]:
     alone = [name for name in parts.nodes if name not in joined]
     for name in alone:
         del parts.nodes[name]
-    return [f"{_listed(alone)}: without edges; left out."] if alone else []
+    return [f"{_listed(alone)}: nodes without edges are ignored."] if alone else []
 
 
 def _check_edges(
@@ -193,7 +193,11 @@ def _check_edges(
         gives, takes = shapes[a][1], shapes[b][0]
         if gives is not None and takes is not None and gives != takes:
             what = f"{kind_of(nodes[a])} -> {kind_of(nodes[b])}"
-            problems.add(f"the edge {a} -> {b}", what, f"joins shape {gives} to shape {takes}; they must be equal.")
+            problems.add(
+                f"the edge {a} -> {b}",
+                what,
+                f"connects output shape {gives} to input shape {takes}; they must be equal.",
+            )
 
 
 def _splice(nodes: dict[str, Any], edges: list[Edge], keep: tuple[str, str]) -> None:
@@ -226,13 +230,13 @@ def _late_edges(nodes: dict[str, Any], edges: list[Edge], problems: Problems) ->
                 if firing
                 else "has no firing neuron, so nothing in it can be delayed by one step"
             )
-            problems.add(f"the cycle {listed}", "feedback", f"{why}; brainhw runs cycles with one such layer.")
+            problems.add(f"the cycle {listed}", "feedback", f"{why}; brainhw requires one firing layer per cycle.")
             continue
         late |= {(a, b) for a, b in edges if a == firing[0] and b in cycle}
         for a, b in edges:
             if a in cycle and a != firing[0] and b not in cycle:
                 words = (
-                    f"lies in the cycle {listed} and feeds {b} outside of it, so the one-step delay of the "
+                    f"is part of the cycle {listed} and feeds {b} outside of it, so the one-step delay of the "
                     f"cycle would also apply there; feed {b} from a copy of {a} that {firing[0]} feeds."
                 )
                 problems.add(a, kind_of(nodes[a]), words)

@@ -75,7 +75,7 @@ class ImageGain(Linear):
 def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
     """Return an image gain. Reject a bias, because NIR cannot add a constant to an image."""
     if bias is not None:
-        at.refuse("adds a constant to an image, which NIR has no node for; use the bias of a convolution.")
+        at.refuse("adds a constant to an image, for which NIR has no node; use the bias of a convolution.")
         return None
     return ImageGain(at.per_neuron(_numbers(factor, at.weight_unit)))
 
@@ -85,7 +85,7 @@ def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
 def convolution(module: Any, at: Export) -> _Conv | None:
     """Return the convolution of a brainstate module with channels last or first."""
     if any(n != 1 for n in module.lhs_dilation):
-        at.refuse("has an lhs_dilation (transposed convolution), which NIR has no node for; use a plain convolution.")
+        at.refuse("has an lhs_dilation (transposed convolution), for which NIR has no node; use a plain convolution.")
         return None
     held = module.weight.value
     weight = _numbers(held["weight"], at.weight_unit)
@@ -112,8 +112,8 @@ def mean(module: Any, at: Export) -> str | None:
     size, axis = at.call.size_in, module.channel_axis
     if len(size) != 3 or axis is None or counted_from_end(axis, at.call) not in (-1, -3):
         at.refuse(
-            f"takes shape {size} with channel_axis={module.channel_axis}; NIR pools [channels, height, width]: pass "
-            "channel_axis=-1 or -3 and images of three axes."
+            f"has an input of shape {size} with channel_axis={module.channel_axis}, but NIR pools images [channels, "
+            "height, width]; pass channel_axis=-1 or -3 and images with three axes."
         )
         return None
     kernel, stride = tuple(module.kernel_size), tuple(module.stride)
@@ -147,8 +147,8 @@ def flatten(module: Any, at: Export) -> str | None:
     first, last = axes
     if at.channels_last and first > 0 and last == len(before) - 1:
         at.refuse(
-            f"joins the axes {first} to {last} of shape {before}, which are not adjacent in a file with "
-            "channels first; join all axes, or the spatial axes."
+            f"flattens the axes {first} to {last} of shape {before}, which are not adjacent in a file with "
+            "channels first; flatten all axes, or only the spatial axes."
         )
         return None
     # With channels first, as in the file, the index of each spatial axis is higher by one.
@@ -167,28 +167,31 @@ def flatten(module: Any, at: Export) -> str | None:
 @register_export(brainstate.nn.MaxPool3d, images=True)
 def maximum(module: Any, at: Export) -> None:
     """Reject max pooling: NIR has no node for it."""
-    at.refuse("takes a maximum, which NIR has no node for; use AvgPool2d, or a convolution with a stride.")
+    at.refuse("is a max pooling, for which NIR has no node; use AvgPool2d, or a convolution with a stride.")
 
 
 @register_export(brainstate.nn.AvgPool1d, images=True)
 @register_export(brainstate.nn.AvgPool3d, images=True)
 @register_export(brainstate.nn.Conv3d, images=True)
 def of_other_axes(module: Any, at: Export) -> None:
-    """Reject other numbers of axes: NIR has convolutions along one or two axes and pooling along two axes."""
-    at.refuse("has no NIR node: NIR convolves along one or two axes and pools along two; use Conv2d or AvgPool2d.")
+    """Reject the module: NIR supports only 1-D and 2-D convolutions and 2-D pooling."""
+    at.refuse("has no NIR node: NIR supports 1-D and 2-D convolutions and 2-D pooling; use Conv2d or AvgPool2d.")
 
 
 def _joined(module: Any, at: Export) -> tuple[int, int] | None:
-    """Return the first and the last axis that a Flatten joins, without the batch axis.
+    """Return the first and the last axis that a Flatten joins, counted without the batch axis.
 
-    Reject it if it joins the batch axis.
+    Reject the module if it joins the batch axis.
     """
     rank = len(at.call.size_in)
     # If the module has no in_size, it counts its axes with the batch axis.
     batch = at.call.batched if getattr(module, "_in_size", None) is None else 0
     first, last = (axis - batch if axis >= 0 else axis + rank for axis in (module.start_axis, module.end_axis))
     if not 0 <= first <= last < rank:
-        at.refuse(f"joins axes {module.start_axis} to {module.end_axis} of shape {at.call.size_in}; pass in_size=.")
+        at.refuse(
+            f"flattens axes {module.start_axis} to {module.end_axis}, and thus the batch axis of an input with samples "
+            f"of shape {at.call.size_in}; pass in_size=."
+        )
         return None
     return first, last
 
@@ -214,8 +217,8 @@ def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, gro
     for (low, high), d in zip(window.pads, dilation, strict=True):
         if min(low, high) < 0 or (high - low) % d:
             at.refuse(
-                f"has padding {window.pads}, but NIR pads both sides equally; pass padding= "
-                "with the same number before and after."
+                f"has padding {window.pads}, but NIR pads both sides of an axis equally; pass padding= "
+                "with the same integer before and after each axis."
             )
             return None
         # With zeros at the front of the kernel, the window can start further to the left without using other values.
@@ -231,7 +234,7 @@ def _uneven(window: Window) -> bool:
 def _pads(
     padding: Any, space: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[tuple[int, int], ...]:
-    """Convert the padding of a brainstate module to numbers ``(before, after)`` per axis."""
+    """Convert the padding of a brainstate module to integers ``(before, after)`` per axis."""
     if not isinstance(padding, str):
         return tuple((int(low), int(high)) for low, high in padding)
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -266,5 +269,5 @@ def _typed(node: Any, given: tuple[int, ...], gave: tuple[int, ...]) -> Any:
 
 
 def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
-    """Convert to the given unit and return plain float64 numbers."""
+    """Convert to the given unit and return a float64 array without a unit."""
     return np.asarray(u.get_mantissa(value.to(unit) if isinstance(value, u.Quantity) else value)).astype(float)

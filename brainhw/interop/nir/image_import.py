@@ -35,8 +35,8 @@ def is_kernel(graph: Any, name: str, late: bool) -> bool:
 def fold_kernel(builder: Any, name: str, gain: np.ndarray, constant: np.ndarray | None) -> bool:
     """Make the convolution ``name`` return voltages: ``gain`` times its output plus ``constant``, both in graph units.
 
-    If ``gain`` or ``constant`` differs within a channel, a kernel cannot represent it. The function then returns False
-    and changes nothing.
+    Return False and change nothing if ``gain`` or ``constant`` differs within a channel, because a kernel cannot
+    represent it.
     """
     of_channel = [None if values is None else _per_channel(values) for values in (gain, constant)]
     if of_channel[0] is None or (constant is not None and of_channel[1] is None):
@@ -82,7 +82,7 @@ def _put(builder: Any, name: str, kernel: _Kernel, unit: u.Unit) -> None:
 @register_import("Conv1d")
 @register_import("Conv2d")
 def convolution(builder: Any, name: str, node: Any) -> None:
-    """Make a convolution of plain numbers, unless a neuron's rule makes it with the neuron's factors in the kernel."""
+    """Make a dimensionless convolution, unless a neuron's rule makes it with the neuron's factors in the kernel."""
     if name not in builder.kernels:
         _put(builder, name, _numbers(node), u.UNITLESS)
 

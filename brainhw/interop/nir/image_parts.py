@@ -19,7 +19,7 @@ __all__ = ["Convolution", "Pooling"]
 
 
 class _OfImages(SequenceSynapse, brainstate.nn.Module):
-    """Base class of modules that take images ``[..., channels, *space]`` with any number of leading axes."""
+    """Base class for modules that take images ``[..., channels, *space]`` with any number of leading axes."""
 
     channels_last = False
 
@@ -29,7 +29,7 @@ class _OfImages(SequenceSynapse, brainstate.nn.Module):
         self.out_size = (channels, *window.places(self.in_size[1:]))
 
     def _images(self, x: Any, call: str) -> jax.Array:
-        """Return the input as ``[N, channels, *space]``. Raise an error if the input has another image shape."""
+        """Return the input as ``[N, channels, *space]``. Raise an error if the input has a different image shape."""
         x = _arguments.step_input(x, self.in_size[-1], call=call)
         axes = len(self.in_size)
         if x.shape[-axes:] != self.in_size:
@@ -61,7 +61,7 @@ class Convolution(_OfImages):
     window : Window
         Kernel, stride, padding and dilation.
     groups : int
-        Number of channel groups that are convolved separately.
+        Number of groups of channels that are convolved separately.
     unit : Unit
         Unit of the output: mV if the convolution drives neurons.
     """

@@ -166,7 +166,7 @@ class NetBuilder:
         self.problems.add(name, kind_of(self.graph.nodes[name]), why)
 
     def _tau(self, name: str, tau: np.ndarray, field: str = "tau") -> Any:
-        """Return the time constant of a layer as a number or an array.
+        """Return the time constant of a layer as a scalar or an array.
 
         Reject values that are too short for forward Euler.
         """
@@ -174,8 +174,8 @@ class NetBuilder:
         if self.reading.how == "euler" and np.any(tau <= dt):
             self._refuse(
                 name,
-                f"has {field} down to {tau.min():g} s, which forward Euler cannot step with dt = "
-                f"{self.reading.seconds * 1000:g} ms; take a shorter dt or discretisation='exact'.",
+                f"has a minimum {field} of {tau.min():g} s, which must be longer than dt = "
+                f"{self.reading.seconds * 1000:g} ms for forward Euler; pass a shorter dt or discretisation='exact'.",
             )
             return 1.0 * u.ms
         if self.reading.how == "euler":
@@ -189,8 +189,8 @@ class NetBuilder:
         if np.any(beta >= 1):
             self._refuse(
                 name,
-                f"has a time constant so long that the leak of one step of {self.reading.dt} is zero in this "
-                "precision; take a longer dt, or an IF or I node.",
+                f"has a time constant so long that its decay factor for dt = {self.reading.dt} is rounded to 1; pass a "
+                "longer dt, or use an IF or I node.",
             )
         return beta
 
@@ -222,7 +222,7 @@ class NetBuilder:
         """Return the thresholds in mV. Neurons fire at or above them."""
         node = self.graph.nodes[name]
         V_th = _floats(node.v_threshold) * self.reading.millivolts
-        # A neuron that subtracts its threshold must subtract the number in the file, not the next number above it. Such
+        # A neuron that subtracts its threshold must subtract the value in the file, not the next larger float. Such
         # a reset is not part of NIR, so the rule of NIR to fire strictly above the threshold does not apply: libraries
         # that subtract from IF neurons fire at the threshold.
         return V_th if self.reading.reset == "subtract" and not noted(node) else above(V_th)
@@ -387,7 +387,7 @@ class NetBuilder:
         order = self.reading.cuba_order or noted(self.graph.nodes[name]).get("order") or default
         if order not in CUBA_ORDERS or (order == "together" and self.reading.how == "euler"):
             fix = "pass cuba_order='current-first' or 'old-current'"
-            self._refuse(name, f"has the order {order!r} for discretisation={self.reading.how!r}; {fix}.")
+            self._refuse(name, f"has the order {order!r}, invalid for discretisation={self.reading.how!r}; {fix}.")
             return default
         return str(order)
 
@@ -405,7 +405,7 @@ def hand_on(builder: NetBuilder, name: str, node: Any) -> None:
 @register_import("Affine", arrays=("weight", "bias"))
 @register_import("Linear", arrays=("weight",))
 def matrix(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a linear module of plain numbers."""
+    """Make a dimensionless linear module."""
     bias = _floats(node.bias) if hasattr(node, "bias") else None
     builder.put(name, _dense(np.asarray(node.weight, float), bias))
 
@@ -424,17 +424,17 @@ def threshold(builder: NetBuilder, name: str, node: Any) -> None:
 
 @register_import("Delay", arrays=("delay",))
 def delay(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a delay of whole steps. Reject a delay that is not a whole number of steps."""
+    """Make a delay. Reject a delay that is not an integer multiple of the time step."""
     steps = np.asarray(node.delay, float) / builder.reading.seconds
     whole = np.round(steps)
     # A delay in float32 seconds has a relative error of up to 6e-8.
     if np.any(np.abs(steps - whole) > 1e-6):
         first = float(np.ravel(node.delay)[np.argmax(np.abs(steps - whole))])  # argmax returns a flat index
         dt = builder.reading.seconds * 1000
-        why = f"has a delay of {first:g} s, which is not a whole number of steps of {dt:g} ms."
+        why = f"has a delay of {first:g} s, which is not an integer multiple of dt = {dt:g} ms."
         builder.problems.add(name, "Delay", why)
     elif np.max(whole, initial=0) * whole.size > _MOST_DELAYED:
-        why = f"delays {whole.size} channels by up to {np.max(whole):g} steps; shorten it or take a longer dt."
+        why = f"delays {whole.size} channels by up to {np.max(whole):g} steps; shorten the delay or pass a longer dt."
         builder.problems.add(name, "Delay", why)
     else:
         builder.put(name, WholeDelay(whole) if np.any(whole) else None)
@@ -453,19 +453,19 @@ register_import("CubaLIF", arrays=("tau_syn", "tau_mem", "r", "v_leak", "v_thres
 
 
 def _floats(array: Any) -> np.ndarray:
-    """Return the numbers of a node in double precision."""
+    """Return the values of a node in double precision."""
     return np.asarray(array, float)
 
 
 def _one_or_all(node: Any, field: str, values: np.ndarray) -> Any:
-    """Return one number if all values are equal, unless brainhw's metadata lists the field as stored per neuron."""
+    """Return a scalar if all values are equal, unless brainhw's metadata lists the field as stored per neuron."""
     each = str(noted(node).get("per_neuron", "")).split()
     first = values.flat[0]
     return float(first) if np.all(values == first) and field not in each else values
 
 
 def _like(held: Any, numbers: np.ndarray) -> Any:
-    """Return numbers as an array with the dtype and unit of the state value ``held``."""
+    """Return values as an array with the dtype and unit of the state value ``held``."""
     unit = u.get_unit(held)
     mantissa = np.asarray(numbers, np.asarray(u.get_mantissa(held)).dtype)
     array = u.math.asarray(mantissa)
@@ -473,7 +473,7 @@ def _like(held: Any, numbers: np.ndarray) -> Any:
 
 
 def _dense(matrix: np.ndarray, bias: np.ndarray | None) -> brainstate.nn.Linear:
-    """Return a linear module with the given matrix and bias of plain numbers."""
+    """Return a dimensionless linear module with the given matrix and bias."""
     n_out, n_in = matrix.shape
     dtype = brainstate.environ.dftype()
     return brainstate.nn.Linear(

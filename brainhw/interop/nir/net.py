@@ -74,7 +74,7 @@ class NIRNet(brainstate.nn.Module):
         Parameters
         ----------
         x : array
-            Plain numbers, ``[*in_size]`` or ``[B, *in_size]``: spikes, or currents in units of the graph.
+            Dimensionless array, ``[*in_size]`` or ``[B, *in_size]``: spikes, or currents in units of the graph.
 
         Returns
         -------
@@ -86,7 +86,7 @@ class NIRNet(brainstate.nn.Module):
         RuntimeError
             If no time step is set, or if it differs from the time step of the network.
         TypeError, ValueError
-            If the input is not an array of plain numbers of that shape.
+            If the input is not a dimensionless array of that shape.
         """
         call = f"{type(self).__name__}.update"
         check_own_step(self.dt, call=call, what="graph", reader="from_nir")

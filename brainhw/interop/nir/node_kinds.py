@@ -44,7 +44,7 @@ class NodeKind(NamedTuple):
 NODES: dict[str, NodeKind] = {}
 MATRICES = ("Linear", "Affine")
 # Functions that compute the shapes of a node from its input shape, for classes whose arrays do not determine them. A
-# function raises ValueError for a node that cannot run.
+# function raises a ValueError for an invalid node.
 SHAPED_BY_INPUT: dict[str, ShapeRule] = {
     **dict.fromkeys(("Conv1d", "Conv2d"), conv_shapes),
     **dict.fromkeys(("SumPool2d", "AvgPool2d"), pool_shapes),
@@ -77,7 +77,7 @@ def register_import(
         spikes in the state ``spk``. Default False.
     folds : bool, optional
         Whether the rule converts matrices that feed only this node to synapses in mV, with ``builder.drives(name,
-        feeds, gain, constant)``. Default False: these matrices become separate modules of plain numbers.
+        feeds, gain, constant)``. Default False: these matrices become separate dimensionless modules.
 
     Returns
     -------
@@ -87,7 +87,10 @@ def register_import(
     Raises
     ------
     TypeError
-        If ``kind`` is not a string.
+        If ``kind`` is not a string, ``arrays`` is not a sequence of nonempty strings, or ``fires`` or ``folds`` is not
+        a bool.
+    ValueError
+        If ``kind`` is not a valid Python identifier.
 
     Examples
     --------
@@ -97,9 +100,9 @@ def register_import(
     ...     builder.problems.add(name, "Ramp", "is not supported yet; remove it.")
     """
     if not isinstance(kind, str):
-        raise TypeError(f"register_import: kind must be the name of a node's class; got {kind!r}. Pass cls.__name__.")
+        raise TypeError(f"register_import: kind must be the name of a node class; got {kind!r}. Pass cls.__name__.")
     if not kind.isidentifier():
-        raise ValueError(f"register_import: kind must be the name of a node's class; got {kind!r}. Pass cls.__name__.")
+        raise ValueError(f"register_import: kind must be the name of a node class; got {kind!r}. Pass cls.__name__.")
     names = _arguments.several(arrays, call="register_import", name="arrays", of="names")
     arrays = tuple(_arguments.text(one, call="register_import", name="arrays", some=True) for one in names)
     _arguments.flag(fires, call="register_import", name="fires")
@@ -169,11 +172,11 @@ def _declared(types: Any) -> Shape:
 
 
 def check_node(name: str, node: Any, problems: Problems) -> None:
-    """Add a problem for each fault of a node that prevents it from running."""
-    # This check is needed because the classes of nir 1.0.8 accept any numbers, such as a negative or NaN time constant.
+    """Add a problem for each reason why a node cannot run."""
+    # This check is needed because the classes of nir 1.0.8 accept any values, such as a negative or NaN time constant.
     kind = kind_of(node)
     if kind not in NODES:
-        problems.add(name, kind, "is an unknown node; replace it by nodes of NIR.")
+        problems.add(name, kind, "is of an unknown node class; replace it by supported NIR nodes.")
         return
     if kind in SHAPED_BY_INPUT:  # infer_shapes checks these nodes
         return
@@ -182,7 +185,7 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
     for field in fields:
         array = getattr(node, field, None)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            problems.add(name, kind, f"has {field} = {array!r}; it must be a NumPy array of numbers.")
+            problems.add(name, kind, f"has {field} = {array!r}; it must be a numeric NumPy array.")
             continue
         found[field] = array
         fault = _fault(field, array)
@@ -196,22 +199,24 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
     if kind in MATRICES:
         n_out = shapes["weight"][:1]
         if len(shapes["weight"]) != 2 or 0 in shapes["weight"]:
-            problems.add(name, kind, f"has a weight of shape {shapes['weight']}; brainhw takes [out, in].")
+            problems.add(name, kind, f"has a weight of shape {shapes['weight']}; expected [out, in].")
         elif shapes.get("bias", n_out) != n_out:
-            problems.add(name, kind, f"has {listed}; the bias must have one value for each row of the weight.")
+            problems.add(name, kind, f"has {listed}; the bias must have one value per row of the weight.")
     elif len(set(shapes.values())) > 1:
         problems.add(name, kind, f"has arrays of different shapes ({listed}); all must have one value per neuron.")
     elif found and (not before or 0 in before):
-        problems.add(name, kind, "holds no array with an axis of neurons; give every array the shape [n].")
+        problems.add(name, kind, "contains no array with a neuron axis; every array must have the shape [n].")
     else:
         _check_shapes(name, kind, before, after, problems)
 
 
 def _check_shapes(name: str, kind: str, before: Shape, after: Shape, problems: Problems) -> None:
     if before is None or after is None:
-        problems.add(name, kind, "does not specify its shape; give it one.")
+        problems.add(name, kind, "has an unknown shape; specify it.")
     elif min((*before, *after), default=1) < 1:
-        problems.add(name, kind, f"has the shapes {before} and {after}; every axis must be above zero.")
+        problems.add(
+            name, kind, f"has input shape {before} and output shape {after}; every axis must have length 1 or more."
+        )
 
 
 def _left_out(node: Any, field: str) -> bool:
@@ -220,16 +225,16 @@ def _left_out(node: Any, field: str) -> bool:
 
 
 def _fault(field: str, array: np.ndarray) -> str | None:
-    """Return a text that describes the fault of the values of a field, or ``None`` if they are valid."""
+    """Return the reason why the values of a field are invalid, or ``None`` if they are valid."""
     if not np.all(np.isfinite(array)):
         return f"has {field} with NaN or infinite values; repair the file."
     least = float(np.min(array)) if array.size else 1.0
     if field in ("tau", "tau_mem", "tau_syn") and least <= 0:
-        return f"has {field} down to {least:g} s; a time constant must be above zero."
+        return f"has a minimum {field} of {least:g} s; time constants must be positive."
     if field == "v_threshold" and least <= 0:
-        return f"has v_threshold down to {least:g}; brainhw takes thresholds above zero."
+        return f"has a minimum v_threshold of {least:g}; brainhw requires positive thresholds."
     if field == "v_reset" and np.any(array):
-        return "has a v_reset other than 0, the reset of brainhw; shift all voltages by it."
+        return "has a nonzero v_reset, but brainhw resets to 0; subtract v_reset from all voltages."
     if field == "delay" and least < 0:
-        return f"has a delay of {least:g} s; a delay cannot be negative."
+        return f"has a minimum delay of {least:g} s; delays must not be negative."
     return None

@@ -61,7 +61,7 @@ def _add(
 def _old_node(nir: Any, name: str, node: Any, problems: Problems) -> Any:
     kind = kind_of(node)
     if kind in _NEWER:
-        problems.add(name, kind, f"is newer than nir {OLD_VERSION}; leave compatible out.")
+        problems.add(name, kind, f"is not supported by nir {OLD_VERSION}; omit compatible.")
     if kind == "Linear":
         return nir.Affine(weight=node.weight, bias=np.zeros(len(node.weight)))
     old = copy.copy(node)

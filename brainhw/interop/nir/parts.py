@@ -67,7 +67,7 @@ class IFLayer(LIFLayer):
 
 
 class _Stepping(brainstate.nn.Dynamics):
-    """Base class of modules with one hidden state, which is named ``state_name`` and starts at zero."""
+    """Base class for modules with one hidden state, which is named ``state_name`` and starts at zero."""
 
     state_name: str
 
@@ -89,7 +89,7 @@ class _Stepping(brainstate.nn.Dynamics):
 
 
 class Integrator(_Stepping):
-    r"""Leaky integrators of plain numbers: :math:`y_t = \beta y_{t-1} + g x_t + b`, with parameters ``[n]``."""
+    r"""Dimensionless leaky integrators: :math:`y_t = \beta y_{t-1} + g x_t + b`, with parameters ``[n]``."""
 
     state_name = "y"
 

@@ -52,16 +52,16 @@ def from_nir(
 
     The weights before a neuron are therefore multiplied by :math:`(1 - \beta) R`. Supported nodes: ``Input``,
     ``Output``, ``NIRGraph``, ``Affine``, ``Linear``, ``Scale``, ``Conv1d``, ``Conv2d``, ``SumPool2d``, ``AvgPool2d``,
-    ``Flatten``, ``Delay`` of whole steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI`` and ``CubaLIF``. In
-    the imported network, images have channels first.
+    ``Flatten``, ``Delay`` of an integer number of time steps, ``Threshold``, ``I``, ``IF``, ``LI``, ``LIF``, ``CubaLI``
+    and ``CubaLIF``. In the imported network, images have channels first.
 
     Parameters
     ----------
     graph : nir.NIRGraph, str or path
         The graph, or a ``.nir`` file.
     dt : Quantity
-        Time step of the network. If the graph was written for another time step, ``from_nir`` warns: a spike lasts for
-        one step, so its effect grows with the time step.
+        Time step of the network. If the graph was written for a different time step, ``from_nir`` warns: a spike lasts
+        for one step, so its effect grows with the time step.
     voltage_unit : Unit or Quantity, optional
         Voltage that 1 in the graph represents. Default: the value in brainhw's metadata, or else mV.
     discretisation : {'exact', 'euler'}, optional
@@ -162,8 +162,8 @@ def from_nir(
         least = min(builder.silent.values())
         warnings.warn(
             f"{call}: {', '.join(builder.silent)} (IF): even if every input is 1, a neuron needs at least {least:.3g} "
-            "steps to fire, because the equation of NIR multiplies the input by dt. Most readers do not do this. Pass "
-            "if_input='per-step' to read the graph like them, or 'per-second' to keep the equation.",
+            "steps to fire, because the equation of NIR multiplies the input by dt. Most libraries omit this factor. "
+            "Pass if_input='per-step' to match these libraries, or 'per-second' to keep the equation of NIR.",
             UserWarning,
             stacklevel=2,
         )
@@ -207,7 +207,7 @@ def _noted_number(notes: dict[str, Any], name: str, problems: Problems, fix: str
     except (TypeError, ValueError):
         value = math.nan
     if not 0 < value < math.inf:
-        problems.add(*_NOTES, f"has {name} = {notes[name]!r}, expected a number above zero; {fix}.")
+        problems.add(*_NOTES, f"has {name} = {notes[name]!r}, expected a positive number; {fix}.")
         return None
     return value
 
@@ -226,9 +226,9 @@ def _read(nir: Any, path: str | os.PathLike[str], call: str) -> Any:
     except NotRegularError as error:
         raise NIRError(call, [f"{os.fspath(path)!r} is not a regular file ({error.strerror})."]) from None
     except FileNotFoundError:
-        words = f"the NIR file {os.fspath(path)!r} does not exist; give the path of a .nir file."
+        words = f"the NIR file {os.fspath(path)!r} does not exist; pass the path of a .nir file."
         raise NIRError(call, [words]) from None
-    except Exception as error:  # h5py and nir raise many error classes for a damaged file
+    except Exception as error:  # h5py and nir raise many error classes for a corrupted file
         lines = str(error).strip().splitlines() or [""]
         reason = f"{type(error).__name__}: {lines[0].rstrip('.')}"
         words = f"{os.fspath(path)!r} is not a valid NIR file ({reason}); write it again with nir.write."

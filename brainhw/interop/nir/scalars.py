@@ -1,4 +1,4 @@
-"""Expand parameters without an axis to one value per neuron. Old files and some exporters contain such parameters."""
+"""Broadcast scalar parameters to one value per neuron. Old files and some exporters contain such parameters."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from brainhw.interop.nir.shapes import infer_shapes
 
 __all__ = ["spread_scalars"]
 
-# Largest number of neurons to expand to. Without a limit, a file with one number and a huge Input shape could fill the
-# memory.
+# Largest number of neurons to broadcast to. Without a limit, a file with one value and a huge Input shape could fill
+# the memory.
 _MOST_NEURONS = 10**7
 
 
 def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems) -> list[str]:
-    """Replace nodes with 0-d parameters by copies with one value per neuron. Return the names of these nodes.
+    """Replace nodes with scalar parameters by copies with one value per neuron. Return the names of these nodes.
 
     The shape is that of the other parameters of the node if they have axes, otherwise that of a neighbouring node.
     """
@@ -29,7 +29,7 @@ def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems
     changed = True
     while waiting and changed:
         changed = False
-        # Computed again in each pass, because an expanded node may determine the shapes of the nodes after it. Problems
+        # Computed again in each pass, because a broadcast node may determine the shapes of the nodes after it. Problems
         # are discarded here, because they are reported later.
         shapes = infer_shapes(nodes, edges, Problems(""))
         for name in waiting:
@@ -37,7 +37,7 @@ def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems
             if not shape:
                 continue
             if math.prod(shape) > _MOST_NEURONS:
-                words = f"holds parameters without an axis for {math.prod(shape)} neurons; give each as an array."
+                words = f"has scalar parameters for {math.prod(shape)} neurons; store each as an array."
                 problems.add(name, kind_of(nodes[name]), words)
                 return spread
             nodes[name] = _spread(nodes[name], shape)
@@ -49,7 +49,7 @@ def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems
 
 
 def _scalars(node: Any) -> list[str]:
-    """Return the names of the parameters without an axis."""
+    """Return the names of the scalar parameters."""
     kind = kind_of(node)
     if kind not in NODES or kind in MATRICES:
         return []

@@ -15,7 +15,7 @@ def infer_shapes(
 ) -> dict[str, tuple[Shape, Shape]]:
     """Return the input and output shapes of every node, with ``None`` for unknown shapes.
 
-    Add a problem for each faulty node.
+    Add a problem for each invalid node.
     """
     found = {name: shapes_of(node) for name, node in nodes.items()}
     waiting = {name for name, node in nodes.items() if kind_of(node) in SHAPED_BY_INPUT and kind_of(node) in NODES}
@@ -34,11 +34,11 @@ def infer_shapes(
         reached = False
         for a, b in edges:
             before = found[a][1]
-            if b in waiting and before:  # the shape is () if the parameters have no axis
+            if b in waiting and before:  # the shape is () if the parameters are scalars
                 try_rule(b, before)
                 reached = True
     for name in sorted(waiting):
         try_rule(name, None)
         if found[name][1] is None and not problems.found:
-            problems.add(name, kind_of(nodes[name]), "does not specify its shape; give it one, or give the Input one.")
+            problems.add(name, kind_of(nodes[name]), "has an unknown shape; specify it in this node or in the Input.")
     return found

@@ -92,15 +92,15 @@ def tau_of(beta: np.ndarray, dt: float, how: str) -> np.ndarray:
 
 
 def below(V_th: np.ndarray) -> np.ndarray:
-    """Convert ``V_th`` to a NIR threshold: the largest number below it, because NIR fires only above its threshold."""
-    # Computed in the precision of the network, because its membrane potentials cannot lie between two neighbouring
-    # numbers of that precision.
+    """Convert ``V_th`` to a NIR threshold: the largest float below it, because NIR fires only above its threshold."""
+    # Computed in the precision of the network, because its membrane potentials cannot lie between two adjacent
+    # floating-point numbers of that precision.
     dtype = np.dtype(brainstate.environ.dftype())
     return np.nextafter(np.asarray(V_th, dtype), dtype.type(-np.inf)).astype(float)
 
 
 def above(threshold: np.ndarray) -> np.ndarray:
-    """Convert a NIR threshold to ``V_th``: the smallest number above it, because brainhw also fires at ``V_th``."""
+    """Convert a NIR threshold to ``V_th``: the smallest float above it, because brainhw also fires at ``V_th``."""
     dtype = np.dtype(brainstate.environ.dftype())
     held = threshold.astype(dtype)
     # The rounding error of a unit conversion must not change the threshold.

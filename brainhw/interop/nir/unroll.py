@@ -23,7 +23,7 @@ __all__ = ["unroll", "window_matrix"]
 Shapes = dict[str, tuple[Shape, Shape]]
 
 WINDOWS = ("Conv1d", "Conv2d", "SumPool2d", "AvgPool2d")
-FIX = "Pass a larger max_numbers, or take smaller images."
+FIX = "Pass a larger max_numbers, or use smaller images."
 
 
 def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
@@ -43,11 +43,12 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
         A graph that :func:`from_nir` accepts, for example from :func:`to_nir` or ``nir.read``. The function does not
         change it.
     merge : bool, optional
-        Whether to replace two successive matrices by their product if one of them replaces a convolution or pooling. A
-        network for a chip needs this, because a chip cannot apply two matrices without neurons between them. Default
-        True.
+        Whether to merge two consecutive weight matrices into their product if at least one of them was unrolled from a
+        convolution or pooling layer. A network for a chip requires this, because a chip cannot apply two matrices
+        without neurons between them. Default True.
     max_numbers : int, optional
-        Largest total number of values in the new matrices. Default 2**26, which is half a gigabyte in double precision.
+        Maximum total number of elements in the new matrices. Default 2**26, which is half a gigabyte in double
+        precision.
 
     Returns
     -------
@@ -97,7 +98,7 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
 class _Matrix(NamedTuple):
     """A matrix ``[out, in]`` of the new graph.
 
-    ``new`` is True if it replaces a node without a matrix, or is a product. It may be sparse.
+    ``new`` is True if the matrix was unrolled from a node without a matrix, or is a product. It may be sparse.
     """
 
     matrix: Any
@@ -139,7 +140,7 @@ def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
 
 
 def _spliced(name: str, edges: list[Edge]) -> bool:
-    """Remove a node and connect its sources to its targets. If this would duplicate an edge, return False instead."""
+    """Remove a node and connect its sources to its targets. Return False if this would duplicate an edge."""
     joined = [(a, b) for a, flat in edges if flat == name for flat, b in edges if flat == name]
     if any(edge in edges for edge in joined):
         return False
@@ -148,7 +149,7 @@ def _spliced(name: str, edges: list[Edge]) -> bool:
 
 
 def _merge(nodes: dict[str, Any], edges: list[Edge]) -> None:
-    """Replace two successive matrices by their product if one of them is new.
+    """Merge two consecutive matrices into their product if at least one of them is new.
 
     The first must have no other target, and the second no other source.
     """
@@ -179,7 +180,7 @@ def _flat(node: Any, shapes: tuple[Shape, Shape]) -> Any:
     for field in NODES[kind_of(node)].arrays:
         value = getattr(node, field, None)
         if value is not None:  # nodes of nir 1.0.4 have no v_reset
-            # A parameter without an axis applies to every neuron.
+            # A scalar parameter applies to every neuron.
             setattr(flat, field, np.ravel(value if np.ndim(value) else np.broadcast_to(value, before or ())))
     flat.input_type = {"input": np.array([math.prod(before or ())])}
     flat.output_type = {"output": np.array([math.prod(after or ())])}
@@ -214,7 +215,7 @@ def window_matrix(weight: np.ndarray, window: Window, before: tuple[int, ...], g
     before : tuple of int
         Shape of the input, ``(in, *space)``.
     groups : int
-        Number of channel groups that are convolved separately.
+        Number of groups of channels that are convolved separately.
     """
     n_out, n_in, space = len(weight), weight.shape[1], before[1:]
     places = window.places(space)
@@ -259,17 +260,19 @@ def _check_windows(graph: Any, prefix: str, shapes: Shapes, most: int, problems:
             after = shapes[path][1] or ()
             each = math.prod(node.weight.shape[1:]) if hasattr(node, "weight") else math.prod(pool_window(node).kernel)
             if math.prod(after) * each > most:
-                why = f"becomes a matrix with {math.prod(after)} x {each} weights; max_numbers is {most}. {FIX}"
+                why = f"becomes a matrix with {math.prod(after)} x {each} weights, but max_numbers is {most}. {FIX}"
                 problems.add(path, kind, why)
 
 
 def _check_sizes(plan: _Plan, most: int, problems: Problems) -> None:
-    """Add a problem that lists all new matrices if they contain more than ``most`` numbers in total."""
+    """Add a problem that lists all new matrices if they contain more than ``most`` elements in total."""
     sizes = dict(_sizes(plan, ""))
     if sum(math.prod(shape) for shape in sizes.values()) > most:
         listed = ", ".join(f"{path} {rows} x {columns}" for path, (rows, columns) in sizes.items())
         total = sum(math.prod(shape) for shape in sizes.values())
-        problems.add("the graph", "NIRGraph", f"becomes {total} numbers ({listed}); max_numbers is {most}. {FIX}")
+        problems.add(
+            "the graph", "NIRGraph", f"becomes {total} matrix elements ({listed}), but max_numbers is {most}. {FIX}"
+        )
 
 
 def _sizes(plan: _Plan, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:

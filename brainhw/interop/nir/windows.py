@@ -22,8 +22,8 @@ __all__ = [
 
 Shape = tuple[int, ...]
 
-# Largest number of values of an image. A file of a few bytes may declare any shape, and a step with more values cannot
-# run.
+# Largest number of elements of an image. A file of a few bytes may declare any shape, and a step with more elements
+# cannot run.
 MOST_NUMBERS = 2**31 - 1
 
 
@@ -47,7 +47,7 @@ class Window(NamedTuple):
 
 
 def conv_window(node: Any) -> Window:
-    """Return the window of a ``Conv1d`` or ``Conv2d`` node. Raise a ValueError with the fault of an invalid node."""
+    """Return the window of a ``Conv1d`` or ``Conv2d`` node. Raise a ValueError if the node is invalid."""
     weight = _numbers(node, "weight")
     axes = 1 if type(node).__name__ == "Conv1d" else 2
     if weight.ndim != axes + 2 or 0 in weight.shape:
@@ -62,7 +62,7 @@ def conv_window(node: Any) -> Window:
     bias = _numbers(node, "bias")
     if bias.shape != weight.shape[:1]:
         raise ValueError(
-            f"has a bias of shape {bias.shape} for {weight.shape[0]} output channels; give one number per channel."
+            f"has a bias of shape {bias.shape} for {weight.shape[0]} output channels; expected one value per channel."
         )
     padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
     if not isinstance(padding, str):
@@ -73,13 +73,13 @@ def conv_window(node: Any) -> Window:
         if any(s > 1 for s in stride):
             raise ValueError(
                 f"has padding 'same' with stride {_shown(stride)}, which libraries "
-                "compute differently; give the padding as numbers."
+                "implement differently; specify the padding as integers."
             )
         # If the total padding is odd, the additional zero is at the end, as in PyTorch and JAX.
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         pads = tuple((n // 2, n - n // 2) for n in total)
     else:
-        raise ValueError(f"has padding {padding!r}; expected 'same', 'valid' or numbers.")
+        raise ValueError(f"has padding {padding!r}; expected 'same', 'valid' or integers.")
     return Window(kernel, stride, pads, dilation)
 
 
@@ -104,7 +104,7 @@ def conv_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape | 
 
 
 def pool_window(node: Any) -> Window:
-    """Return the window of a pooling node. Raise a ValueError with the fault of an invalid node."""
+    """Return the window of a pooling node. Raise a ValueError if the node is invalid."""
     kernel = _each(node, "kernel_size", 2, least=1)
     pads = tuple((p, p) for p in _each(node, "padding", 2, least=0))
     return Window(kernel, _each(node, "stride", 2, least=1), pads, (1, 1))
@@ -126,8 +126,8 @@ def flatten_axes(node: Any, rank: int) -> tuple[int, int]:
     first, last = (axis + rank if axis < 0 else axis for axis in (start, end))
     if not 0 <= first <= last < rank:
         raise ValueError(
-            f"has start_dim = {start} and end_dim = {end} for an input of {rank} axes; expected axes of "
-            "the input, the first before the last. NIR does not count the batch axis."
+            f"has start_dim = {start} and end_dim = {end} for an input with {rank} axes; expected axes of "
+            "the input, with start_dim at or before end_dim. NIR does not count the batch axis."
         )
     return first, last
 
@@ -143,7 +143,7 @@ def flatten_shapes(node: Any, before: Shape | None) -> tuple[Shape | None, Shape
     gives = _declared(node.output_type)
     if gives is not None and gives != after:
         raise ValueError(
-            f"has output shape {gives} for input shape {before}, but start_dim and end_dim give {after}; repair the "
+            f"has output shape {gives} for input shape {before}, but start_dim and end_dim imply {after}; repair the "
             "file."
         )
     return before, after
@@ -159,8 +159,8 @@ def _fitted(window: Window, before: Shape, channels: int) -> Shape:
     padded = (before[0], *(n + sum(pad) for n, pad in zip(before[1:], window.pads, strict=True)))
     if max(math.prod(padded), math.prod(after)) > MOST_NUMBERS:
         raise ValueError(
-            f"has output shape {after} for input shape {before}, padded to {padded}, which is more than the "
-            f"limit of {MOST_NUMBERS} numbers per step."
+            f"has output shape {after} for input shape {before}, padded to {padded}, but the limit is "
+            f"{MOST_NUMBERS} elements per step."
         )
     return after
 
@@ -173,7 +173,7 @@ def _declared(types: Any) -> Shape | None:
 def _numbers(node: Any, field: str) -> np.ndarray:
     array = getattr(node, field, None)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise ValueError(f"has {field} = {array!r}; it must be a NumPy array of numbers.")
+        raise ValueError(f"has {field} = {array!r}; it must be a numeric NumPy array.")
     if not np.all(np.isfinite(array)):
         raise ValueError(f"has {field} with NaN or infinite values; repair the file.")
     return array
@@ -188,8 +188,8 @@ def _each(node: Any, field: str, axes: int, *, least: int) -> Shape:
     except (TypeError, ValueError):
         found = ()
     if len(found) not in (1, axes):
-        numbers = "a whole number" if axes == 1 else f"one whole number or {axes}"
-        raise ValueError(f"has {field} = {held!r}; expected {numbers}, at least {least}.")
+        numbers = "an integer" if axes == 1 else f"one integer or {axes} integers"
+        raise ValueError(f"has {field} = {held!r}; expected {numbers} of at least {least}.")
     return found * axes if len(found) == 1 else found
 
 
@@ -202,7 +202,7 @@ def _whole(values: Iterable[Any], field: str, least: int | None = None) -> Shape
         )
         number = operator.index(number)
         if least is not None and not least <= number <= MOST_NUMBERS:
-            raise ValueError(f"has {field} with {number}; expected whole numbers, at least {least}.")
+            raise ValueError(f"has {field} with {number}; expected integers of at least {least}.")
         numbers.append(number)
     return tuple(numbers)
 

@@ -75,7 +75,7 @@ def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: 
     words = failure or "no module specifies the width of its input"
     fix = "Correct the network or sample."
     if sample is None:
-        fix = "Pass sample=, an input [T, N] that the network accepts; for images, their axes replace N."
+        fix = "Pass sample=, an input [T, N] that the network accepts; for images, the image axes replace N."
     problems.add("the network", type(net).__name__, f"cannot be run for one step: {words.rstrip('.')}. {fix}")
     return None
 
@@ -92,7 +92,7 @@ def _likely_inputs(net: brainstate.nn.Module) -> list[tuple[Any, int | None]]:
         size = getattr(module, "in_size", None)
         if not isinstance(size, tuple) or not size:
             continue
-        # A layer with a threshold takes voltages unless it specifies another unit. Other modules take plain numbers.
+        # A layer with a threshold takes voltages unless it specifies its own unit. Other modules take plain numbers.
         unit = getattr(module, "drive_unit", u.mV if hasattr(type(module), "threshold") else u.UNITLESS)
         for axes in (tuple(size), (size[-1],)):
             for batch in ((), (1,)):
@@ -123,7 +123,7 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
         names = [name for made, name in outputs if any(made is source for source in sources)]
         if link is not None and _is_sum(link):
             return (
-                f" (it is the sum of {' and '.join(names)}; NIR sums the edges into a node, but to_nir cannot write "
+                f" (it is the sum of {' and '.join(names)}; NIR sums the edges into a node, but to_nir cannot export "
                 "sums: merge the summands into one module, with concatenated inputs)"
             )
         return f" (it is computed from {', '.join(names)})" if names else ""
@@ -134,9 +134,9 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
         module, path = heard.module, heard.path or type(net).__name__
         kind = type(module).__name__
         if not heard.owns_states:
-            problems.add(path, kind, "has states that something outside of it also writes, which NIR cannot represent.")
+            problems.add(path, kind, "has states that are also written outside of it, which NIR cannot represent.")
         if heard.dt is not dt and not np.isclose(_milliseconds(heard.dt), _milliseconds(dt), rtol=1e-5, atol=0):
-            problems.add(path, kind, "runs with its own time step, but a graph has a single one.")
+            problems.add(path, kind, "runs with its own time step, but a graph has a single time step.")
         if path in calls:
             problems.add(path, kind, "is called more than once in a step; use a separate module for each call.")
             continue
@@ -169,7 +169,7 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
 
 
 def _only_unit_differs(made: Value, value: Value) -> bool:
-    """Return whether two values contain the same numbers, and each is in mV or without a unit."""
+    """Return whether two values contain the same elements, and each is in mV or without a unit."""
     known = (u.UNITLESS, u.mV)
     return made.ids == value.ids and made.likes == value.likes and made.unit in known and value.unit in known
 

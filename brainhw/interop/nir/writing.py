@@ -50,7 +50,7 @@ def to_nir(
     clamp: Literal["check", "ignore"] = "check",
     sample: Any = None,
 ) -> Any:
-    r"""Convert a network to a NIR graph, or raise one error that lists everything that NIR cannot represent.
+    r"""Convert a network to a NIR graph. Raise an error that lists everything that NIR cannot represent.
 
     NIR defines a neuron as :math:`\tau \dot v = v_{leak} - v + R I` (Pedersen et al., Nature Communications, 2024) and
     does not define a discretisation. A step of brainhw is :math:`V' = \beta V + x`, where :math:`x` is the sum of the
@@ -60,7 +60,7 @@ def to_nir(
     .. math:: W_{NIR} = W / (1 - \beta), \qquad R = 1, \qquad \tau \text{ in seconds}
 
     With the same time step, this library then computes the same membrane potentials as brainhw. ``v_threshold`` is the
-    number just below ``V_th``, because a NIR neuron fires above its threshold, and a brainhw neuron at or above it.
+    float just below ``V_th``, because a NIR neuron fires above its threshold, and a brainhw neuron at or above it.
     Spikes on a recurrent connection arrive one step later. Modules that do not affect the output are omitted. In the
     graph, images have channels first, regardless of their order in the network.
 
@@ -85,8 +85,8 @@ def to_nir(
         Where to put the factor :math:`1/(1 - \beta)`. ``'weights'`` (default) multiplies the weights by it and sets
         ``R = 1``, which every library supports. ``'R'`` sets ``R`` to this factor and does not change the weights.
     weights : {'float', 'codes'}, optional
-        How to write rounded chip weights: ``'float'`` as voltages (default), or ``'codes'`` as integers followed by a
-        ``Scale``. ``'codes'`` raises an error if no synapse has rounded chip weights.
+        How to write quantised chip weights: ``'float'`` as voltages (default), or ``'codes'`` as integers followed by a
+        ``Scale``. ``'codes'`` raises an error if no synapse has quantised chip weights.
     cuba_order : {'current-first', 'old-current', 'together'}, optional
         Order in which the importing library solves the two equations of ``CubaLIF`` and ``CubaLI``, see
         :func:`from_nir`. Default: the order of the layer. A ``CubaLIFLayer`` updates its current first. With
@@ -125,6 +125,8 @@ def to_nir(
         If NIR cannot represent a part of the network. The message names each module, the reason and the fix.
     TypeError, ValueError
         If an argument is invalid.
+    RuntimeError
+        If the call is inside a compiled function.
     ImportError
         If the packages nir and h5py are not installed.
 
@@ -205,7 +207,7 @@ def _check_parameters(net: brainstate.nn.Module, problems: Problems) -> None:
         for leaf in jax.tree.leaves(state.value):
             if not np.all(np.isfinite(np.asarray(leaf, float))):
                 name = ".".join(map(str, path))
-                problems.add(name, "a parameter", "holds NaN or infinite values; load or initialise it again.")
+                problems.add(name, "a parameter", "contains NaN or infinite values; load or initialise it again.")
 
 
 def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any, problems: Problems) -> None:
@@ -227,7 +229,7 @@ def _check_clamp(net: brainstate.nn.Module, layers: dict[str, Any], sample: Any,
         elif shares[path] > 0:
             why = (
                 f"clamps its membrane potential at zero in {shares[path]:.2%} of all steps and neurons of the sample; "
-                f"NIR cannot represent this. Train without inhibition that reaches below zero, or {advice}."
+                f"NIR cannot represent this. Train it so that its membrane potentials stay non-negative, or {advice}."
             )
         else:
             continue

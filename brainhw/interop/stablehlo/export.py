@@ -54,7 +54,8 @@ def export_step(
     dt : Quantity, optional
         Time step. Default: the time step of ``brainstate.environ``.
     key : jax.Array or int, optional
-        Random key to sample a chip, see :func:`brainhw.prepare_net`. Default: the current chip, sampled or nominal.
+        PRNG key or seed for sampling a chip, see :func:`brainhw.prepare_net`. Default: the current chip, sampled or
+        nominal.
     platforms : sequence of {'cpu', 'cuda', 'rocm', 'tpu'}, optional
         Platforms on which the program can run. They need not be available on this machine. Duplicates are ignored.
         Default: the current platform of JAX.
@@ -66,10 +67,13 @@ def export_step(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is invalid or the network cannot be prepared. If a step draws random numbers, calls back into
-        Python, or calls an external library, as ``jax.numpy.linalg`` does. If the output is not an array, a Quantity,
-        or a tuple, list or dict (with string keys) of them. If a layer can run only for a limited number of steps.
+    TypeError
+        If an argument has an invalid type. If the output is not an array, a Quantity, or a tuple, list or dict (with
+        string keys) of them.
+    ValueError
+        If an argument has an invalid value or the network cannot be prepared. If a step draws random numbers, calls
+        back into Python, or calls an external library, as ``jax.numpy.linalg`` does. If a step reads ``t`` or ``i``
+        from ``brainstate.environ``. If a layer can run only for a limited number of steps.
     RuntimeError
         If no time step is set, or if the call is inside a compiled function.
 
@@ -147,7 +151,7 @@ def export_step(
             if str(error).startswith(call):
                 raise
             raise ValueError(
-                f"{call}: JAX cannot export this step ({error}). Remove calls of Python and of external libraries."
+                f"{call}: JAX cannot export this step ({error}). Remove calls to Python and to external libraries."
             ) from error
     _check_effects(exported, call)
     if (found := next(faults(exported), None)) is not None:
@@ -179,7 +183,7 @@ def _random_state_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_locations() -> Iterator[None]:
-    """Keep the paths of source files out of the program, because they contain the names of users and folders."""
+    """Exclude the paths of source files from the program, because they contain the names of users and folders."""
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)
     jax.config.update(name, 0)
@@ -210,7 +214,7 @@ def _platforms(platforms: Any, call: str) -> tuple[str, ...]:
         raise TypeError(
             f"{call}: platforms must be a sequence of names such as ('cpu',); got {_arguments.describe(platforms)}."
         )
-    names = [_arguments.choice(name, PLATFORMS, call=call, name="each of platforms") for name in platforms]
+    names = [_arguments.choice(name, PLATFORMS, call=call, name="each entry of platforms") for name in platforms]
     return tuple(dict.fromkeys(names))
 
 
@@ -218,8 +222,9 @@ def _check_endless(net: brainstate.nn.Module, call: str) -> None:
     limit = step_limit(net, call)
     if limit is not None and not math.isinf(most := limit.steps_left):
         raise ValueError(
-            f"{call}: a layer with kernel='dense' can run for only {most:.0f} time steps, but a program cannot check "
-            "this limit. Use kernel='soe', which has no limit, or limit the memory with memory=."
+            f"{call}: a layer with kernel='dense' can run for only {most:.0f} time steps, but a program does not count "
+            "its time steps. Use kernel='soe', which can run for any number of time steps, or truncate the memory with "
+            "memory=."
         )
 
 
@@ -269,8 +274,8 @@ def _check_effects(exported: jax.export.Exported, call: str) -> None:
     effects = [*exported.ordered_effects, *exported.unordered_effects]
     if effects:
         raise ValueError(
-            f"{call}: a step calls Python ({', '.join(map(str, effects))}), which an exported program cannot do. "
-            "Remove prints and callbacks."
+            f"{call}: a step calls back into Python ({', '.join(map(str, effects))}), which an exported program cannot "
+            "do. Remove prints and callbacks."
         )
 
 

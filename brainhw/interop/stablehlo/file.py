@@ -89,7 +89,7 @@ def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) 
 
 
 def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, str]:
-    """Return the content of a file, and the text that names the file in messages. Raise an error if it is damaged."""
+    """Return the content of a file, and the prefix that names it in messages. Raise an error if it is corrupted."""
     arrays, what = FILE.read(path, _arrays, call=call)
     try:
         program = arrays["program"].tobytes()
@@ -108,20 +108,20 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
         )
     states = {key.removeprefix(_STATE): value for key, value in arrays.items() if key.startswith(_STATE)}
     if description.get("sha256") != digest(program, states, description):
-        raise FILE.damaged(what, "is damaged: its content does not match its SHA-256")
-    # A digest detects accidental damage only, because anyone can compute a valid one. Every number is therefore checked
-    # too.
+        raise FILE.damaged(what, "is corrupted: its content does not match its SHA-256")
+    # A digest detects accidental corruption only, because anyone can compute a valid one. Every value is therefore
+    # checked too.
     try:
         versions = description["versions"]
         if not isinstance(versions, dict) or not all(isinstance(version, str) for version in versions.values()):
-            raise ValueError("its field 'versions' must map names to text")
+            raise ValueError("its field 'versions' must map names to strings")
         state_units = {name: _unit_of(unit) for name, unit in description["state_units"].items()}
         output_units = tuple(_unit_of(unit) for unit in description["output_units"])
         dt = _plain_number(description["dt_ms"], "dt_ms", positive=True) * u.ms
         input_unit = _unit_of(description["input_unit"])
         ports = [description[name] if number > _OLDEST else None for name in ("arguments", "results")]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FILE.damaged(what, f"is damaged: {error}") from error
+        raise FILE.damaged(what, f"is corrupted: {error}") from error
     return Stored(program, states, state_units, input_unit, output_units, dt, versions, *ports), what
 
 
@@ -135,8 +135,8 @@ def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:
         # large one.
         held = ArrayFile(stream, compressed=False)
         return {name: held.read(name, largest=size) for name in held.names}, what
-    except Exception as error:  # for damaged files, NumPy and zipfile raise many error classes
-        raise FILE.damaged(what, f"is truncated or damaged ({first_line(error)})") from error
+    except Exception as error:  # for corrupted files, NumPy and zipfile raise many error classes
+        raise FILE.damaged(what, f"is truncated or corrupted ({first_line(error)})") from error
 
 
 def _plain_unit(unit: u.Unit | None) -> dict[str, Any] | None:
@@ -174,5 +174,5 @@ def _plain_number(data: Any, name: str, *, positive: bool = False) -> float:
     # too large for a float.
     sound = type(data) in (int, float) and abs(data) < math.inf and abs(data) <= 1e300
     if not sound or (positive and data <= 0):
-        raise ValueError(f"{name} must be finite numbers{' above zero' if positive else ''}; got {data!r:.40}")
+        raise ValueError(f"{name} must be {'positive and ' if positive else ''}finite; got {data!r:.40}")
     return float(data)

@@ -15,7 +15,7 @@ __all__ = ["Port", "argument_ports", "plain_ports", "result_ports"]
 
 
 class Port(NamedTuple):
-    """One argument or result of a program. It is an array of plain numbers.
+    """One argument or result of a program. It is a plain array without a unit.
 
     Attributes
     ----------
@@ -28,9 +28,9 @@ class Port(NamedTuple):
     shape : tuple of int
         Shape of the array.
     dtype : str
-        Data type, such as ``"float32"``.
+        The dtype, such as ``"float32"``.
     unit : Unit or None
-        Unit of the numbers, or ``None`` without a unit.
+        Unit of the values, or ``None`` without a unit.
     """
 
     kind: str

@@ -31,7 +31,7 @@ class StepProgram:
     The program is a pure function of the state and the input, and returns the new state and the output. All other
     values that a step needs are constants in the program: the weights as the chip applies them, time constants,
     thresholds and the time step. It runs without the network and its code. In :meth:`step`, states, input and output
-    with a unit are Quantities. ``exported`` takes and returns plain numbers in the same units.
+    with a unit are Quantities. ``exported`` takes and returns plain arrays with values in the same units.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class StepProgram:
         TypeError, ValueError
             If the names of the states are wrong, or if a state or the input has a wrong shape, dtype or unit.
         RuntimeError
-            If the program was exported for other platforms, or if it needs 64 bits and JAX is set to 32 bits.
+            If the program was exported for different platforms, or if it uses 64-bit types and JAX is set to 32 bits.
         """
         call = "StepProgram.step"
         run = self._run
@@ -161,7 +161,7 @@ class StepProgram:
         ValueError
             If the file cannot be written or is not a regular file. An existing file of that name is then not changed.
         RuntimeError
-            If the package flatbuffers is not installed, which JAX needs to write programs.
+            If the package flatbuffers is not installed, which JAX requires to write programs.
         """
         call = "StepProgram.save"
         path_text(path, call=call, what="the file to write")
@@ -231,11 +231,11 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     TypeError
         If ``path`` is not a path.
     ValueError
-        If the file cannot be read, is not a step program, or is truncated or damaged. If it was written by a newer
+        If the file cannot be read, is not a step program, or is truncated or corrupted. If it was written by a newer
         brainhw, or by a version of JAX whose programs the installed JAX cannot read. If the program contains external
         calls.
     RuntimeError
-        If the package flatbuffers is not installed, which JAX needs to read programs.
+        If the package flatbuffers is not installed, which JAX requires to read programs.
 
     Examples
     --------
@@ -281,8 +281,8 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
         listed = plain_ports(program.arguments), plain_ports(program.results)
         if stored.arguments is not None and listed != (stored.arguments, stored.results):
             raise ValueError("its arguments and results do not match the program")
-    except Exception as error:  # a damaged description may raise other errors
-        raise FILE.damaged(what, f"is damaged: {first_line(error)}") from error
+    except Exception as error:  # a corrupted description may raise other errors
+        raise FILE.damaged(what, f"is corrupted: {first_line(error)}") from error
     return dataclasses.replace(program, _rest={name: states[name].view(likes[name].dtype) for name in units})
 
 
@@ -291,7 +291,7 @@ def _check_flatbuffers(call: str) -> None:
         import flatbuffers  # noqa: F401
     except ImportError as error:
         raise RuntimeError(
-            f"{call}: JAX needs the package flatbuffers to write and read programs. Install it with pip install "
+            f"{call}: JAX requires the package flatbuffers to write and read programs. Install it with pip install "
             "'brainhw[stablehlo]'."
         ) from error
 
@@ -309,7 +309,7 @@ def _with_unit(value: Any, unit: u.Unit | None) -> Any:
 
 
 def _plain(value: Any, like: Any, unit: u.Unit | None, call: str, name: str) -> Any:
-    """Return ``value`` as plain numbers in ``unit`` with the dtype of ``like``.
+    """Return ``value`` as a plain array in ``unit`` with the dtype of ``like``.
 
     Raise an error if this is impossible.
     """

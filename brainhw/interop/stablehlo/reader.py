@@ -39,8 +39,8 @@ _HEADER = re.compile(rb"ML\xefR.StableHLO_v(\d+\.\d+\.\d+)\0", re.DOTALL)
 class Examined(NamedTuple):
     """Result of reading a program.
 
-    ``faults`` are texts. ``arguments`` and ``results`` are the types of the main function. ``bytecode`` is the program,
-    serialized again after reading; it is empty if there are faults.
+    ``faults`` are messages. ``arguments`` and ``results`` are the types of the main function. ``bytecode`` is the
+    program, serialized again after reading; it is empty if there are faults.
     """
 
     faults: list[str]

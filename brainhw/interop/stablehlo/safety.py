@@ -33,7 +33,7 @@ class UnreadableError(ValueError):
 
 
 def faults(exported: jax.export.Exported, examined: Examined | None = None) -> Iterator[str]:
-    """Yield a short text for each part of a program that an exported step of a network must not contain.
+    """Yield a message for each part of a program that an exported step of a network must not contain.
 
     Without ``examined``, the program is read in this process. This is safe only if this process exported the program.
     """
@@ -52,7 +52,7 @@ def faults(exported: jax.export.Exported, examined: Examined | None = None) -> I
         ("results", examined.results, list(map(_text, exported.out_avals))),
     ):
         if found != known:
-            yield f"its main function has other {what} than its description"
+            yield f"the {what} of its main function differ from its description"
 
 
 def _text(aval: Any) -> str:
@@ -63,7 +63,7 @@ def _text(aval: Any) -> str:
 def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Examined]:
     """Read a program in a subprocess. Return it with the bytecode from the subprocess, and the `Examined` result.
 
-    Raises `UnreadableError` if jaxlib cannot read the bytes, or if they crash the subprocess.
+    Raise `UnreadableError` if jaxlib cannot read the bytes, or if they crash the subprocess.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", reader.__file__]

@@ -33,9 +33,9 @@ class Neuron(NamedTuple):
     ``beta`` is the decay factor of the membrane potential. ``gain`` multiplies the input. brainhw divides the threshold
     by ``gain``, because multiplying the weights by ``gain`` would round them. A ``strict`` neuron fires only above its
     threshold; other neurons also fire at the threshold. A ``late`` neuron resets one step after its spike. A ``deaf``
-    neuron ignores its input in the step after a spike. ``current`` is the decay factor of the synaptic current. ``own``
-    contains the input weights if they are parameters of the neuron instead of a ``Linear`` before it. ``back`` contains
-    the recurrent weights.
+    neuron ignores its input in the step after a spike. ``current`` is the decay factor of the synaptic current. Some
+    neurons have their input weights as parameters and no ``Linear`` before them; ``own`` contains these weights.
+    ``back`` contains the recurrent weights.
     """
 
     beta: np.ndarray
@@ -57,7 +57,7 @@ def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, hig
     array = np.asarray(number(value, call=call, name=name, shapes=None), float)
     array = array.reshape(()) if array.size == 1 else array
     if array.ndim > 1:
-        faults.add(f"{name} has shape {array.shape}; it must be a number, or one per neuron, [N].")
+        faults.add(f"{name} has shape {array.shape}; it must be a scalar or have one value per neuron, [N].")
     elif not np.all((array > low) & (array <= high)):
         span = f"above {low:g}" if np.isinf(high) else f"above {low:g} and at most {high:g}"
         faults.add(f"{name} must be {span}; got {array.min():g}{f' to {array.max():g}' if array.ndim else ''}.")
@@ -86,7 +86,7 @@ def build(
 def _check_chain(order: list[str], dense: dict[str, Dense], neurons: dict[str, Neuron], faults: Faults) -> None:
     listed = ", ".join(order)
     if not order and not faults.found:
-        faults.add("state holds no Linear, and neurons is empty; give a network with at least one Linear.")
+        faults.add("state contains no Linear, and neurons is empty; pass a network with at least one Linear.")
     width: int | None = None
     before = ""
     for name in order:
@@ -98,14 +98,14 @@ def _check_chain(order: list[str], dense: dict[str, Dense], neurons: dict[str, N
             follows = f"follows {before}" if before else "comes first"
             faults.add(
                 f"order: {name} {follows} in {listed}; each Linear needs a neuron after it, and each neuron a Linear "
-                "before it. Give order=, the names in execution order."
+                "before it. Pass order=, the names in execution order."
             )
             return
         if own is not None:
             n_out, n_in = own.weight.shape
             if width is not None and n_in != width:
                 faults.add(
-                    f"order: {name} takes {n_in} inputs, but {before} before it has {width}; give another order."
+                    f"order: {name} has {n_in} inputs, but {before} before it has {width} outputs; correct order=."
                 )
                 return
             width = n_out
@@ -118,7 +118,7 @@ def _check_widths(name: str, neuron: Neuron, n: int, faults: Faults) -> None:
     for what in ("beta", "threshold", "gain", "current"):
         value = getattr(neuron, what)
         if value is not None and np.ndim(value) and len(value) != n:
-            faults.add(f"{name} has {len(value)} parameter values for {n} neurons; give one, or one per neuron.")
+            faults.add(f"{name} has {len(value)} parameter values for {n} neurons; pass one, or one per neuron.")
             return
     if neuron.back is not None and neuron.back.weight.shape != (n, n):
         faults.add(f"the recurrent weights of {name} have shape {neuron.back.weight.shape}; they must be {(n, n)}.")

@@ -33,7 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
     r"""Read a state dict of Norse 1.1: ``LIFCell``, ``LIF``, ``LIFRecurrentCell``, ``LIFRecurrent``, ``LIFBoxCell``.
 
-    The imported network gives the same spikes. Norse uses forward Euler and updates the current before the membrane
+    The imported network produces the same spikes. Norse uses forward Euler and updates the current before the membrane
     potential. With decay factors, its step is
 
     .. math::
@@ -50,7 +50,7 @@ def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -
         Mapping of names to arrays or tensors, such as ``net.state_dict()``.
     neurons
         The options of each neuron by name, in execution order: ``{"1": {"kind": "LIFCell", "tau_mem_inv": 100.0}}``.
-        The options and their defaults are those of Norse's ``LIFParameters``. Each is a plain number in Norse's units
+        The options and their defaults are those of Norse's ``LIFParameters``. Each is a number in Norse's units
         (``tau_mem_inv`` and ``tau_syn_inv`` in 1/s), or an array with one value per neuron. ``LIFBoxCell`` has the
         additional option ``reset_method``: ``"value"`` (default) or ``"subtract"``.
     dt
@@ -67,7 +67,9 @@ def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If an argument has an invalid type.
+    ValueError
         If the state dict or an argument is invalid. One error lists all problems: unknown keys, kinds and options,
         shapes that do not match, a time step longer than a time constant, a ``v_reset`` that differs from ``v_leak``,
         and an ``order`` in which the sizes do not match.
@@ -105,23 +107,23 @@ def _neuron(
     if way == "value" and np.any(leak != reset):
         faults.add(
             f"neurons[{name!r}] resets to v_reset = {reset.tolist()}, but decays to v_leak = {leak.tolist()}; the "
-            "layers of brainhw need equal values. Give both the same value."
+            "layers of brainhw require equal values. Pass the same value for both."
         )
     threshold = option("v_th", -np.inf)
     if np.shape(threshold) and np.shape(leak) and np.shape(threshold) != np.shape(leak):
         faults.add(f"neurons[{name!r}] has {len(leak)} values of v_leak, but {len(threshold)} of v_th.")
         leak = np.zeros(())
     if way == "value" and np.any(threshold <= leak):
-        faults.add(f"neurons[{name!r}] has v_th at or below v_leak and would fire at rest. Give a v_th above v_leak.")
+        faults.add(f"neurons[{name!r}] has v_th at or below v_leak and would fire at rest. Pass a v_th above v_leak.")
     elif way == "subtract" and np.any(leak != 0):
-        faults.add(f"neurons[{name!r}] subtracts v_th, but decays to v_leak = {leak.tolist()}. Give a v_leak of 0.")
+        faults.add(f"neurons[{name!r}] subtracts v_th, but decays to v_leak = {leak.tolist()}. Pass a v_leak of 0.")
     own = back = None
     if kind.startswith("LIFRecurrent"):
         held = arrays.pop(name, {})
         shapes = {last: np.shape(held.get(last, 0.0)) for last in ("input_weights", "recurrent_weights")}
         wrong = [key(name, last) for last, shape in shapes.items() if len(shape) != 2]
         if wrong:
-            faults.add(f"state must hold {' and '.join(wrong)} as matrices, [out, in], for the {kind} {name!r}.")
+            faults.add(f"state must contain {' and '.join(wrong)} as matrices, [out, in], for the {kind} {name!r}.")
         else:
             own, back = (Dense(held[last].astype(float), None) for last in ("input_weights", "recurrent_weights"))
             rest = {last: value for last, value in held.items() if last not in shapes}

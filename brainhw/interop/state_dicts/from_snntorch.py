@@ -26,9 +26,9 @@ _FIELDS = {
 def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay: bool = True) -> StateDictNet:
     r"""Read a snnTorch 1.0 state dict with ``Linear``, ``Leaky``, ``Synaptic``, ``RLeaky`` and ``RSynaptic`` modules.
 
-    The imported network gives the same spikes. The decay factor of a step is ``beta``. A membrane potential of 1
+    The imported network produces the same spikes. The decay factor of a step is ``beta``. A membrane potential of 1
     becomes 1 mV. snnTorch fires strictly above the threshold, and brainhw also at the threshold, so the imported
-    threshold is the next larger float32 number. A ``Leaky`` that resets immediately and has a ``beta`` between 0.01 and
+    threshold is the next larger float32 value. A ``Leaky`` that resets immediately and has a ``beta`` between 0.01 and
     1 becomes a :class:`brainhw.nn.LIFLayer` with :math:`\tau = -\Delta t/\ln \beta`.
 
     Parameters
@@ -54,10 +54,12 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If an argument has an invalid type.
+    ValueError
         If the state dict or an argument is invalid. One error lists all problems: unknown keys, shapes that do not
-        match, one-to-one recurrence (``all_to_all=False``), spikes with a size other than 1 (``graded_spikes_factor``),
-        and an ``order`` in which the sizes do not match.
+        match, one-to-one recurrence (``all_to_all=False``), spikes with a value other than 1
+        (``graded_spikes_factor``), and an ``order`` in which the sizes do not match.
 
     Examples
     --------
@@ -103,20 +105,20 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
     reset = _RESETS[int(which.item())]
     if "V" in own or "recurrent.V" in own:
         faults.add(
-            f"{at('V')} connects each neuron only with itself (all_to_all=False); brainhw needs a dense matrix. "
+            f"{at('V')} connects each neuron only with itself (all_to_all=False); brainhw requires a dense matrix. "
             "Write numpy.diag(V) as recurrent.weight, zeros as recurrent.bias, and remove V."
         )
     graded = own.get("graded_spikes_factor", np.array(1.0))
     if np.any(graded != 1):
         faults.add(
-            f"{at('graded_spikes_factor')} is {graded.tolist()}; brainhw spikes have the size 1. Scale the weights "
+            f"{at('graded_spikes_factor')} is {graded.tolist()}; brainhw spikes have the value 1. Scale the weights "
             "after them."
         )
     back = None
     if "recurrent.weight" in own:
         weight = own["recurrent.weight"]
         if weight.ndim != 2:
-            faults.add(f"{at('recurrent.weight')} has shape {weight.shape}; only a dense one, [N, N], can be read.")
+            faults.add(f"{at('recurrent.weight')} has shape {weight.shape}; expected a dense matrix, [N, N].")
         else:
             bias = own.get("recurrent.bias")
             back = Dense(weight.astype(float), None if bias is None else bias.astype(float))

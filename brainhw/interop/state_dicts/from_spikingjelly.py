@@ -28,10 +28,10 @@ KINDS: dict[str, dict[str, Any]] = {
 def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -> StateDictNet:
     r"""Read a SpikingJelly state dict with ``Linear``, ``LIFNode``, ``IFNode`` and ``ParametricLIFNode`` modules.
 
-    The imported network gives the same spikes. The decay factor of a step is :math:`1 - 1/\tau`. The weights have the
-    same values as in SpikingJelly, in mV. The membrane potential is measured from ``v_reset``. With ``decay_input``,
-    SpikingJelly divides the input by :math:`\tau`. brainhw multiplies the threshold by :math:`\tau` instead. A neuron
-    fires at or above its threshold.
+    The imported network produces the same spikes. The decay factor of a step is :math:`1 - 1/\tau`. The weights have
+    the same values as in SpikingJelly, in mV. The membrane potential is measured from ``v_reset``. With
+    ``decay_input``, SpikingJelly divides the input by :math:`\tau`, whereas brainhw multiplies the threshold by
+    :math:`\tau`. A neuron fires at or above its threshold.
 
     Parameters
     ----------
@@ -55,7 +55,9 @@ def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = 
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError
+        If an argument has an invalid type.
+    ValueError
         If the state dict or an argument is invalid. One error lists all problems: unknown keys, kinds and options,
         shapes that do not match, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an ``order``
         in which the sizes do not match.
@@ -85,7 +87,7 @@ def _neuron(
     rest = np.zeros(()) if options["v_reset"] is None else option("v_reset", -np.inf)
     threshold = option("v_threshold", -np.inf)
     if np.shape(rest) or np.shape(threshold):
-        faults.add(f"neurons[{name!r}] needs one v_threshold and one v_reset for all of its neurons.")
+        faults.add(f"neurons[{name!r}] must have a scalar v_threshold and a scalar v_reset.")
         rest = threshold = np.zeros(())
     elif threshold <= rest:
         faults.add(
@@ -104,12 +106,12 @@ def _neuron(
         if held:
             arrays[name] = held
         if w is None or w.size != 1:
-            faults.add(f"state must hold {key(name, 'w')}, one number, for the ParametricLIFNode {name!r}.")
+            faults.add(f"state must contain {key(name, 'w')}, a scalar, for the ParametricLIFNode {name!r}.")
         else:
             share = 1 / (1 + np.exp(-float(w.item()))) * np.ones(())
     decays = options.get("decay_input", False)
     if not isinstance(decays, bool):
-        faults.add(f"neurons[{name!r}]['decay_input'] must be True or False; got {decays!r}.")
+        faults.add(f"neurons[{name!r}]['decay_input'] must be a bool; got {decays!r}.")
     return Neuron(
         beta=1 - share,
         threshold=threshold - rest,

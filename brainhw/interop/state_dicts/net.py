@@ -52,7 +52,7 @@ class StateDictNet(brainstate.nn.Module):
         Parameters
         ----------
         x : array
-            Plain numbers, ``[N_in]`` or ``[B, N_in]``.
+            Dimensionless array, ``[N_in]`` or ``[B, N_in]``.
 
         Returns
         -------
@@ -64,7 +64,7 @@ class StateDictNet(brainstate.nn.Module):
         RuntimeError
             If no time step is set, or if it differs from the time step of the network.
         TypeError, ValueError
-            If the input is not an array of plain numbers with this shape.
+            If the input is not a dimensionless array of this shape.
         """
         call = f"{type(self).__name__}.update"
         check_own_step(self.dt, call=call, what="state dict", reader="from_snntorch, from_norse or from_spikingjelly")

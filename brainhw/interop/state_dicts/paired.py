@@ -30,7 +30,7 @@ def net_of_weights(
 
     ``kinds`` contains the options of each kind of neuron, with their defaults.
     ``neuron(name, kind, options, arrays, faults=faults)`` must return one `Neuron` and remove its weights from
-    ``arrays``. ``takes`` is a text for messages that lists the accepted keys.
+    ``arrays``. ``takes`` lists the accepted keys for error messages.
     """
     faults = Faults(call)
     arrays = arrays_of(state, (), call)
@@ -56,6 +56,6 @@ def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: F
     if len(waiting) > 1:
         faults.add(
             f"neurons contains {len(neurons)} neurons, but state contains {len(dense)} Linear ({', '.join(dense)}); "
-            "each Linear except the last needs a neuron after it. Add the missing neurons, or give order=."
+            "each Linear except the last needs a neuron after it. Add the missing neurons, or pass order=."
         )
     return [*order, *waiting]

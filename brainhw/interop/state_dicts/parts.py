@@ -20,7 +20,7 @@ __all__ = ["CurrentLIFLayer", "DecayLIFLayer"]
 
 
 class DecayLIFLayer(LIFLayer):
-    r"""LIF neurons that store a decay factor instead of a time constant, and can reset one step late.
+    r"""LIF neurons that store a decay factor instead of a time constant, and can delay the reset by one step.
 
     .. math:: V' = \beta V_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \;(-\; s_{t-1} c)
 
@@ -60,7 +60,7 @@ class DecayLIFLayer(LIFLayer):
         return self.beta
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the sum of recurrent weights and late reset, ``[N, N]`` in mV."""
+        """Return the sum of the recurrent weights and the delayed reset, ``[N, N]`` in mV."""
         own = None if self.cost is None else -jnp.diag(self.cost) * u.mV
         if not self._has_weight:
             return own
@@ -68,7 +68,7 @@ class DecayLIFLayer(LIFLayer):
         return weight if own is None else weight + own
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the slot of the recurrent weights, without the late reset; ``None`` if there are no such weights."""
+        """Return the slot of the recurrent weights, without the delayed reset, or ``None`` if there are none."""
         return Slot(self.recurrent_weight, unit=u.mV) if self._has_weight else None
 
 
@@ -88,7 +88,7 @@ class CurrentLIFLayer(DecayLIFLayer):
         super().__init__(beta, V_th, **options)
         self.alpha = _held(alpha)
         # The base class adds the effect of `recurrent_matrix` to the membrane potential. In this class, it contains
-        # only the late reset, because recurrent weights act on the current.
+        # only the delayed reset, because recurrent weights act on the current.
         self.topology = "FF" if self.cost is None else "RC"
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class CurrentLIFLayer(DecayLIFLayer):
         return {**super().resting_values(batch_size), "I_syn": zeros(self.in_size, batch_size, u.mV)}
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the late reset as a diagonal matrix ``[N, N]`` in mV."""
+        """Return the delayed reset as a diagonal matrix ``[N, N]`` in mV."""
         return -jnp.diag(self.cost) * u.mV
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:

@@ -55,8 +55,8 @@ def take_dense(arrays: Arrays, faults: Faults) -> dict[str, Dense]:
         weight, bias = own["weight"], own.get("bias")
         if weight.ndim != 2 or 0 in weight.shape:
             faults.add(
-                f"state[{key(name, 'weight')!r}] has shape {weight.shape}; only Linear, [out, in], can be read. Unroll "
-                "convolutions into dense weights, and fold normalisations into the weights."
+                f"state[{key(name, 'weight')!r}] has shape {weight.shape}; expected a Linear, [out, in]. Unroll "
+                "convolutions into dense weights, and fold normalisation layers into the weights."
             )
         elif bias is not None and bias.shape != weight.shape[:1]:
             faults.add(f"state[{key(name, 'bias')!r}] has shape {bias.shape}; it must be {weight.shape[:1]}.")
@@ -76,7 +76,7 @@ def refuse_rest(arrays: Arrays, faults: Faults, known: str) -> None:
     rest = [key(name, last) for name, own in arrays.items() for last in own]
     if rest:
         listed = ", ".join(rest[:12]) + (f" and {len(rest) - 12} more" if len(rest) > 12 else "")
-        faults.add(f"state has unknown keys: {listed}. Known are {known}; leave the others out.")
+        faults.add(f"state has unknown keys: {listed}. Supported are {known}; remove the other keys.")
 
 
 def options_of(
@@ -98,12 +98,12 @@ def options_of(
             )
         kind = options.get("kind")
         if not isinstance(kind, str) or kind not in kinds:
-            faults.add(f"neurons[{name!r}] has the kind {kind!r}; known are {', '.join(kinds)}.")
+            faults.add(f"neurons[{name!r}] has the unknown kind {kind!r}; known kinds are {', '.join(kinds)}.")
             continue
         unknown = [one for one in options if one != "kind" and one not in kinds[kind]]
         if unknown:
             faults.add(
-                f"neurons[{name!r}] has unknown options for {kind}: {', '.join(unknown)}; known are "
+                f"neurons[{name!r}] has unknown options for {kind}: {', '.join(unknown)}; known options are "
                 f"{', '.join(kinds[kind])}."
             )
             continue
@@ -119,7 +119,7 @@ def in_order(order: Any, default: list[str], there: set[str], call: str, faults:
     names = [text(one, call=call, name="order", some=True) for one in given]
     for what, wrong in (
         ("names modules that are neither in state nor in neurons", [one for one in names if one not in there]),
-        ("lacks modules", [one for one in default if one not in names]),
+        ("omits modules", [one for one in default if one not in names]),
         ("names modules twice", sorted({one for one in names if names.count(one) > 1})),
     ):
         if wrong:

@@ -66,7 +66,7 @@ def test_rounded_weights_are_whole_numbers_and_a_scale_or_the_voltages_that_they
 def test_a_sampled_chip_with_uneven_weights_has_no_whole_numbers() -> None:
     net = chip(2, 5)
     bh.sample_chip(net, 7, synapse=0.1)
-    with pytest.raises(ValueError, match=r"layers\.0 \(H1v2Synapse\) belongs to a sampled chip whose weights are not"):
+    with pytest.raises(ValueError, match=r"layers\.0 \(H1v2Synapse\) belongs to a sampled chip, with weights that"):
         to_nir(net, **OPTIONS, weights="codes")
 
 

@@ -77,30 +77,30 @@ REFUSED = {
     "recurrent without reset": (
         lambda: behind_synapse(lif(reset="none", topology="RC")),
         {},
-        r"layers\.1 \(LIFLayer\) never resets and is recurrent",
+        r"layers\.1 \(LIFLayer\) is recurrent and has no reset",
     ),
     "cuba": (lambda: behind_synapse(bh.nn.CubaLIFLayer(3, **MULTI)), {}, r"layers\.1 \(CubaLIFLayer\) subtracts"),
     "alif": (lambda: behind_synapse(bh.nn.ALIFLayer(3, **MULTI)), {}, r"layers\.1 \(ALIFLayer\) subtracts"),
     "many spikes": (
         lambda: behind_synapse(bh.nn.CubaLIFLayer(3)),
         {"reset": "continuous"},
-        r"CubaLIFLayer\) may fire more than once per step; build it with max_spikes_per_step=1",
+        r"CubaLIFLayer\) may fire more than once per time step; construct it with max_spikes_per_step=1",
     ),
     "a strict threshold": (
         lambda: behind_synapse(lif(spk_fun=lambda v: (v > 1).astype(jnp.float32))),
         {},
-        r"layers\.1 \(LIFLayer\) has a spk_fun that does not return 0 below the threshold",
+        r"layers\.1 \(LIFLayer\) has a spk_fun that is not a step function",
     ),
     "graded spikes": (lambda: behind_synapse(lif(spk_fun=jax.nn.sigmoid)), {}, r"LIFLayer\) has a spk_fun that"),
     "a partial as a step method": (
         lambda: behind_synapse(with_method(functools.partial(doubled))),
         {},
-        r"layers\.1 \(LIFLayer\) changes the step of its class",
+        r"layers\.1 \(LIFLayer\) overrides a member of the class",
     ),
     "a jitted step method": (
         lambda: behind_synapse(with_method(jax.jit(doubled))),
         {},
-        r"layers\.1 \(LIFLayer\) changes the step of its class",
+        r"layers\.1 \(LIFLayer\) overrides a member of the class",
     ),
     "noise": (
         lambda: behind_synapse(bh.nn.CubaLIFLayer(3, noise_std=0.1 * u.mV / u.second**0.5, **MULTI)),
@@ -130,12 +130,12 @@ REFUSED = {
     "codes along a curve": (
         lambda: brainstate.nn.Sequential(bh.nn.H1v1Synapse(4, 3, weight_bits=5), bh.nn.H1v1Layer(3, tau=10.0 * u.ms)),
         {"clamp": "ignore", "weights": "codes"},
-        r"layers\.0 \(H1v1Synapse\) converts weights to charge by a nonlinear curve.*weights='float'",
+        r"layers\.0 \(H1v1Synapse\) has a nonlinear charge curve.*weights='float'",
     ),
     "charge as input": (
         lambda: bh.nn.H1v1Layer(3, tau=10.0 * u.ms),
         {"clamp": "ignore"},
-        r"H1v1Layer \(H1v1Layer\) takes a charge as the input",
+        r"H1v1Layer \(H1v1Layer\) receives the input of the network as a charge",
     ),
     "charge as output": (lambda: bh.nn.H1v1Synapse(4, 3), {}, r"H1v1Synapse\) does not drive a chip layer"),
     "another library's module": (
@@ -151,7 +151,7 @@ REFUSED = {
     "a changed class": (
         lambda: brainstate.nn.Sequential(Louder(4, 3), lif()),
         {},
-        r"layers\.0 \(Louder\) changes the step of its class",
+        r"layers\.0 \(Louder\) overrides a member of the class",
     ),
     "something in between": (
         lambda: Wired(lambda net, x: net.lif(2 * net.syn(x))),
@@ -171,7 +171,7 @@ REFUSED = {
     "a convolution": (
         lambda: brainstate.nn.Sequential(brainstate.nn.ScaledWSConv1d((8, 1), 3, kernel_size=3)),
         {"sample": np.ones((2, 8, 1), np.float32)},
-        r"layers\.0 \(ScaledWSConv1d\) is a convolution of a class without a rule for to_nir",
+        r"layers\.0 \(ScaledWSConv1d\) is a convolution whose class has no export rule",
     ),
     "two outputs": (
         lambda: Wired(lambda net, x: (net.lif(net.syn(x)), x)),
@@ -187,7 +187,7 @@ REFUSED = {
     "a membrane written to": (
         lambda: Wired(rewriting),
         {},
-        r"lif \(LIFLayer\) has states that something outside of it also writes",
+        r"lif \(LIFLayer\) has states that are also written outside of it",
     ),
     "a time step of its own": (lambda: Wired(own_step), {}, r"lif \(LIFLayer\) runs with its own time step"),
     "a step that fails": (
@@ -231,7 +231,7 @@ def test_all_problems_of_a_net_are_told_at_once() -> None:
 def test_weights_that_are_not_finite_are_named() -> None:
     net = behind_synapse(lif())
     net.layers[0].weight.value = net.layers[0].weight.value.at[0, 0].set(jnp.nan * u.mV)
-    with pytest.raises(NIRError, match=r"layers\.0\.weight \(a parameter\) holds NaN"):
+    with pytest.raises(NIRError, match=r"layers\.0\.weight \(a parameter\) contains NaN"):
         to_nir(net, dt=DT)
 
 
@@ -268,7 +268,7 @@ def test_no_module_and_a_call_inside_jit_are_refused() -> None:
 def test_without_the_packages_the_error_says_what_to_install(missing: str, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     for call in (lambda: to_nir(behind_synapse(lif()), dt=DT), lambda: from_nir("net.nir", dt=DT)):
-        with pytest.raises(ImportError, match=r"the packages nir and h5py are needed.*pip install 'brainhw\[nir\]'"):
+        with pytest.raises(ImportError, match=r"the packages nir and h5py are required.*pip install 'brainhw\[nir\]'"):
             call()
 
 

@@ -110,7 +110,7 @@ def test_a_neuron_and_a_synapse_from_outside_come_back_with_the_same_spikes(syna
     ("layer", "options", "words"),
     [
         (Outside, {"discretisation": "euler"}, r"layers\.1 \(Outside\) is written for the exact discretisation only"),
-        (Unknown, {}, r"layers\.1 \(Unknown\) changes the step of its class.*register_export"),
+        (Unknown, {}, r"layers\.1 \(Unknown\) overrides a member of the class.*register_export"),
     ],
 )
 def test_what_a_rule_refuses_and_a_changed_class_are_named(layer, options, words) -> None:
@@ -130,7 +130,7 @@ def test_a_class_without_a_rule_is_named_with_every_other_problem() -> None:
 def test_a_registration_or_a_rule_with_a_mistake_is_named() -> None:
     with pytest.raises(TypeError, match=r"register_export: cls must be a subclass of brainstate\.nn\.Module; got 3"):
         register_export(3)
-    with pytest.raises(TypeError, match=r"register_import: kind must be the name of a node's class"):
+    with pytest.raises(TypeError, match=r"register_import: kind must be the name of a node class"):
         register_import(nir.LIF)
 
     class Forgetful(Unregistered):

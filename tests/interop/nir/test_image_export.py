@@ -17,7 +17,7 @@ from brainhw.interop.nir import NIRError, from_nir, register_export, to_nir
 
 DT = 1.0 * u.ms
 TAUS = np.random.default_rng(1).uniform(3, 20, (8, 7, 3)) * u.ms
-DENSE = "works on values of shape"
+DENSE = "has an input or output of shape"
 
 
 def of(*shape: int, seed: int = 0, mean: float = 0.12, scale: float = 0.4) -> np.ndarray:
@@ -223,7 +223,7 @@ IMAGE = (4, 4, 2)
 REFUSED = {
     "a maximum": (
         (nn.MaxPool2d(2, 2, in_size=IMAGE), millivolts, lif((2, 2, 2))),
-        r"layers\.0 \(MaxPool2d\) takes a maximum",
+        r"layers\.0 \(MaxPool2d\) is a max pooling",
     ),
     "a transposed convolution": (
         (nn.Conv2d(IMAGE, 2, 3, lhs_dilation=2, padding=1), millivolts, lif((7, 7, 2))),
@@ -239,7 +239,7 @@ REFUSED = {
     ),
     "a mean over the channels": (
         (nn.AvgPool2d(2, 1, channel_axis=-2, in_size=IMAGE), millivolts, lif((3, 4, 1))),
-        r"layers\.0 \(AvgPool2d\) takes shape \(4, 4, 2\) with channel_axis=-2",
+        r"layers\.0 \(AvgPool2d\) has an input of shape \(4, 4, 2\) with channel_axis=-2",
     ),
     "one axis": (
         (nn.AvgPool1d(2, 2, in_size=IMAGE), millivolts, lif((4, 2, 2))),
@@ -259,11 +259,11 @@ REFUSED = {
     ),
     "some axes with the channels": (
         (nn.Conv2d(IMAGE, 2, 3), nn.Flatten(1, 2, in_size=IMAGE), millivolts, lif((4, 8))),
-        r"layers\.1 \(Flatten\) joins the axes 1 to 2 of shape \(4, 4, 2\)",
+        r"layers\.1 \(Flatten\) flattens the axes 1 to 2 of shape \(4, 4, 2\)",
     ),
     "many neurons in another order": (
         (nn.Conv2d((48, 48, 1), 2, 1), nn.Flatten(in_size=(48, 48, 2)), millivolts, lif(4608)),
-        r"layers\.1 \(Flatten\) gives 4608 numbers with channels last",
+        r"layers\.1 \(Flatten\) returns 4608 values with channels last",
     ),
 }  # fmt: skip
 

@@ -160,7 +160,7 @@ def test_parameters_without_an_axis_count_for_every_place_of_an_image() -> None:
 
     expected = run(from_nir(net(full=True), dt=DT))
     assert 0.02 < expected.mean() < 0.98
-    words = r"n1 \(LIF\), n4 \(LIF\): parameters without an axis"
+    words = r"n1 \(LIF\), n4 \(LIF\): scalar parameters"
     with pytest.warns(UserWarning, match=words):
         np.testing.assert_array_equal(run(from_nir(net(full=False), dt=DT)), expected)
     with pytest.warns(UserWarning, match=f"unroll: {words}"):
@@ -174,7 +174,7 @@ def test_a_node_without_an_edge_is_left_out_of_dense_weights() -> None:
     graph = chain(conv(), cuba(False))
     graph.nodes["alone"] = nir.Conv2d((5, 4), np.ones((1, 1, 2, 2)), 1, 0, 1, 1, np.zeros(1))
     graph.nodes["flat"] = nir.Flatten(input_type={"input": np.array([2, 3])}, start_dim=0)
-    with pytest.warns(UserWarning, match="unroll: alone, flat: without edges"):
+    with pytest.warns(UserWarning, match="unroll: alone, flat: nodes without edges"):
         assert list(unroll(graph).nodes) == ["input", "n0", "n1", "output"]
 
 

@@ -195,20 +195,20 @@ def changed_conv(**fields: object) -> nir.Conv2d:
 
 REFUSED = {
     "NaN weights": (changed_conv(weight=np.full((3, 2, 3, 3), np.nan)), "has weight with NaN or infinite"),
-    "a weight of words": (changed_conv(weight="many"), "has weight = 'many'; it must be a NumPy array"),
+    "a weight of words": (changed_conv(weight="many"), "has weight = 'many'; it must be a numeric NumPy array"),
     "a weight of two axes": (changed_conv(weight=of(3, 2)), r"has a weight of shape \(3, 2\)"),
     "a bias of another size": (changed_conv(bias=of(2)), r"has a bias of shape \(2,\) for 3 output channels"),
-    "no bias": (changed_conv(bias=None), "has bias = None; it must be a NumPy array"),
+    "no bias": (changed_conv(bias=None), "has bias = None; it must be a numeric NumPy array"),
     "groups": (changed_conv(groups=2), "has 2 groups for 3 output channels"),
-    "stride": (changed_conv(stride=0), "has stride = 0; expected one whole number or 2, at least 1"),
+    "stride": (changed_conv(stride=0), "has stride = 0; expected one integer or 2 integers of at least 1"),
     "strides": (changed_conv(stride=(1, 1, 1)), r"has stride = \(1, 1, 1\); expected"),
     "dilation": (changed_conv(dilation=1.5), r"has dilation = 1\.5; expected"),
-    "padding": (changed_conv(padding=-1), "has padding = -1; expected one whole number or 2, at least 0"),
+    "padding": (changed_conv(padding=-1), "has padding = -1; expected one integer or 2 integers of at least 0"),
     "a word for the padding": (changed_conv(padding="full"), "has padding 'full'"),
     "same with a stride": (changed_conv(padding="same", stride=2), r"has padding 'same' with stride \(2, 2\), which"),
     "a kernel that does not fit": (changed_conv(dilation=4), r"has a kernel of shape \(3, 3\) that does not fit"),
-    "a huge padding": (changed_conv(padding=2**30, stride=2**30), "padded to .* more than the limit of 2147483647"),
-    "another input_shape": (changed_conv(input_shape=(7, 7)), r"joins shape \(2, 7, 6\) to shape \(2, 7, 7\)"),
+    "a huge padding": (changed_conv(padding=2**30, stride=2**30), "padded to .* the limit is 2147483647"),
+    "another input_shape": (changed_conv(input_shape=(7, 7)), r"output shape \(2, 7, 6\) to input shape \(2, 7, 7\)"),
     "an input_shape of one axis": (changed_conv(input_shape=(7,)), r"has input_shape 7 for a kernel of shape \(3, 3\)"),
     "other channels": (conv2d(shape=(3, 4, 3, 3), size=None), r"an input of shape \(2, 7, 6\), expected \[4, height"),
     "a line": (changed(nir.Conv1d(None, of(3, 2, 3), 1, 0, 1, 1, of(3))), r"an input of shape \(2, 7, 6\), expected"),
@@ -216,7 +216,7 @@ REFUSED = {
     "a pool that does not fit": (pool(kernel=(9, 2)), r"has a kernel of shape \(9, 2\) that does not fit"),
     "axes of a Flatten": (changed(flat((2, 7, 6), 0, -1), start_dim=4), "has start_dim = 4 and end_dim = -1 for an"),
     "axes in the wrong order": (changed(flat((2, 7, 6), 0, -1), start_dim=2, end_dim=0), "has start_dim = 2 and end_d"),
-    "the shape of a Flatten": (flat((2, 7, 7), 0, -1), r"joins shape \(2, 7, 6\) to shape \(2, 7, 7\)"),
+    "the shape of a Flatten": (flat((2, 7, 7), 0, -1), r"output shape \(2, 7, 6\) to input shape \(2, 7, 7\)"),
 }
 
 
@@ -236,7 +236,7 @@ def test_all_faulty_nodes_are_told_at_once_and_no_shape_is_guessed_behind_them()
 
 
 def test_neurons_of_another_shape_than_the_image_are_refused() -> None:
-    with pytest.raises(NIRError, match=r"n0 -> n1 \(Conv2d -> LIF\) joins shape \(3, 5, 4\) to shape \(60,\)"):
+    with pytest.raises(NIRError, match=r"n0 -> n1 \(Conv2d -> LIF\) connects output shape \(3, 5, 4\) to"):
         from_nir(chain((2, 7, 6), conv2d(), lif((60,)), after=(60,)), dt=DT)
-    with pytest.raises(NIRError, match=r"n0 -> n1 \(SumPool2d -> Linear\) joins shape \(2, 3, 3\) to shape \(18,\)"):
+    with pytest.raises(NIRError, match=r"n0 -> n1 \(SumPool2d -> Linear\) connects output shape \(2, 3, 3\) to"):
         from_nir(chain((2, 7, 6), pool(), nir.Linear(of(4, 18)), after=(4,)), dt=DT)

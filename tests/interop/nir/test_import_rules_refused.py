@@ -71,16 +71,16 @@ def fork(name: str) -> list[tuple[str, str]]:
 BACK = [("input", "a"), ("a", "w"), ("w", "a")]
 LOOP = [("input", "a"), ("a", "b"), ("b", "a"), ("b", "output")]
 REFUSED = {
-    "negative tau": (lambda: chain(lif(tau=-0.02 * TWO)), r"n0 \(LIF\) has tau down to -0\.02 s"),
-    "zero tau": (lambda: chain(lif(tau=0 * TWO)), r"n0 \(LIF\) has tau down to 0 s"),
+    "negative tau": (lambda: chain(lif(tau=-0.02 * TWO)), r"n0 \(LIF\) has a minimum tau of -0\.02 s"),
+    "zero tau": (lambda: chain(lif(tau=0 * TWO)), r"n0 \(LIF\) has a minimum tau of 0 s"),
     "NaN tau": (lambda: chain(lif(tau=np.nan * TWO)), r"n0 \(LIF\) has tau with NaN or infinite"),
     "infinite r": (lambda: chain(lif(r=np.inf * TWO)), r"n0 \(LIF\) has r with NaN or infinite"),
     "NaN weight": (lambda: chain(nir.Linear(weight=np.full((2, 2), np.nan)), lif()), r"n0 \(Linear\) has weight with"),
-    "threshold": (lambda: chain(lif(v_threshold=0 * TWO)), r"n0 \(LIF\) has v_threshold down to 0"),
-    "v_reset": (lambda: chain(lif(v_reset=-0.5 * TWO)), r"n0 \(LIF\) has a v_reset other than 0"),
-    "no array": (lambda: chain(changed(lif(), tau=0.02)), r"n0 \(LIF\) has tau = 0\.02; it must be a NumPy array"),
+    "threshold": (lambda: chain(lif(v_threshold=0 * TWO)), r"n0 \(LIF\) has a minimum v_threshold of 0"),
+    "v_reset": (lambda: chain(lif(v_reset=-0.5 * TWO)), r"n0 \(LIF\) has a nonzero v_reset"),
+    "no array": (lambda: chain(changed(lif(), tau=0.02)), r"n0 \(LIF\) has tau = 0\.02; it must be a numeric"),
     "shapes in a node": (lambda: chain(changed(lif(), r=np.ones(3))), r"n0 \(LIF\) has arrays of different shapes"),
-    "no axis": (lambda: chain(nir.Scale(scale=np.zeros(0))), r"n0 \(Scale\) holds no array with an axis"),
+    "no axis": (lambda: chain(nir.Scale(scale=np.zeros(0))), r"n0 \(Scale\) contains no array with a neuron axis"),
     "bias": (
         lambda: chain(changed(nir.Affine(weight=np.ones((2, 2)), bias=TWO), bias=np.ones(3)), lif()),
         r"n0 \(Affine\) has weight \(2, 2\), bias \(3,\)",
@@ -91,14 +91,14 @@ REFUSED = {
     ),
     "shapes between nodes": (
         lambda: chain(linear(3, 2), lif()),
-        r"the edge n0 -> n1 \(Linear -> LIF\) joins shape \(3,\) to shape \(2,\)",
+        r"the edge n0 -> n1 \(Linear -> LIF\) connects output shape \(3,\) to input shape \(2,\)",
     ),
     "negative delay": (lambda: chain(nir.Delay(delay=-TWO)), r"n0 \(Delay\) has a delay of -1 s"),
     "part of a step": (
         lambda: chain(nir.Delay(delay=0.0015 * TWO)),
         r"n0 \(Delay\) has a delay of 0\.0015 s, which is",
     ),
-    "unknown node": (lambda: chain(Resonator()), r"n0 \(Resonator\) is an unknown node"),
+    "unknown node": (lambda: chain(Resonator()), r"n0 \(Resonator\) is of an unknown node class"),
     "no input": (
         lambda: unchecked({"output": ends()["output"], "a": lif()}, [("a", "output")]),
         r"the graph \(NIRGraph\) has 0 Input nodes",
@@ -139,7 +139,7 @@ REFUSED = {
     ),
     "a matrix of a cycle that also feeds the output": (
         lambda: unchecked({**ends(), "a": lif(), "w": linear()}, [*BACK, ("a", "output"), ("w", "output")]),
-        r"w \(Linear\) lies in the cycle a, w and feeds output outside of it.*from a copy of w that a feeds",
+        r"w \(Linear\) is part of the cycle a, w and feeds output outside of it.*from a copy of w that a feeds",
     ),
     "a name with a dot that is a path": (
         lambda: unchecked({**ends(), "a": inner_graph(), "a.b": lif()}, [*fork("a"), *fork("a.b")]),
@@ -174,12 +174,12 @@ def test_a_fault_of_an_edge_or_an_end_brings_no_false_line_after_it() -> None:
         (
             {**ends(), "more": ends()["output"], "a": lif()},
             [*fork("a"), ("a", "more")],
-            "has 2 Output nodes (output, more); brainhw runs graphs with one: keep one Output",
+            "has 2 Output nodes (output, more); brainhw requires exactly one: keep one Output",
         ),
         (
             {**ends(), "more": ends()["input"], "a": lif()},
             [*fork("a"), ("more", "a")],
-            "has 2 Input nodes (input, more); brainhw runs graphs with one: keep one Input",
+            "has 2 Input nodes (input, more); brainhw requires exactly one: keep one Input",
         ),
         ({"output": ends()["output"], "a": lif()}, [("a", "output")], "has 0 Input nodes"),
     ):
@@ -191,7 +191,7 @@ def test_a_fault_of_an_edge_or_an_end_brings_no_false_line_after_it() -> None:
 
 def test_a_node_without_edges_is_left_out_with_a_warning() -> None:
     graph = unchecked({**ends(), "a": lif(), "b": lif()}, fork("a"))
-    with pytest.warns(UserWarning, match="from_nir: b: without edges; left out"):
+    with pytest.warns(UserWarning, match="from_nir: b: nodes without edges are ignored"):
         net = from_nir(graph, dt=DT)
     assert not hasattr(net, "b")
 
@@ -206,14 +206,14 @@ def test_all_problems_of_a_graph_are_told_at_once() -> None:
 
 def test_a_problem_in_a_graph_inside_a_graph_is_named_with_its_path() -> None:
     inner = unchecked({**ends(), "cell": lif(tau=-TWO)}, [("input", "cell"), ("cell", "output")])
-    with pytest.raises(NIRError, match=r"n0\.cell \(LIF\) has tau down to -1 s"):
+    with pytest.raises(NIRError, match=r"n0\.cell \(LIF\) has a minimum tau of -1 s"):
         from_nir(chain(inner), dt=DT)
 
 
 def test_a_time_constant_that_euler_or_float32_cannot_step_is_named() -> None:
-    with pytest.raises(NIRError, match=r"n0 \(LIF\) has tau down to 0\.02 s, which forward Euler cannot step"):
+    with pytest.raises(NIRError, match=r"n0 \(LIF\) has a minimum tau of 0\.02 s, which must be longer than dt"):
         from_nir(chain(lif()), dt=20.0 * u.ms, discretisation="euler")
-    with pytest.raises(NIRError, match=r"n0 \(LIF\) has a time constant so long that the leak of one step"):
+    with pytest.raises(NIRError, match=r"n0 \(LIF\) has a time constant so long that its decay factor"):
         from_nir(chain(lif(tau=1e9 * TWO)), dt=DT)
 
 
@@ -257,7 +257,7 @@ def test_metadata_that_cannot_be_are_refused_and_foreign_ones_ignored() -> None:
     for notes, words in (
         (
             {"millivolts_per_unit": "many"},
-            r"has millivolts_per_unit = 'many', expected a number above zero; pass voltage_unit",
+            r"has millivolts_per_unit = 'many', expected a positive number; pass voltage_unit",
         ),
         ({"dt_s": -1.0}, r"has dt_s = -1\.0"),
         ({"discretisation": "heun"}, r"has discretisation = 'heun'; pass discretisation='exact'"),

@@ -65,5 +65,5 @@ def test_a_node_that_is_newer_is_named() -> None:
     one = np.ones(2)
     node = nir.CubaLI(tau_syn=5e-3 * one, tau_mem=1e-2 * one, r=one, w_in=one, v_leak=0 * one)
     imported = from_nir(nir.NIRGraph.from_list(node), dt=DT)
-    with pytest.raises(NIRError, match=r"cubali \(CubaLI\) is newer than nir 1\.0\.4"):
+    with pytest.raises(NIRError, match=r"cubali \(CubaLI\) is not supported by nir 1\.0\.4"):
         to_nir(imported, dt=DT, compatible="1.0.4")

@@ -109,7 +109,7 @@ def test_an_old_file_without_axes_counts_for_every_neuron_with_one_warning() -> 
         warnings.simplefilter("always")
         net = read("lif_norse__3a3afb6")
     assert [str(one.message) for one in caught] == [
-        "from_nir: lif (LIF): parameters without an axis, as in old files, apply to every neuron."
+        "from_nir: lif (LIF): scalar parameters, as in old files, are broadcast to all neurons."
     ]
     xs = (np.random.default_rng(1).random((60, 1000)) < 0.3).astype(np.float32)
     graph = nir.read(FILES / "lif_norse__3a3afb6.nir", type_check=False)

@@ -113,7 +113,7 @@ def test_a_current_based_layer_is_a_cuba_lif_for_readers_that_step_the_current_f
 
 def test_a_layer_that_steps_its_current_first_is_not_written_in_another_order() -> None:
     for order in ("old-current", "together"):
-        with pytest.raises(NIRError, match=f"updates its current first; cuba_order='{order}' is another order"):
+        with pytest.raises(NIRError, match=f"updates its current first, but cuba_order='{order}' is a different order"):
             to_nir(cuba(), dt=DT, reset="continuous", cuba_order=order)
     with pytest.raises(NIRError, match="has 2 synapses per neuron, but CubaLIF has one"):
         to_nir(cuba(n_synapses=2), dt=DT, reset="continuous", cuba_order="current-first")
@@ -124,7 +124,7 @@ def test_a_layer_that_steps_its_current_first_is_not_written_in_another_order() 
 
 
 def test_codes_are_refused_where_no_synapse_has_any() -> None:
-    with pytest.raises(NIRError, match=r"weights='codes'\) has no synapse whose chip weights are integers"):
+    with pytest.raises(NIRError, match=r"weights='codes'\) has no synapse with quantised chip weights"):
         to_nir(recurrent(), dt=DT, weights="codes")
 
 

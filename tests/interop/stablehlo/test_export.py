@@ -326,7 +326,7 @@ class ReturnsATypeOfItsOwn(brainstate.nn.Module):
         (lif, {"x": jnp.zeros(3)}, ValueError, "LIFSynapse.update: the last axis of the input must have length 4"),
         (lif, {"dt": 1.0}, TypeError, "export_step: dt must be a Quantity"),
         (lif, {"dt": 0 * u.ms}, ValueError, "export_step: dt must be greater than zero"),
-        (lif, {"platforms": ("xpu",)}, ValueError, "export_step: each of platforms must be one of 'cpu', 'cuda'"),
+        (lif, {"platforms": ("xpu",)}, ValueError, "export_step: each entry of platforms must be one of 'cpu', 'cuda'"),
         (lif, {"platforms": "cpu"}, TypeError, r"platforms must be a sequence of names such as \('cpu',\); got 'cpu'"),
         (lif, {"platforms": ()}, TypeError, "platforms must be a sequence of names"),
         (lambda: 3, {}, TypeError, "export_step: net must be a brainstate.nn.Module; got 3"),
@@ -405,7 +405,7 @@ def test_a_file_that_is_cut_short_or_changed_anywhere_is_refused_in_words(made, 
     for content in [*cuts, *flips]:
         damaged.write_bytes(content)
         with pytest.raises(
-            ValueError, match=r"load_step: '.*damaged.step' (is truncated or damaged|is empty|is not a step)"
+            ValueError, match=r"load_step: '.*damaged.step' (is truncated or corrupted|is empty|is not a step)"
         ):
             load_step(damaged)
 
@@ -431,9 +431,9 @@ def test_a_file_of_another_kind_is_refused(made, tmp_path: Path) -> None:
         ),
         (
             {"description": np.array('{"format": "brainhw-step/2"}')},
-            "is damaged: its content does not match",
+            "is corrupted: its content does not match",
         ),
-        ({"program": np.zeros(80, np.uint8)}, "is damaged: its content does not match"),
+        ({"program": np.zeros(80, np.uint8)}, "is corrupted: its content does not match"),
     ):
         np.savez(tmp_path / "changed.npz", **{**content, **change})
         with pytest.raises(ValueError, match=rf"load_step: '.*changed.npz' {words}"):
@@ -459,21 +459,21 @@ def unit_of_rest(**changes: Any) -> dict[str, Any]:
     ("changes", "words"),
     [
         ({"program": np.zeros(80, np.uint8)}, "contains a program that jax .* cannot read"),
-        ({"state/layers.1.V": np.zeros(3, np.float32)}, "is damaged: its states or its description do not match"),
-        ({"state/layers.1.V": np.ones((B, 6), np.int32)}, "is damaged: its states or its description"),
-        ({"state/layers.1.V": np.ones((B, 6), ">f4")}, "is damaged: its states or its description"),
-        ({"state/layers.1.V": np.full((B, 6), b"abcd")}, "is damaged: its states or its description"),
-        ({"state/more": np.zeros(3)}, "is damaged: its states or its description"),
-        ({"dt_ms": 0.0}, "is damaged: dt_ms must be finite numbers above zero; got 0.0"),
-        ({"dt_ms": float("nan")}, "is damaged: dt_ms must be"),
-        ({"dt_ms": 10**400}, "is damaged: dt_ms must be"),
-        ({"dt_ms": [1.0]}, "is damaged: dt_ms must be"),
-        ({"dt_ms": True}, "is damaged: dt_ms must be"),
-        ({"state_units": unit_of_rest(name=None)}, "is damaged: a unit must have a name"),
-        ({"state_units": unit_of_rest(scale="x")}, "is damaged: exponents and scale of a unit must be finite"),
-        ({"state_units": unit_of_rest(factor=-1)}, "is damaged: the factor of a unit must be finite numbers above"),
-        ({"state_units": unit_of_rest(exponents=[1, 2])}, "is damaged: a unit must have a name and seven exponents"),
-        ({"versions": [1]}, "is damaged: its field 'versions' must map"),
+        ({"state/layers.1.V": np.zeros(3, np.float32)}, "is corrupted: its states or its description do not match"),
+        ({"state/layers.1.V": np.ones((B, 6), np.int32)}, "is corrupted: its states or its description"),
+        ({"state/layers.1.V": np.ones((B, 6), ">f4")}, "is corrupted: its states or its description"),
+        ({"state/layers.1.V": np.full((B, 6), b"abcd")}, "is corrupted: its states or its description"),
+        ({"state/more": np.zeros(3)}, "is corrupted: its states or its description"),
+        ({"dt_ms": 0.0}, "is corrupted: dt_ms must be positive and finite; got 0.0"),
+        ({"dt_ms": float("nan")}, "is corrupted: dt_ms must be"),
+        ({"dt_ms": 10**400}, "is corrupted: dt_ms must be"),
+        ({"dt_ms": [1.0]}, "is corrupted: dt_ms must be"),
+        ({"dt_ms": True}, "is corrupted: dt_ms must be"),
+        ({"state_units": unit_of_rest(name=None)}, "is corrupted: a unit must have a name"),
+        ({"state_units": unit_of_rest(scale="x")}, "is corrupted: exponents and scale of a unit must be finite"),
+        ({"state_units": unit_of_rest(factor=-1)}, "is corrupted: the factor of a unit must be positive and finite"),
+        ({"state_units": unit_of_rest(exponents=[1, 2])}, "is corrupted: a unit must have a name and seven exponents"),
+        ({"versions": [1]}, "is corrupted: its field 'versions' must map"),
     ],
 )
 def test_an_archive_written_by_hand_is_not_trusted(made, tmp_path: Path, changes: dict, words: str) -> None:
@@ -489,7 +489,7 @@ def test_flipped_bits_under_right_checksums_of_the_archive_are_found(made, tmp_p
         flipped[len(flipped) // 2] ^= 1
         changed = np.frombuffer(flipped, content[name].dtype).reshape(content[name].shape)
         np.savez(tmp_path / "flipped.npz", **{**content, name: changed})
-        with pytest.raises(ValueError, match=r"is damaged: its content does not match"):
+        with pytest.raises(ValueError, match=r"is corrupted: its content does not match"):
             load_step(tmp_path / "flipped.npz")
 
 

@@ -131,9 +131,9 @@ def crafted(content: dict[str, np.ndarray]) -> dict[str, tuple[bytes, str]]:
         "a call of a library": (sealed(content, library), "it has an external call"),
         "a call of nobody": (sealed(content, of_nobody), "it has an external call"),
         "an array of terabytes": (sealed(content, huge), r"it has an array of \d+ bytes, more than"),
-        "another program": (sealed(content, serialized(lambda x: x, (x,))), "is damaged"),
+        "another program": (sealed(content, serialized(lambda x: x, (x,))), "is corrupted"),
         "bytes of zip bombs": (bomb.getvalue(), "is compressed"),
-        "a header that claims much": (huge_header(sealed({**content, **long})), "truncated or damaged"),
+        "a header that claims much": (huge_header(sealed({**content, **long})), "truncated or corrupted"),
         "other arguments": (sealed(content, arguments=[]), "its arguments and results do not match the program"),
         "two units": (sealed(content, output_units=[None, None]), "states or its description do not match"),
     }  # fmt: skip

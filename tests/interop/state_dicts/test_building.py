@@ -211,9 +211,9 @@ def test_tensors_are_taken() -> None:
             {"conv.weight": np.ones((2, 1, 3, 3)), "bn.running_mean": np.ones(2), "lif.graded_spikes_factor": 2.0},
             (
                 "3 problems",
-                r"state\['conv.weight'\] has shape \(2, 1, 3, 3\); only Linear",
+                r"state\['conv.weight'\] has shape \(2, 1, 3, 3\); expected a Linear",
                 "bn.running_mean",
-                "brainhw spikes have the size 1",
+                "brainhw spikes have the value 1",
             ),
         ),
         ({"lif.threshold": -1.0}, (r"state\['lif.threshold'\] must be above 0; got -1",)),
@@ -238,15 +238,15 @@ def test_everything_that_cannot_be_read_is_named_at_once(changed: dict, parts: t
 @pytest.mark.parametrize(
     ("neurons", "message"),
     [
-        ({"1": {"kind": "LSNNCell"}}, r"neurons\['1'\] has the kind 'LSNNCell'; known are LIFCell"),
-        ({"1": {"kind": "LIFCell", "tau": 1, "beta": 2}}, r"has unknown options for LIFCell: tau, beta; known are"),
+        ({"1": {"kind": "LSNNCell"}}, r"neurons\['1'\] has the unknown kind 'LSNNCell'; known kinds are LIFCell"),
+        ({"1": {"kind": "LIFCell", "tau": 1, "beta": 2}}, r"has unknown options for LIFCell: tau, beta; known options"),
         (
             {"1": {"kind": "LIFCell", "tau_mem_inv": 2000.0}},
             r"\['tau_mem_inv'\] must be above 0 and at most 1000; got 2000",
         ),
         ({"1": {"kind": "LIFCell", "v_reset": 0.2}}, r"resets to v_reset = 0.2, but decays to v_leak = 0.0"),
         ({"1": {"kind": "LIFCell", "v_th": -1.0}}, r"has v_th at or below v_leak"),
-        ({"1": {"kind": "LIFRecurrentCell"}}, r"state must hold 1.input_weights and 1.recurrent_weights as matrices"),
+        ({"1": {"kind": "LIFRecurrentCell"}}, r"state must contain 1.input_weights and 1.recurrent_weights as"),
         ({}, None),
     ],
 )
@@ -266,8 +266,8 @@ def test_neurons_that_cannot_be_said_are_named(neurons: dict, message: str | Non
     [
         ({"tau": 0.5}, r"\['tau'\] must be at least one step; got 0.5"),
         ({"v_threshold": -0.5}, r"has v_threshold = -0.5, which must be above v_reset = 0"),
-        ({"decay_input": 1}, r"\['decay_input'\] must be True or False; got 1"),
-        ({"kind": "ParametricLIFNode"}, r"state must hold 1.w, one number"),
+        ({"decay_input": 1}, r"\['decay_input'\] must be a bool; got 1"),
+        ({"kind": "ParametricLIFNode"}, r"state must contain 1.w, a scalar"),
     ],
 )
 def test_nodes_of_spikingjelly_that_cannot_be_said_are_named(options: dict, message: str) -> None:
@@ -279,7 +279,7 @@ def test_nodes_of_spikingjelly_that_cannot_be_said_are_named(options: dict, mess
 
 def test_an_order_that_is_none_is_named() -> None:
     for order, message in (
-        (("fc",), "order lacks modules: lif"),
+        (("fc",), "order omits modules: lif"),
         (("fc", "lif", "out"), "order names modules that are neither in state nor in neurons: out"),
         (("lif", "fc"), "order: lif comes first in lif, fc; each Linear needs a neuron after it"),
     ):
