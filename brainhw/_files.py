@@ -204,7 +204,7 @@ class FileKind:
         """Return the error for something that is not a file of this kind."""
         return self.error(f"{what} {fault or f'is not {self.one}'}. Pass a file written by {self.writer}.")
 
-    def damaged(self, what: str, fault: str) -> ValueError:
+    def corrupted(self, what: str, fault: str) -> ValueError:
         """Return the error for a corrupted file of this kind."""
         return self.error(f"{what} {fault}. Copy it again, or write it again with {self.writer}.")
 
@@ -270,20 +270,20 @@ class Sealed:
         header = _HEADER.fullmatch(first)
         if header is None or header[1] != tag:
             if first.startswith(tag + b" "):
-                raise kind.damaged(what, f"is {kind.one} with a corrupted first line")
+                raise kind.corrupted(what, f"is {kind.one} with a corrupted first line")
             raise kind.foreign(what, "" if first else "is empty")
         kind.check_format(int(header[2]), what)
         length, there = int(header[4]), os.fstat(stream.fileno()).st_size - len(first)
         if length > self.largest:
-            raise kind.damaged(what, f"states a size of {length} bytes, but {kind.one} has at most {self.largest}")
+            raise kind.corrupted(what, f"states a size of {length} bytes, but {kind.one} has at most {self.largest}")
         # Try to read one more byte, to detect whether the file has grown since its size was determined.
         payload = stream.read(length + 1) if there == length else b""
         if len(payload) != length:
             fault = "is truncated" if there < length else "is too long"
-            raise kind.damaged(
+            raise kind.corrupted(
                 what, f"{fault}: its first line states a size of {length} bytes, but {there} bytes follow"
             )
         checksum = header[3].decode("ascii")
         if hashlib.sha256(payload).hexdigest() != checksum:
-            raise kind.damaged(what, "does not match its checksum. It was corrupted or edited by hand")
+            raise kind.corrupted(what, "does not match its checksum. It was corrupted or edited by hand")
         return payload, checksum, what

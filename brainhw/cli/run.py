@@ -26,7 +26,7 @@ from brainhw.cli.result import Result
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
 from brainhw.deploy.power import PowerReport, estimate_power
-from brainhw.recipe.chip_classifier import label_numbers, with_encoding
+from brainhw.recipe.chip_classifier import label_indices, with_encoding
 from brainhw.train.class_report import count, report_on
 from brainhw.train.decision import decide
 from brainhw.transform import rollout
@@ -189,7 +189,7 @@ def _encoded(
         raise ValueError(f"{call}: --labels cannot be used with --encoding. Put the classes into `y` of DATA.")
     classifier = with_encoding(net, encoding, call=call)
     x, y, lengths = read_recordings(data, call=call, labels="optional")
-    numbers = None if y is None else label_numbers(y, classifier.classes, call=call)[0]
+    numbers = None if y is None else label_indices(y, classifier.classes, call=call)[0]
     return classifier.inputs(x, lengths), numbers, classifier.classes
 
 

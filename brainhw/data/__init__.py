@@ -11,7 +11,7 @@ from brainhw.data.frames import delayed_copies, hold, repeat_frames
 from brainhw.data.fsdd import fsdd
 from brainhw.data.hold_out import hold_out
 from brainhw.data.japanese_vowels import japanese_vowels
-from brainhw.data.labels import class_numbers
+from brainhw.data.labels import class_indices
 from brainhw.data.locate import locate
 from brainhw.data.mnist1d import mnist1d
 from brainhw.data.on_off import split_on_off
@@ -28,7 +28,7 @@ __all__ = [
     "FilterbankDesign",
     "Split",
     "batches",
-    "class_numbers",
+    "class_indices",
     "delayed_copies",
     "delta_spikes",
     "events_from_array",

@@ -44,7 +44,7 @@ def _refuse_names(y: Any) -> None:
     if len(items) and isinstance(items[0], (str, bytes)):
         raise TypeError(
             f"Split: y must contain class indices from 0; got names such as {items[0]!r}. Use "
-            "y, names = brainhw.data.class_numbers(labels)."
+            "y, names = brainhw.data.class_indices(labels)."
         )
 
 
@@ -72,7 +72,7 @@ class Split:
         features ``[n, channels]``, call :func:`hold` first, which adds the time axis.
     y
         Class index of each recording, ``[n]``, or of each frame, ``[n, T]``, counted from 0. Stored as int32. Convert
-        names, or numbers that start at 1, with :func:`class_numbers`.
+        names, or numbers that start at 1, with :func:`class_indices`.
     lengths
         Number of frames (or audio samples) of each recording without padding, ``[n]``. Stored as int32. Default: no
         recording has padding.
@@ -145,7 +145,7 @@ class Split:
         if len(classes) > 1 and classes[0] == 1 and classes[-1] == len(classes) and len(self) >= 2 * len(classes):
             warnings.warn(
                 f"Split: y contains the classes 1 to {classes[-1]} and no 0; classes must start at 0. Use y, names = "
-                "brainhw.data.class_numbers(y), unless class 0 is missing on purpose.",
+                "brainhw.data.class_indices(y), unless class 0 is missing on purpose.",
                 stacklevel=4,
             )
         # If lengths were given, they were already checked against the time axis.

@@ -11,10 +11,10 @@ import numpy as np
 from brainhw._arguments import describe, several
 from brainhw._closest import closest
 
-__all__ = ["class_numbers", "not_whole", "numbers_of"]
+__all__ = ["class_indices", "indices_of", "not_whole"]
 
 
-def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+def class_indices(labels: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Convert labels to class indices from 0, and return them with the name of each class.
 
     Use it for names such as ``"cat"``, and for numbers that do not start at 0. Call it first with the labels of the
@@ -31,7 +31,7 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
 
     Returns
     -------
-    numbers : numpy.ndarray
+    indices : numpy.ndarray
         int32 of the shape of ``labels``, from 0 to ``len(names) - 1``.
     names : tuple of str
         The name of each class, for ``Dataset(class_names=...)``. Integers are converted to text.
@@ -43,23 +43,23 @@ def class_numbers(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
 
     Examples
     --------
-    >>> from brainhw.data import class_numbers
-    >>> y_train, names = class_numbers(["dog", "cat", "dog"])
+    >>> from brainhw.data import class_indices
+    >>> y_train, names = class_indices(["dog", "cat", "dog"])
     >>> y_train.tolist(), names
     ([1, 0, 1], ('cat', 'dog'))
-    >>> class_numbers(["dog"], names)[0].tolist()
+    >>> class_indices(["dog"], names)[0].tolist()
     [1]
-    >>> numbers, names = class_numbers([1, 2, 10])
-    >>> numbers.tolist(), names
+    >>> indices, names = class_indices([1, 2, 10])
+    >>> indices.tolist(), names
     ([0, 1, 2], ('1', '2', '10'))
     """
-    return numbers_of(labels, names, call="class_numbers", name="labels")
+    return indices_of(labels, names, call="class_indices", name="labels")
 
 
-def numbers_of(
+def indices_of(
     labels: Any, names: Sequence[str] | None = None, *, call: str, name: str, fix: str = "Pass all class names."
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Implement :func:`class_numbers` for the argument ``name`` of a call. ``fix`` is the remedy for unknown labels."""
+    """Implement :func:`class_indices` for the argument ``name`` of a call. ``fix`` is the remedy for unknown labels."""
     array = _labels(labels, call, name)
     found, places = np.unique(array, return_inverse=True)
     # Convert to text only after sorting, because as text "10" would come before "2".
@@ -75,8 +75,8 @@ def numbers_of(
                 f"{call}: names must be distinct strings, such as the names that the first call returned; got "
                 f"{describe(names)}."
             )
-    numbers = {text: number for number, text in enumerate(known)}
-    strange = [one for one in texts if one not in numbers]
+    indices = {text: index for index, text in enumerate(known)}
+    strange = [one for one in texts if one not in indices]
     if strange:
         shown = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
         missing = (
@@ -85,7 +85,7 @@ def numbers_of(
         near = closest(strange[0], known)
         raise ValueError(f"{call}: {name} must contain only the names {shown}; {missing} unknown{near}. {fix}")
     # Only NumPy 2.0 returns the indices in the shape of the labels; other versions return them flat.
-    return np.array([numbers[one] for one in texts], np.int32)[places.reshape(array.shape)], tuple(known)
+    return np.array([indices[one] for one in texts], np.int32)[places.reshape(array.shape)], tuple(known)
 
 
 def _labels(labels: Any, call: str, name: str) -> np.ndarray:

@@ -277,7 +277,7 @@ def read_bundle(path: str | os.PathLike[str], *, call: str) -> tuple[BundleConte
         data = parse_json(payload.decode("ascii"))
     except (ValueError, RecursionError) as error:
         reason = clipped(" ".join(str(error).split()), 200)
-        raise _KIND.damaged(what, f"does not contain valid JSON: {reason}") from None
+        raise _KIND.corrupted(what, f"does not contain valid JSON: {reason}") from None
     try:
         return content_from_plain(data), checksum
     except UnknownFamilyError as error:

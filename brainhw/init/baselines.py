@@ -71,7 +71,7 @@ def kaiming_init(
     drawn = []
     for index, pair in enumerate(stages.pairs, start=1):
         circuit = Circuit(*pair)
-        if not circuit.slot.learnt:
+        if not circuit.slot.trainable:
             continue
         unit = 1.0 if circuit.chip is not None else float(circuit.threshold().mean())
         of_input, of_layer = jax.random.split(jax.random.fold_in(random_key, index))

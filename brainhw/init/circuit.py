@@ -53,7 +53,7 @@ class Circuit:
         self.slot, self._axis = found, found.out_axis
         slot = layer.recurrent_slot() if fulfils(layer, Recurrent, call="fluct_init") else None
         # Frozen weights must not change: the user froze them on purpose, for example to train only a new last layer.
-        self._recurrent = slot if slot is not None and slot.learnt else None
+        self._recurrent = slot if slot is not None and slot.trainable else None
         # Only the shape is needed. Converting the weights to numpy would copy them from their device to the host.
         self._shape = np.moveaxis(np.empty(np.shape(self.slot.value), bool), self._axis, -1).shape
         self.n_in, self.n_columns = math.prod(self._shape[:-1]), self._shape[-1]

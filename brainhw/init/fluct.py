@@ -188,7 +188,7 @@ def fluct_init(
     random_key = _arguments.some_key(key, call)
     dt = _arguments.time_step(call=call)
     data = take_data(dataloader, n_batches, lengths, call=call)
-    drawn = [number for number, (synapse, _) in enumerate(stages.pairs) if _learnt(synapse)]
+    drawn = [number for number, (synapse, _) in enumerate(stages.pairs) if _trainable(synapse)]
     warn_of_settings(settings, recurrent=any(Circuit(*stages.pairs[i]).is_recurrent for i in drawn), call=call)
 
     say: Callable[[str], None] = _printing.say if verbose else lambda _: None
@@ -326,9 +326,9 @@ def _settings(xi_target: Any, alpha: Any, center: Any, moments: Any, in_range: A
     return FluctSettings(xi, share, center, basis == "exact", in_range)
 
 
-def _learnt(synapse: Any) -> bool:
+def _trainable(synapse: Any) -> bool:
     slot = weight_slot_of(synapse)
-    return slot is not None and slot.learnt
+    return slot is not None and slot.trainable
 
 
 def _make_finite(circuit: Circuit) -> None:

@@ -214,7 +214,8 @@ def _is_matrix(state: brainstate.State) -> bool:
 def _warn_of_unpaired(modules: list[Any], pairs: list[tuple[Any, Any]], call: str) -> None:
     paired = {id(synapse) for synapse, _ in pairs}
     alone = sum(
-        _has_weight(m, call) and _is_dense(m, call) and m.weight_slot().learnt and id(m) not in paired for m in modules
+        _has_weight(m, call) and _is_dense(m, call) and m.weight_slot().trainable and id(m) not in paired
+        for m in modules
     )
     if alone:
         warnings.warn(

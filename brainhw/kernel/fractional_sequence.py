@@ -33,10 +33,10 @@ class Trace(NamedTuple):
 
 def is_linear(rules: NeuronRules) -> bool:
     """Return whether the neurons are linear for given spikes, as the backward pass of :func:`run` requires."""
-    tau_learnt = any(rules.learnt[-2:])
+    tau_trainable = any(rules.trainable[-2:])
     # With these rules, the step uses the time constant not only in the coefficients of the scheme.
     outside = rules.looks_ahead or rules.method.remembers_rate
-    return rules.reset == "current" and rules.detach_reset and not rules.clears and not (tau_learnt and outside)
+    return rules.reset == "current" and rules.detach_reset and not rules.clears and not (tau_trainable and outside)
 
 
 def run_steps(
@@ -82,18 +82,18 @@ def _scan(
 @broadcasting
 def _forward(rules: NeuronRules, keep_V: bool, *arguments: Any) -> tuple[Any, Any]:
     parameters, state, drives = each_primal(lambda leaf: leaf.value, arguments)
-    state_learnt = any(jax.tree.leaves(each_primal(lambda leaf: leaf.perturbed, arguments[1])))
+    state_trainable = any(jax.tree.leaves(each_primal(lambda leaf: leaf.perturbed, arguments[1])))
     final, trace, moved = _scan(rules, keep_V, True, parameters, state, drives)
     # Only the general case of the backward pass needs the state and the drives. XLA drops them if they are not used.
-    return (final, trace), (parameters, state, drives, trace, moved, state_learnt)
+    return (final, trace), (parameters, state, drives, trace, moved, state_trainable)
 
 
 @broadcasting
 def _backward(rules: NeuronRules, plain: Callable[..., Any], saved: Any, cotangents: Any) -> Any:
-    parameters, state, drives, trace, moved, state_learnt = saved
+    parameters, state, drives, trace, moved, state_trainable = saved
     of_final, of_trace = cotangents
     through_past = jax.tree.leaves(of_final._replace(V=None), is_leaf=_is_zero)
-    if state_learnt or not all(_is_zero(g) for g in through_past):
+    if state_trainable or not all(_is_zero(g) for g in through_past):
         # A gradient with respect to the stored past of the first or the last state is requested. This is rare, so use
         # automatic differentiation.
         return jax.vjp(plain, parameters, state, drives)[1](jax.tree.map(filled, cotangents, is_leaf=_is_zero))
@@ -134,7 +134,7 @@ def _transposed(
         return rules.spk_fun((V - V_th) / V_th)
 
     def body(carry: tuple[_Later, Any], incoming: Any) -> tuple[tuple[_Later, Any], jax.Array]:
-        later, (of_learnt, of_V_th) = carry
+        later, (of_trainable, of_V_th) = carry
         spk, decided, moved, of = incoming
         of_decided = jnp.zeros_like(decided)
         if of.spk is not None:
@@ -153,9 +153,9 @@ def _transposed(
             through_past = scheme.before * later.reached
         of_drive = scheme.drive * reached + through_past
         of_V_th = of_V_th - spk * (scheme.drive * after + through_past)
-        of_learnt = tuple(
+        of_trainable = tuple(
             total + m * reached - d.drive * spk * V_th * after
-            for total, m, d in zip(of_learnt, moved, derivatives, strict=True)
+            for total, m, d in zip(of_trainable, moved, derivatives, strict=True)
         )
         of_V = jnp.zeros_like(reached)
         if lookahead is not None:
@@ -164,7 +164,7 @@ def _transposed(
             of_V = (1 - lookahead * rules.leak) * of_decided
         slots = past.push(later.slots, reached, later.position)
         later = _Later(of_V, reached, rate, slots, past.advance(later.position))
-        return (later, (of_learnt, of_V_th)), of_drive
+        return (later, (of_trainable, of_V_th)), of_drive
 
     nothing = jnp.zeros_like(of_last_V)
     slots = jnp.zeros((past.n_slots, *nothing.shape), nothing.dtype)
@@ -172,12 +172,12 @@ def _transposed(
     # Sum over the batch after the loop, because a reduction to a scalar in every step takes longer than the step.
     totals = (tuple(nothing for _ in derivatives), nothing)
     incoming = (trace.spk, trace.decided, moved, of_trace)
-    (_, (of_learnt, of_V_th)), of_drives = jax.lax.scan(body, (start, totals), incoming, reverse=True)
+    (_, (of_trainable, of_V_th)), of_drives = jax.lax.scan(body, (start, totals), incoming, reverse=True)
 
-    found = iter(of_learnt)
+    found = iter(of_trainable)
     of_leaves = [
         gathered(next(found), jnp.shape(leaf)) if wanted else jnp.zeros_like(leaf)
-        for leaf, wanted in zip(leaves, rules.learnt, strict=True)
+        for leaf, wanted in zip(leaves, rules.trainable, strict=True)
     ]
     return NeuronParameters(
         operator=structure.unflatten(of_leaves),

@@ -71,7 +71,7 @@ class NeuronRules(NamedTuple):
     detach_reset: bool
     looks_ahead: bool  # whether spikes are computed before the step, from an extrapolated voltage
     spk_fun: Callable[[jax.Array], jax.Array]
-    learnt: tuple[bool, ...]  # for each leaf of the operator, whether it is trainable
+    trainable: tuple[bool, ...]  # for each leaf of the operator, whether it is trainable
 
     @property
     def has_offset(self) -> bool:
@@ -116,7 +116,7 @@ def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
     # The derivatives are used in a custom gradient and are not differentiated again.
     leaves, structure = jax.tree.flatten(jax.lax.stop_gradient(operator))
     derivatives = []
-    for i, wanted in enumerate(rules.learnt):
+    for i, wanted in enumerate(rules.trainable):
         if wanted:
             # The coefficients of a neuron depend only on its own parameters. So one tangent of ones computes the
             # derivatives for all neurons.
@@ -206,7 +206,7 @@ def _folded(values: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def _advance(
-    learnt: tuple[jax.Array, ...],
+    trainable: tuple[jax.Array, ...],
     schemes: tuple[Scheme, ...],
     drive: jax.Array,
     before: jax.Array | None,
@@ -223,19 +223,19 @@ def _advance(
 
 
 @broadcasting
-def _forward(learnt: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values: Any) -> tuple[jax.Array, Any]:
+def _forward(trainable: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values: Any) -> tuple[jax.Array, Any]:
     # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. Instead, store the derivative of
     # the result with respect to each trainable parameter, [T, B, N] each.
     reached, *moved = _reached(schemes, *values)
-    return reached, (learnt, schemes, moved)
+    return reached, (trainable, schemes, moved)
 
 
 @broadcasting
 def _backward(saved: Any, g: jax.Array) -> tuple[Any, ...]:
-    learnt, schemes, moved = saved
+    trainable, schemes, moved = saved
     scheme = schemes[0]
     return (
-        tuple(gathered(part * g, jnp.shape(leaf)) for part, leaf in zip(moved, learnt, strict=True)),
+        tuple(gathered(part * g, jnp.shape(leaf)) for part, leaf in zip(moved, trainable, strict=True)),
         jax.tree.map(jnp.zeros_like, schemes),
         scheme.drive * g,
         None if scheme.before is None else scheme.before * g,
@@ -274,8 +274,10 @@ def step(
     if effects:
         reached, *moved = _reached(schemes, *values)
     elif len(schemes) > 1:
-        learnt = tuple(leaf for leaf, wanted in zip(jax.tree.leaves(operator), rules.learnt, strict=True) if wanted)
-        reached = _advance(learnt, jax.lax.stop_gradient(schemes), *values)
+        trainable = tuple(
+            leaf for leaf, wanted in zip(jax.tree.leaves(operator), rules.trainable, strict=True) if wanted
+        )
+        reached = _advance(trainable, jax.lax.stop_gradient(schemes), *values)
     else:
         (reached,) = _reached(schemes, *values)
     reached = reached if offset is None else reached + offset

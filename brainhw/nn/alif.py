@@ -186,11 +186,11 @@ class ALIFLayer(CubaLIFLayer):
         synapses = self.per_synapse(_value(getattr(self, of_synapses)))
         last = u.math.broadcast_to(self._ahp_as_synapse().reshape((-1, 1)), (n, 1))
         joined = u.math.concatenate([u.math.broadcast_to(synapses, (n, n_syn)), last], axis=1)
-        learnt = np.full((n, n_syn + 1), Slot(getattr(self, of_synapses)).learnt)
-        learnt[:, n_syn] = Slot(self._ahp_parameter).learnt
+        trainable = np.full((n, n_syn + 1), Slot(getattr(self, of_synapses)).trainable)
+        trainable[:, n_syn] = Slot(self._ahp_parameter).trainable
         leaks = {
             of_membrane: _copy(getattr(self, of_membrane)),
-            of_synapses: _learnt_in_part(joined, learnt) if learnt.any() else joined,
+            of_synapses: _partly_trainable(joined, trainable) if trainable.any() else joined,
         }
         return CubaLIFLayer(
             n,
@@ -249,9 +249,9 @@ class ALIFLayer(CubaLIFLayer):
         others = jnp.zeros(block) * u.mV if self.recurrent_weight is None else self.recurrent_matrix().reshape(block)
         w_ahp = u.math.diag(u.math.broadcast_to(_value(self.w_ahp).in_unit(u.mV), (n,)))
         joined = u.math.concatenate([others, w_ahp[:, :, None]], axis=2).reshape(flat)
-        learnt = np.full((n, n, n_syn + 1), Slot(self.recurrent_weight).learnt)
-        learnt[:, :, n_syn] = np.eye(n, dtype=bool) & Slot(self.w_ahp).learnt
-        return _learnt_in_part(joined, learnt.reshape(flat))
+        trainable = np.full((n, n, n_syn + 1), Slot(self.recurrent_weight).trainable)
+        trainable[:, :, n_syn] = np.eye(n, dtype=bool) & Slot(self.w_ahp).trainable
+        return _partly_trainable(joined, trainable.reshape(flat))
 
     @property
     def _ahp_parameter(self) -> Any:
@@ -283,15 +283,15 @@ def _copy(parameter: Any) -> Any:
     return copy
 
 
-def _learnt_in_part(value: Any, learnt: np.ndarray) -> brainstate.nn.Param:
-    """Return a parameter that is trainable where ``learnt`` is True and fixed at ``value`` elsewhere."""
-    if not learnt.any():
+def _partly_trainable(value: Any, trainable: np.ndarray) -> brainstate.nn.Param:
+    """Return a parameter that is trainable where ``trainable`` is True and fixed at ``value`` elsewhere."""
+    if not trainable.any():
         return brainstate.nn.Const(value)
-    held = None if learnt.all() else functools.partial(_hold, value, learnt)
+    held = None if trainable.all() else functools.partial(_hold, value, trainable)
     return brainstate.nn.Param(value, precompute=held)
 
 
-def _hold(value: Any, learnt: np.ndarray, moved: Any) -> Any:
+def _hold(value: Any, trainable: np.ndarray, moved: Any) -> Any:
     # Insert the fixed values at every use. A zero gradient would not keep them fixed, because weight decay changes
     # parameters without a gradient too.
-    return u.math.where(learnt, moved, value)
+    return u.math.where(trainable, moved, value)

@@ -514,22 +514,22 @@ def _recurrent_weights(w_rec: Any, n: int, n_syn: int, call: str) -> Any:
             f"{call}: w_rec must be None, True, an initializer, voltages of shape {shape} or a brainstate.nn.Param; "
             f"got {_arguments.describe(w_rec)}."
         )
-    learnt, drawn = isinstance(w_rec, brainstate.nn.Param), isinstance(w_rec, Callable)  # type: ignore[arg-type]
-    value = w_rec.value() if learnt else drawn_weights(w_rec, shape, call, "w_rec") if drawn else w_rec
-    if drawn and not learnt and not isinstance(value, u.Quantity):
+    trainable, drawn = isinstance(w_rec, brainstate.nn.Param), isinstance(w_rec, Callable)  # type: ignore[arg-type]
+    value = w_rec.value() if trainable else drawn_weights(w_rec, shape, call, "w_rec") if drawn else w_rec
+    if drawn and not trainable and not isinstance(value, u.Quantity):
         raise TypeError(
             f"{call}: the initializer of w_rec must return voltages; got {_arguments.describe(value)}. Use an "
             "initializer with the unit mV, for example braintools.init.Normal(0. * u.mV, 0.1 * u.mV)."
         )
     value = _arguments.quantity(value, u.mV, call=call, name="w_rec")
-    if value.shape == (n, n, n_syn) and not learnt:
+    if value.shape == (n, n, n_syn) and not trainable:
         value = value.reshape(shape)
     if value.shape != shape:
         raise ValueError(
             f"{call}: w_rec must have shape {shape} (row: presynaptic neuron, column: postsynaptic neuron * n_synapses "
             f"+ synapse); got shape {value.shape}."
         )
-    return w_rec if learnt else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
+    return w_rec if trainable else weight_state(value, shape, unit=u.mV, call=call, name="w_rec")
 
 
 def _spike_limit(limit: Any, spk_fun: Callable[..., jax.Array], call: str) -> int | None:

@@ -179,12 +179,12 @@ class FractionalLayer(RestingStates):
     @property
     def learns_alpha(self) -> bool:
         """Whether the orders are trainable."""
-        return Slot(self.alpha).learnt
+        return Slot(self.alpha).trainable
 
     @property
     def learns_coefficients(self) -> bool:
         """Whether the coefficients are trainable."""
-        return Slot(self.coefficients).learnt
+        return Slot(self.coefficients).trainable
 
     @property
     def method(self) -> str:
@@ -226,7 +226,7 @@ class FractionalLayer(RestingStates):
 
     def rules(self) -> NeuronRules:
         """Return the settings of these neurons that are fixed at compile time, for :mod:`brainhw.kernel`."""
-        tau_learnt = Slot(self.tau).learnt
+        tau_trainable = Slot(self.tau).trainable
         n_terms = len(self.orders())
         return NeuronRules(
             method=self.scheme(),
@@ -237,11 +237,11 @@ class FractionalLayer(RestingStates):
             detach_reset=self.detach_reset,
             looks_ahead=self.lookahead is not None,
             spk_fun=self.spk_fun,
-            learnt=(
+            trainable=(
                 *[self.learns_alpha] * n_terms,
                 *[self.learns_coefficients] * n_terms,
-                tau_learnt and self.time_scale is None,
-                tau_learnt and self.time_scale is not None,
+                tau_trainable and self.time_scale is None,
+                tau_trainable and self.time_scale is not None,
             ),
         )
 

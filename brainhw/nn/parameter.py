@@ -39,8 +39,8 @@ def neuron_parameter(
             f"{call}: {name} must be a Quantity or a brainstate.nn.Param; got a {type(value).__name__}. "
             "For a trainable parameter, pass brainstate.nn.Param(value, t=brainstate.nn.SoftplusT(...))."
         )
-    learnt = isinstance(value, brainstate.nn.Param)
-    given = value.value() if learnt else value
+    trainable = isinstance(value, brainstate.nn.Param)
+    given = value.value() if trainable else value
     shapes = [(), (size,) if isinstance(size, int) else size] if shapes is None else shapes
     unit, positive = within.unit, within.words == "greater than zero"
     if unit == u.UNITLESS:
@@ -48,7 +48,7 @@ def neuron_parameter(
     else:
         mantissa = _arguments.quantity(given, unit, call=call, name=name, shapes=shapes, positive=positive).mantissa
     within.check(mantissa if unit == u.UNITLESS else u.Quantity(mantissa, unit=unit), call=call, name=name)
-    if learnt:
+    if trainable:
         return value
     # Keep a scalar as a Python number. JAX treats it as weakly typed, so it does not change the dtype of the states.
     if np.ndim(mantissa):

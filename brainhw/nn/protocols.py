@@ -73,7 +73,7 @@ class Slot:
     key: str | None = None
 
     @property
-    def learnt(self) -> bool:
+    def trainable(self) -> bool:
         """Whether training may change the weight; False for a ``brainstate.nn.Const`` or a plain state."""
         if isinstance(self.parameter, brainstate.nn.Param):
             return self.parameter.fit

@@ -248,8 +248,8 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
                     f"{call}: {name} must have shape {wanted}; got shape {shape}. Assign a value of that shape."
                 )
         # A measured value of a chip is a state that is not trainable, so its message does not mention training.
-        learnt = isinstance(held, (brainstate.ParamState, brainstate.nn.Param))
-        fix = within.remedy() if learnt or not isinstance(held, brainstate.State) else " Assign a value in range."
+        trainable = isinstance(held, (brainstate.ParamState, brainstate.nn.Param))
+        fix = within.remedy() if trainable or not isinstance(held, brainstate.State) else " Assign a value in range."
         within.check(value, call=call, name=name, fix=fix)
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw._files import path_text
-from brainhw.data.labels import numbers_of
+from brainhw.data.labels import indices_of
 from brainhw.deploy import BundledNet, export_bundle, load_bundle
 from brainhw.recipe.encoding import Encoding
 from brainhw.train.class_report import ClassReport, count, report_on
@@ -101,7 +101,7 @@ class ChipClassifier:
             Confusion matrix, recall of each class, and the number of silent and of tied recordings.
         """
         call = "ChipClassifier.report"
-        labels, _ = label_numbers(y, self.classes, call=call)
+        labels, _ = label_indices(y, self.classes, call=call)
         n, counts, start = len(self.classes), [], 0
         rows = self.encoding(x, lengths)
         if len(labels) != len(rows):
@@ -158,13 +158,13 @@ def stem_of(path: Any, *, call: str, name: str) -> str:
     return stem
 
 
-def label_numbers(y: Any, classes: tuple[str, ...] | None = None, *, call: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def label_indices(y: Any, classes: tuple[str, ...] | None = None, *, call: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the class index of each recording ``[n]`` and the names of the classes. Raise for invalid labels."""
     fix = "Remove the recordings of other classes, or train the classifier with them."
-    numbers, names = numbers_of(y, classes, call=call, name="y", fix=fix)
-    if numbers.ndim != 1:
-        raise ValueError(f"{call}: y must contain one label for each recording, [n]; got shape {numbers.shape}.")
-    return numbers, names
+    indices, names = indices_of(y, classes, call=call, name="y", fix=fix)
+    if indices.ndim != 1:
+        raise ValueError(f"{call}: y must contain one label for each recording, [n]; got shape {indices.shape}.")
+    return indices, names
 
 
 def load_classifier(path: str | os.PathLike[str]) -> ChipClassifier:

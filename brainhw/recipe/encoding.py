@@ -162,7 +162,7 @@ class Encoding:
             found = cls(n_parts, windows, mean, std, gain, block, n_steps, in_shape)
             _check(found, held)
         except Exception as error:  # a file with a valid checksum may have any content
-            raise _KIND.damaged(what, f"has invalid content ({str(error)[:100]})") from error
+            raise _KIND.corrupted(what, f"has invalid content ({str(error)[:100]})") from error
         return found
 
 

@@ -17,7 +17,7 @@ from brainhw.data.channels_first import channels_first_doubt
 from brainhw.data.dataset import Split
 from brainhw.deploy import check_deployable
 from brainhw.init import fluct_init
-from brainhw.recipe.chip_classifier import ChipClassifier, label_numbers
+from brainhw.recipe.chip_classifier import ChipClassifier, label_indices
 from brainhw.recipe.encoding import Encoding, checked, features_of, fit_encoding
 from brainhw.recipe.mixtures import Mixtures
 from brainhw.recipe.net import VoterNet, n_voters, run_held
@@ -159,7 +159,7 @@ def _recordings(
     recordings, of_each = checked(array, lengths, in_shape, call=call)
     if lengths is None and array.ndim == 3 and (doubt := channels_first_doubt(array)):
         warnings.warn(f"{call}: {doubt}", stacklevel=4)
-    numbers, classes = label_numbers(y, call=call)
+    numbers, classes = label_indices(y, call=call)
     if len(numbers) != len(recordings):
         raise ValueError(
             f"{call}: y must contain one name or integer for each of {len(recordings)} recordings; got {len(numbers)}."

@@ -100,11 +100,11 @@ def content_of_folder(folder: Any, *, call: str) -> BundleContent:
 def _json(stream: IO[bytes], what: str) -> dict[str, Any]:
     data = stream.read(_LARGEST + 1)
     if len(data) > _LARGEST:
-        raise _KIND.damaged(what, f"has more than {_LARGEST} bytes, the limit for a program")
+        raise _KIND.corrupted(what, f"has more than {_LARGEST} bytes, the limit for a program")
     try:
         top = parse_json(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise _KIND.damaged(what, f"is not valid JSON, or is truncated: {str(error)[:200]}") from None
+        raise _KIND.corrupted(what, f"is not valid JSON, or is truncated: {str(error)[:200]}") from None
     kind, _, version = str(top.get("format") if isinstance(top, dict) else None).partition("/")
     if kind != _TAG or not version.isdecimal():
         raise _KIND.foreign(what)

@@ -70,7 +70,7 @@ class RunFile:
             if start != len(data):
                 raise ValueError(f"its arrays need {start} bytes, but the file has {len(data)}")
         except Exception as error:  # the checksum detects damage, but not wrong content
-            raise self._kind.damaged(what, f"has invalid content ({str(error)[:100]})") from error
+            raise self._kind.corrupted(what, f"has invalid content ({str(error)[:100]})") from error
         for name, wanted in notes.items():
             if saved_notes.get(name) != wanted:
                 raise ValueError(

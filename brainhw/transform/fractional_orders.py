@@ -123,7 +123,7 @@ def set_fractional_orders(
     learn_alphas = reader.flags(learn_alpha, "learn_alpha")
     learn_coefficients = reader.flags(learn_coefficient, "learn_coefficient")
     changes = []
-    for (path, layer), row, *learnt in zip(named, rows, learn_alphas, learn_coefficients, strict=True):
+    for (path, layer), row, *trainable in zip(named, rows, learn_alphas, learn_coefficients, strict=True):
         where, method = path or type(layer).__name__, layer.method
         if _is_list(row.alpha) and method != "gl":
             reader.notes.append(
@@ -133,7 +133,7 @@ def set_fractional_orders(
             method = "gl"
         names = Names(row.alpha_name, row.coefficients_name, "learn_alpha", "learn_coefficient")
         options: dict[str, Any] = {"size": layer.in_size, "method": method, "call": f"{call}: layer {where}"}
-        changes.append((layer, method, make_terms(row.alpha, row.coefficients, *learnt, names=names, **options)))
+        changes.append((layer, method, make_terms(row.alpha, row.coefficients, *trainable, names=names, **options)))
     # Warn before the first change: a filter may turn a warning into an error, and a failed call must change no layer.
     for note in reader.notes:
         warnings.warn(f"{call}: {note}", UserWarning, stacklevel=2)
@@ -398,8 +398,8 @@ class FractionalLayerSummary:
     def cells(self) -> tuple[str, ...]:
         """Return the cells of one row of the table."""
         flags = {"orders": self.learns_orders, "coefficients": self.learns_coefficients}
-        learnt = ", ".join(name for name, is_learnt in flags.items() if is_learnt) or "-"
-        texts = _numbers(self.orders), _numbers(self.coefficients), learnt
+        trainable = ", ".join(name for name, is_trainable in flags.items() if is_trainable) or "-"
+        texts = _numbers(self.orders), _numbers(self.coefficients), trainable
         return (self.path or self.kind, str(self.n_neurons), self.method, *texts)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brainhw.data import Dataset, Split, batches, class_numbers, hold
+from brainhw.data import Dataset, Split, batches, class_indices, hold
 
 
 def frames(n: int, t: int = 6, channels: int = 2) -> Split:
@@ -191,15 +191,15 @@ def test_static_features_are_refused_with_the_call_that_holds_them() -> None:
 @pytest.mark.parametrize(
     "names", [["cat", "dog"], np.array(["cat", "dog"]), np.array(["cat", "dog"], object), [b"c", b"d"]]
 )
-def test_names_in_place_of_class_numbers_are_refused(names: object) -> None:
-    with pytest.raises(TypeError, match=r"^Split: y must contain class indices.*'c.*class_numbers"):
+def test_names_in_place_of_class_indices_are_refused(names: object) -> None:
+    with pytest.raises(TypeError, match=r"^Split: y must contain class indices.*'c.*class_indices"):
         Split(np.ones((2, 5, 2)), names)
 
 
 def test_the_warning_about_classes_from_one_names_the_call_that_counts_them() -> None:
-    with pytest.warns(UserWarning, match=r"^Split: y contains the classes 1 to 2 .*class_numbers"):
+    with pytest.warns(UserWarning, match=r"^Split: y contains the classes 1 to 2 .*class_indices"):
         Split(np.ones((4, 5, 2)), [1, 2, 1, 2])
-    assert Split(np.ones((4, 5, 2)), class_numbers([1, 2, 1, 2])[0]).y.tolist() == [0, 1, 0, 1]
+    assert Split(np.ones((4, 5, 2)), class_indices([1, 2, 1, 2])[0]).y.tolist() == [0, 1, 0, 1]
 
 
 def test_lengths_and_labels_of_frames_that_fit_the_last_axis_prove_channels_first() -> None:

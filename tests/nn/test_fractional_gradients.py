@@ -222,7 +222,7 @@ def test_a_whole_sequence_is_the_same_as_its_steps(name: str) -> None:
         pairs = [
             (found, reference)
             for found, reference, learnt in zip(
-                jax.tree.leaves(grads[0].operator), jax.tree.leaves(expected[0].operator), rules.learnt, strict=True
+                jax.tree.leaves(grads[0].operator), jax.tree.leaves(expected[0].operator), rules.trainable, strict=True
             )
             if learnt
         ]

@@ -300,7 +300,7 @@ def prepared(kind: str) -> tuple[bh.nn.FractionalLayer, Callable[..., dict[str, 
     def run(alpha: jax.Array, drives: jax.Array) -> dict[str, jax.Array]:
         layer.alpha.val.value = alpha.reshape(layer.alpha.val.value.shape)
         layer.init_state(drives.shape[1] if drives.ndim == 3 else None)
-        rules, parameters = layer.rules()._replace(learnt=(False,) * 4), layer.parameters(1.0 * u.ms)
+        rules, parameters = layer.rules()._replace(trainable=(False,) * 4), layer.parameters(1.0 * u.ms)
         final, trace = run_steps(rules, parameters, layer.state(), drives, keep_V=True)
         return {"spk": trace.spk, "V": trace.V, "slots": final.slots}
 

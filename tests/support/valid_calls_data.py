@@ -303,9 +303,9 @@ def _() -> Any:
     }  # fmt: skip
 
 
-@add("data.class_numbers")
+@add("data.class_indices")
 def _() -> Any:
-    return bh.data.class_numbers, {
+    return bh.data.class_indices, {
         "labels": ("raw labels", ["a", "b", "a"]), "names": ("optional class names", ("a", "b")),
     }  # fmt: skip
 

@@ -108,7 +108,7 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
         )
     states = {key.removeprefix(_STATE): value for key, value in arrays.items() if key.startswith(_STATE)}
     if description.get("sha256") != digest(program, states, description):
-        raise FILE.damaged(what, "is corrupted: its content does not match its SHA-256")
+        raise FILE.corrupted(what, "is corrupted: its content does not match its SHA-256")
     # A digest detects accidental corruption only, because anyone can compute a valid one. Every value is therefore
     # checked too.
     try:
@@ -121,7 +121,7 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
         input_unit = _unit_of(description["input_unit"])
         ports = [description[name] if number > _OLDEST else None for name in ("arguments", "results")]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FILE.damaged(what, f"is corrupted: {error}") from error
+        raise FILE.corrupted(what, f"is corrupted: {error}") from error
     return Stored(program, states, state_units, input_unit, output_units, dt, versions, *ports), what
 
 
@@ -136,7 +136,7 @@ def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:
         held = ArrayFile(stream, compressed=False)
         return {name: held.read(name, largest=size) for name in held.names}, what
     except Exception as error:  # for corrupted files, NumPy and zipfile raise many error classes
-        raise FILE.damaged(what, f"is truncated or corrupted ({first_line(error)})") from error
+        raise FILE.corrupted(what, f"is truncated or corrupted ({first_line(error)})") from error
 
 
 def _plain_unit(unit: u.Unit | None) -> dict[str, Any] | None:

@@ -282,7 +282,7 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
         if stored.arguments is not None and listed != (stored.arguments, stored.results):
             raise ValueError("its arguments and results do not match the program")
     except Exception as error:  # a corrupted description may raise other errors
-        raise FILE.damaged(what, f"is corrupted: {first_line(error)}") from error
+        raise FILE.corrupted(what, f"is corrupted: {first_line(error)}") from error
     return dataclasses.replace(program, _rest={name: states[name].view(likes[name].dtype) for name in units})
 
 
