@@ -253,7 +253,7 @@ def odd_file(name: str) -> None:
         ("cut.npz", "or is corrupted"),
         ("vast.npy", "corrupted"),
         ("objects.npy", r"the array contains Python objects.*\.astype\(str\)"),
-        ("other.npz", "has no array 'x'; it holds 'z'"),
+        ("other.npz", "has no array 'x'; it contains 'z'"),
         (
             "flat.npy",
             r"must be a numeric array \[samples, steps, channels\], each at least 1; got an array of shape \(20,",
@@ -296,7 +296,7 @@ def test_labels_that_do_not_fit_are_refused(at_home: pathlib.Path, capsys) -> No
     np.save("floats.npy", np.arange(10.0) % 2)
     assert main((*run, "floats.npy")) == 0
     assert "accuracy" in capsys.readouterr().out
-    assert "has no array 'y'; it holds 'z'" in failed(capsys, *run, "other.npz")
+    assert "has no array 'y'; it contains 'z'" in failed(capsys, *run, "other.npz")
     assert "the file does not exist" in failed(capsys, *run, "missing.npy")
     assert "classes from 0 to 1; got 0 to 3" in failed(capsys, "run", "votes", "xy.npz")
 

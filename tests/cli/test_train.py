@@ -143,7 +143,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["objects.npz"], "labels of 'objects.npz' cannot be read: the array contains Python objects"),
         (["train.npz", "--chip", "h1v3"], "train: chip must be one of 'h1v1', 'h1v2'"),
         (["x.npy"], "has no array 'y'; it contains one array without a name. Save the recordings and their classes"),
-        (["alone.npz"], "has no array 'y'; it holds 'x'. Save the recordings and their classes together: np.savez("),
+        (["alone.npz"], "has no array 'y'; it contains 'x'. Save the recordings and their classes together: np.savez("),
         (["one_hot.npz"], "If the labels are one-hot, save y.argmax(axis=1)"),
         (["column.npz"], "Save y.ravel()"),
         (["empty.npz"], "The array is empty. Check the code that saved it"),

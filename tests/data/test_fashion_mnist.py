@@ -84,9 +84,9 @@ def test_a_missing_folder_or_file_says_how_to_get_it(folder, tmp_path):
         (lambda b: gzip.compress(b)[:30] + b"\xff\xff\xff" + gzip.compress(b)[33:], "cannot be unpacked"),
         (lambda b: gzip.compress(b"\0\0\x0d" + b[3:]), "starts with the bytes 00000d0"),
         (lambda b: gzip.compress(b[:6]), "has an incomplete header of 6 bytes"),
-        (lambda b: gzip.compress(b[:-1]), "holds [0-9]+ bytes of data, expected"),
-        (lambda b: gzip.compress(b + b"\0"), "holds [0-9]+ bytes of data, expected"),
-        (lambda b: gzip.compress(b[:4] + b"\xff" * (len(b) - 4)), "holds [0-9]+ bytes of data, expected"),
+        (lambda b: gzip.compress(b[:-1]), "contains [0-9]+ bytes of data, expected"),
+        (lambda b: gzip.compress(b + b"\0"), "contains [0-9]+ bytes of data, expected"),
+        (lambda b: gzip.compress(b[:4] + b"\xff" * (len(b) - 4)), "contains [0-9]+ bytes of data, expected"),
     ],
 )
 def test_a_damaged_file_is_named(folder, name, damage, match):

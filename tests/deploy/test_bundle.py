@@ -521,7 +521,7 @@ def change(data: Any, at: str, value: Any) -> None:
         ("versions/numpy", "2", "versions has an unknown field 'numpy'"),
         ("synapses", {}, "synapses must be a non-empty mapping of modules"),
         ("synapses/ears/frontend", 1, "synapse 'ears': frontend must be a boolean; got 1"),
-        ("synapses/ears/frontend", False, "synapse 'ears': a row of codes must be a list"),
+        ("synapses/ears/frontend", False, "synapse 'ears': a row of codes must be a non-empty list"),
         ("synapses/last/frontend", True, "synapse 'last': codes must contain integers"),
         ("synapses/ears/codes", [1] * 15, "a frontend of H1v1 must have 16 codes; got 15"),
         ("synapses/ears/bits", 1, "synapse 'ears': bits must be an integer from 2 to 16; got 1"),

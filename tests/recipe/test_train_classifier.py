@@ -64,7 +64,7 @@ def test_files_that_do_not_belong_together_are_refused(classifier: Any, tmp_path
     other = dataclasses.replace(classifier.encoding, gain=classifier.encoding.gain * 0)
     other.save(tmp_path / "mine.encoding")
     with pytest.raises(
-        ValueError, match=r"^load_classifier: the encoding .*mine.encoding' gives 5 inputs, but .* has \d+ inputs"
+        ValueError, match=r"^load_classifier: the encoding .*mine.encoding' computes 5 inputs, but .* has \d+ inputs"
     ):
         bh.recipe.load_classifier(tmp_path / "mine")
     with pytest.raises(ValueError, match=r"does not exist|No such file"):

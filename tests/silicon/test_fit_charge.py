@@ -98,7 +98,7 @@ def test_codes_that_were_not_measured_and_synapses_with_gaps() -> None:
     ("codes", "curve", "chip", "match"),
     [
         ([0, 15], [0.0, 0.8], "H1v1", "fit_charge: table must contain at least 3 codes; got 2"),
-        ([-16, 0, 16], [-1.0, 0.0, 1.0], "H1v1", r"fit_charge: codes of table .*-15 to 15.*-16 \(40 such"),
+        ([-16, 0, 16], [-1.0, 0.0, 1.0], "H1v1", r"fit_charge: the codes of table .*-15 to 15.*-16 \(40 such"),
         (CODES, -WEIGHTS, "H1v1", "fit_charge: the charge must not decrease"),
         (CODES, 0 * WEIGHTS, "H1v1", "fit_charge: the charge must"),
         (
@@ -165,5 +165,5 @@ def test_each_code_on_a_synapse_of_its_own_tells_no_gain_spread() -> None:
 def test_an_error_names_the_file_and_the_row(tmp_path: Path) -> None:
     path = tmp_path / "charge.csv"
     path.write_text("code,synapse,charge_fC\n-1,0,-0.1\n0,0,0\n99,0,0.1\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"fit_charge: codes of the table .*charge\.csv.* 99 .*row 3"):
+    with pytest.raises(ValueError, match=r"fit_charge: the codes of the table .*charge\.csv.* 99 .*row 3"):
         fit_charge(read_table(path), H1V1)

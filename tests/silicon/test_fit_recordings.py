@@ -139,7 +139,7 @@ def test_what_cannot_be_fitted_is_refused_with_the_number() -> None:
         ValueError, match=r"fit_recordings: the spikes of 'layers.1' have shape \(20, 3, 24\).*\(19, 3, 24\)"
     ):
         fit_recordings(program, x[1:], recording)
-    with pytest.raises(ValueError, match=r"xs must contain one .* each of the 3 recordings; got 2"):
+    with pytest.raises(ValueError, match=r"xs must be one item .* each of the 3 recordings; got 2"):
         fit_recordings(program, [x, x], [recording] * 3)
     with pytest.raises(ValueError, match=r"programs 0 and 1 differ"):
         fit_recordings([program, program_of("H1v1")], x, [recording] * 2)

@@ -51,7 +51,7 @@ def test_columns_cannot_be_changed() -> None:
         (charge, {"synapse": -ROWS}, ValueError, "ChargeTable: synapse .*-1 in row 2"),
         (charge, {"charge": ROWS * u.mV}, TypeError, "ChargeTable: charge .*fC"),
         (charge, {"charge": [0, 1, np.nan, 3] * u.fcoulomb}, ValueError, "ChargeTable: charge must be finite; got 1 "),
-        (charge, {"code": []}, ValueError, "ChargeTable: code .*at least one"),
+        (charge, {"code": []}, ValueError, "ChargeTable: code .*non-empty array"),
         (charge, {"synapse": [0, 0, 0]}, ValueError, "ChargeTable: code and synapse .*4 and 3"),
         (charge, {"code": [1, 2, 2, 3]}, ValueError, "ChargeTable: rows 2 and 3 .*code 2, synapse 0 .*1 repeated"),
         (decay, {"t": -ROWS * u.ms}, ValueError, "DecayTable: t must be zero or greater"),
@@ -59,7 +59,7 @@ def test_columns_cannot_be_changed() -> None:
         (decay, {"neuron": 10**7 * ROWS}, ValueError, "DecayTable: neuron .*1e.07"),
         (rates, {"rate": -10.0 * ROWS * u.Hz}, ValueError, "RateTable: rate must be zero or greater"),
         (rates, {"window": 0 * u.second}, ValueError, "RateTable: window must be greater than zero"),
-        (rates, {"inputs": ROWS > 1}, TypeError, "RateTable: inputs must be whole"),
+        (rates, {"inputs": ROWS > 1}, TypeError, "RateTable: inputs must contain integers"),
     ],
 )
 def test_a_bad_column_is_refused_by_name(make: Any, changed: dict[str, Any], error: type, match: str) -> None:

@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused() -> None:
         bench.run(np.zeros((3, 2, 16)))
     with pytest.raises(TypeError, match=r"VirtualChip\.program: program must be a ChipProgram; got 3"):
         bench.program(3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"VirtualChip\.program: chip must have the family of the program, H1v1"):
+    with pytest.raises(ValueError, match=r"VirtualChip\.program: chip must have the same family as the program, H1v1"):
         bench.program(program_of("H1v1")[1])
     bench.program(program)
     for x, words in (

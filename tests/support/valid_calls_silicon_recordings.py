@@ -58,6 +58,7 @@ def compare() -> Any:
         "n_trials": ("count", 1),
         "n_classes": ("optional count", 2),
         "explain": ("flag", False),
+        "progress": ("flag", False),
     }
 
 

@@ -213,7 +213,7 @@ def test_warnings_point_at_the_line_of_the_caller() -> None:
 )
 def test_coefficients_without_terms_are_ignored_with_a_warning(alpha: Any, mode: str) -> None:
     net = Net()
-    with pytest.warns(UserWarning, match="multi_coefficient is ignored.*Leave it out"):
+    with pytest.warns(UserWarning, match="multi_coefficient is ignored.*Omit it"):
         bh.set_fractional_orders(net, alpha, multi_coefficient=[3.0, 0.5], alpha_mode=mode)
     assert coefficients(net) == [[1.0], [1.0]]
 
@@ -485,7 +485,7 @@ def test_the_summary_is_a_table() -> None:
     )
     text = [line.split() for line in str(bh.fractional_summary(net)).splitlines()]
     assert text == [
-        ["layer", "neurons", "method", "orders", "coefficients", "learnt"],
+        ["layer", "neurons", "method", "orders", "coefficients", "trainable"],
         ["z_first", "5", "gl", "0.25,", "0.5", "1,", "0.125", "coefficients"],
         ["a_last", "3", "l1", "0.25", "to", "0.75", "1", "-"],
     ]

@@ -141,7 +141,7 @@ REFUSED = {
     "another library's module": (
         lambda: brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lif(), brainstate.nn.LayerNorm((3,))),
         {},
-        r"layers\.2 \(LayerNorm\) cannot be represented in NIR",
+        r"layers\.2 \(LayerNorm\) has no export rule",
     ),
     "an activation": (
         lambda: brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), lif(), brainstate.nn.ReLU()),

@@ -123,7 +123,7 @@ def test_a_class_without_a_rule_is_named_with_every_other_problem() -> None:
     with pytest.raises(NIRError, match="to_nir: 2 problems") as refusal:
         to_nir(net, dt=DT)
     first, second = refusal.value.problems
-    assert first.startswith("layers.0 (Unregistered) cannot be represented in NIR")
+    assert first.startswith("layers.0 (Unregistered) has no export rule")
     assert second.startswith("layers.2 (LIFLayer) subtracts its threshold")
 
 

@@ -93,7 +93,7 @@ REFUSED = {
         lambda: chain(linear(3, 2), lif()),
         r"the edge n0 -> n1 \(Linear -> LIF\) connects output shape \(3,\) to input shape \(2,\)",
     ),
-    "negative delay": (lambda: chain(nir.Delay(delay=-TWO)), r"n0 \(Delay\) has a delay of -1 s"),
+    "negative delay": (lambda: chain(nir.Delay(delay=-TWO)), r"n0 \(Delay\) has a minimum delay of -1 s"),
     "part of a step": (
         lambda: chain(nir.Delay(delay=0.0015 * TWO)),
         r"n0 \(Delay\) has a delay of 0\.0015 s, which is",
@@ -119,7 +119,7 @@ REFUSED = {
     ),
     "the same edge twice": (
         lambda: unchecked({**ends(), "a": lif()}, [("input", "a"), ("a", "output"), ("input", "a")]),
-        r"the edge input -> a \(twice\)",
+        r"the edge input -> a \(duplicate\)",
     ),
     "a node alone": (
         lambda: unchecked({**ends(), "a": lif(), "b": lif()}, [*fork("a"), ("b", "output")]),

@@ -221,7 +221,7 @@ def test_tensors_are_taken() -> None:
         ({"lif.V": 0.5}, (r"state\['lif.V'\] connects each neuron only with itself",)),
         ({"lif.beta": np.ones(3)}, ("lif has 3 parameter values for 1 neurons",)),
         ({"lif.recurrent.weight": np.ones((2, 2))}, (r"the recurrent weights of lif have shape \(2, 2\)",)),
-        ({"fc2.weight": np.ones((1, 4))}, (r"order: fc2 takes 4 inputs, but lif before it has 1",)),
+        ({"fc2.weight": np.ones((1, 4))}, (r"order: fc2 has 4 inputs, but lif before it has 1",)),
         (
             {"fc2.weight": np.ones((1, 1)), "fc3.weight": np.ones((1, 1))},
             ("order: fc3 follows fc2 in fc, lif, fc2, fc3",),
