@@ -27,9 +27,20 @@ SEED = 2026
 gc.set_threshold(100_000, 50, 50)
 
 
+SLOW = frozenset((Path(__file__).parent / "slow.txt").read_text().splitlines())
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: scripts, statistics, what takes long; runs with `-m slow` alone")
     config.addinivalue_line("markers", "no_dt: the test sets the time step itself, or needs that there is none")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of ``slow.txt``, which ``tools/slow_tests.py`` writes from measured times, before `-m` chooses."""
+    for item in items:
+        if item.nodeid in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 def _global_state() -> dict[str, object]:

@@ -335,7 +335,9 @@ class TestFailures:
         bench = Bench()
         _, loop = make(bench)
         x, y = data()
-        with pytest.raises(TypeError, match=r"^InTheLoop\.step: loss\(outputs, y\) raised TypeError .*float32 and shape \(5,\)"):
+        with pytest.raises(
+            TypeError, match=r"^InTheLoop\.step: loss\(outputs, y\) raised TypeError .*float32 and shape \(5,\)"
+        ):
             loop.step(x, y.astype(np.float32))
         vector = bh.silicon.InTheLoop(
             ChipNet(), bench, loss=lambda outputs, y: outputs.sum(axis=(0, 2)), optimizer=braintools.optim.Adam(lr=0.03)
@@ -367,7 +369,9 @@ class TestFailures:
     def test_labels_of_another_shape_are_named_before_the_chip_runs(self) -> None:
         bench = Bench()
         _, loop = make(bench)
-        with pytest.raises(ValueError, match=r"^InTheLoop\.evaluate: accuracy\(outputs, y\) raised .*y of dtype int.* shape \(5, 2\)"):
+        with pytest.raises(
+            ValueError, match=r"^InTheLoop\.evaluate: accuracy\(outputs, y\) raised .*y of dtype int.* shape \(5, 2\)"
+        ):
             loop.evaluate(data()[0], np.zeros((5, 2), int))
         assert not bench.inputs
 

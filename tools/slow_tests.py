@@ -1,0 +1,58 @@
+"""Write ``tests/slow.txt``, the list of tests that take long, from the durations of one run.
+
+    python -m pytest -n auto -m "slow or not slow" --junitxml=durations.xml    # with an empty folder .jax_cache
+    python tools/slow_tests.py durations.xml
+
+The fast tests are what a contributor runs after each change. A test with one case is slow if it takes more than 1.5
+seconds. Of a test with several cases, those that take more than 0.4 seconds are slow, but the quickest cases that
+contain every value of each option stay fast. So the fast tests reach every function of the tests except the long ones.
+"""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LIST = ROOT / "tests" / "slow.txt"
+LONGEST_TEST_S, LONGEST_CASE_S = 1.5, 0.4
+
+
+def durations(report: Path) -> dict[str, float]:
+    """Return the seconds of each test of a JUnit report, by the id that pytest gives it."""
+    found = {}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        *folders, last = case.attrib["classname"].split(".")
+        path, classes = Path(*folders, last), ""
+        while not (ROOT / path.with_suffix(".py")).is_file():
+            path, classes = path.parent, f"::{path.name}{classes}"
+        found[f"{path.with_suffix('.py').as_posix()}{classes}::{case.attrib['name']}"] = float(case.attrib["time"])
+    return found
+
+
+def slow_tests(seconds: dict[str, float]) -> list[str]:
+    """Return the ids of the slow tests."""
+    tests: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(seconds, key=lambda name: seconds[name]):
+        tests[name.partition("[")[0]].append(name)
+    slow = []
+    for function, cases in tests.items():
+        if cases == [function]:
+            slow += [function] if seconds[function] > LONGEST_TEST_S else []
+            continue
+        seen: set[tuple[int, str]] = set()
+        for case in cases:
+            options = set(enumerate(case.partition("[")[2].removesuffix("]").split("-")))
+            # With one option, every case would be the only one with its value.
+            adds = not options <= seen if len(options) > 1 else not seen
+            if seconds[case] > LONGEST_CASE_S and (not adds or seconds[case] > LONGEST_TEST_S):
+                slow.append(case)
+            else:
+                seen |= options
+    return sorted(slow)
+
+
+if __name__ == "__main__":
+    LIST.write_text("".join(f"{name}\n" for name in slow_tests(durations(Path(sys.argv[1])))))
