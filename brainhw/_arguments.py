@@ -416,7 +416,8 @@ def time_step(*, call: str) -> u.Quantity:
     except KeyError:
         raise RuntimeError(
             f"{call}: no time step is set. Run the call inside `with brainstate.environ.context(dt=1. * u.ms):` "
-            "or call `brainstate.environ.set(dt=1. * u.ms)` once. The context manager applies only to its own thread."
+            "or call `brainstate.environ.set(dt=1. * u.ms)` once. The context applies only to the thread that enters "
+            "it."
         ) from None
     if TRACE_CONTEXT.state_stack:
         note_settings()

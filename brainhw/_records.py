@@ -91,10 +91,10 @@ def share(value: Any, *, call: str, name: str) -> None:
 
 
 def positive_or_infinite(value: Any, *, call: str, name: str) -> None:
-    """Raise unless the value is a number above zero, or infinite."""
+    """Raise unless the value is a positive number or infinity."""
     # `not value > 0` also rejects NaN.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{call}: {name} must be a number above zero, or infinite; got {_arguments.describe(value)}.")
+        raise ValueError(f"{call}: {name} must be a positive number or infinity; got {_arguments.describe(value)}.")
 
 
 def one_of(*options: str) -> Check:

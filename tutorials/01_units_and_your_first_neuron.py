@@ -150,7 +150,7 @@ assert (python_loop == spikes).all()
 assert (compiled_loop == spikes).all()
 
 # %% [markdown]
-# Outside of a function under `jit`, every call of `for_loop` or `rollout` compiles the loop again. This takes a few
+# Outside of a function under `jit`, every call to `for_loop` or `rollout` compiles the loop again. This takes a few
 # tenths of a second. If code runs often, put it into a function decorated with `brainstate.transform.jit`. Such a
 # function is compiled only at its first call. `brainstate.transform.jit` corresponds to `jax.jit`, but the function may
 # read and write states.

@@ -27,7 +27,7 @@ def present_mib() -> float | None:
 
 
 def peak_mib() -> float | None:
-    """Return the peak resident memory since the last call of :func:`forget_peak`, or since the start of the process."""
+    """Return the peak resident memory since the last call to :func:`forget_peak`, or since the start of the process."""
     return _field("VmHWM")
 
 

@@ -385,7 +385,7 @@ def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str
 
 
 def _checked_notes(value: Any, names: Sequence[str], *, call: str) -> Mapping[str, str]:
-    """Return the notes on the fields ``names``, read-only and in this order. Raise if they are invalid."""
+    """Return the notes as a read-only mapping in the order of the fields in ``names``. Raise if they are invalid."""
     given = _by_field(value, names, call=call, what="notes")
     for name, note in given.items():
         _check_line(note, call=call, name=f"note on {name}")

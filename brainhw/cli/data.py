@@ -253,7 +253,7 @@ def _array(
 
 
 def _memory() -> int:
-    """Return half of the memory of this machine in bytes, because the data are copied at least once."""
+    """Return the most bytes that data may occupy, half of the physical memory, because at least one copy is made."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):  # the system does not have these names

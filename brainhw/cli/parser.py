@@ -331,7 +331,7 @@ def _positive(text: str) -> float:
         value = -1.0
     # NaN fails the comparison.
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above zero; got {text[:40]!r}")
+        raise argparse.ArgumentTypeError(f"must be a positive number; got {text[:40]!r}")
     return value
 
 

@@ -16,7 +16,7 @@ _MAGIC = b"#!AER-DAT4.0"
 
 
 def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
-    """Read the events of an AEDAT4 file, the format of iniVation's cameras and of DV.
+    """Read the events from an AEDAT4 file, the format of iniVation event cameras and of the software DV.
 
     Requires the package ``aedat``: ``pip install "brainhw[aedat]"``. For files of AEDAT 2 and 3 (DVS128 Gesture, old
     DAVIS files), ``.dat`` and ``.raw`` files, use a reader of tonic or expelliarmus, then :func:`events_from_array`.

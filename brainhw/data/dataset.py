@@ -300,7 +300,7 @@ class Dataset:
             y = getattr(self, half).y
             if len(y) and not (y.min() >= 0 and y.max() < self.n_classes):
                 raise ValueError(
-                    f"Dataset {self.name}: labels of the {half} split must lie in 0 to {self.n_classes - 1}; "
+                    f"Dataset {self.name}: labels of the {half} split must be between 0 and {self.n_classes - 1}; "
                     f"got {y.min()} to {y.max()}."
                 )
 

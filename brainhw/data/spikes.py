@@ -139,7 +139,7 @@ def delta_spikes(x: Any, threshold: float) -> np.ndarray:
         Frames ``[..., T, C]``. Apply :func:`repeat_frames` first, so that a large change has enough steps for its
         spikes.
     threshold
-        Change that causes a spike, above zero, in the unit of the features.
+        Change that causes a spike, positive, in the unit of the features.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def delta_spikes(x: Any, threshold: float) -> np.ndarray:
     TypeError
         If ``x`` is a Quantity or is not an array of numbers, or ``threshold`` is not a number.
     ValueError
-        If ``x`` has fewer than two axes, is empty or contains non-finite values, or ``threshold`` is not above zero.
+        If ``x`` has fewer than two axes, is empty or contains non-finite values, or ``threshold`` is not positive.
 
     Examples
     --------

@@ -68,9 +68,9 @@ def export_bundle(
     """Write a deployable network to one file, from which :func:`load_bundle` builds the same network again.
 
     The file is readable text. It contains the integer codes of the weights after sign annealing and rounding, the time
-    constant of every neuron as the index of a tau profile, the topology of each layer, the wiring, the placement, the
-    chip's spec, dt, the versions of brainhw, brainstate, JAX and Python, and a checksum. If the current chip is sampled
-    or measured, its values are stored too. To omit them, call :func:`brainhw.nominal_chip` first. Surrogate
+    constant of every neuron as the index of a tau profile, the topology of each layer, the connections, the placement,
+    the chip's spec, dt, the versions of brainhw, brainstate, JAX and Python, and a checksum. If the current chip is
+    sampled or measured, its values are stored too. To omit them, call :func:`brainhw.nominal_chip` first. Surrogate
     functions and other training settings are not stored. An existing file is replaced atomically.
 
     Parameters
@@ -170,16 +170,14 @@ def content_of(
     report = judge(found)
     broken = tuple(violation for violation in report.violations if violation.rule not in unjudged)
     replace(report, violations=broken).raise_if_not()
-    assert found.output is not None  # the wiring rule was checked above, and it requires an output layer
+    assert found.output is not None  # the rule on connections was checked above, and it requires an output layer
     n_out = found.n_neurons(found.output)
     if n_classes is not None and n_out % n_classes:
         raise ValueError(
             f"{call}: n_classes must be a divisor of the number of output neurons, {n_out}; got {n_classes}."
         )
     if INPUT in found.layers:
-        raise ValueError(
-            f"{call}: the path {INPUT!r} of a layer is reserved for the input of the network. Rename the layer."
-        )
+        raise ValueError(f"{call}: the layer path {INPUT!r} is reserved for the network input. Rename the layer.")
     if placement is None or known:
         kept = net.placement if bundled else placement_of(found, call=call)
         placement, given = kept, placement

@@ -96,7 +96,7 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. One step of it is traced to find its wiring; it is not changed.
+        The network. One step of the network is traced to find its connections. The network itself is not modified.
     data : array, optional
         Inputs ``[T, B, N]`` of a run. If given, one more rule is checked: no input may be negative and, without a
         frontend, no input may exceed 16 per channel and step. brainhw assumes this limit.

@@ -103,52 +103,53 @@ class PlacementError(ValueError):
         return f"{self.call}: {self.reason}; {self.fix}."
 
 
-def pack(sizes: Sequence[int], rooms: Sequence[int], order: Iterable[int] | None = None) -> tuple[int, ...] | None:
-    """Assign each item to a room, and return the room of each item; ``None`` if they do not all fit.
+def pack(sizes: Sequence[int], capacities: Sequence[int], order: Iterable[int] | None = None) -> tuple[int, ...] | None:
+    """Solve a bin-packing problem. Return the bin of each item, or ``None`` if the items do not fit into the bins.
 
-    An item is a layer that must be on one core, and its size is its number of neurons. A room is a core, and its size
-    is its number of free neurons. The search is depth-first and exhaustive, and fills the rooms in the given ``order``.
+    An item is a layer that must be on one core, and its size is its number of neurons. A bin is a core, and its
+    capacity is its number of free neurons. The search is depth-first and exhaustive. It fills the bins in the given
+    ``order``.
     """
-    order = tuple(range(len(rooms)) if order is None else order)
+    order = tuple(range(len(capacities)) if order is None else order)
     # Items of equal size are interchangeable, so the search counts them instead of permuting them.
     kinds = sorted(set(sizes), reverse=True)
-    # Whether the remaining items fit into the later rooms does not depend on how the earlier rooms were filled. So each
+    # Whether the remaining items fit into the later bins does not depend on how the earlier bins were filled. So each
     # failure is stored.
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
-        """Return how many items of each size are in each room from ``order[depth]`` on; ``None`` if they do not fit."""
+        """Return the numbers of items of each size in each bin from ``order[depth]`` on, or ``None``."""
         if not any(counts):
             return []
         if depth == len(order) or (depth, counts) in hopeless:
             return None
-        room = rooms[order[depth]]
-        # If all remaining rooms have equal size, they are interchangeable. Putting the largest item into the first of
-        # them then skips equivalent arrangements.
-        alike = all(rooms[other] == room for other in order[depth:])
-        for taken in _fillings(kinds, counts, room, spare, with_largest=alike):
+        capacity = capacities[order[depth]]
+        # If all remaining bins have equal capacity, they are interchangeable. Putting the largest item into the first
+        # of them then skips equivalent arrangements.
+        alike = all(capacities[other] == capacity for other in order[depth:])
+        for taken in _fillings(kinds, counts, capacity, spare, with_largest=alike):
             held = sum(map(operator.mul, kinds, taken))
-            rest = fill(depth + 1, tuple(map(operator.sub, counts, taken)), spare - (room - held))
+            rest = fill(depth + 1, tuple(map(operator.sub, counts, taken)), spare - (capacity - held))
             if rest is not None:
                 return [taken, *rest]
         hopeless.add((depth, counts))
         return None
 
-    spare = sum(rooms) - sum(sizes)
+    spare = sum(capacities) - sum(sizes)
     fillings = fill(0, tuple(sizes.count(kind) for kind in kinds), spare) if spare >= 0 else None
     if fillings is None:
         return None
-    rooms_of: dict[int, list[int]] = {kind: [] for kind in kinds}
-    for room, taken in zip(order, fillings, strict=False):  # fillings is shorter than order if the last rooms are empty
+    bins_of: dict[int, list[int]] = {kind: [] for kind in kinds}
+    for i, taken in zip(order, fillings, strict=False):  # fillings is shorter than order if the last bins are empty
         for kind, count in zip(kinds, taken, strict=True):
-            rooms_of[kind] += [room] * count
-    return tuple(rooms_of[size].pop(0) for size in sizes)
+            bins_of[kind] += [i] * count
+    return tuple(bins_of[size].pop(0) for size in sizes)
 
 
 def _fillings(
-    kinds: Sequence[int], counts: Sequence[int], room: int, spare: int, *, with_largest: bool
+    kinds: Sequence[int], counts: Sequence[int], capacity: int, spare: int, *, with_largest: bool
 ) -> Iterator[tuple[int, ...]]:
-    """Yield fillings of a room that leave at most ``spare`` neurons free, with the largest items first.
+    """Yield fillings of a bin that leave at most ``spare`` neurons free, with the largest items first.
 
     A filling is skipped if one more item would fit. Adding this item never makes it harder to place the remaining
     items.
@@ -158,7 +159,7 @@ def _fillings(
     for kind, count in zip(reversed(kinds), reversed(counts), strict=True):
         sums = reach[-1]
         for _ in range(count):
-            sums |= (sums << kind) & ((2 << room) - 1)
+            sums |= (sums << kind) & ((2 << capacity) - 1)
         reach.append(sums)
     reach.reverse()
     largest = next(i for i, count in enumerate(counts) if count)
@@ -176,7 +177,7 @@ def _fillings(
         for n in range(min(counts[i], left // kinds[i]), fewest - 1, -1):
             yield from extended((*taken, n), left - n * kinds[i])
 
-    yield from extended((), room)
+    yield from extended((), capacity)
 
 
 def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
@@ -192,22 +193,22 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
         of_kind[need.kind].append(i)
     frontends, recurrent, forward = (of_kind[kind] for kind in KINDS)
     _refuse_at_once(chip, needs, total, [needs[i] for i in frontends], call)
-    rooms = list(chip.cores)
+    capacities = list(chip.cores)
     for i in frontends:
-        rooms[0] -= needs[i].count
-    if pack([needs[i].count for i in recurrent], rooms) is None:
-        raise _unpackable(chip, [needs[i] for i in recurrent], rooms, call)
+        capacities[0] -= needs[i].count
+    if pack([needs[i].count for i in recurrent], capacities) is None:
+        raise _unpackable(chip, [needs[i] for i in recurrent], capacities, call)
     forward.sort(key=lambda i: needs[i].count)
     for n_whole in range(len(forward), -1, -1):
         whole = recurrent + forward[:n_whole]
         sizes = [needs[i].count for i in whole]
-        if pack(sizes, rooms) is not None:
+        if pack(sizes, capacities) is not None:
             break
     # Use as few cores as possible, because every core in use costs static power.
-    first_cores = range(1, len(rooms) + 1)
-    used = next(n for n in first_cores if total <= sum(chip.cores[:n]) and pack(sizes, rooms[:n]) is not None)
+    first_cores = range(1, len(capacities) + 1)
+    used = next(n for n in first_cores if total <= sum(chip.cores[:n]) and pack(sizes, capacities[:n]) is not None)
     split = [(i, needs[i].count) for i in sorted(forward[n_whole:])]
-    cores = _fewest_gaps(split, list(zip(whole, sizes, strict=True)), rooms[:used])
+    cores = _fewest_gaps(split, list(zip(whole, sizes, strict=True)), capacities[:used])
     pieces = []
     for core, held in enumerate(cores):
         at_head = [(i, 0, needs[i].count) for i in frontends if core == 0]
@@ -222,24 +223,24 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
 _Cores = list[list[tuple[int, int, int]]]
 
 
-def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], rooms: list[int]) -> _Cores:
+def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], capacities: list[int]) -> _Cores:
     """Return the layers on each core, with as few full cores as possible between two parts of the same layer."""
-    forwards = range(len(rooms))
+    forwards = range(len(capacities))
     # If layers that are not split are on the last cores, a split layer gets consecutive cores at the start.
     orders: Iterable[Iterable[int]] = (forwards[::-1], forwards)
     if not split:
         orders = (forwards,)
-    elif len(rooms) <= _CORES_TO_PERMUTE:
+    elif len(capacities) <= _CORES_TO_PERMUTE:
         orders = itertools.permutations(forwards[::-1])
     best: _Cores = []
     fewest = None
     for order in orders:
-        homes = pack([size for _, size in whole], rooms, order)
+        homes = pack([size for _, size in whole], capacities, order)
         assert homes is not None
-        cores: _Cores = [[] for _ in rooms]
+        cores: _Cores = [[] for _ in capacities]
         for (i, size), core in zip(whole, homes, strict=True):
             cores[core].append((i, 0, size))
-        gaps = _add_split(split, cores, rooms)
+        gaps = _add_split(split, cores, capacities)
         if fewest is None or gaps < fewest:
             best, fewest = cores, gaps
         if not fewest:
@@ -247,16 +248,16 @@ def _fewest_gaps(split: list[tuple[int, int]], whole: list[tuple[int, int]], roo
     return best
 
 
-def _add_split(split: list[tuple[int, int]], cores: _Cores, rooms: list[int]) -> int:
+def _add_split(split: list[tuple[int, int]], cores: _Cores, capacities: list[int]) -> int:
     """Fill the free neurons with the split layers, core by core.
 
     Return the number of full cores that lie between two parts of the same layer.
     """
-    left = [room - sum(count for _, _, count in held) for room, held in zip(rooms, cores, strict=True)]
+    left = [capacity - sum(count for _, _, count in held) for capacity, held in zip(capacities, cores, strict=True)]
     gaps = 0
     for i, size in split:
         first, last_core = 0, None
-        for core in range(len(rooms)):
+        for core in range(len(capacities)):
             count = min(left[core], size - first)
             if not count:
                 continue
@@ -295,66 +296,66 @@ def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends
             )
 
 
-def _unpackable(chip: ChipSpec, recurrent: list[Need], rooms: list[int], call: str) -> PlacementError:
+def _unpackable(chip: ChipSpec, recurrent: list[Need], capacities: list[int], call: str) -> PlacementError:
     """Return the error for a minimal set of layers that cannot be packed."""
     # Small layers are removed first, so that the minimal set consists of large layers, which are more worth changing.
     guilty = sorted(recurrent, key=lambda need: -need.count)
     for need in guilty[::-1]:
         without = [other for other in guilty if other is not need]
-        if pack([other.count for other in without], rooms) is None:
+        if pack([other.count for other in without], capacities) is None:
             guilty = without
     names = tuple(need.name for need in guilty)
     if len(guilty) == 1:
         fix = "make it smaller, or feed-forward (topology='FF'), which may be split"
-        return PlacementError(call, _too_large(chip, guilty[0], rooms), fix, names)
+        return PlacementError(call, _too_large(chip, guilty[0], capacities), fix, names)
     fix = "make some of them smaller, or feed-forward (topology='FF'), which may be split"
     layers = _listed(f"{need.name!r} ({need.count})" for need in guilty)
     # If the n smallest layers are too large for a core, no n layers fit on it. These upper bounds are the proof if
     # their sum is less than the number of layers. Otherwise the message contains an example.
     ascending = list(itertools.accumulate(sorted(need.count for need in guilty)))
-    takes = [sum(size <= room for size in ascending) for room in rooms]
-    why = _counted(chip, rooms, takes) if sum(takes) < len(guilty) else _left_over(guilty, rooms)
+    takes = [sum(size <= capacity for size in ascending) for capacity in capacities]
+    why = _counted(chip, capacities, takes) if sum(takes) < len(guilty) else _left_over(guilty, capacities)
     reason = f"the recurrent layers {layers} must each be on one core, but they do not all fit: {why}"
     return PlacementError(call, reason, fix, names)
 
 
-def _too_large(chip: ChipSpec, need: Need, rooms: list[int]) -> str:
+def _too_large(chip: ChipSpec, need: Need, capacities: list[int]) -> str:
     start = f"the recurrent layer {need.name!r} has {need.count} neurons, which must be on one core, but "
     if need.count > max(chip.cores):
         return f"{start}the largest core of {chip.name} has {max(chip.cores)}"
     # A second core exists here: on a chip with a single core, the total of all layers would exceed the chip, which is
     # checked earlier.
-    beside = f"has {rooms[0]} beside the frontend's {chip.cores[0] - rooms[0]}"
-    return f"{start}core 0 of {chip.name} {beside} and the other cores at most {max(rooms[1:])}"
+    beside = f"has {capacities[0]} beside the frontend's {chip.cores[0] - capacities[0]}"
+    return f"{start}core 0 of {chip.name} {beside} and the other cores at most {max(capacities[1:])}"
 
 
-def _counted(chip: ChipSpec, rooms: list[int], takes: list[int]) -> str:
+def _counted(chip: ChipSpec, capacities: list[int], takes: list[int]) -> str:
     """Return how many of these layers fit on each core, as text; equal cores are listed together."""
     alike: dict[tuple[int, int, bool], list[int]] = {}
-    for core, (room, most) in enumerate(zip(rooms, takes, strict=True)):
-        alike.setdefault((room, most, room < chip.cores[core]), []).append(core)
+    for core, (capacity, most) in enumerate(zip(capacities, takes, strict=True)):
+        alike.setdefault((capacity, most, capacity < chip.cores[core]), []).append(core)
     parts = []
-    for (room, most, shared), cores in alike.items():
+    for (capacity, most, shared), cores in alike.items():
         several, number = len(cores) > 1, most or "none"
-        beside = f" beside the frontend's {chip.cores[0] - room}" if shared else ""
+        beside = f" beside the frontend's {chip.cores[0] - capacity}" if shared else ""
         parts.append(
-            f"core{'s' * several} {_listed(map(str, cores))} ({room} neurons{' each' * several}{beside}) "
+            f"core{'s' * several} {_listed(map(str, cores))} ({capacity} neurons{' each' * several}{beside}) "
             f"{'have' if several else 'has'} room for {number} of them{' each' * (several and most > 0)}"
         )
     return _listed(parts)
 
 
-def _left_over(guilty: list[Need], rooms: list[int]) -> str:
+def _left_over(guilty: list[Need], capacities: list[int]) -> str:
     """Return a text that shows one failed arrangement as an example."""
     *others, last = guilty
-    homes = pack([need.count for need in others], rooms)
+    homes = pack([need.count for need in others], capacities)
     assert homes is not None  # the set is minimal, so it fits without any one of its layers
-    held: list[list[Need]] = [[] for _ in rooms]
+    held: list[list[Need]] = [[] for _ in capacities]
     for need, core in zip(others, homes, strict=True):
         held[core].append(need)
     parts = []
-    for core, (layers, room) in enumerate(zip(held, rooms, strict=True)):
-        left = room - sum(need.count for need in layers)
+    for core, (layers, capacity) in enumerate(zip(held, capacities, strict=True)):
+        left = capacity - sum(need.count for need in layers)
         holds = f" with {_listed(repr(need.name) for need in layers)}" if layers else ""
         parts.append(f"core {core}{holds} has {left} neurons left")
     return f"in every arrangement, one layer does not fit, for example: {_listed(parts)}, too few for {last.name!r}"

@@ -211,8 +211,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     TypeError
         If ``net`` is not a module, or if ``xs`` is not an array of real numbers.
     ValueError
-        If ``xs`` has the wrong shape or contains non-finite values, if the network cannot be placed, or if its wiring
-        cannot be determined.
+        If ``xs`` has the wrong shape or contains non-finite values, if the network cannot be placed, or if its
+        connections cannot be determined.
     RuntimeError
         If no time step is set in ``brainstate.environ``, or if called inside ``jit``.
 
@@ -240,7 +240,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     if problem or found.foreign:
         problem = problem or f"{', '.join(found.foreign)} is not a module of a chip"
         raise ValueError(
-            f"{call}: the wiring of the network cannot be determined ({problem}). Call check_deployable(net)."
+            f"{call}: the connections of the network cannot be determined ({problem}). Call check_deployable(net)."
         )
     dt = _arguments.time_step(call=call)
     xs = _arguments.as_array(xs, call=call, name="xs")

@@ -190,7 +190,7 @@ def robustness(
     pbar : bool, optional
         Show a progress bar over chips. Default True.
     **mismatch : bool or float, optional
-        Standard deviation of each kind of mismatch, such as ``leak=0.2``, or ``False`` to switch it off, such as
+        Standard deviation of each kind of mismatch, such as ``leak=0.2``, or ``False`` to disable it, such as
         ``synapse=False``; see :func:`brainhw.sample_chip`. Which kinds exist depends on the chip family. Default: the
         standard deviations in the chip's spec.
 

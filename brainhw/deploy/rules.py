@@ -105,7 +105,7 @@ def known_wiring(net: Survey) -> Iterator[Violation]:
     """Synapses drive layers and layers drive synapses, without operations between them."""
     limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
     fix = "Pass outputs on unchanged, without operations between modules, and call each module once per time step."
-    # If modules are not supported, the wiring is checked only after they are removed.
+    # If modules are not supported, the connections are checked only after they are removed.
     if net.foreign or _is_mixed(net):
         return
     if net.failure is not None:
@@ -224,7 +224,7 @@ def binary_spikes(net: Survey) -> Iterator[Violation]:
     for path, layer in net.layers.items():
         try:
             gives = np.asarray(layer.spk_fun(at))
-        except Exception:  # the rule on wiring reports a step that fails
+        except Exception:  # the rule on connections reports a step that fails
             continue
         if layer.reset != layer.chip.reset:
             yield Violation(

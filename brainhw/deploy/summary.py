@@ -1,4 +1,4 @@
-"""Summary of a network on its chip: layers, wiring, weights, cores, and the result of the deployment check."""
+"""Summary of a network on its chip: layers, connections, weights, cores, and the result of the deployment check."""
 
 from __future__ import annotations
 
@@ -107,12 +107,12 @@ class NetSummary(Shown):
 
 
 def summary(net: brainstate.nn.Module) -> NetSummary:
-    """Summarise a network on its chip: layers, wiring, weights, cores, and whether the network is deployable.
+    """Summarise a network on its chip: layers, connections, weights, cores, and whether the network is deployable.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. One step of it is traced to find its wiring; it is not changed.
+        The network. One step of the network is traced to find its connections. The network itself is not modified.
 
     Returns
     -------

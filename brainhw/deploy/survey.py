@@ -1,4 +1,4 @@
-"""Survey of a network: the modules that are on a chip, and the wiring between them."""
+"""Survey of a network: the modules that are on a chip, and the connections between them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Survey:
-    """The modules of a network that are on a chip, and their wiring.
+    """The modules of a network that are on a chip, and their connections.
 
     Attributes
     ----------
@@ -68,9 +68,9 @@ class Survey:
     output : str or None
         Path of the layer whose spikes the network returns.
     tangles : dict
-        Descriptions of wiring that a chip does not support, by the path of the module.
+        Descriptions of connections that a chip does not support, by the path of the module.
     failure : str or None
-        The error of the traced step, if it failed.
+        The error that the traced step raised, if it failed.
     """
 
     chips: dict[str, ChipSpec]
@@ -160,7 +160,7 @@ def _holds_states(module: Any) -> bool:
 
 def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
     """Trace one step. Return the `Survey` fields ``stages``, ``output`` and ``tangles``, or only ``failure``."""
-    # The wiring does not depend on the time step, but some networks only run with their own time step.
+    # The connections do not depend on the time step, but some networks only run with their own time step.
     own = getattr(net, "dt", None)
     dt = own if isinstance(own, u.Quantity) else brainstate.environ.get("dt", default=1.0 * u.ms)
     failure = None
@@ -169,8 +169,8 @@ def _wiring(net: brainstate.nn.Module, named: dict[str, Any], roles: dict[str, s
     with states_restored(net, keep_weights=False), brainstate.environ.context(dt=dt, fit=False):
         for shape in _input_shapes(named, roles):
             try:
-                # A step with a NaN weight may raise an error. The weights can be replaced, because the wiring does not
-                # depend on them.
+                # A step with a NaN weight may raise an error. The weights can be replaced, because the
+                # connections do not depend on them.
                 for state in net.states(brainstate.ParamState).values():
                     state.value = jax.tree.map(jnp.nan_to_num, state.value)
                 prepare_net(net, shape[0] if len(shape) > 1 else None)
@@ -228,8 +228,8 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
             stages.append(Stage(feeding[1], feeding[0], path, roles[feeding[0]] == "frontend"))
     used = {part for stage in stages for part in (stage.synapse_path, stage.layer_path)}
     for path in roles:
-        # If the wiring of a module that is in use is not supported, no stage may be found for any later module. Then
-        # only the wiring of this module is reported.
+        # If the connections of a module that is in use are not supported, no stage may be found for any later module.
+        # Then only the connections of this module are reported.
         if path not in used and path not in tangles and not tangles.keys() & used:
             tangles[path] = "it is not used in the step" if path not in seen else "its output drives no layer"
     output = next((name for value, name in spikes[1:] if value.same(step.returned)), None)

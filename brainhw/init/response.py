@@ -333,7 +333,7 @@ def silent_fraction(
     :math:`q` = ``quenched`` is the variance of the means :math:`m` over neurons, relative to :math:`\sigma_U^2`. It is
     nonzero for weights that are not centred. If a chip clamps the membrane potential at zero, ``mean_above_floor`` is
     the mean without the clamp, in standard deviations. The clamp is modelled as a reflection. The membrane potential is
-    then always above zero and reaches threshold :math:`1/\Phi` times as often.
+    then always positive and reaches threshold :math:`1/\Phi` times as often.
     """
     # Spikes are modelled as a Poisson process at the crossing rate, so the probability of no spike in t seconds is
     # exp(-t r). This predicts the silent share of simulated neurons with an error of at most 0.06 (10 and 50 Hz inputs,

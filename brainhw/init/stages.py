@@ -371,22 +371,24 @@ def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initi
         numbers = []
         for module in (synapse, layer):
             calls = [number for number, made in enumerate(trace.calls) if made.module is module]
+            which = f"layer {name}"
+            if module is synapse:
+                which = f"the {type(module).__name__}, which is paired with {which},"
             if len(calls) != 1:
                 raise ValueError(
-                    f"{call}: the {type(module).__name__} in the pair of layer {name} is called {len(calls)} times "
-                    "per time step (expected once). Omit the pair from net.layer_pairs."
+                    f"{call}: {which} is called {len(calls)} times per time step (expected once). Omit the pair from "
+                    "net.layer_pairs."
                 )
             made = trace.calls[calls[0]]
             if not made.takes_one:
                 raise ValueError(
-                    f"{call}: the {type(module).__name__} in the pair of layer {name} is called with several "
-                    "arguments or with keyword arguments (expected one positional argument). Call it as module(x)."
+                    f"{call}: {which} is called with several arguments or with keyword arguments (expected one "
+                    "positional argument). Call it as module(x)."
                 )
             if not made.owns_states:
                 raise ValueError(
-                    f"{call}: the network changes the states of the {type(module).__name__} in the pair of layer "
-                    f"{name} outside of its update method, so the states do not depend on its input alone. Omit the "
-                    "pair from net.layer_pairs."
+                    f"{call}: the network changes the states of {which} outside of its update method, so the "
+                    "states do not depend on its input alone. Omit the pair from net.layer_pairs."
                 )
             numbers += calls
         wired.append(_wiring(trace, numbers[0], numbers[1], name, call))

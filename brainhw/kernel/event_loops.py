@@ -31,7 +31,7 @@ def _has_safe_threads() -> bool:
 
 def compiled(function: Any, *, parallel: bool = True) -> Any:
     """Compile a function with numba. Cache the compiled code on disk if a writable cache folder exists."""
-    # "contract" allows fused multiply-add, which XLA also uses. For inputs 0 and 1 both produce bitwise equal results.
+    # "contract" allows fused multiply-add, which XLA also uses. For inputs 0 and 1 both produce bit-identical results.
     # With numpy's error model the result of a division by zero is infinite, as in XLA.
     options: dict[str, Any] = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy"}
     options["parallel"] = parallel and _has_safe_threads()

@@ -58,7 +58,7 @@ _only_dense: ContextVar[bool] = ContextVar("brainhw_only_dense_products", defaul
 
 @contextlib.contextmanager
 def dense_products() -> Iterator[None]:
-    """Context manager in which traced functions use only dense products, so that they can run on any machine."""
+    """Context manager that makes traced functions use only dense products, so that they can run on any machine."""
     token = _only_dense.set(True)
     try:
         yield
@@ -69,12 +69,12 @@ def dense_products() -> Iterator[None]:
 def has_event_loops() -> bool:
     """Return whether compiled loops are used.
 
-    They need numba and a single CPU device. The environment variable ``BRAINHW_EVENTS=0`` switches them off, and
-    :func:`dense_products` switches them off in a block.
+    They need numba and a single CPU device. The environment variable ``BRAINHW_EVENTS=0`` disables them, and
+    :func:`dense_products` disables them inside a ``with`` block.
     """
     if _only_dense.get() or os.environ.get("BRAINHW_EVENTS", "1") == "0":
         return False
-    # XLA cannot distribute a call of the loops over several devices.
+    # XLA cannot distribute a call to the loops over several devices.
     return jax.default_backend() == "cpu" and jax.device_count() == 1 and _is_usable()
 
 

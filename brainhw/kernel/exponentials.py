@@ -100,7 +100,7 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
     method : {'gl', 'l1', 'trap', 'pred', 'cn'}
         The scheme.
     alpha : float
-        The order, above 0 and at most 1.
+        The order, greater than 0 and at most 1.
     n : int
         Number of exponentials, at least 4.
     horizon : int
@@ -128,7 +128,7 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
     _arguments.choice(method, METHODS, call=call, name="method")
     alpha = _arguments.number(alpha, call=call, name="alpha", positive=True)
     if alpha > 1:
-        raise ValueError(f"{call}: alpha must be above 0 and at most 1; got {alpha}.")
+        raise ValueError(f"{call}: alpha must be greater than 0 and at most 1; got {alpha}.")
     n = check_count(n, call=call, name="n")
     return float(
         _weight_errors(
@@ -153,7 +153,7 @@ def n_exponentials(tolerance: float, horizon: int, method: Method = "gl") -> int
     Parameters
     ----------
     tolerance : float
-        Largest allowed error, above 0. Values below about 1e-7 have no effect in single precision.
+        Largest allowed error, positive. Values below about 1e-7 have no effect in single precision.
     horizon : int
         Number of steps over which the error is computed.
     method : {'gl', 'l1', 'trap', 'pred', 'cn'}, optional

@@ -283,7 +283,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     held = np.asarray(numbers, float)
     bad = ~np.isfinite(held) | (positive & (held <= 0))
     if bad.any():
-        wanted = "finite and above zero" if positive else "finite"
+        wanted = "finite and positive" if positive else "finite"
         raise ValueError(
             f"{call}: all values must be {wanted}; got {int(bad.sum())} invalid value(s), the first is "
             f"{held[bad][0]:g}. {fix}"

@@ -28,10 +28,10 @@ class FractionalLIFLayer(FractionalLayer):
     size : int or tuple of int
         Number of neurons ``N``, or the shape of the layer, in which case ``[N]`` below stands for ``[*size]``.
     alpha : float, list, array or brainstate.nn.Param, optional
-        Orders :math:`\alpha_j` of the derivatives, above 0 and at most 1. A number defines one term, with the same
-        order for all neurons. An array ``[N]`` defines one term, with one order per neuron. An array ``[J, N]`` defines
-        ``J`` such terms. A list defines one term per entry, which is a number or an array ``[N]``. The value of a
-        ``Param`` is a number, ``[N]`` or ``[J, N]``. Default 0.5.
+        Orders :math:`\alpha_j` of the derivatives, greater than 0 and at most 1. A number defines one term, with the
+        same order for all neurons. An array ``[N]`` defines one term, with one order per neuron. An array ``[J, N]``
+        defines ``J`` such terms. A list defines one term per entry, which is a number or an array ``[N]``. The value of
+        a ``Param`` is a number, ``[N]`` or ``[J, N]``. Default 0.5.
     coefficients : list, array or brainstate.nn.Param, optional
         Factors :math:`w_j`, dimensionless, one per term. By default, all are 1.
     tau, V_th : Quantity or brainstate.nn.Param, optional
@@ -70,9 +70,9 @@ class FractionalLIFLayer(FractionalLayer):
         threshold. By default (``None``), the voltage after the step is compared with the threshold.
     learn_alpha, learn_coefficients : bool or 'raw', optional
         Whether the orders and the coefficients are trainable. ``True`` keeps trainable orders between 0 and 1 and
-        trainable coefficients above 0. ``'raw'`` sets no bounds. Default False.
+        trainable coefficients positive. ``'raw'`` sets no bounds. Default False.
     learn_tau : bool, optional
-        Whether the time constant is trainable. It is trained on a logarithmic scale and stays above 0. Default False.
+        Whether the time constant is trainable. It is trained on a logarithmic scale and stays positive. Default False.
     detach_reset : bool, optional
         Whether to stop the gradient that flows through the spikes in the reset. Default True.
     memory_rule : {'past', 'spikede'}, optional

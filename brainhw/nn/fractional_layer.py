@@ -215,7 +215,7 @@ class FractionalLayer(RestingStates):
         return METHODS[self._method](compatible=self.alpha_rule == "spikede")
 
     def past(self) -> Past:
-        """Return the object that stores the past, a buffer or sums of exponentials."""
+        """Return the object that stores the history, a buffer or sums of exponentials."""
         if self.kernel == "soe":
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
@@ -410,7 +410,7 @@ class FractionalLayer(RestingStates):
             raise ValueError(
                 f"{call}: dt is {dt.mantissa:g} ms, but the past steps were stored with dt = {held:g} ms, and a "
                 "fractional derivative requires equal time steps. Use the previous dt, or call "
-                "brainhw.prepare_net(net, batch_size) to reset the stored past."
+                "brainhw.prepare_net(net, batch_size) to reset the stored history."
             )
         self._dt_of_past = dt.mantissa
         return dt

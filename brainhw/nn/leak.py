@@ -54,7 +54,7 @@ def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, 
 
 
 def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call: str, name: str) -> Any:
-    """Check a time constant (above zero), a decay factor (0 to 1) or a bit shift (above zero), and return it."""
+    """Check a time constant (positive), a decay factor (0 to 1) or a bit shift (positive), and return it."""
     _arguments.check_transform(value, call=call, name=name)
     given = current_value(value)
     if leak != "taus" and not _arguments.is_concrete(given):

@@ -152,7 +152,7 @@ def _left_after_step(ratio: float) -> str | None:
     return f"decay factor exp(-dt/tau) = {left:.2g}" if left < 0.01 else None
 
 
-# The transforms have lower bounds above zero, because the gradients of `exp(-dt / tau)` and `V / V_th` are not useful
+# The transforms have positive lower bounds, because the gradients of `exp(-dt / tau)` and `V / V_th` are not useful
 # if tau or V_th is close to zero.
 TIME_CONSTANT = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)", per_step=_left_after_step)
 DURATION = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)")

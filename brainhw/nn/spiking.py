@@ -354,7 +354,7 @@ class SpikingLayer(RestingStates):
         return narrowed(drive, self.V.value.dtype), dt
 
 
-# The functions below check dt, input and drive. They handle the usual case without a call of `_arguments`, because
+# The functions below check dt, input and drive. They handle the usual case without a call to `_arguments`, because
 # outside `jit` they run in every step.
 
 

@@ -167,7 +167,7 @@ def _errors(
     t: np.ndarray, mask: np.ndarray, trial: np.ndarray, log_tau: np.ndarray, slope: np.ndarray, residuals: np.ndarray,
     own: np.ndarray, noise: float, offset_error: float, *, correlated: bool,
 ) -> np.ndarray:  # fmt: skip
-    """Return the standard error of each log tau, from the noise of the decay and the error of the offset."""
+    """Return the standard error of each log tau, from the noise of the decay and the error in the offset."""
     power, tau = (slope**2).sum(1), np.exp(log_tau)
     # A flat decay does not depend on tau, so `power` is zero. The error is then infinite, or NaN without noise, and the
     # decay counts as not measured.

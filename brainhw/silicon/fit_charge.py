@@ -41,8 +41,8 @@ class ChargeFit(Shown, Drawn):
     """A fitted charge curve.
 
     brainhw assumes that the measured synapses have the same mean gain as all synapses of the chip. ``value +- 1.96
-    error`` is a 95 % interval. The errors include the read noise and the error of the mean gain. Only a few synapses
-    are measured, so an error of their mean gain scales the whole curve.
+    error`` is a 95 % interval. The errors include the read noise and the error in the mean gain. Only a few synapses
+    are measured, so an error in their mean gain scales the whole curve.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class ChargeFit(Shown, Drawn):
         ``"monotone"`` is isotonic regression. It is used if the branches do not fit or there are too few codes to fit
         them.
     common_error : float
-        Relative error that all codes share. It is the error of the mean gain of the measured synapses.
+        Relative error that all codes share. It is the error in the mean gain of the measured synapses.
     notes : tuple of str
         Limits of the data, and assumptions.
     """
@@ -290,9 +290,9 @@ def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[float, float, float]:
-    """Return the standard deviation of the gains, its error, and the error of the mean gain.
+    """Return the standard deviation of the gains, its error, and the error in the mean gain.
 
-    The mean gain of the measured synapses estimates the mean gain of the chip. The last value is the error of this
+    The mean gain of the measured synapses estimates the mean gain of the chip. The last value is the error in this
     estimate.
     """
     g, error = g[np.isfinite(error)], error[np.isfinite(error)]

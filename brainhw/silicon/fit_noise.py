@@ -135,7 +135,7 @@ def _root(squares: np.ndarray, trials: int) -> tuple[u.Quantity, u.Quantity]:
     count = squares.size * (trials - 1) / trials
     error = float(squares.std(ddof=1) / np.sqrt(count)) * student_scale(count - 1)
     root = np.sqrt(mean)
-    # Near zero the derivative of the root diverges, so the error is limited to the root of the error of the mean
+    # Near zero the derivative of the root diverges, so the error is limited to the root of the error in the mean
     # square.
     bound = min(error / (2 * root), np.sqrt(error)) if root else np.sqrt(error)
     return u.Quantity(float(root), unit=u.mV), u.Quantity(float(bound), unit=u.mV)

@@ -136,8 +136,8 @@ def fit_recordings(
     .. math:: V' = \max(e^{-\Delta t/\tau} V_{t-1} + Q_t/C + \sigma \xi_t,\; 0), \qquad s_t = H(V' - V_{th})
 
     and each recorded spike resets it. For each neuron, the fit maximises the likelihood of the steps with and without
-    spikes, by L-BFGS from SciPy with gradients from JAX. The standard errors are computed from the curvature of the
-    log-likelihood. The likelihood is computed by an assumed density filter (Maybeck 1979, Stochastic Models, vol. 2,
+    spikes, by L-BFGS from SciPy with gradients from JAX. The standard errors are computed from the Hessian at
+    the optimum. The likelihood is computed by an assumed density filter (Maybeck 1979, Stochastic Models, vol. 2,
     ch. 12) with probit observations. Maximum-likelihood fits of spiking neurons go back to Paninski et al. 2004 (Neural
     Computation 16, 2533).
 

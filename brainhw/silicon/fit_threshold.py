@@ -44,7 +44,7 @@ class ThresholdFit(Shown, Drawn):
         Physical indices of the neurons in the table.
     threshold_charge, threshold_charge_error : Quantity, shape [N]
         ``V_th * C``, which is the charge that raises the membrane potential from zero to the threshold in one step, fC.
-        The error includes the error of the charge curve, which all neurons share (``common_error``).
+        The error includes the error in the charge curve, which all neurons share (``common_error``).
     V_th, V_th_error : Quantity, shape [N]
         The threshold charge divided by the capacitance ``C``, mV.
     mean, mean_error : Quantity, scalar
@@ -52,8 +52,8 @@ class ThresholdFit(Shown, Drawn):
     spread : float
         Relative standard deviation of the thresholds over the neurons, corrected for estimation errors.
     common_error : float
-        Relative error that all neurons share. It is the error of the charge per spike or, if ``noise_std`` was passed
-        in mV, the error of the fitted noise.
+        Relative error that all neurons share. It is the error in the charge per spike or, if ``noise_std`` was passed
+        in mV, the error in the fitted noise.
     C : Quantity, scalar
         Capacitance, fF. If ``noise_std`` was passed in mV, it is computed from the trial noise. Otherwise, it is taken
         from the spec.
@@ -113,7 +113,7 @@ class ThresholdFit(Shown, Drawn):
             f"threshold: {np.isfinite(V).sum()} of {counted(V.size, 'neuron')}",
             f"  V_th {with_error(mean, mean_error, 'mV')} at C = {float(self.C.mantissa):g} fF, standard deviation "
             f"{percent(self.spread, '.2g')}, error of one neuron {100 * float(np.nanmedian(error / V)):.2g} %",
-            f"  of which all neurons share {100 * self.common_error:.2g} %, which is the error of "
+            f"  of which all neurons share {100 * self.common_error:.2g} %, which is the error in "
             f"{'the fitted noise' if self.C_measured else 'the charge per spike'}",
             f"  trial noise per step {_text(self.noise_std, self.noise_std_error, 'mV')} = "
             f"{_text(self.noise_charge, self.noise_charge_error, 'fC')}",
@@ -266,7 +266,7 @@ def _result(
     if not known.any():
         raise ValueError(
             f"fit_threshold: none of the {neurons.size} f-I curves shows a threshold; every neuron is silent or fires "
-            "in every step. Measure with numbers of inputs that yield rates in between."
+            "in every step. Measure with input counts that yield intermediate rates."
         )
     if not known.all():
         # Another note names the excluded neurons.
@@ -295,7 +295,7 @@ def _result(
     spread = pooled_spread(theta, own * theta) / np.nanmean(theta)
     n = int(known.sum())
     scatter = np.hypot(0.0 if np.isnan(spread) else spread, np.nanmean(own)) / n**0.5
-    # All neurons share the error of the charge per spike, or the error of the noise if the noise sets the scale.
+    # All neurons share the error in the charge per spike, or the error in the noise if the noise sets the scale.
     shared = common
     if noise_std is None:
         notes.append(
@@ -349,7 +349,7 @@ def _data(
     dt: float,
     call: str,
 ) -> tuple[RateData, float]:
-    """Return the spike counts with their inputs, and the relative error of the charge per spike."""
+    """Return the spike counts with their inputs, and the relative error in the charge per spike."""
     grid = stored_grid(chip, chip.weight_bits)
     code = np.full(index.size, grid.largest_code) if table.code is None else table.code
     off = (code > grid.largest_code) | (code < lowest_code(grid))
@@ -362,7 +362,7 @@ def _data(
     codes, place = np.unique(code, return_inverse=True)
     if not (table.inputs > 0).any():
         raise ValueError(
-            f"{call}: the inputs of table must contain at least one value above zero; got only 0. Measure with active "
+            f"{call}: the inputs of table must contain at least one positive value; got only 0. Measure with active "
             "synapses."
         )
     each = np.asarray(curve(np.asarray(grid.values(codes.astype(np.float32), np.float32))).mantissa, float)
@@ -380,7 +380,7 @@ def _data(
     if points.min() < LEAST_POINTS:
         raise ValueError(
             f"{call}: each neuron must have at least {LEAST_POINTS} points; neuron {neurons[int(np.argmin(points))]} "
-            f"has {points.min()}. Measure at more numbers of inputs."
+            f"has {points.min()}. Repeat the measurement with additional input counts."
         )
     window = np.asarray(u.get_mantissa(table.window), float)
     n_steps = np.rint(window / dt)

@@ -22,12 +22,12 @@ _LEAK, _THRESHOLD, _NEURON_ROWS, _INPUT_ROWS, _FRONTEND, _NOISE, _POOL = range(7
 def scaled_chip(
     chip: ChipSpec, *, gain: float = 1.0, threshold: float = 1.0, tau: float = 1.0, **changes: Any
 ) -> ChipSpec:
-    """Return a chip whose mean values differ from its data sheet by given factors.
+    """Return a spec whose charges, threshold and time constants are multiplied by given factors.
 
     Parameters
     ----------
     chip : ChipSpec
-        The chip.
+        The original spec.
     gain, threshold, tau : float, optional
         Factors of all charges, of ``V_th`` and of all ``tau_profiles``. Each must be greater than zero. Default 1.
     **changes
@@ -36,7 +36,7 @@ def scaled_chip(
     Returns
     -------
     ChipSpec
-        The changed chip. Changed values have the provenance ``"assumed"``.
+        The changed spec. Changed values have the provenance ``"assumed"``.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def scaled_chip(
 
     Examples
     --------
-    A chip far from its data sheet:
+    A chip that differs strongly from its data sheet:
 
     >>> import brainhw as bh
     >>> bad = bh.silicon.scaled_chip(

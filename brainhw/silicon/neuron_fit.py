@@ -51,9 +51,9 @@ class NeuronFit:
 
     ``p [K, N]`` contains the logarithms of threshold (mV), tau (steps), noise (mV) and, with membrane potentials, gain.
 
-    ``covariance [N, K, K]`` is the inverse of the curvature of the log-likelihood. ``settled`` marks the neurons whose
-    optimum was found. ``read_noise`` is in mV, or None without membrane potentials. ``residuals [runs, N]`` are
-    recorded minus expected spikes, divided by their standard deviation.
+    ``covariance [N, K, K]`` is the inverse of the negative Hessian of the log-posterior. ``settled`` marks the neurons
+    whose optimisation has converged. ``read_noise`` is in mV, or None without membrane potentials.
+    ``residuals [runs, N]`` are recorded minus expected spikes, divided by their standard deviation.
     """
 
     p: np.ndarray
@@ -139,11 +139,11 @@ def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
 def _maximised(
     p: np.ndarray, seen: Observed, usual: np.ndarray, advance: Callable[[], None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the optimum of every neuron, the curvature there, and which neurons have converged.
+    """Return the optimum of every neuron, the negative Hessian there, and which neurons have converged.
 
-    One call of L-BFGS optimises all neurons. It uses coordinates in which the curvature of each neuron is the identity
-    matrix, so that few steps are enough. New coordinates are computed for each round, until a Newton step is small
-    compared with the standard errors.
+    In each round, one call to L-BFGS optimises all neurons. The parameters of each neuron are whitened with the
+    negative Hessian of its log-posterior, with absolute eigenvalues of at least 1, so that few iterations are enough.
+    The rounds end when a Newton step is small compared with the standard errors.
     """
     from scipy.optimize import minimize
 
@@ -158,7 +158,7 @@ def _maximised(
         bend = curvature(p, seen)
         bend[:, 2, 2] += 1 / _PRIOR_STD**2
         sizes, axes = np.linalg.eigh(bend)
-        # Use the absolute curvature, but at least 1, which corresponds to a standard error of 1 in the logarithm.
+        # Use absolute eigenvalues of at least 1. The value 1 corresponds to a standard error of 1 in the logarithm.
         scale = np.sqrt(np.maximum(np.abs(sizes), 1.0))
         whiten = axes / scale[:, None, :]
         steps = np.einsum("nki,kn->in", whiten, gradient)

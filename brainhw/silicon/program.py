@@ -118,8 +118,8 @@ class ChipProgram(Shown):
     def updated(self, net: brainstate.nn.Module) -> ChipProgram:
         """Return this program with the current weights of its network. This is much faster than :meth:`of`.
 
-        Use it in training loops that program the chip after each update. Wiring, placement and leak settings do not
-        change.
+        Use it in training loops that program the chip after each update. Connections, placement and leak settings
+        do not change.
 
         Parameters
         ----------

@@ -168,7 +168,7 @@ class _Problem:
         # The curve of a neuron that is always silent or fires in every step does not show its threshold.
         between = (data.count > 0) & (data.count < data.n_steps)
         self.tells = np.bincount(data.neuron[between], minlength=self.n) > 0
-        # With n inputs, the first n synapses are active. The synapses between two consecutive numbers of inputs are
+        # With n inputs, the first n synapses are active. The synapses between two consecutive input counts are
         # always active together, so the sum of their gain deviations is one normal number for each neuron.
         levels, at = np.unique(np.concatenate([[0.0], data.inputs]), return_inverse=True)
         self.reach = np.tri(levels.size, levels.size - 1, -1) * np.sqrt(np.diff(levels))
@@ -237,7 +237,7 @@ class _Problem:
         """Return the counts and their derivatives with respect to log threshold, log tau and log noise.
 
         If ``every`` is true, all rows are computed. Otherwise, rows whose counts hardly depend on the parameters keep
-        the counts from the last call of `weigh`.
+        the counts from the last call to `weigh`.
         """
         key = p.tobytes()
         if every or self._held[0] != key:

@@ -92,8 +92,8 @@ def _check_same(first: ChipProgram, other: ChipProgram, i: int, call: str) -> No
     )
     if not (same and float(first.dt.mantissa) == float(other.dt.mantissa)):
         raise ValueError(
-            f"{call}: all programs must have the same chip, dt, wiring, leak settings and neuron positions; programs 0 "
-            f"and {i} differ. Fit the programs separately."
+            f"{call}: all programs must have the same chip, dt, connections, leak settings and neuron positions; "
+            f"programs 0 and {i} differ. Fit the programs separately."
         )
 
 

@@ -179,12 +179,12 @@ def value_and_gradient(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.nd
 
 
 def curvature(p: np.ndarray, seen: Observed) -> np.ndarray:
-    """Return the negative second derivatives of the log-likelihood of each neuron, ``[N, K, K]``."""
+    """Return the negative Hessian of the log-likelihood of each neuron, ``[N, K, K]``."""
     return -np.moveaxis(_sum(_hessian, p, seen), -1, 0)
 
 
 def expected_spikes(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.ndarray]:
-    """Return the expected number of spikes and its variance, given the recorded past of each step, ``[runs, N]``."""
+    """Return mean and variance of the spike count, ``[runs, N]``, conditioned on the recorded past of each step."""
     parts = []
     for k in range(seen.drive.shape[0]):
         arrays, to_zero = _static(_each(seen, k))

@@ -43,9 +43,10 @@ class VirtualChip:
     Parameters
     ----------
     chip : ChipSpec
-        The mean values of the hidden chip, and its standard deviations ``leak_mismatch_std``,
-        ``threshold_mismatch_std``, ``synapse_mismatch_std`` and ``noise_std``. :func:`scaled_chip` makes a chip that is
-        far from its data sheet.
+        The spec from which the hidden values are sampled. ``V_th`` is the mean of the thresholds, and ``tau_profiles``
+        contains the medians of the time constants. The standard deviations are ``leak_mismatch_std``,
+        ``threshold_mismatch_std``, ``synapse_mismatch_std`` and ``noise_std``. To simulate a chip that differs strongly
+        from its data sheet, pass the spec that :func:`scaled_chip` returns.
     key : jax.Array or int
         PRNG key or seed of the chip. With the same ``chip``, the same key yields the same hidden values, and the same
         noise in runs with the same number.

@@ -114,7 +114,7 @@ class MultiSpike(abc.ABC):
         V : Quantity or array
             Membrane potential before the reset, ``[..., N]``. An array without a unit is in mV.
         V_th : Quantity or array
-            Threshold, above zero. It is broadcast against ``V`` and must have a unit if ``V`` has one. A traced
+            Threshold, positive. It is broadcast against ``V`` and must have a unit if ``V`` has one. A traced
             threshold cannot be checked. Where it is zero or less, the number of spikes is NaN, which
             ``brainhw.rollout(..., check_finite=True)`` reports.
         max_spikes : int, optional
@@ -131,7 +131,7 @@ class MultiSpike(abc.ABC):
             If ``V_th`` is missing, if only one of ``V`` and ``V_th`` has a unit, if a unit is not a voltage, or if
             ``max_spikes`` is not an integer.
         ValueError
-            If ``V_th`` is concrete and not above zero, or if ``max_spikes`` is not from 1 to 2**24.
+            If ``V_th`` is concrete and not positive, or if ``max_spikes`` is not between 1 and 2**24.
         """
         call = type(self).__name__
         if V_th is None:
@@ -187,7 +187,7 @@ class StepPWL(MultiSpike):
     Parameters
     ----------
     window : Quantity or float, default 0.5
-        Distance below the threshold at which the derivative becomes nonzero, a voltage above zero. A plain number is in
+        Distance below the threshold at which the derivative becomes nonzero, a positive voltage. A plain number is in
         mV. The window does not scale with the threshold.
 
     Raises
@@ -196,7 +196,7 @@ class StepPWL(MultiSpike):
         If ``window`` is neither a voltage nor a number, or if the function is called and only one of ``V`` and
         ``V_th`` has a unit.
     ValueError
-        If ``window`` is not above zero, or if the function is called and ``V_th`` is not above zero.
+        If ``window`` is not positive, or if the function is called and ``V_th`` is not positive.
 
     Examples
     --------
@@ -229,7 +229,7 @@ class PeriodicExponential(MultiSpike):
     Parameters
     ----------
     window : Quantity or float, default 0.5
-        Decay length of the exponential, a voltage above zero. A plain number is in mV. The window does not scale with
+        Decay length of the exponential, a positive voltage. A plain number is in mV. The window does not scale with
         the threshold.
 
     Raises
@@ -238,7 +238,7 @@ class PeriodicExponential(MultiSpike):
         If ``window`` is neither a voltage nor a number, or if the function is called and only one of ``V`` and
         ``V_th`` has a unit.
     ValueError
-        If ``window`` is not above zero, or if the function is called and ``V_th`` is not above zero.
+        If ``window`` is not positive, or if the function is called and ``V_th`` is not positive.
 
     Examples
     --------

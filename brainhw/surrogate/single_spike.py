@@ -142,14 +142,14 @@ class ATan(_HardThreshold, braintools.surrogate.Arctan):
     Parameters
     ----------
     alpha : float, default 2.0
-        Steepness, dimensionless, above 0 and at most 1e5. The peak is ``alpha / 2``.
+        Steepness, dimensionless, positive and at most 1e5. The peak is ``alpha / 2``.
 
     Raises
     ------
     TypeError
         If ``alpha`` is not a plain number, or if the object is called with a Quantity or a complex array.
     ValueError
-        If ``alpha`` is not above 0 and at most 1e5.
+        If ``alpha`` is not positive or is greater than 1e5.
 
     Notes
     -----
@@ -186,14 +186,14 @@ class FastSigmoid(_HardThreshold, braintools.surrogate.InvSquareGrad):
     Parameters
     ----------
     slope : float, default 25.0
-        Steepness, dimensionless, above 0 and at most 1e5. The peak is 1 for every slope.
+        Steepness, dimensionless, positive and at most 1e5. The peak is 1 for every slope.
 
     Raises
     ------
     TypeError
         If ``slope`` is not a plain number, or if the object is called with a Quantity or a complex array.
     ValueError
-        If ``slope`` is not above 0 and at most 1e5.
+        If ``slope`` is not positive or is greater than 1e5.
 
     Notes
     -----
@@ -246,14 +246,14 @@ class Sigmoid(_HardThreshold, braintools.surrogate.Sigmoid):
     Parameters
     ----------
     slope : float, default 25.0
-        Steepness ``k``, dimensionless, above 0 and at most 1e5. The peak is ``slope / 4``.
+        Steepness ``k``, dimensionless, positive and at most 1e5. The peak is ``slope / 4``.
 
     Raises
     ------
     TypeError
         If ``slope`` is not a plain number, or if the object is called with a Quantity or a complex array.
     ValueError
-        If ``slope`` is not above 0 and at most 1e5.
+        If ``slope`` is not positive or is greater than 1e5.
 
     Notes
     -----

@@ -115,7 +115,7 @@ class BoundsReg(brainstate.nn.Regularization):
     scale : Quantity or float, optional
         Value by which the distance from a bound is divided. Default: 1 in the unit of the bounds.
     weight : float, optional
-        Weight :math:`w`, above zero. Default 1.
+        Weight :math:`w`, positive. Default 1.
 
     Raises
     ------

@@ -106,5 +106,7 @@ def _start(start: Any, n_layers: int) -> list[np.ndarray]:
     if any(np.size(entry) == 0 for entry in found):
         raise ValueError("plot_fractional_orders: start is empty for one of the layers.")
     if any(np.any((entry <= 0) | (entry > 1)) for entry in map(np.asarray, found)):
-        raise ValueError(f"{call}: start must contain orders above 0 and at most 1; got {_arguments.describe(start)}.")
+        raise ValueError(
+            f"{call}: start must contain orders greater than 0 and at most 1; got {_arguments.describe(start)}."
+        )
     return [np.atleast_1d(entry).ravel() for entry in found]

@@ -148,7 +148,7 @@ def _plain_log_ticks(ax: Axes) -> None:
 def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
     """Plot the threshold of each neuron with its 95 % interval.
 
-    The thick interval shows the individual error of a neuron. The thin interval also includes the error of the charge
+    The thick interval shows the individual error of a neuron. The thin interval also includes the error in the charge
     per spike, which is common to all neurons.
 
     Parameters

@@ -99,8 +99,8 @@ def test_reprs_are_short_and_readable():
     ("changes", "match"),
     [
         ({"class_names": ("a",)}, "n_classes is 3, but class_names contains 1"),
-        ({"n_classes": 2, "class_names": ("a", "b")}, "train split must lie in 0 to 1; got 0 to 2"),
-        ({"test": Split(np.zeros((1, 1, 1)), [3], [1])}, "test split must lie in 0 to 2; got 3 to 3"),
+        ({"n_classes": 2, "class_names": ("a", "b")}, "train split must be between 0 and 1; got 0 to 2"),
+        ({"test": Split(np.zeros((1, 1, 1)), [3], [1])}, "test split must be between 0 and 2; got 3 to 3"),
     ],
 )
 def test_dataset_refuses_labels_and_names_that_do_not_fit(changes, match):

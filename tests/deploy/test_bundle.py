@@ -355,7 +355,7 @@ class Inside(brainstate.nn.Module):
         ),
         (small, {"notes": "\x1b[31m"}, "this network cannot be stored in a bundle: notes must be printable text"),
         (own_layer, {}, "layers.1: known modules: OwnLayer; the chip takes H1v1"),
-        (lambda: Named("syn", "input"), {}, "the path 'input' of a layer is reserved for the input of the network"),
+        (lambda: Named("syn", "input"), {}, "the layer path 'input' is reserved for the network input"),
         (lambda: Named("syn", "soma_states"), {}, None),
         (lambda: Named("chip", "notes"), {}, None),
         (lambda: Named("named_children", "out"), {}, "cannot begin with 'named_children'"),

@@ -326,7 +326,7 @@ def test_a_layer_that_no_chip_has_may_run_in_the_net_that_is_judged() -> None:
     net = brainstate.nn.Sequential(*lif, chain())
     assert found(net) == {("known modules", "layers.0"), ("known modules", "layers.1")}
     with pytest.raises(
-        ValueError, match=r"wiring of the network cannot be determined \(layers\.2\.syn0: its input is neither"
+        ValueError, match=r"connections of the network cannot be determined \(layers\.2\.syn0: its input is neither"
     ):
         bh.deploy.estimate_power(net, jnp.ones((5, 3)))
 

@@ -116,7 +116,7 @@ def test_what_cannot_be_billed_is_refused() -> None:
     with pytest.raises(ValueError, match="estimate_power: xs"):
         bh.deploy.estimate_power(net, np.full((3, 2, 16), np.nan))
     net.gain_before = 1
-    with pytest.raises(ValueError, match="estimate_power: the wiring of the network cannot be determined"):
+    with pytest.raises(ValueError, match="estimate_power: the connections of the network cannot be determined"):
         bh.deploy.estimate_power(net, lively())
     large = Chain("H1v1", [4, 250, 20], topologies=["FF", "FF"], frontend=False)
     with pytest.raises(bh.deploy.PlacementError, match="270"):

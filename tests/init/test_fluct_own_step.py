@@ -288,11 +288,14 @@ class Remembers(Net):
     ("kind", "message"),
     [
         (Remembers, "the step writes the plain attribute last of Remembers, .* Make it a brainstate.HiddenState"),
-        (WrittenFromOutside, "the network changes the states of the LIFLayer in the pair of layer l1"),
-        (Named, "the LIFSynapse in the pair of layer l2 is called with several arguments or with keyword arguments"),
+        (WrittenFromOutside, "the network changes the states of layer l1 outside of its update"),
+        (
+            Named,
+            "the LIFSynapse, which is paired with layer l2, is called with several arguments or with keyword arguments",
+        ),
         (Shared, "s[23] shares its weight with another synapse"),
-        (Twice, r"the LIFSynapse in the pair of layer l2 is called 2 times per time step \(expected once\)"),
-        (Uncalled, "the LIFSynapse in the pair of layer l2 is called 0 times"),
+        (Twice, r"the LIFSynapse, which is paired with layer l2, is called 2 times per time step \(expected once\)"),
+        (Uncalled, "the LIFSynapse, which is paired with layer l2, is called 0 times"),
         (Unreached, "the LIFSynapse is paired with layer l2, but the input of this layer is not"),
         (InALoop, "update calls a module inside a loop or a compiled function"),
         (Overdriven, r"with all weights at zero, 100 neuron\(s\) or channel\(s\) of layer 2 are"),

@@ -124,7 +124,11 @@ ERROR, COUNT = bh.kernel.weight_error, bh.kernel.n_exponentials
 BAD = [
     (lambda: ERROR("euler", 0.5, 24, 100), ValueError, r"^weight_error: method must be one of 'gl', .*; got 'euler'"),
     (lambda: ERROR("gl", 0.0, 24, 100), ValueError, r"^weight_error: alpha must be greater than zero; got 0"),
-    (lambda: ERROR("gl", 1.1, 24, 100), ValueError, r"^weight_error: alpha must be above 0 and at most 1; got 1.1"),
+    (
+        lambda: ERROR("gl", 1.1, 24, 100),
+        ValueError,
+        r"^weight_error: alpha must be greater than 0 and at most 1; got 1.1",
+    ),
     (lambda: ERROR("gl", np.nan, 24, 100), ValueError, r"^weight_error: alpha must be finite"),
     (lambda: ERROR("gl", "0.5", 24, 100), TypeError, r"^weight_error: alpha must be a number; got '0.5'"),
     (lambda: ERROR("gl", [0.5], 24, 100), ValueError, r"^weight_error: alpha must be a scalar; got shape \(1,\)"),

@@ -136,7 +136,7 @@ def test_the_tables_of_a_lab_in_any_order() -> None:
     done = calibrate(LAB / "fi.csv", LAB / "charge.csv", LAB / "decay.csv", chip="h1v1", progress=False)
     assert done.threshold.settings.tolist() == [1]
     assert np.mean(done.threshold.standardised**2) < 1.2
-    # Within the error of the charge per spike, 0.7 %, that of all 64 neurons.
+    # Within the error in the charge per spike, 0.7 %, that of all 64 neurons.
     V = done.measured.V_th.mantissa[:8]
     np.testing.assert_allclose(V[:3], [101.96, 98.04, 97.69], rtol=0.005)
     assert abs(float(done.measured.spec.noise_std.mantissa) - 1.694) < 0.06

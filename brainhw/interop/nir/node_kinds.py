@@ -227,7 +227,7 @@ def _left_out(node: Any, field: str) -> bool:
 def _fault(field: str, array: np.ndarray) -> str | None:
     """Return the reason why the values of a field are invalid, or ``None`` if they are valid."""
     if not np.all(np.isfinite(array)):
-        return f"has {field} with NaN or infinite values; repair the file."
+        return f"has NaN or infinite values in {field}; repair the file."
     least = float(np.min(array)) if array.size else 1.0
     if field in ("tau", "tau_mem", "tau_syn") and least <= 0:
         return f"has a minimum {field} of {least:g} s; time constants must be positive."

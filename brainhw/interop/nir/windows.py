@@ -175,7 +175,7 @@ def _numbers(node: Any, field: str) -> np.ndarray:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise ValueError(f"has {field} = {array!r}; it must be a numeric NumPy array.")
     if not np.all(np.isfinite(array)):
-        raise ValueError(f"has {field} with NaN or infinite values; repair the file.")
+        raise ValueError(f"has NaN or infinite values in {field}; repair the file.")
     return array
 
 
@@ -202,7 +202,7 @@ def _whole(values: Iterable[Any], field: str, least: int | None = None) -> Shape
         )
         number = operator.index(number)
         if least is not None and not least <= number <= MOST_NUMBERS:
-            raise ValueError(f"has {field} with {number}; expected integers of at least {least}.")
+            raise ValueError(f"has {number} in {field}; expected integers from {least} to {MOST_NUMBERS}.")
         numbers.append(number)
     return tuple(numbers)
 

@@ -1,4 +1,4 @@
-"""Wiring of a network: the modules that a step calls, and the source of the input of each."""
+"""Connections of a network: the modules that a step calls, and the source of the input of each."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Wiring(NamedTuple):
 
 
 def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: Problems) -> Wiring | None:
-    """Trace one step and return the wiring, or ``None`` if problems prevent this.
+    """Trace one step and return the connections, or ``None`` if problems prevent this.
 
     This prepares the network. The caller must restore its states.
     """

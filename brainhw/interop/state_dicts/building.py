@@ -59,7 +59,7 @@ def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, hig
     if array.ndim > 1:
         faults.add(f"{name} has shape {array.shape}; it must be a scalar or have one value per neuron, [N].")
     elif not np.all((array > low) & (array <= high)):
-        span = f"above {low:g}" if np.isinf(high) else f"above {low:g} and at most {high:g}"
+        span = f"greater than {low:g}" if np.isinf(high) else f"greater than {low:g} and at most {high:g}"
         faults.add(f"{name} must be {span}; got {array.min():g}{f' to {array.max():g}' if array.ndim else ''}.")
     return array
 

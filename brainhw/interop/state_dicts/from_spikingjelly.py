@@ -59,8 +59,8 @@ def from_spikingjelly(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = 
         If an argument has an invalid type.
     ValueError
         If the state dict or an argument is invalid. One error lists all problems: unknown keys, kinds and options,
-        shapes that do not match, a ``tau`` below one step, a threshold that is not above ``v_reset``, and an ``order``
-        in which the sizes do not match.
+        shapes that do not match, a ``tau`` below one step, a threshold that is not greater than ``v_reset``, and an
+        ``order`` in which the sizes do not match.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def _neuron(
         rest = threshold = np.zeros(())
     elif threshold <= rest:
         faults.add(
-            f"neurons[{name!r}] has v_threshold = {threshold:g}, which must be above "
+            f"neurons[{name!r}] has v_threshold = {threshold:g}, which must be greater than "
             f"{'0' if options['v_reset'] is None else f'v_reset = {rest:g}'}."
         )
     share = np.zeros(())  # fraction of the membrane potential that is lost per step

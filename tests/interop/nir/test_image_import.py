@@ -194,7 +194,7 @@ def changed_conv(**fields: object) -> nir.Conv2d:
 
 
 REFUSED = {
-    "NaN weights": (changed_conv(weight=np.full((3, 2, 3, 3), np.nan)), "has weight with NaN or infinite"),
+    "NaN weights": (changed_conv(weight=np.full((3, 2, 3, 3), np.nan)), "has NaN or infinite values in weight"),
     "a weight of words": (changed_conv(weight="many"), "has weight = 'many'; it must be a numeric NumPy array"),
     "a weight of two axes": (changed_conv(weight=of(3, 2)), r"has a weight of shape \(3, 2\)"),
     "a bias of another size": (changed_conv(bias=of(2)), r"has a bias of shape \(2,\) for 3 output channels"),

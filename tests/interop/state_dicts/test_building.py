@@ -216,7 +216,7 @@ def test_tensors_are_taken() -> None:
                 "brainhw spikes have the value 1",
             ),
         ),
-        ({"lif.threshold": -1.0}, (r"state\['lif.threshold'\] must be above 0; got -1",)),
+        ({"lif.threshold": -1.0}, (r"state\['lif.threshold'\] must be greater than 0; got -1",)),
         ({"lif.reset_mechanism_val": 7}, (r"state\['lif.reset_mechanism_val'\] must be 0",)),
         ({"lif.V": 0.5}, (r"state\['lif.V'\] connects each neuron only with itself",)),
         ({"lif.beta": np.ones(3)}, ("lif has 3 parameter values for 1 neurons",)),
@@ -242,7 +242,7 @@ def test_everything_that_cannot_be_read_is_named_at_once(changed: dict, parts: t
         ({"1": {"kind": "LIFCell", "tau": 1, "beta": 2}}, r"has unknown options for LIFCell: tau, beta; known options"),
         (
             {"1": {"kind": "LIFCell", "tau_mem_inv": 2000.0}},
-            r"\['tau_mem_inv'\] must be above 0 and at most 1000; got 2000",
+            r"\['tau_mem_inv'\] must be greater than 0 and at most 1000; got 2000",
         ),
         ({"1": {"kind": "LIFCell", "v_reset": 0.2}}, r"resets to v_reset = 0.2, but decays to v_leak = 0.0"),
         ({"1": {"kind": "LIFCell", "v_th": -1.0}}, r"has v_th at or below v_leak"),
@@ -265,7 +265,7 @@ def test_neurons_that_cannot_be_said_are_named(neurons: dict, message: str | Non
     ("options", "message"),
     [
         ({"tau": 0.5}, r"\['tau'\] must be at least one step; got 0.5"),
-        ({"v_threshold": -0.5}, r"has v_threshold = -0.5, which must be above v_reset = 0"),
+        ({"v_threshold": -0.5}, r"has v_threshold = -0.5, which must be greater than v_reset = 0"),
         ({"decay_input": 1}, r"\['decay_input'\] must be a bool; got 1"),
         ({"kind": "ParametricLIFNode"}, r"state must contain 1.w, a scalar"),
     ],
