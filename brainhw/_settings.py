@@ -147,7 +147,7 @@ def _present() -> tuple[Any, ...]:
     global _last  # noqa: PLW0603
     found = [brainstate.environ.get(name, default=None) for name in _NAMES]
     before, plain = _last
-    # Use the stored form if the settings have not changed. Every call of a compiled function runs this code, and
+    # Use the stored form if the settings have not changed. Every call to a compiled function runs this code, and
     # formatting a unit takes 20 us.
     if not all(one is other for one, other in zip(found, before, strict=True)):
         plain = tuple(_plain(one) for one in found)

@@ -194,7 +194,7 @@ def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -
             )
     elif lengths.min() < 1 or lengths.max() > n_steps:
         raise ValueError(
-            f"{what} must lie between 1 and {n_steps} steps, the size of `x`; got {lengths.min()} to {lengths.max()}. "
+            f"{what} must be between 1 and {n_steps} steps, the size of `x`; got {lengths.min()} to {lengths.max()}. "
             "Count the steps of each recording before the padding."
         )
     return lengths.astype(np.int64)

@@ -189,7 +189,7 @@ class Split:
             )
         if len(self.lengths) and not (self.lengths.min() >= 0 and self.lengths.max() <= shape[1]):
             raise ValueError(
-                f"Split: lengths must lie between 0 and {shape[1]}, the number of frames of x; "
+                f"Split: lengths must be between 0 and {shape[1]}, the number of frames of x; "
                 f"got {self.lengths.min()} to {self.lengths.max()}."
                 + (first if self.lengths.max() <= shape[-1] else "")
             )

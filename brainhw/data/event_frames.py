@@ -314,7 +314,7 @@ def _channels(rule: FrameRule, p: np.ndarray | None, n: int, call: str, at: str)
         return 0, np.ones(n, bool)
     if p.size and not 0 <= p.min() <= p.max() <= most:
         raise ValueError(
-            f"{call}: {at}p must lie between 0 and {most} for this sensor_size; got {p.min()} to {p.max()}."
+            f"{call}: {at}p must be between 0 and {most} for this sensor_size; got {p.min()} to {p.max()}."
         )
     return (p, np.ones(n, bool)) if rule.polarity == "keep" else (0, p == (rule.polarity == "on"))
 

@@ -59,7 +59,7 @@ class Events(NamedTuple):
         for name, values in (("x", events.x), ("y", events.y)):
             if values.size and not 0 <= values.min() <= values.max() <= np.iinfo(np.int16).max:
                 raise ValueError(
-                    f"Events.to_array: {name} must lie between 0 and 32767, because tonic stores 16 bits; got "
+                    f"Events.to_array: {name} must be between 0 and 32767, because tonic stores 16 bits; got "
                     f"{values.min()} to {values.max()}."
                 )
         array = np.empty(len(events.x), _TYPE)

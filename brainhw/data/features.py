@@ -36,7 +36,7 @@ def unit_features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
     array = features(x, call, frames=frames)
     if array.size and (array.min() < 0 or array.max() > 1):
         raise ValueError(
-            f"{call}: x must lie between 0 and 1; got values from {array.min():g} to {array.max():g}. Make signed "
+            f"{call}: x must be between 0 and 1; got values from {array.min():g} to {array.max():g}. Make signed "
             "values nonnegative with brainhw.data.split_on_off, divide by the largest value of the training data, and "
             "limit larger values with numpy.clip(x, 0, 1)."
         )

@@ -180,8 +180,8 @@ def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
 def _band_passes(edges: np.ndarray, rate: float, order: int) -> list[np.ndarray]:
     if edges[-1] >= rate / 2:
         raise ValueError(
-            f"filterbank: f_max must lie below half the sampling rate, {rate / 2:g} Hz here; got {edges[-1]:g} Hz. "
-            "Lower f_max, or take audio with a higher rate."
+            f"filterbank: f_max must be below half the sampling rate, {rate / 2:g} Hz here; got {edges[-1]:g} Hz. "
+            "Lower f_max, or use audio with a higher sampling rate."
         )
     filters = []
     for low, high in itertools.pairwise(edges):

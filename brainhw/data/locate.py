@@ -112,7 +112,7 @@ def locate(
         state = "contains no such file" if os.path.isdir(folder) else "is not a folder"
         raise FileNotFoundError(
             f"{name}: root {str(folder)!r} {state} ({wanted}). Pass the folder that contains the data, or omit root to "
-            f"search the usual places. {how_to_get}"
+            f"search the default folders. {how_to_get}"
         )
     places = _places(name, extra)
     for folder in places:
@@ -120,7 +120,7 @@ def locate(
             return folder
     looked = "\n".join(f"  {folder}" for folder in places)
     raise FileNotFoundError(
-        f"{name}: the data ({wanted}) is in none of these places:\n{looked}\n{how_to_get} Then put it into "
+        f"{name}: the data ({wanted}) is in none of these folders:\n{looked}\n{how_to_get} Then put it into "
         f"{str(places[-1])!r}, or set BRAINHW_DATA to a folder that contains it as {name!r}, or pass root=."
     )
 

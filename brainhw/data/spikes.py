@@ -120,7 +120,7 @@ def latency_spikes(x: Any, n_steps: int = 60, *, threshold: float = 0.01) -> np.
     n_steps = positive_int(n_steps, call=call, name="n_steps", most=LONGEST_AXIS)
     threshold = number(threshold, call=call, name="threshold", nonnegative=True)
     if threshold > 1:
-        raise ValueError(f"{call}: threshold must lie between 0 and 1; got {threshold:g}.")
+        raise ValueError(f"{call}: threshold must be between 0 and 1; got {threshold:g}.")
     # Convert to float32, like the values; otherwise a value of 0.01 would be below a threshold of 0.01.
     late = np.where(array >= np.float32(threshold), np.rint((n_steps - 1) * (1 - array)), -1)
     return (np.arange(n_steps)[:, None] == late[..., None, :]).astype(np.float32)

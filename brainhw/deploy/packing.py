@@ -1,4 +1,4 @@
-"""Packing of layers into cores by an exact search; if no packing exists, the error proves it."""
+"""Bin packing of layers into cores by an exact search. If no packing exists, the error contains a proof."""
 
 from __future__ import annotations
 
@@ -346,7 +346,7 @@ def _counted(chip: ChipSpec, capacities: list[int], takes: list[int]) -> str:
 
 
 def _left_over(guilty: list[Need], capacities: list[int]) -> str:
-    """Return a text that shows one failed arrangement as an example."""
+    """Return a text that describes one failed arrangement as an example."""
     *others, last = guilty
     homes = pack([need.count for need in others], capacities)
     assert homes is not None  # the set is minimal, so it fits without any one of its layers

@@ -374,7 +374,7 @@ def _read(item: Any, call: str, layers: Mapping[str, int]) -> Piece:
 
 
 def _check(chip: ChipSpec, pieces: Iterable[Piece], *, call: str) -> None:
-    """Raise unless the pieces fit on the chip, do not overlap, and form complete layers in allowed places."""
+    """Raise unless the pieces fit on the chip, do not overlap, and form complete layers at allowed positions."""
     by_place = sorted(pieces, key=lambda piece: (piece.core, piece.offset))
     before: Piece | None = None
     for piece in by_place:

@@ -363,7 +363,7 @@ def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
 
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
-    """Return how many chips fit into the memory, extrapolated from the memory of one chip and of two chips."""
+    """Return the number of chips that fit into the memory, extrapolated from the memory for one and for two chips."""
     # The difference between two chips and one is the memory per chip. All chips share one copy of the weights.
     needs = []
     for n in (1, 2):

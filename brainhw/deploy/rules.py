@@ -297,7 +297,7 @@ def recurrent_layer_in_a_core(net: Survey) -> Iterator[Violation]:
 
 
 def placed(net: Survey) -> Iterator[Violation]:
-    """All layers can be placed on the cores at once."""
+    """All layers fit on the cores together."""
     total = sum(map(net.n_neurons, net.layers))
     n_frontends = sum(stage.is_frontend for stage in net.stages)
     # Each of these mistakes violates a different rule, and must not be reported twice.

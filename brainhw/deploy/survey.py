@@ -116,7 +116,7 @@ def role_of(module: Any) -> str | None:
 
 
 def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
-    """List the modules of ``net`` by role, and trace one step of it; the network is not changed."""
+    """List the modules of ``net`` by role, and trace one step. The network itself is not modified."""
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: weights cannot be read inside jit. Call it outside of jit.")

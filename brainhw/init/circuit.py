@@ -220,7 +220,7 @@ class Circuit:
         return sd
 
     def total(self, counts: np.ndarray) -> np.ndarray:
-        """Return the sum over the neurons of each unit."""
+        """Return the sum of ``counts`` over the neurons of each unit."""
         return counts
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
@@ -457,7 +457,7 @@ class WiredCircuit(Circuit):
         return self._filled(0.5 * (low + high), size > 0)
 
     def by_column(self, of_inputs: np.ndarray) -> np.ndarray:
-        """Average ``of_inputs [L, layer inputs]`` over the neurons that a column reaches; return ``[L, n_columns]``."""
+        """Return the mean of ``of_inputs [L, inputs]`` over the neurons that each column drives, ``[L, n_columns]``."""
         per_neuron = of_inputs.reshape(len(of_inputs), self.n_neurons, -1).mean(axis=2)
         ours = np.zeros((self.n_neurons, self.n_units))
         reached = np.flatnonzero(self.of_neuron >= 0)

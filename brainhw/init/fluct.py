@@ -370,7 +370,7 @@ def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
 
 
 def _is_fed(number: int, wired: list[Wiring]) -> bool:
-    """Return whether the spikes of another pair reach this one."""
+    """Return whether this pair receives spikes from another pair."""
     return any(other.layer in wired[number].depends_on for i, other in enumerate(wired) if i != number)
 
 
@@ -442,7 +442,7 @@ def _inputs(step: OwnStep, wiring: Wiring, circuit: Circuit) -> tuple[np.ndarray
 
 
 def _pass_on(step: OwnStep, wiring: Wiring, circuit: Circuit, draw: Draw) -> None:
-    """Store the spikes that the drawn weights cause, as input of the next pairs.
+    """Store the spikes that result from the drawn weights, as input to the next pairs.
 
     If the network rounds its weights, or if the pair is part of a feedback loop, the spikes in the network differ from
     these. In this case, drop all stored values instead.

@@ -179,7 +179,7 @@ class PairInitializer:
         return membrane_basis(x, self.response, self.moments, n_synapses, exact=exact, direction=direction)
 
     def is_awake(self, draw: Draw) -> bool:
-        """Return whether no more neurons are silent than chance explains for data of this length.
+        """Return whether the number of silent neurons is within chance level for data of this length.
 
         Without centring, or with few inputs, no neuron may be silent.
         """
@@ -214,7 +214,7 @@ class PairInitializer:
         return None if self.settings.center == "auto" and few else rates / norm
 
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
-        """Return the mean membrane potentials at a level, and the mean and standard deviation of their weights."""
+        """Return the mean membrane potentials at a level, and mean and standard deviation of the required weights."""
         # Rossbroich et al. (2022), solved for the weights. The measured basis replaces n nu eps_bar and
         # n nu eps_hat:  mu_W = mu_U / (n nu eps_bar),
         #                sigma_W^2 = alpha ((V_th - mu_U) / xi)^2 / (n nu eps_hat) - mu_W^2.
@@ -315,7 +315,7 @@ class PairInitializer:
         return draw
 
     def _calibrate(self) -> None:
-        """Scale the standard deviation of the weights until each measured membrane potential reaches its target one."""
+        """Scale the weights until the measured standard deviation of each membrane potential meets its target."""
         if not self.settings.exact:
             return
         # With a saturating charge curve the target may be out of reach. Limit the correction, because weights beyond
@@ -379,8 +379,8 @@ class PairInitializer:
     def _highest_in_range(self, spread: float) -> float:
         """Return the mean membrane potential for the largest mean weight in range, as a multiple of the threshold.
 
-        ``spread`` is the standard deviation of the weights as a share of the mean. The range must have room for it,
-        because with a standard deviation of zero all neurons would be equal.
+        ``spread`` is the standard deviation of the weights as a fraction of the mean. The range must leave a margin for
+        it, because with a standard deviation of zero all neurons would be equal.
         """
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
         limit = self.circuit.weight_limit / (1 + _SPREADS_IN_RANGE * spread)

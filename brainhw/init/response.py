@@ -129,7 +129,7 @@ def _per_millivolt(circuit: Circuit, unit: u.Unit) -> float:
 
 
 def _slopes(circuit: Circuit, probe: float, call: str) -> tuple[float, float]:
-    """Return the slopes of the synapse's output over its weight, for small positive and for small negative weights."""
+    """Return the slopes of the synapse's output with respect to its weight, for small positive and negative weights."""
     at_zero = circuit.probe(0.0)
 
     def slopes(size: float) -> np.ndarray:
@@ -324,7 +324,7 @@ def silent_fraction(
     quenched: float = 0.0,
     mean_above_floor: Any = None,
 ) -> float:
-    r"""Return the expected share of neurons that do not spike on data of a certain length.
+    r"""Return the expected fraction of neurons that do not spike on data of a certain length.
 
     .. math:: E_m\!\left[\exp\!\left(-t\, r\!\left(\tfrac{V_{th} - m}{\sigma_U}\right)\right)\right], \quad
               m \sim \mathcal N(\mu_U, q\, \sigma_U^2)

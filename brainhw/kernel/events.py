@@ -100,7 +100,7 @@ def _is_sparse(x: jax.Array) -> jax.Array:
     return jnp.count_nonzero(seen) <= _DENSEST * seen.size
 
 
-# Under vmap, for example over chips, `cond` would compute both branches, and a call of the compiled loops has no rule
+# Under vmap, for example over chips, `cond` would compute both branches, and a call to the compiled loops has no rule
 # for vmap. So use the dense product there.
 @jax.custom_batching.custom_vmap
 def _chosen_product(x: jax.Array, weights: jax.Array) -> jax.Array:

@@ -55,7 +55,7 @@ def loop_or_steps(
         Arguments of both functions.
     """
 
-    # A call of the compiled loop has no rule for vmap, so define one that uses XLA's loop.
+    # A call to the compiled loop has no rule for vmap, so define one that uses XLA's loop.
     @jax.custom_batching.custom_vmap
     def chosen(*given: jax.Array) -> list[jax.Array]:
         *found, is_dense = loop(*given)

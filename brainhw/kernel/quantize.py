@@ -199,7 +199,7 @@ def check_bits(bits: object, *, call: str, name: str) -> int:
     found = positive_int(bits, call=call, name=name)
     if found not in BITS:
         raise ValueError(
-            f"{call}: {name} must lie between {BITS[0]} (which gives the codes -1, 0 and 1) and {BITS[-1]}; got "
+            f"{call}: {name} must be between {BITS[0]} (which gives the codes -1, 0 and 1) and {BITS[-1]}; got "
             f"{describe(bits)}."
         )
     return found

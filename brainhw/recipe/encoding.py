@@ -218,7 +218,7 @@ def check_range(x: np.ndarray, *, call: str, what: str) -> None:
     first = int(largest.argmax())
     if largest[first] > _LARGEST or 0 < largest[first] < _SMALLEST:
         raise ValueError(
-            f"{call}: the largest absolute value of {what} must lie between {_SMALLEST:g} and {_LARGEST:g}, or be 0; "
+            f"{call}: the largest absolute value of {what} must be between {_SMALLEST:g} and {_LARGEST:g}, or be 0; "
             f"got {largest[first]:g} in recording {first}. Correct this value, or scale all recordings."
         )
 

@@ -208,7 +208,7 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
             )
         if kind is not ChargeTable and given.neuron.max() >= chip.n_neurons:
             raise ValueError(
-                f"{call}: the neuron indices of the {kind.__name__} must lie between 0 and {chip.n_neurons - 1}, as on "
+                f"{call}: the neuron indices of the {kind.__name__} must be between 0 and {chip.n_neurons - 1}, as on "
                 f"{chip.name}; got {given.neuron.max()}. Check the family."
             )
         held[kind] = given

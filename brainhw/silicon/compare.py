@@ -295,7 +295,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _itself(bench: list[np.ndarray]) -> np.ndarray:
-    """Return the fraction of the spikes of each neuron that another trial repeats in the same step, ``[N]``."""
+    """Return, for each neuron ``[N]``, the fraction of its spikes that another trial repeats in the same step."""
     k = len(bench)
     if k < 2:
         return np.full(bench[0].shape[2], np.nan)

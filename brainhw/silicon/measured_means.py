@@ -68,7 +68,7 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
 
 
 def _spread(values: np.ndarray, errors: np.ndarray) -> float | None:
-    """Return the standard deviation of the values, corrected for their errors. None if fewer than two are known."""
+    """Return the standard deviation of the values, corrected for their errors, or None for fewer than two values."""
     known = np.isfinite(values) & np.isfinite(errors)
     if known.sum() < 2:
         return None

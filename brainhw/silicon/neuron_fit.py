@@ -196,7 +196,7 @@ def _maximised(
 def shared_factors(
     runs: LayerRuns, threshold: np.ndarray, tau_steps: np.ndarray, *, to_zero: bool
 ) -> tuple[float, float]:
-    """Return the most likely factors of threshold and tau that are common to all neurons."""
+    """Return the maximum-likelihood factors by which all thresholds and all time constants are scaled."""
     from scipy.optimize import minimize
 
     seen = _observed(LayerRuns(runs.drive, runs.spikes, None, runs.valid), None, float(np.median(threshold)), to_zero)

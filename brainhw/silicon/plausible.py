@@ -93,7 +93,7 @@ def _far(
     note: float = _UNUSUAL,
     refuse: float = _IMPOSSIBLE,
 ) -> list[str]:
-    """Return a note if the values differ by more than a factor ``note``. Raise if by more than a factor ``refuse``."""
+    """Return a note if the values differ by a factor above ``note``. Raise if the factor is above ``refuse``."""
     if not (value > 0 and usual > 0):
         return []
     ratio = value / usual

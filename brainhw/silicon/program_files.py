@@ -130,9 +130,9 @@ def _check_top(top: dict[str, Any]) -> None:
                 raise ValueError(f"{JSON_FILE}: {name} of stage {i} must be {kind}; got {describe(stage[name])}")
         for name in ("inputs", "neurons"):
             if not 0 < stage[name] <= 2**20:
-                raise ValueError(f"{JSON_FILE}: {name} of stage {i} must lie between 1 and {2**20}; got {stage[name]}")
+                raise ValueError(f"{JSON_FILE}: {name} of stage {i} must be between 1 and {2**20}; got {stage[name]}")
         if stage["recurrent_bits"] not in (None, *BITS) or stage["bits"] not in BITS:
-            raise ValueError(f"{JSON_FILE}: bits of stage {i} must lie between {BITS[0]} and {BITS[-1]}")
+            raise ValueError(f"{JSON_FILE}: bits of stage {i} must be between {BITS[0]} and {BITS[-1]}")
     for role in ("layer", "synapse"):
         names = [stage[role] for stage in stages]
         if twice := [name for name in names if names.count(name) > 1]:

@@ -69,7 +69,7 @@ def _suspect(data: RateData, found: RateSolution) -> bool:
 
 
 def _off(data: RateData, mean: np.ndarray) -> np.ndarray:
-    """Return the mean deviation of the rates of each neuron, in spikes per step."""
+    """Return the mean absolute deviation of the fitted from the measured rates of each neuron, in spikes per step."""
     miss = np.abs(mean - data.count) / data.n_steps
     return np.asarray(np.bincount(data.neuron, miss) / np.bincount(data.neuron))
 
@@ -118,7 +118,7 @@ def _odd(data: RateData, alone: list[RateSolution], tells: np.ndarray) -> np.nda
 def _spread_out(
     data: RateData, some: RateSolution, kept: np.ndarray, alone: list[RateSolution], whole: RateSolution
 ) -> RateSolution:
-    """Return a solution for all neurons.
+    """Expand the solution ``some``, which contains only the kept neurons, to all neurons.
 
     The values of the kept neurons are copied from ``some``. The values of the other neurons are NaN, and the rates of
     these neurons are copied from their separate fits.

@@ -56,7 +56,7 @@ def shape_of(content: BundleContent) -> Any:
 
 
 class CompiledRun:
-    """Compiled run of one sampled chip, for all programs of one shape.
+    """Compiled simulation of one sampled chip, for all programs of one shape.
 
     The codes and the neuron values are arguments of the compiled function.
     """

@@ -206,6 +206,6 @@ class Source:
                 )
             if split.y.max() >= self._n_classes:
                 raise ValueError(
-                    f"{call}: labels of {name} must lie between 0 and {self._n_classes - 1}, because n_classes is "
+                    f"{call}: labels of {name} must be between 0 and {self._n_classes - 1}, because n_classes is "
                     f"{self._n_classes}; got {split.y.max()}."
                 )

@@ -272,7 +272,7 @@ def _sources(
             )
         share = _arguments.number(validation, call=call, name="validation", positive=True)
         if share >= 1:
-            raise ValueError(f"{call}: validation as a fraction must lie between 0 and 1; got {share:g}.")
+            raise ValueError(f"{call}: validation as a fraction must be between 0 and 1; got {share:g}.")
         left, held = hold_out(first.split, share, seed=seed)
         return source(left, "train"), source(held, "validation")
     return first, source(validation, "validation")

@@ -239,6 +239,6 @@ def check_output(
     numbers = np.asarray(labels) if _arguments.is_concrete(labels) else np.zeros(0)
     if numbers.size and not (numbers.min() >= 0 and numbers.max() < n_classes):
         raise ValueError(
-            f"{call}: labels must lie between 0 and {n_classes - 1}; got {numbers.min()} to {numbers.max()}."
+            f"{call}: labels must be between 0 and {n_classes - 1}; got {numbers.min()} to {numbers.max()}."
         )
     return spikes, jnp.asarray(labels)

@@ -107,7 +107,7 @@ def _check_used_once(
 
 @contextlib.contextmanager
 def _counted_calls(modules: Iterable[Any], here: Callable[[], bool]) -> Iterator[dict[int, int]]:
-    """Count the calls of each module, by id, in this block. Calls are not counted while ``here()`` is False."""
+    """Count the calls to each module, by id, inside the ``with`` block, except while ``here()`` is False."""
     counts: dict[int, int] = {}
 
     def counting(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Trace one step of a network: the calls of its modules, and the computation between these calls."""
+"""Trace one step of a network: the calls to its modules, and the computation between these calls."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Value(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One call of a module in a step.
+    """One call to a module in a step.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ class StepTrace:
     Attributes
     ----------
     calls : tuple of Call
-        Every call of a leaf module, in order. A leaf module contains no other module that computes, or it implements a
+        Every call to a leaf module, in order. A leaf module contains no other module that computes, or it implements a
         protocol of brainhw such as ``update_sequence``.
     given, returned : Value
         Input and output of the step.
@@ -233,7 +233,7 @@ class StepTrace:
 
 
 def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -> StepTrace:
-    """Trace one step of a network, and return the calls of its modules and the states that it writes.
+    """Trace one step of a network, and return the calls to its modules and the states that it writes.
 
     The network does not change, and nothing is computed or compiled. The modules need no code for this, because their
     ``update`` is wrapped during the traced step.
@@ -377,7 +377,7 @@ class _Arguments(NamedTuple):
 
 
 def is_leaf(module: Any) -> bool:
-    """Return whether a trace records the calls of this module and not those of the modules inside it.
+    """Return whether a trace records the calls to this module and not those to the modules inside it.
 
     Such a module overrides ``update``, and implements a protocol of brainhw or contains no other module that computes.
     """

@@ -134,7 +134,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["labels.npz"], "labels of 'labels.npz' must be names or integers of shape (36,)"),
         (["flat.npz"], "must be a numeric array [recordings, steps, channels]"),
         (["nan.npz"], "of 'nan.npz' contains 60 values that are NaN or infinite; the first is in recording 4. Replace"),
-        (["long.npz"], "lengths of 'long.npz' must lie between 1 and 30 steps"),
+        (["long.npz"], "lengths of 'long.npz' must be between 1 and 30 steps"),
         (["train.npz", "--out", "no/such/folder/x"], "no/such/folder"),
         (["train.npz", "--out", ""], "--out must be a file name without an extension, such as digits; got ''"),
         (["train.npz", "--out", ".."], "--out must be a file name without an extension, such as digits; got '..'"),
@@ -150,10 +150,10 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["text.npz"], "Convert text to numbers: x.astype(float)"),
         (
             ["huge.npz"],
-            "the largest absolute value of the data of 'huge.npz' must lie between 1e-100 and 1e+100, or be 0; got "
+            "the largest absolute value of the data of 'huge.npz' must be between 1e-100 and 1e+100, or be 0; got "
             "1e+300 in recording 4. Correct",
         ),
-        (["tiny.npz"], "the largest absolute value of the data of 'tiny.npz' must lie between 1e-100 and 1e+100"),
+        (["tiny.npz"], "the largest absolute value of the data of 'tiny.npz' must be between 1e-100 and 1e+100"),
         (["reals.npz"], "36 of 36 are not. The first is 0.5. A classifier requires classes"),
         (["lost.npz"], "1 of 36 are not. The first is nan. Remove the recordings without a label"),
         (["one.npz"], "y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of a second"),

@@ -204,7 +204,7 @@ def test_the_warning_about_classes_from_one_names_the_call_that_counts_them() ->
 
 def test_lengths_and_labels_of_frames_that_fit_the_last_axis_prove_channels_first() -> None:
     x = np.ones((2, 3, 9))
-    with pytest.raises(ValueError, match=r"^Split: lengths must lie between 0 and 3, .*7 to 9.*moveaxis\(x, 1, 2\)"):
+    with pytest.raises(ValueError, match=r"^Split: lengths must be between 0 and 3, .*7 to 9.*moveaxis\(x, 1, 2\)"):
         Split(x, [0, 1], [7, 9])
     with pytest.raises(ValueError, match=r"^Split: y has labels for 9 frames.*moveaxis\(x, 1, 2\)"):
         Split(x, np.zeros((2, 9), int))

@@ -151,7 +151,7 @@ SMALL = {"t": [0, 900, 5000] * u.us, "x": [0, 5, 1], "y": [0, 3, 1], "p": [0, 1,
         ),
         ({"n_steps": 5}, "of 3 events in t, 0 lie before the first and 1 after the last of 5 steps"),
         ({"start": 1 * u.us}, "of 3 events in t, 1 lie before the first and 0 after the last of 5 steps"),
-        ({"p": [0, 1, 2]}, "p must lie between 0 and 1 for this sensor_size; got 0 to 2"),
+        ({"p": [0, 1, 2]}, "p must be between 0 and 1 for this sensor_size; got 0 to 2"),
         (
             {"sensor_size": (6, 4, 1)},
             "p contains several polarities .0 to 1., but sensor_size has one. Pass sensor_size=.W, H, 2.",

@@ -69,7 +69,7 @@ def test_what_is_no_recording_is_refused(array, message: str) -> None:
         ),
         (
             Events([1, 2] * u.us, [1, 40_000]),
-            "x must lie between 0 and 32767, because tonic stores 16 bits; got 1 to 40000",
+            "x must be between 0 and 32767, because tonic stores 16 bits; got 1 to 40000",
         ),
     ],
 )

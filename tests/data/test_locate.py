@@ -79,7 +79,7 @@ def test_a_missing_set_lists_every_place_and_how_to_get_it(home, monkeypatch):
     cache = home / ".cache" / "brainhw" / "beeps"
     for place in (home / "data" / "beeps", home / "data", home / "extra", cache):
         assert f"\n  {place}\n" in message
-    assert message.startswith("beeps: the data (beeps.csv) is in none of these places")
+    assert message.startswith("beeps: the data (beeps.csv) is in none of these folders")
     assert "Record beeps." in message
     assert f"put it into '{cache}'" in message
     assert "BRAINHW_DATA" in message

@@ -66,7 +66,7 @@ def test_rates_that_no_spike_train_has_are_refused() -> None:
 
 @pytest.mark.parametrize("call", [lambda x: rate_spikes(x, key=0), latency_spikes])
 def test_values_outside_of_zero_to_one_are_refused_with_the_range_that_came(call) -> None:
-    with pytest.raises(ValueError, match=r"_spikes: x must lie between 0 and 1; got values from -2 to 3.*split_on_off"):
+    with pytest.raises(ValueError, match=r"_spikes: x must be between 0 and 1; got values from -2 to 3.*split_on_off"):
         call([-2.0, 0.5, 3.0])
 
 
@@ -101,7 +101,7 @@ def test_latencies_are_those_of_braintools_where_a_step_is_a_millisecond() -> No
 
 
 def test_a_threshold_outside_of_zero_to_one_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^latency_spikes: threshold must lie between 0 and 1; got 1.5"):
+    with pytest.raises(ValueError, match=r"^latency_spikes: threshold must be between 0 and 1; got 1.5"):
         latency_spikes([0.5], threshold=1.5)
     with pytest.raises(ValueError, match=r"^latency_spikes: n_steps must be at least 1; got 0"):
         latency_spikes([0.5], 0)

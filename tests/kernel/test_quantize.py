@@ -198,8 +198,8 @@ def test_another_key_rounds_otherwise_and_compiling_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("limit", "bits", "error", "message"),
     [
-        (0.9, 1, ValueError, r"bits must lie between 2 \(which gives the codes -1, 0 and 1\) and 16; got 1\."),
-        (0.9, 17, ValueError, r"bits must lie between 2 .* and 16; got 17\."),
+        (0.9, 1, ValueError, r"bits must be between 2 \(which gives the codes -1, 0 and 1\) and 16; got 1\."),
+        (0.9, 17, ValueError, r"bits must be between 2 .* and 16; got 17\."),
         (0.9, 0, ValueError, "bits must be at least 1; got 0"),
         (0.9, True, ValueError, "bits must be at least 1; got True"),
         (0.9, 2.5, TypeError, "bits must be an integer; got 2.5"),

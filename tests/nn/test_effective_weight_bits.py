@@ -216,8 +216,8 @@ def test_nearest_rounding_draws_no_random_numbers_while_fitting() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"weight_bits": 1}, ValueError, "weight_bits must lie between 2 .* and 16; got 1"),
-        ({"weight_bits": 17}, ValueError, "weight_bits must lie between 2 .* and 16; got 17"),
+        ({"weight_bits": 1}, ValueError, "weight_bits must be between 2 .* and 16; got 1"),
+        ({"weight_bits": 17}, ValueError, "weight_bits must be between 2 .* and 16; got 17"),
         ({"weight_bits": True}, ValueError, "weight_bits must be at least 1; got True"),
         ({"weight_bits": 2.5}, TypeError, "weight_bits must be an integer; got 2.5"),
         ({"weight_bits": np.array([5, 5])}, TypeError, "weight_bits must be an integer; got an array"),

@@ -168,7 +168,7 @@ JSON_SLIPS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda top: top["chip"]["V_th"].update(value=-3.0), "V_th.* must be greater than zero"),
     (lambda top: top["stages"][0].update(neurons=11), r"'core/layer0' must have shape \(11,\); got \(12,\)"),
     (lambda top: top["stages"][0].update(bits="5"), "bits of stage 0 must be .*; got '5'"),
-    (lambda top: top["stages"][0].update(neurons=10**9), "neurons of stage 0 must lie between 1 and"),
+    (lambda top: top["stages"][0].update(neurons=10**9), "neurons of stage 0 must be between 1 and"),
     (lambda top: top["stages"][0].pop("source"), "stage 0 must have exactly the fields bits, frontend"),
     (
         lambda top: top["stages"][1].update(source="ghost"),

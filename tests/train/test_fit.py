@@ -441,7 +441,7 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
     ("options", "match"),
     [
         ({"loss": None}, r"^fit: loss is missing"),
-        ({"n_classes": 1, "metrics": None}, r"labels of train must lie between 0 and 0, because n_classes is 1; got 1"),
+        ({"n_classes": 1, "metrics": None}, r"labels of train must be between 0 and 0, because n_classes is 1; got 1"),
         (
             {"data": (X, np.arange(20) % 3), "n_classes": 3, "metrics": None},
             r"2 output neurons cannot form equal populations for 3 classes",
@@ -451,7 +451,7 @@ def test_a_mesh_of_devices_gives_the_same(tmp_path: Path) -> None:
         ({"metrics": {"a": lambda o, b: jnp.nan}}, r"^fit: a is nan in epoch 1 on train"),
         ({"watch": "validation_loss"}, "watch must be"),
         ({"keep": "first"}, "keep must be"),
-        ({"validation": 1.5}, r"^fit: validation as a fraction must lie between 0 and 1; got 1.5"),
+        ({"validation": 1.5}, r"^fit: validation as a fraction must be between 0 and 1; got 1.5"),
         ({"data": [(X, Y)], "validation": 0.2}, r"holds out a fraction of train, so train must be a Split or arrays"),
         ({"data": (X, Y, np.full(20, 31))}, "lengths"),
         ({"data": (X, Y, np.zeros(20, int))}, r"train contains 20 recordings of length 0"),

@@ -153,11 +153,11 @@ def test_metrics_refuse_shapes_that_do_not_fit() -> None:
 
 def test_labels_that_are_no_class_are_named() -> None:
     spikes = jnp.ones((5, 2, 4))
-    with pytest.raises(ValueError, match="accuracy_population: labels must lie between 0 and 1; got 0 to 7"):
+    with pytest.raises(ValueError, match="accuracy_population: labels must be between 0 and 1; got 0 to 7"):
         bh.train.accuracy_population(spikes, jnp.array([0, 7]), 2)
-    with pytest.raises(ValueError, match="accuracy: labels must lie between 0 and 3; got -1 to 0"):
+    with pytest.raises(ValueError, match="accuracy: labels must be between 0 and 3; got -1 to 0"):
         bh.train.accuracy(spikes, jnp.array([-1, 0]))
-    with pytest.raises(ValueError, match="balanced_population_mse: labels must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="balanced_population_mse: labels must be between 0 and 1"):
         bh.train.balanced_population_mse(spikes, jnp.array([7, 7]), 2, high=4)
 
 

@@ -308,7 +308,7 @@ def _rule_of(module: Any) -> Rule | None:
 
 
 class GraphBuilder:
-    """Makes the nodes and edges of one network. Each layer gets a node, and each synapse one node per target layer."""
+    """Builds the nodes and edges for one network: one node per layer, and one per synapse and target layer."""
 
     def __init__(self, nir: Any, wiring: Wiring, options: Options, problems: Problems) -> None:
         self.nir, self.wiring, self.options, self.problems = nir, wiring, options, problems

@@ -44,7 +44,7 @@ class Problems:
         self.found: list[str] = []
 
     def add(self, where: str, what: str, why: str) -> None:
-        """Add a problem of the module or node ``where``, whose class is ``what``.
+        """Add a problem with the module or node ``where``, whose class is ``what``.
 
         ``why`` states the reason and the fix.
         """

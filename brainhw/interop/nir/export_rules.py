@@ -148,7 +148,7 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 
 @register_export(LIFLayer, images=True)
 def lif_layer(module: Any, at: Export) -> str | None:
-    """Add LIF, or CubaLIF if a CubaCurrent drives the layer, or LI and Threshold for a layer without a reset."""
+    """Add ``LIF``, ``CubaLIF`` after a CubaCurrent, or ``LI`` and ``Threshold`` for a layer without a reset."""
     # The message suggests reset='zero' only here, because the reset of a chip layer is fixed.
     _check_firing(module, at, fix="construct it with reset='zero', or ")
     if hasattr(at.source_module, "cuba_order"):
@@ -168,7 +168,7 @@ def chip_layer(module: Any, at: Export) -> str | None:
 
 
 class _HandedOn(Linear):
-    """Passes its input on unchanged. The factors that the next neuron requires are applied to its source."""
+    """The identity. The factors that the next neuron requires are applied to its source."""
 
     def add(self, at: Export, factor: np.ndarray) -> str:
         """Return the name of the node whose output is ``factor`` times the input."""
@@ -224,7 +224,7 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
 
 @register_export(IFLayer, images=True)
 def if_layer(module: Any, at: Export) -> str | None:
-    """Add IF.
+    """Add an ``IF`` node.
 
     NIR multiplies the input by the time step and brainhw does not. Without ``if_input='per-step'``, ``R`` or the
     weights are therefore divided by the time step.
@@ -324,14 +324,14 @@ def integrator(module: Any, at: Export) -> str | None:
 
 @register_export(Comparator, images=True)
 def comparator(module: Any, at: Export) -> str:
-    """Add Threshold."""
+    """Add a ``Threshold`` node."""
     threshold = below(at.per_neuron(module.threshold))
     return at.add(at.nir.Threshold(threshold=threshold), at.source())
 
 
 @register_export(WholeDelay, images=True)
 def whole_delay(module: Any, at: Export) -> str:
-    """Add Delay."""
+    """Add a ``Delay`` node."""
     return at.add(at.nir.Delay(delay=at.per_neuron(module.steps) * at.seconds), at.source())
 
 
@@ -474,7 +474,7 @@ def _check_current_based(module: Any, at: Export) -> None:
 @register_export(FractionalLayer)
 def fractional(module: Any, at: Export) -> None:
     """Reject a fractional layer: no NIR node has a power-law memory."""
-    at.refuse("has a power-law memory of its whole past, which no NIR node has; use a LIFLayer.")
+    at.refuse("has a power-law memory of its whole history, which no NIR node has; use a LIFLayer.")
 
 
 @register_export(H1Frontend)

@@ -143,7 +143,7 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
 
 
 def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
-    """Return the name of the node of a kind. If there is not exactly one, add a problem and return ``None``."""
+    """Return the name of the only node of a kind. If there is not exactly one, add a problem and return ``None``."""
     own = [f"{prefix}{name}" for name, node in graph.nodes.items() if kind_of(node) == kind]
     if len(own) == 1:
         return own[0]

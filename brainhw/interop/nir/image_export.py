@@ -108,7 +108,7 @@ def imported_convolution(module: Convolution, at: Export) -> _Conv | None:
 
 @register_export(brainstate.nn.AvgPool2d, images=True)
 def mean(module: Any, at: Export) -> str | None:
-    """Add AvgPool2d. Reject modules with padding, because brainstate excludes the padding from the mean."""
+    """Add an ``AvgPool2d`` node. Reject modules with padding, because brainstate excludes the padding from the mean."""
     size, axis = at.call.size_in, module.channel_axis
     if len(size) != 3 or axis is None or counted_from_end(axis, at.call) not in (-1, -3):
         at.refuse(
@@ -134,7 +134,7 @@ def imported_pooling(module: Pooling, at: Export) -> str:
 
 @register_export(brainstate.nn.Flatten, images=True)
 def flatten(module: Any, at: Export) -> str | None:
-    """Add Flatten.
+    """Add a ``Flatten`` node.
 
     If the order of its output differs in the file, declare it, so that the weights after it are reordered.
     """

@@ -70,7 +70,7 @@ class NetBuilder:
         self.silent: dict[str, float] = {}
 
     def net(self) -> NIRNet:
-        """Return the network, or raise one error with all problems of its nodes."""
+        """Return the network. Raise one error with all problems of its nodes, if there are any."""
         nodes = self.graph.nodes
         for name in nodes:
             self._plan(name)
@@ -398,7 +398,7 @@ class NetBuilder:
 @register_import("Input")
 @register_import("Output")
 def hand_on(builder: NetBuilder, name: str, node: Any) -> None:
-    """Pass the input on."""
+    """Add no module, because the node passes its input on unchanged."""
     builder.put(name, None)
 
 

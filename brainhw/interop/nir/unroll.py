@@ -108,7 +108,7 @@ class _Matrix(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A graph to make. Its nodes are NIR nodes, ``_Matrix`` objects, and plans of nested graphs."""
+    """Plan of a new graph. Its nodes are NIR nodes, ``_Matrix`` objects, and plans of nested graphs."""
 
     nodes: dict[str, Any]
     edges: list[Edge]
@@ -284,7 +284,7 @@ def _sizes(plan: _Plan, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _written(nir: Any, plan: _Plan) -> Any:
-    """Make the NIR graph of a plan."""
+    """Build the NIR graph from a plan."""
     nodes = {}
     for name, node in plan.nodes.items():
         if isinstance(node, _Plan):

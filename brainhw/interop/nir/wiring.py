@@ -21,7 +21,7 @@ INPUT = "input"
 
 
 class Call(NamedTuple):
-    """One call of a module in a step.
+    """One call to a module in a step.
 
     ``source`` is the path of the module that provides the input, or ``"input"``. ``takes`` and ``gives`` are the units
     of input and output; the unit of a voltage is always mV. ``size_in`` and ``size_out`` are the shapes of input and
@@ -39,7 +39,7 @@ class Call(NamedTuple):
 
 
 class Wiring(NamedTuple):
-    """The calls of a step by path, in execution order.
+    """The module calls in a step by path, in execution order.
 
     ``output`` is the path of the module that returns the output of the network. ``size_in`` and ``size_out`` are the
     shapes of input and output of the network, without the batch axis.

@@ -194,7 +194,7 @@ def _without_locations() -> Iterator[None]:
 
 
 def _example(x: Any, call: str) -> Any:
-    """Convert the example input to a JAX array, or raise an error if it is not the input of one step."""
+    """Convert the example input to a JAX array. Raise an error if it is not the input of one step."""
     if isinstance(x, u.Quantity):
         example = u.Quantity(jnp.asarray(x.mantissa), unit=x.unit)
     else:

@@ -169,7 +169,7 @@ def _unit_of(data: Any) -> u.Unit | None:
 
 
 def _plain_number(data: Any, name: str, *, positive: bool = False) -> float:
-    """Return a number from the description, or raise an error if it is not finite."""
+    """Return a number from the description. Raise an error if it is not finite."""
     # `type` instead of `isinstance`, because True is an int. The limit 1e300 is needed because a JSON integer may be
     # too large for a float.
     sound = type(data) in (int, float) and abs(data) < math.inf and abs(data) <= 1e300

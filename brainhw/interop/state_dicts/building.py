@@ -67,7 +67,7 @@ def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, hig
 def build(
     order: list[str], dense: dict[str, Dense], neurons: dict[str, Neuron], dt: u.Quantity, faults: Faults
 ) -> StateDictNet:
-    """Build the network from the modules in the given order, or raise one error with all faults."""
+    """Build the network from the modules in the given order. Raise one error with all faults, if there are any."""
     _check_chain(order, dense, neurons, faults)
     faults.raise_any()
     parts: dict[str, brainstate.nn.Module] = {}

@@ -114,7 +114,7 @@ def _neuron(
         faults.add(f"neurons[{name!r}] has {len(leak)} values of v_leak, but {len(threshold)} of v_th.")
         leak = np.zeros(())
     if way == "value" and np.any(threshold <= leak):
-        faults.add(f"neurons[{name!r}] has v_th at or below v_leak and would fire at rest. Pass a v_th above v_leak.")
+        faults.add(f"neurons[{name!r}] has v_th at or below v_leak and would fire at rest. Pass a greater v_th.")
     elif way == "subtract" and np.any(leak != 0):
         faults.add(f"neurons[{name!r}] subtracts v_th, but decays to v_leak = {leak.tolist()}. Pass a v_leak of 0.")
     own = back = None

@@ -110,7 +110,7 @@ REFUSED = {
     "fractional": (
         lambda: behind_synapse(bh.nn.FractionalLIFLayer(3, alpha=0.5)),
         {},
-        r"layers\.1 \(FractionalLIFLayer\) has a power-law memory of its whole past",
+        r"layers\.1 \(FractionalLIFLayer\) has a power-law memory of its whole history",
     ),
     "frontend": (
         lambda: brainstate.nn.Sequential(bh.nn.H1v1Frontend(), bh.nn.H1v1Layer(16, tau=10.0 * u.ms)),
