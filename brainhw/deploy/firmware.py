@@ -104,7 +104,7 @@ class Firmware:
         Parameters
         ----------
         state : FirmwareState
-            The previous state, from :meth:`initial_state` or an earlier step; it is not changed.
+            The previous state, from :meth:`initial_state` or an earlier step. It is not modified.
         x : array
             Spikes or dimensionless values, ``[N_in]`` or ``[B, N_in]``.
 

@@ -247,7 +247,8 @@ def place(net: brainstate.nn.Module) -> Placement:
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. One step of it is traced to find the layer that the frontend drives; it is not changed.
+        The network. One step of the network is traced to find the layer that the frontend drives. The network itself is
+        not modified.
 
     Returns
     -------

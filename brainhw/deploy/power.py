@@ -191,7 +191,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network, on its current chip (see :func:`brainhw.sample_chip`); it is not changed.
+        The network, on its current chip (see :func:`brainhw.sample_chip`). It is not modified.
     xs : array
         Inputs ``[T, B, N]`` or ``[T, N]``, with time as the leading axis: ``B`` inferences of ``T`` time steps. ``dt``
         is read from ``brainstate.environ``.

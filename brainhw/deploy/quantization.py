@@ -173,7 +173,7 @@ class QuantizationReport(Shown):
 
 
 def describe(net: brainstate.nn.Module) -> QuantizationReport:
-    """Report for each array of weights of a network whether and how it is rounded.
+    """Report, for each weight array of a network, whether and how it is rounded.
 
     Parameters
     ----------

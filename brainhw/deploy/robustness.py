@@ -166,9 +166,9 @@ def robustness(
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network; it is not changed. If its current chip is sampled or measured, the report also contains the score
-        on this chip. If it is measured (:func:`brainhw.silicon.put_chip`), every sampled chip has the measured values,
-        and only the other values are sampled.
+        The network, which is not modified. If its current chip is sampled or measured, the report also contains the
+        score on this chip. If it is measured (:func:`brainhw.silicon.put_chip`), every sampled chip has the measured
+        values, and only the other values are sampled.
     evaluate : callable
         ``evaluate(net)`` returns the score: a scalar such as an accuracy, or the result of
         :func:`brainhw.train.class_scores`. In the second case the report also contains the fractions of silent and tied
@@ -176,7 +176,7 @@ def robustness(
         must not use ``float(...)`` or NumPy.
     n_chips : int, optional
         Number of chips. Default 100.
-    key : jax.Array or int, or sequence of them
+    key : jax.Array, int, or sequence of keys or seeds
         Chip ``i`` is sampled with ``jax.random.split(key, n_chips)[i]``. If you pass a sequence of PRNG keys or seeds,
         each of them samples one chip, and ``n_chips`` is ignored.
     chunk : int, optional

@@ -12,7 +12,7 @@ from brainhw import _arguments
 
 __all__ = ["Data", "padded_ends", "take_batches", "take_data"]
 
-_PADDED = 0.1  # ignore padding if it makes up less than this share of all steps
+_PADDED = 0.1  # ignore padding if it makes up less than this fraction of all steps
 _LONGER = 2  # padding must last longer than this factor times the longest other pause of the recording
 _LEAST_PAUSE = 5  # in steps; a shorter pause is not evidence of padding
 _LEAST_HEARD = 5  # in steps; a recording with fewer active steps can have a long pause by chance

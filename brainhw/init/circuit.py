@@ -267,7 +267,7 @@ class WiredCircuit(Circuit):
 
     Its input is ``(given, sources)``. ``given`` is the input of the synapse. ``sources`` are all other values that the
     drive depends on. Each value has shape ``[T, B, ...]``. A unit is the set of neurons that the same weight columns
-    reach. In a convolution these are all positions of an output channel; in other cases, a single neuron.
+    drive. In a convolution these are all positions of an output channel; in other cases, a single neuron.
     """
 
     def __init__(
@@ -375,7 +375,7 @@ class WiredCircuit(Circuit):
         reached = np.asarray(brainstate.transform.jit(all_columns)(0))
         touches = np.abs(reached) > 0
         self._gain = np.where(touches.any(axis=0), np.abs(reached).max(axis=0), 0.0)
-        # With max pooling or grouped channels, array shapes do not show which columns reach which neurons. So build the
+        # With max pooling or grouped channels, array shapes do not show which columns drive which neurons. So build the
         # bipartite graph of columns and neurons. Each of its connected components is a unit, whose weights can be
         # scaled by one common factor.
         column, neuron = np.nonzero(touches)

@@ -10,9 +10,9 @@ from brainhw.init.pair import Draw, PairInitializer
 
 __all__ = ["what_is_hidden"]
 
-_USUAL = 0.1  # size of typical weights without a normalisation, as a share of the weight limit or the threshold
+_USUAL = 0.1  # size of typical weights without a normalisation, as a fraction of the weight limit or the threshold
 _TINY = 10.0  # check only weights that are smaller than typical ones by more than this factor
-_LEAST_SHARE = 0.5  # if typical weights reach less than this share of a linear response, the path is normalised
+_LEAST_SHARE = 0.5  # if typical weights reach less than this fraction of a linear response, the path is normalised
 
 
 def what_is_hidden(solver: PairInitializer, draw: Draw) -> str:

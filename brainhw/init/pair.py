@@ -24,11 +24,11 @@ from brainhw.init.response import (
 __all__ = ["MISSED", "Draw", "FluctSettings", "MeasuredInitializer", "PairInitializer", "rise_of"]
 
 _LEVELS = 8  # number of mean membrane potentials tried to meet the target within the weight range
-_FLOOR = 0.1  # smallest standard deviation, as a share of the mean, if the mean uses up the variance (vendor's rule)
+_FLOOR = 0.1  # smallest standard deviation, as a fraction of the mean, if the mean uses up the variance (vendor's rule)
 _MARGIN = 1.1  # factor on the smallest mean weight with which every neuron fires (vendor's rule)
 _RESOLUTION = 0.01  # relative resolution of the search for the mean
 _MIN_REC_RATE = 0.5  # Hz; at lower rates the recurrent weights would grow without bound
-_REC_ROUNDS = 4  # damped fixed-point iterations; 3 to 4 reach a recurrent share of 0.11-0.22 for alpha 0.85-0.9
+_REC_ROUNDS = 4  # damped fixed-point iterations; 3 to 4 reach a recurrent fraction of 0.11-0.22 for alpha 0.85-0.9
 _REC_CHANGE = 4.0  # largest total factor by which measurements may correct the recurrent standard deviation
 _CALIBRATION_ROUNDS = 5
 _CALIBRATION_STOP = 0.03
@@ -40,9 +40,9 @@ _LEAST_ANSWER = 1.2
 _MOST_GAIN = 1.3  # always allow this correction of the standard deviation, because a single draw deviates from the mean
 _ENOUGH_SPIKES = 4.0  # with at least this mean spike count, a silent neuron may be explained by Poisson statistics
 MISSED = 0.1  # the target is missed if the relative deviation exceeds this value
-_LEAST_KEPT = 0.01  # centring must leave at least this share of the variance
+_LEAST_KEPT = 0.01  # centring must leave at least this fraction of the variance
 _SPREADS_IN_RANGE = 3.0  # least distance of the mean weight from the limit, in standard deviations
-_LEAST_ROOM = 0.01  # smallest standard deviation, as a share of the mean, if a neuron fires only near the limit
+_LEAST_ROOM = 0.01  # smallest standard deviation, as a fraction of the mean, if a neuron fires only near the limit
 _FEW_INPUTS = 8  # with at most this many inputs, the weights and not chance decide whether a neuron is silent
 
 
@@ -161,7 +161,7 @@ class PairInitializer:
         return self.circuit.n_in <= _FEW_INPUTS
 
     def meets_target(self, draw: Draw) -> bool:
-        """Return whether a draw meets the target ``xi`` and the variance share ``1 - alpha`` of recurrent input."""
+        """Return whether a draw meets the target ``xi`` and the variance fraction ``1 - alpha`` of recurrent input."""
         measured = self.meter.measure(draw.weight, draw.recurrent, draw.spikes)
         if abs(float(np.median(measured.xi(self.circuit.threshold()))) / self.settings.xi - 1) > MISSED:
             return False
@@ -185,9 +185,9 @@ class PairInitializer:
         """
         if self.direction is None or self.has_few_inputs or draw.dead == 0:
             return draw.dead == 0
-        # The expected share of silent neurons is computed for neurons at the target. If neurons fire enough, a second
-        # estimate is the share of Poisson neurons without a spike, and the larger one is used. Real spike counts vary
-        # more than Poisson counts, hence the factor 0.5 in the exponent.
+        # The expected fraction of silent neurons is computed for neurons at the target. If neurons fire enough, a
+        # second estimate is the fraction of Poisson neurons without a spike, and the larger one is used. Real spike
+        # counts vary more than Poisson counts, hence the factor 0.5 in the exponent.
         seconds = self.meter.steps * self.moments.dt * self.circuit.positions
         floor = 0.0 if self.circuit.clamped else None
         share = silent_fraction(
@@ -237,8 +237,9 @@ class PairInitializer:
         sigma_FF = np.sqrt(np.maximum(left, floor))
         sigma_RC = None
         if self.z_rc is not None:
-            # The same equation for the share 1 - alpha, with the firing rate of the layer instead of its input rate.
-            # With the input rate, the measured recurrent share was 0.001 to 0.13 instead of the target of 0.10 to 0.15.
+            # The same equation for the fraction 1 - alpha, with the firing rate of the layer instead of its input rate.
+            # With the input rate, the measured recurrent fraction was 0.001 to 0.13 instead of the target of 0.10 to
+            # 0.15.
             rate = max(self.nu_rec, _MIN_REC_RATE)
             per_weight = self.circuit.n_neurons * rate * n_synapses * self.response.square_integral
             sigma_RC = self.gain_rc * np.sqrt(self.circuit.per_column((1 - alpha) * budget) / per_weight)

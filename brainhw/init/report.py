@@ -42,7 +42,7 @@ __all__ = [
 _XI_LEAST, _XI_MOST = 1.0, 3.0  # recommended range of xi_target
 _LUCK = 1.2  # safety factor, because the largest weight may be larger with another draw or other data
 _ROUNDS = 5
-_MOST_LOST = 0.4  # largest share of weights that may round to zero without a warning
+_MOST_LOST = 0.4  # largest fraction of weights that may round to zero without a warning
 _STEPS = 4  # recommended standard deviation of the weights in grid steps; a tenth of such weights round to zero
 
 
@@ -505,8 +505,8 @@ def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw, *, t
     if np.abs(draw.weight).max() > limit:
         remedies.append(_remedy(report, solver, draw, target=target))
     if draw.recurrent is not None and np.abs(draw.recurrent).max() > limit:
-        # The recurrent weights contribute the share 1 - alpha of the variance. If the layer hardly fires, they must be
-        # large.
+        # The recurrent weights contribute the fraction 1 - alpha of the variance. If the layer hardly fires, they must
+        # be large.
         share = (1 - solver.settings.alpha) * (limit / float(np.abs(draw.recurrent).max())) ** 2
         remedies.append(f"alpha={math.ceil(1000 * (1 - share)) / 1000:g} would keep the recurrent weights in range")
     silent = solver.silent_in_range

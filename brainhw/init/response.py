@@ -28,7 +28,7 @@ __all__ = [
 
 _FIRST_STEPS = 256
 _MAX_STEPS = 65_536  # a neuron whose response takes more steps has hardly any leak
-_TAIL = 1e-6  # largest share of the response in its last twentieth; the truncation error is a few parts in a million
+_TAIL = 1e-6  # largest fraction of the response in its last twentieth; the truncation error is a few parts in a million
 # Largest relative change of the slope when the probe weight is halved. For a smooth charge curve, the measured error of
 # the slope is 7e-5 with a probe at 1 % of the weight scale, and about 1 % with a probe at 10 %.
 _LINEARITY = 0.01
@@ -188,7 +188,7 @@ class MembraneBasis:
     mean_response: np.ndarray  # mean membrane potential per unit of a column's mean weight, ``[n_columns]`` in mV
     of_mean: np.ndarray  # m, ``[n_neurons]``: variance due to the mean weight, divided by mu_U^2
     of_spread: np.ndarray  # s, ``[n_columns]`` in mV^2
-    kept: float  # share of the variance due to ``sigma_W`` that is left after centring; the minimum over neurons
+    kept: float  # fraction of the variance due to ``sigma_W`` that is left after centring; the minimum over neurons
     step_correlation: float  # lag-1 autocorrelation of the membrane potential, mean over neurons
 
 
@@ -336,8 +336,8 @@ def silent_fraction(
     then always positive and reaches threshold :math:`1/\Phi` times as often.
     """
     # Spikes are modelled as a Poisson process at the crossing rate, so the probability of no spike in t seconds is
-    # exp(-t r). This predicts the silent share of simulated neurons with an error of at most 0.06 (10 and 50 Hz inputs,
-    # xi 2 and 3). The mean over neurons is a Gaussian integral, which Gauss-Hermite quadrature computes.
+    # exp(-t r). This predicts the fraction of silent simulated neurons with an error of at most 0.06 (10 and 50 Hz
+    # inputs, xi 2 and 3). The mean over neurons is a Gaussian integral, which Gauss-Hermite quadrature computes.
     nodes, weights = np.polynomial.hermite_e.hermegauss(81 if quenched else 1)
     shift = np.sqrt(quenched) * nodes
     rates = crossing_rate(np.asarray(xi)[..., None] - shift, step_correlation, dt)

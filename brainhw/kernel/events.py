@@ -23,7 +23,7 @@ from brainhw.kernel.numba_calls import call_loop
 
 __all__ = ["dense_products", "event_outer", "event_product", "has_event_loops"]
 
-# Above this share of nonzero inputs a dense product is faster (measured with 128 to 512 inputs on two cores).
+# Above this fraction of nonzero inputs a dense product is faster (measured with 128 to 512 inputs on two cores).
 _DENSEST = 0.12
 # With fewer multiplications, calling the compiled loops takes more time than they save.
 _LEAST = 2**23
@@ -31,7 +31,7 @@ _LEAST = 2**23
 _MOST_INPUTS = 512
 # With fewer outputs the inner loops are too short to save time.
 _LEAST_OUTPUTS = 32
-# Number of rows sampled to estimate the share of nonzero inputs.
+# Number of rows sampled to estimate the fraction of nonzero inputs.
 _LOOKED_AT = 256
 
 

@@ -17,7 +17,7 @@ __all__ = ["COUNT", "NO_RESET", "STEP", "SUBTRACT", "ZERO", "currents", "leaky"]
 SUBTRACT, ZERO, NO_RESET = 0, 1, 2
 STEP, COUNT = 0, 1
 
-# The loop over a sample stops if on average more than this share of its neurons fires per step, because dense matrix
+# The loop over a sample stops if on average more than this fraction of its neurons fires per step, because dense matrix
 # products are then faster.
 _DENSEST = 0.2
 # Number of steps before this check, because the first steps may have more spikes than the rest.

@@ -48,7 +48,7 @@ def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str)
 
 
 def read_output(folder: Path, program: ChipProgram, shape: tuple[int, int], run: int, *, files: str) -> Recording:
-    """Read the recording of a run of shape ``(T, B)``. An error names the file and says what is wrong in it."""
+    """Read the recording of a run of shape ``(T, B)``. Error messages name the file and the fault in it."""
     read = _read_npz if files == "npz" else _read_csv
     spikes, membranes = read(folder, program.layers, shape, run)
     voltages = {path: u.Quantity(_floats(path, numbers), unit=u.mV) for path, numbers in membranes.items()}

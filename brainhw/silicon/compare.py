@@ -59,7 +59,7 @@ def compare(
     Parameters
     ----------
     net : brainstate.nn.Module or ChipProgram
-        The network. It runs on its current chip (see :func:`put_chip`) and is not changed.
+        The network. It runs on its current chip (see :func:`put_chip`) and is not modified.
     device : Device
         The bench.
     x : array

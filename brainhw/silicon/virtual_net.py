@@ -29,8 +29,8 @@ from brainhw.transform.trace import registered_modules
 __all__ = ["POOL", "CompiledRun", "settings_of", "shape_of"]
 
 # Size of a table of normal random numbers, which are drawn once. Each step of a run adds two windows of this table, at
-# random places. This takes 0.2 ms for 116 steps of 54 samples and 145 neurons on a CPU. Drawing new numbers would take
-# 4 ms, as long as a training step.
+# random positions. This takes 0.2 ms for 116 steps of 54 samples and 145 neurons on a CPU. Drawing new numbers would
+# take 4 ms, as long as a training step.
 POOL = 2**20
 
 
@@ -82,7 +82,7 @@ class CompiledRun:
         ``offsets [2, layers, T]`` contains the start positions of the noise windows in the table.
         """
         widest = max(len(layer.profiles) for layer in self._content.layers.values())
-        # The table must be long enough for a window that starts at the last place.
+        # The table must be long enough for a window that starts at the last position.
         noise = (offsets, self._hidden.pool(POOL, x.shape[1] * widest)) if self._noise else None
         with settings_of(self._content):
             if x.shape[:2] not in self._compiled:

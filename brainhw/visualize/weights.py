@@ -93,7 +93,7 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
         levels = np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)))
         ax.vlines(levels, 0, 1, transform=ax.get_xaxis_transform(), color="0.85", linewidth=0.6, zorder=0)
         words.append(f"thin: its {grid.n_levels} levels of {grid.bits} bits")
-    ax.set(xlabel=f"weight (dimensionless; {', '.join(words)})", ylabel="share of the weights", xlim=(-end, end))
+    ax.set(xlabel=f"weight (dimensionless; {', '.join(words)})", ylabel="fraction of the weights", xlim=(-end, end))
     legend_above(ax, ncols=2)
     return ax
 

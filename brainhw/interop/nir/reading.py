@@ -183,7 +183,7 @@ def _stretch(notes: dict[str, Any], written_for: float | None, dt: u.Quantity, p
 
 _Option = TypeVar("_Option", bound=str)
 
-# The place that messages name for problems in the metadata.
+# The location that messages name for problems in the metadata.
 _NOTES = ("the metadata", "written by brainhw")
 
 
