@@ -143,7 +143,7 @@ def _maximised(
 
     In each round, one call to L-BFGS optimises all neurons. The parameters of each neuron are whitened with the
     negative Hessian of its log-posterior, with absolute eigenvalues of at least 1, so that few iterations are enough.
-    The rounds end when a Newton step is small compared with the standard errors.
+    There are at most ``_ROUNDS`` rounds. They end when a Newton step is small compared with the standard errors.
     """
     from scipy.optimize import minimize
 
