@@ -1,7 +1,10 @@
-"""Write ``tests/slow.txt``, the list of tests that take long, from the durations of one run.
+"""Write ``tests/slow.txt``, the list of tests that take long, from the durations of one or several runs.
 
     python -m pytest -n auto -m "slow or not slow" --junitxml=durations.xml    # with an empty folder .jax_cache
-    python tools/slow_tests.py durations.xml
+    python tools/slow_tests.py durations.xml [FILE ...]
+
+The first test that uses a network compiles it. If that test becomes slow, another test of the file has to compile the
+network. A second run, of the fast tests only, shows this; of several durations, the longest counts.
 
 The fast tests are what a contributor runs after each change. A test with one case is slow if it takes more than 1.5
 seconds. Of a test with several cases, those that take more than 0.4 seconds are slow, but the quickest cases that
@@ -61,4 +64,8 @@ def slow_tests(seconds: dict[str, float]) -> list[str]:
 
 
 if __name__ == "__main__":
-    LIST.write_text("".join(f"{name}\n" for name in slow_tests(durations(Path(sys.argv[1])))))
+    longest: dict[str, float] = {}
+    for file in sys.argv[1:]:
+        for test, one in durations(Path(file)).items():
+            longest[test] = max(one, longest.get(test, 0.0))
+    LIST.write_text("".join(f"{name}\n" for name in slow_tests(longest)))
