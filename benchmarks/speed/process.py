@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROJECT", "Worker", "WorkerError", "ask"]
+__all__ = ["Worker", "WorkerError", "ask"]
 
-PROJECT = Path(__file__).parents[2]
-TIMEOUT_S = 3600
+_PROJECT = Path(__file__).parents[2]
+_TIMEOUT_S = 3600
 
 
 class WorkerError(RuntimeError):
@@ -46,7 +46,7 @@ class Worker:
         try:
             self.process = subprocess.Popen(
                 [python, "-m", "benchmarks.speed.worker", json.dumps(job)],
-                cwd=PROJECT,
+                cwd=_PROJECT,
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -60,7 +60,7 @@ class Worker:
     def next_answer(self) -> dict[str, Any]:
         """Return the next answer, or raise `WorkerError` if the process ended or does not answer within an hour."""
         assert self.process.stdout is not None
-        timer = threading.Timer(TIMEOUT_S, self.process.kill)
+        timer = threading.Timer(_TIMEOUT_S, self.process.kill)
         timer.start()
         try:
             line = self.process.stdout.readline()
@@ -87,9 +87,10 @@ class Worker:
         """Request no more rounds, and return the last answer."""
         assert self.process.stdin is not None
         self.process.stdin.close()
-        answer = self.next_answer()
-        self.stop()
-        return answer
+        try:
+            return self.next_answer()
+        finally:
+            self.stop()
 
     def stop(self) -> None:
         """End the process."""
@@ -102,11 +103,7 @@ class Worker:
 
 def ask(job: Mapping[str, Any], python: str, device: str = "auto") -> dict[str, Any]:
     """Start a worker for a job that has only one answer, and return this answer."""
-    worker = Worker(job, python, device)
-    try:
-        return worker.finish()
-    finally:
-        worker.stop()
+    return Worker(job, python, device).finish()
 
 
 def _error_line(text: str) -> str | None:
