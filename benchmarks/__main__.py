@@ -26,6 +26,19 @@ def _python(text: str) -> tuple[str, str]:
     return names, os.path.abspath(path) if os.sep in path else path
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+def _writable(text: str) -> Path:
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file in a folder that exists, got {text!r}")
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -51,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "list":
             continue
         command.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-        command.add_argument("--out", type=Path, help="JSON file for the results")
+        command.add_argument("--out", type=_writable, help="JSON file for the results")
         if name == "agree":
             command.add_argument("--size", choices=("tiny", "agree"), default="agree")
             continue
@@ -61,9 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
         command.add_argument(
             "--repeats",
-            type=int,
+            type=_count,
             default=15,
-            help="repetitions (at least 5, but fewer if one takes more than a second)",
+            help="number of timed calls in five rounds together; fewer if a call takes more than a second",
         )
         command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     command = commands.add_parser("report", help="make tables and a figure from the results of run")
@@ -89,7 +102,10 @@ def main() -> None:
     if arguments.command == "report":
         from benchmarks.speed import report
 
-        content = report.read(arguments.file)
+        try:
+            content = report.read(arguments.file)
+        except (OSError, ValueError) as error:
+            sys.exit(f"report: {error}")
         agreed = json.loads(arguments.agree.read_text()) if arguments.agree else None
         text = report.markdown(content, agreed)
         if arguments.markdown:
@@ -120,7 +136,7 @@ def main() -> None:
             arguments.out.write_text(json.dumps(rows, indent=1) + "\n")
         print(agreement.table(rows))
         sys.exit(not all(map(agreement.is_agreed, rows)))
-    runner.run(
+    content = runner.run(
         cases=arguments.cases,
         sizes=arguments.sizes,
         modes=arguments.modes,
@@ -130,6 +146,10 @@ def main() -> None:
         device=arguments.device,
         save=arguments.out,
     )
+    missing = [name for name, state in content["adapters"].items() if not state["available"]]
+    # Without --only, libraries that are not installed are skipped.
+    asked = len(arguments.only) < len(ADAPTERS)
+    sys.exit(any("error" in record for record in content["results"]) or (asked and bool(missing)))
 
 
 def _to_stderr(text: str) -> None:
@@ -137,4 +157,7 @@ def _to_stderr(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; --out contains the cases and sizes that were finished")

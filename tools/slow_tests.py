@@ -4,7 +4,8 @@
     python tools/slow_tests.py durations.xml [FILE ...]
 
 The first test that uses a network compiles it. If that test becomes slow, another test of the file has to compile the
-network. A second run, of the fast tests only, shows this; of several durations, the longest counts.
+network. A second run, of the fast tests only, shows this; of several durations, the longest counts. Tests that the
+reports do not contain keep their place in the list.
 
 The fast tests are what a contributor runs after each change. A test with one case is slow if it takes more than 1.5
 seconds. Of a test with several cases, those that take more than 0.4 seconds are slow, but the quickest cases that
@@ -13,7 +14,7 @@ contain every value of each option stay fast. So the fast tests reach every func
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
@@ -34,8 +35,10 @@ def durations(report: Path) -> dict[str, float]:
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         *folders, last = case.attrib["classname"].split(".")
         path, classes = Path(*folders, last), ""
-        while not (ROOT / path.with_suffix(".py")).is_file():
+        while path.name and not (ROOT / path.with_suffix(".py")).is_file():
             path, classes = path.parent, f"::{path.name}{classes}"
+        if not path.name:
+            raise ValueError(f"{report}: the test {case.attrib['classname']} is not in this repository.")
         found[f"{path.with_suffix('.py').as_posix()}{classes}::{case.attrib['name']}"] = float(case.attrib["time"])
     return found
 
@@ -63,9 +66,28 @@ def slow_tests(seconds: dict[str, float]) -> list[str]:
     return sorted(slow)
 
 
-if __name__ == "__main__":
+def updated(old: list[str], seconds: dict[str, float]) -> list[str]:
+    """Return the list for new durations. Tests that did not run keep their line while their file exists."""
+    kept = [name for name in old if name not in seconds and (ROOT / name.partition("::")[0]).is_file()]
+    return sorted({*kept, *slow_tests(seconds)})
+
+
+def main() -> None:
+    """Write the list."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", metavar="FILE", type=Path, nargs="+", help="JUnit report of pytest")
     longest: dict[str, float] = {}
-    for file in sys.argv[1:]:
-        for test, one in durations(Path(file)).items():
+    for report in parser.parse_args().reports:
+        try:
+            measured = durations(report)
+        except (OSError, ElementTree.ParseError) as error:
+            parser.error(f"{report} is not a JUnit report: {error}")
+        for test, one in measured.items():
             longest[test] = max(one, longest.get(test, 0.0))
-    LIST.write_text("".join(f"{name}\n" for name in slow_tests(longest)))
+    lines = updated(LIST.read_text().splitlines(), longest)
+    LIST.write_text("".join(f"{name}\n" for name in lines))
+    print(f"{LIST}: {len(lines)} slow tests, {len(longest)} tests were measured")
+
+
+if __name__ == "__main__":
+    main()

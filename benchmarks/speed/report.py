@@ -29,6 +29,9 @@ def read(files: Sequence[Path]) -> dict[str, Any]:
     If a case and size occurs in several files, its results for all libraries are taken from the last of these files.
     """
     contents = [json.loads(Path(file).read_text()) for file in files]
+    for file, content in zip(files, contents, strict=True):
+        if not isinstance(content, dict) or not {"machine", "settings", "adapters", "results"} <= set(content):
+            raise ValueError(f"report: {file} is not a result file of run.")
     joined = contents[0]
     for other in contents[1:]:
         if other["machine"] != joined["machine"]:
@@ -44,7 +47,8 @@ def read(files: Sequence[Path]) -> dict[str, Any]:
 def markdown(content: Mapping[str, Any], agreed: Iterable[Mapping[str, Any]] | None = None) -> str:
     """Return all results as Markdown: the machine, a table for each case and size, and notes on the libraries."""
     parts = ["# Speed compared with other libraries", _machine(content)]
-    parts.append(f"## Forward and backward pass in all cases, ms\n\n{summary(content)}")
+    if any(record.get("mode") == "both" for record in content["results"]):
+        parts.append(f"## Forward and backward pass in all cases, ms\n\n{summary(content)}")
     for case, words in CASES.items():
         tables = []
         for size in sizes_of(case):

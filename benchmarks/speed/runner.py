@@ -75,8 +75,8 @@ def run(
     for name, state in content["adapters"].items():
         if not state["available"]:
             say(
-                f"{name}: not available ({state.get('error') or 'missing ' + ', '.join(state['missing'])}); "
-                f"{state['install']}"
+                f"{name}: not available ({state.get('error') or 'missing ' + ', '.join(state['missing'])}); install it "
+                f"({state['install']}), or name the interpreter of its environment with --python {name}=PATH"
             )
     for case in [case for case in CASES if case in set(cases)]:
         for size in sizes_of(case):

@@ -12,6 +12,7 @@ import numpy as np
 from brainhw._files import check_target
 from brainhw.cli.bar import wants_bar
 from brainhw.cli.data import read_inputs, read_labels
+from brainhw.cli.encoded import encoded_inputs
 from brainhw.cli.look import opened
 from brainhw.cli.picture import figure_format, write_figure
 from brainhw.cli.result import Result
@@ -35,6 +36,7 @@ def compare(
     causes: bool = True,
     classes: int | None = None,
     labels: str | None = None,
+    encoding: str | None = None,
     figure: str | None = None,
     quiet: bool = False,
 ) -> Result:
@@ -50,11 +52,15 @@ def compare(
         check_target(figure, call=call)
         figure_format(figure, call=call)
     bench = _bench(chip, device, timeout, call)
+    n = worst or (10 if neurons else 0)
     with opened(bundle, call=call) as (net, _):
         content = net.content
-        x = read_inputs(data, content.n_in, content.dtype, call=call)
         n_classes = classes or content.n_classes
-        y = read_labels(labels or data, len(x), n_classes or content.n_out, call=call, required=labels is not None)
+        if encoding is not None:
+            x, y, _ = encoded_inputs(net, encoding, data, labels, call=call)
+        else:
+            x = read_inputs(data, content.n_in, content.dtype, call=call)
+            y = read_labels(labels or data, len(x), n_classes or content.n_out, call=call, required=labels is not None)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             found = compare_nets(
@@ -64,7 +70,8 @@ def compare(
                 y,
                 n_trials=trials,
                 n_classes=n_classes,
-                explain=causes,
+                # Only the table of neurons and the figure show what the fit finds, and it takes a minute.
+                explain=causes and (n > 0 or figure is not None),
                 progress=wants_bar(quiet),
             )
     # On the command line, the argument n_classes is the option --classes.
@@ -74,7 +81,6 @@ def compare(
     if figure is not None:
         write_figure(figure, found, call=call)
     # If no table of neurons is shown, one line shows the number of differing neurons.
-    n = worst or (10 if neurons else 0)
     differ = sum(int(np.sum(one.unmatched > 0)) for one in found.layers.values())
     of = sum(len(one.unmatched) for one in found.layers.values())
     lines = (

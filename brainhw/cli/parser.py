@@ -243,7 +243,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "--no-causes",
         dest="causes",
         action="store_false",
-        help="skip the fit of tau and thresholds, which takes a minute",
+        help="for --neurons, --worst and --figure: skip the fit of tau and thresholds, which takes a minute",
     )
     parser.add_argument("--labels", metavar="FILE", help="labels from a separate file, as for run")
     parser.add_argument(
@@ -254,6 +254,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "otherwise one class per output neuron)",
     )
     parser.add_argument("--figure", metavar="FILE", help="draw the comparison into this file (.png, .pdf, .svg)")
+    _add_encoding(parser)
     _add_output(parser, slow=True)
 
 

@@ -21,12 +21,13 @@ from brainhw._table import plain_table
 from brainhw.cli.bar import wants_bar
 from brainhw.cli.classes import class_data
 from brainhw.cli.data import read_inputs, read_labels, read_lengths, read_recordings
+from brainhw.cli.encoded import encoded_inputs
 from brainhw.cli.look import opened
 from brainhw.cli.result import Result
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
 from brainhw.deploy.power import PowerReport, estimate_power
-from brainhw.recipe.chip_classifier import label_indices, with_encoding
+from brainhw.recipe.chip_classifier import with_encoding
 from brainhw.train.class_report import count, report_on
 from brainhw.train.decision import decide
 from brainhw.transform import rollout
@@ -135,7 +136,7 @@ def run(
         content = net.content
         n_classes = content.n_classes or content.n_out
         if encoding is not None:
-            x, y, names = _encoded(net, encoding, data, labels, call)
+            x, y, names = encoded_inputs(net, encoding, data, labels, call=call)
         else:
             x = read_inputs(data, content.n_in, content.dtype, call=call)
             y = read_labels(labels or data, len(x), n_classes, call=call, required=labels is not None)
@@ -179,18 +180,6 @@ def run(
         "written": [] if out is None else [out],
     }
     return Result(lines, result, found)
-
-
-def _encoded(
-    net: BundledNet, encoding: str, data: str, labels: str | None, call: str
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Return the inputs of the chip for recordings, their class indices, and the names of all classes."""
-    if labels is not None:
-        raise ValueError(f"{call}: --labels cannot be used with --encoding. Put the classes into `y` of DATA.")
-    classifier = with_encoding(net, encoding, call=call)
-    x, y, lengths = read_recordings(data, call=call, labels="optional")
-    numbers = None if y is None else label_indices(y, classifier.classes, call=call)[0]
-    return classifier.inputs(x, lengths), numbers, classifier.classes
 
 
 def _outputs(

@@ -45,7 +45,7 @@ def train(
     tested = None if test is None else read_recordings(test, call=call)
     notes = []
     if tested is not None:
-        _check_test(x, y, tested[0], tested[1], call)
+        _check_test(x, y, tested[0], tested[1], test, call)
         if (lengths is None) != (tested[2] is None):
             without = data if lengths is None else test
             notes.append(f"{without!r} has no `lengths`, unlike the other file, so all of its steps are used.")
@@ -91,18 +91,18 @@ def _size(x: np.ndarray) -> str:
     return f"{x.shape[1]} features" if x.ndim == 2 else f"{x.shape[1]} steps and {channels} channels"
 
 
-def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, call: str) -> None:
+def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, test: str | None, call: str) -> None:
     """Raise before the training if the test data do not match the training data."""
     steps = 1 if x.ndim == 2 else 2
     if x_test.ndim != x.ndim or x_test.shape[steps:] != x.shape[steps:]:
         raise ValueError(
-            f"{call}: the recordings of --test have shape {x_test.shape}, but the recordings of DATA have shape "
-            f"{x.shape}. Both must have the same channels or features."
+            f"{call}: the recordings of --test {test!r} have shape {x_test.shape}, but the recordings of DATA have "
+            f"shape {x.shape}. Save both files with the same channels or features."
         )
     known = {str(one) for one in y.tolist()}
-    unknown = sorted({str(one) for one in y_test.tolist()} - known)
+    unknown = [name for name in map(str, y_test.tolist()) if name not in known]
     if unknown:
         raise ValueError(
-            f"{call}: --test contains the class {unknown[0]!r:.40}, which is not in DATA{closest(unknown[0], known)}. "
-            "Correct the name, or remove the recordings of this class from the file of --test."
+            f"{call}: {len(unknown)} of {len(y_test)} recordings of --test {test!r} have a class that is not in DATA, "
+            f"the first {unknown[0]!r:.40}{closest(unknown[0], known)}. Correct the names, or remove these recordings."
         )

@@ -94,6 +94,10 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
         array = np.asarray(None if isinstance(labels, u.Quantity) else labels)
     except Exception:  # ragged lists and keys raise different exceptions
         array = np.asarray(None)
+    if array.dtype.kind == "U" and isinstance(labels, list | tuple):
+        # NumPy converts numbers beside names to text in silence.
+        held = np.asarray(labels, object)
+        array = array if all(isinstance(one, str) for one in held.ravel().tolist()) else held
     if array.dtype.kind == "O" and array.ndim:
         # This is a column of pandas. NumPy finds a dtype for the list of its values, unless their types differ.
         kinds = {type(one) for one in array.ravel().tolist()}
@@ -125,10 +129,15 @@ def not_whole(labels: np.ndarray) -> np.ndarray:
 
 def _label_fix(array: np.ndarray) -> str:
     """Return advice on how to convert an array without valid labels."""
-    if array.dtype.kind == "f" and not np.isnan(array).any():
+    if array.ndim not in (1, 2):
+        return "Pass a list or an array with one label for each recording, or for each frame."
+    if array.dtype.kind == "f":
+        if np.isnan(array).any():
+            return "Fill missing labels, or remove these recordings."
         return "Convert continuous values to classes by np.digitize(y, limits)."
-    if array.dtype.kind == "O" and array.ndim:
-        kinds = sorted({type(one).__name__ for one in array.ravel().tolist()})
-        if len(kinds) > 1 and "NoneType" not in kinds:
-            return f"They have the types {', '.join(kinds[:4])}. Convert all to names: [str(one) for one in y]."
+    if array.dtype.kind != "O":
+        return "Convert the labels to names: y.astype(str)."
+    kinds = sorted({type(one).__name__ for one in array.ravel().tolist()})
+    if len(kinds) > 1 and "NoneType" not in kinds:
+        return f"They have the types {', '.join(kinds[:4])}. Convert all to names: [str(one) for one in y]."
     return "Fill missing labels, or remove these recordings."

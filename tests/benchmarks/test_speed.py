@@ -115,13 +115,14 @@ def test_the_runner_keeps_failures_and_goes_on(tmp_path: Path, monkeypatch: pyte
         say=said.append,
     )
     assert turns == ["jax", "jax_ahead"] * ROUNDS
-    assert "gone: not available (missing no-such-distribution); pip install gone" in said
+    assert said[0].startswith("gone: not available (missing no-such-distribution); install it (pip install gone)")
     assert json.loads((tmp_path / "kept.json").read_text()) == json.loads(json.dumps(content))
     text = report.markdown(report.read([tmp_path / "kept.json"]))
     assert "- gone: not measured, missing no-such-distribution; to install: pip install gone" in text
     assert "| *floor: matrix products only* | failed: ValueError: a / broken library |" in text
     assert "| jax |" in text
     assert "took turns, in 5 rounds" in text
+    assert "in all cases" not in text  # only the forward pass was measured
 
 
 def test_a_worker_of_its_own_answers_with_one_line_and_names_its_error() -> None:
@@ -173,6 +174,12 @@ def test_the_report_compares_with_brainhw_and_marks_other_definitions(content: d
     assert "| *floor: matrix products only* | 0.5 [0.45-0.6] | 0.25 |" in text
     assert "\\* in lif_ff: spikes come later." in text
     assert "| lif_ff | spyx | 0.0e+00 | 1.0e-07 | 2.0e-02 | spikes come later |" in text
+
+
+def test_a_file_of_something_else_is_no_result(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"report: .*other.json is not a result file of run"):
+        report.read([tmp_path / "other.json"])
 
 
 def test_the_figure_is_drawn(content: dict[str, Any], tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import brainunit as u
 import numpy as np
 import pytest
 from recipe_sets import recordings
 
+import brainhw as bh
 from brainhw._plain_json import parse_json
 from brainhw.cli import main
 from brainhw.cli.schema import SCHEMA
@@ -77,6 +79,15 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     assert main(["power", "mine.bundle", "test.npz", "--encoding", "mine.encoding"]) == 0
     energy = capsys.readouterr().out
     assert re.match(r"energy [\d.]+ uJ per inference", energy)
+    chip = bh.chip.H1V2
+    tau = np.full((len(chip.tau_profiles.values.mantissa), chip.n_neurons), np.nan) * u.ms
+    bh.silicon.MeasuredChip(chip, tau, np.full(chip.n_neurons, np.nan) * u.mV).save("same.chip")
+    words = ["compare", "mine.bundle", "same.chip", "test.npz"]
+    assert main([*words, "--encoding", "mine.encoding"]) == 0
+    assert capsys.readouterr().out.startswith(accuracy.split(" (")[0].replace("accuracy ", "accuracy: model "))
+    assert main(words) == 1
+    assert "Pass --encoding FILE" in capsys.readouterr().err
+    Path("same.chip").unlink()
     with np.load("test.npz") as held:
         np.savez("strange.npz", x=held["x"], y=np.array(["quake"] * 18), lengths=held["lengths"])
     assert main(["run", "mine.bundle", "strange.npz", "--encoding", "mine.encoding"]) == 1
@@ -125,11 +136,14 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (["nowhere.npz"], "does not exist"),
         (["train.npz", "--chip", "h9"], "h9"),
         (["train.npz", "--test", "nowhere.npz"], "nowhere.npz"),
-        (["train.npz", "--test", "other.npz"], "--test contains the class 'quake', which is not in DATA. Correct"),
-        (["train.npz", "--test", "near.npz"], "class 'Rise', which is not in DATA (did you mean 'rise'?). Correct"),
+        (
+            ["train.npz", "--test", "other.npz"],
+            "12 of 36 recordings of --test 'other.npz' have a class that is not in DATA, the first 'quake'. Correct",
+        ),
+        (["train.npz", "--test", "near.npz"], "is not in DATA, the first 'Rise' (did you mean 'rise'?). Correct"),
         (
             ["train.npz", "--test", "wide.npz"],
-            "--test have shape (36, 30, 1), but the recordings of DATA have shape (36, 30, 2)",
+            "--test 'wide.npz' have shape (36, 30, 1), but the recordings of DATA have shape (36, 30, 2)",
         ),
         (["labels.npz"], "labels of 'labels.npz' must be names or integers of shape (36,)"),
         (["flat.npz"], "must be a numeric array [recordings, steps, channels]"),

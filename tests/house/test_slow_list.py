@@ -50,3 +50,9 @@ def test_names_of_a_report_are_those_of_pytest(tool: Any, tmp_path: Path) -> Non
     case = '<testcase classname="tests.silicon.test_loop.TestFailures" name="test_it[a]" time="1.5"/>'
     report.write_text(f"<testsuites><testsuite>{case}</testsuite></testsuites>")
     assert tool.durations(report) == {"tests/silicon/test_loop.py::TestFailures::test_it[a]": 1.5}
+
+
+def test_tests_that_did_not_run_stay_in_the_list(tool: Any) -> None:
+    here = "tests/house/test_slow_list.py"
+    old = [f"{here}::left", f"{here}::quick", "tests/house/test_gone.py::gone"]
+    assert tool.updated(old, {f"{here}::quick": 0.1, f"{here}::new": 9.0}) == [f"{here}::left", f"{here}::new"]

@@ -1,0 +1,23 @@
+"""Raw recordings, encoded as inputs of the network that the command ``train`` wrote."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from brainhw.cli.data import read_recordings
+from brainhw.deploy.bundled_net import BundledNet
+from brainhw.recipe.chip_classifier import label_indices, with_encoding
+
+__all__ = ["encoded_inputs"]
+
+
+def encoded_inputs(
+    net: BundledNet, encoding: str, data: str, labels: str | None, *, call: str
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """Return the inputs of the chip for recordings, their class indices, and the names of all classes."""
+    if labels is not None:
+        raise ValueError(f"{call}: --labels cannot be used with --encoding. Put the classes into `y` of DATA.")
+    classifier = with_encoding(net, encoding, call=call)
+    x, y, lengths = read_recordings(data, call=call, labels="optional")
+    indices = None if y is None else label_indices(y, classifier.classes, call=call)[0]
+    return classifier.inputs(x, lengths), indices, classifier.classes
