@@ -109,8 +109,8 @@ def read_recordings(
     if not finite.all():
         first = int(np.argwhere(~finite)[0, 0])
         raise ValueError(
-            f"{what} contains {int(np.sum(~finite))} values that are NaN or infinite; the first is in recording "
-            f"{first}. Replace them, or remove these recordings."
+            f"{what} contains {int(np.sum(~finite))} NaN or infinite value(s), the first in recording {first} (counted "
+            "from 0). Replace them, in padding by 0, or remove these recordings."
         )
     check_range(x, call=call, what=f"the data of {path!r}")
     return x, y, read_lengths(path, len(x), x.shape[1] if x.ndim > 2 else None, call=call)

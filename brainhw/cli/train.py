@@ -61,7 +61,7 @@ def train(
     lines = [
         f"{accuracy} on {'the training recordings' if tested is None else repr(test)}",
         *(f"note: {note}" for note in notes),
-        f"{len(x)} recordings of {_size(x)}, {len(classifier.classes)} classes; {encoding.n_rows} inputs, held for "
+        f"{len(x)} recordings of {_size(x, lengths)}, {len(classifier.classes)} classes; {encoding.n_rows} inputs, held for "
         f"{encoding.n_steps} steps ({encoding.n_steps * classifier.dt.to(u.ms).mantissa:g} ms); deployable: no rule "
         "of the chip is broken",
         details,
@@ -85,10 +85,15 @@ def train(
     return Result(tuple(lines), result, tuple(notes))
 
 
-def _size(x: np.ndarray) -> str:
-    """Return how the axes of the recordings were read, such as "29 steps and 12 channels"."""
+def _size(x: np.ndarray, lengths: np.ndarray | None) -> str:
+    """Return how the axes of the recordings were read, such as "7 to 29 steps and 12 channels"."""
     channels = " x ".join(map(str, x.shape[2:]))
-    return f"{x.shape[1]} features" if x.ndim == 2 else f"{x.shape[1]} steps and {channels} channels"
+    if x.ndim == 2:
+        return f"{x.shape[1]} features"
+    steps = (
+        f"{x.shape[1]}" if lengths is None or lengths.min() == lengths.max() else f"{lengths.min()} to {lengths.max()}"
+    )
+    return f"{steps} steps and {channels} channels"
 
 
 def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, test: str | None, call: str) -> None:

@@ -64,7 +64,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(home)
     assert main(["train", "train.npz", "--test", "test.npz", "--out", "mine"]) == 0
     shown = capsys.readouterr().out
-    assert "36 recordings of 30 steps and 2 channels, 3 classes" in shown
+    assert re.search(r"36 recordings of \d+ to 30 steps and 2 channels, 3 classes", shown)
     assert "not saved" not in shown
     assert "swing" in shown
     accuracy = shown.splitlines()[0].removesuffix(" on 'test.npz'")
@@ -147,7 +147,10 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         ),
         (["labels.npz"], "labels of 'labels.npz' must be names or integers of shape (36,)"),
         (["flat.npz"], "must be a numeric array [recordings, steps, channels]"),
-        (["nan.npz"], "of 'nan.npz' contains 60 values that are NaN or infinite; the first is in recording 4. Replace"),
+        (
+            ["nan.npz"],
+            "of 'nan.npz' contains 60 NaN or infinite value(s), the first in recording 4 (counted from 0). Replace",
+        ),
         (["long.npz"], "lengths of 'long.npz' must be between 1 and 30 steps"),
         (["train.npz", "--out", "no/such/folder/x"], "no/such/folder"),
         (["train.npz", "--out", ""], "--out must be a file name without an extension, such as digits; got ''"),
@@ -165,7 +168,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         (
             ["huge.npz"],
             "the largest absolute value of the data of 'huge.npz' must be between 1e-100 and 1e+100, or be 0; got "
-            "1e+300 in recording 4. Correct",
+            "1e+300 in recording 4 (counted from 0). Correct",
         ),
         (["tiny.npz"], "the largest absolute value of the data of 'tiny.npz' must be between 1e-100 and 1e+100"),
         (["reals.npz"], "36 of 36 are not. The first is 0.5. A classifier requires classes"),
