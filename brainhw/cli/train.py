@@ -61,8 +61,8 @@ def train(
     lines = [
         f"{accuracy} on {'the training recordings' if tested is None else repr(test)}",
         *(f"note: {note}" for note in notes),
-        f"{len(x)} recordings of {_size(x, lengths)}, {len(classifier.classes)} classes; {encoding.n_rows} inputs, held for "
-        f"{encoding.n_steps} steps ({encoding.n_steps * classifier.dt.to(u.ms).mantissa:g} ms); deployable: no rule "
+        f"{len(x)} recordings of {_size(x, lengths)}, {len(classifier.classes)} classes; {encoding.n_rows} inputs, held "
+        f"for {encoding.n_steps} steps ({encoding.n_steps * classifier.dt.to(u.ms).mantissa:g} ms); deployable: no rule "
         "of the chip is broken",
         details,
     ]
@@ -90,10 +90,8 @@ def _size(x: np.ndarray, lengths: np.ndarray | None) -> str:
     channels = " x ".join(map(str, x.shape[2:]))
     if x.ndim == 2:
         return f"{x.shape[1]} features"
-    steps = (
-        f"{x.shape[1]}" if lengths is None or lengths.min() == lengths.max() else f"{lengths.min()} to {lengths.max()}"
-    )
-    return f"{steps} steps and {channels} channels"
+    least, most = (x.shape[1],) * 2 if lengths is None else (lengths.min(), lengths.max())
+    return f"{least if least == most else f'{least} to {most}'} steps and {channels} channels"
 
 
 def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, test: str | None, call: str) -> None:

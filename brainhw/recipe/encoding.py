@@ -219,7 +219,7 @@ def check_range(x: np.ndarray, *, call: str, what: str) -> None:
     if largest[first] > _LARGEST or 0 < largest[first] < _SMALLEST:
         raise ValueError(
             f"{call}: the largest absolute value of {what} must be between {_SMALLEST:g} and {_LARGEST:g}, or be 0; "
-            f"got {largest[first]:g} in recording {first} (counted from 0). Correct this value, or scale all recordings."
+            f"got {largest[first]:g} in recording {first} (counted from 0). Correct the value, or scale all recordings."
         )
 
 
