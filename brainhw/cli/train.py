@@ -62,8 +62,8 @@ def train(
         f"{accuracy} on {'the training recordings' if tested is None else repr(test)}",
         *(f"note: {note}" for note in notes),
         f"{len(x)} recordings of {_size(x, lengths)}, {len(classifier.classes)} classes; {encoding.n_rows} inputs, "
-        f"held for {encoding.n_steps} steps ({encoding.n_steps * classifier.dt.to(u.ms).mantissa:g} ms); deployable: no "
-        "rule of the chip is broken",
+        f"held for {encoding.n_steps} steps ({encoding.n_steps * classifier.dt.to(u.ms).mantissa:g} ms); deployable: "
+        "no rule of the chip is violated",
         details,
     ]
     if out is not None:
