@@ -56,7 +56,7 @@ def info(bundle: str, *, chip: bool = False) -> Result:
         f"output      {content.output}, {content.n_out} neurons{classes}",
         f"written by  {_versions(content.versions)}",
         *(f"in place    {words}" for words in [_in_place(content)] if words),
-        *(f"notes       {line}" for line in content.notes.splitlines()),
+        *_notes(content),
         "",
         plain_table(_HEADINGS, [row for layer in layers for row in _rows(layer)], left=("layer", "fed by", "through")),
         "",
@@ -78,6 +78,14 @@ def info(bundle: str, *, chip: bool = False) -> Result:
         "placement": content.placement.to_list(),
     }
     return Result((*lines, *(("", spec.table(notes=True)) if chip else ())), data)
+
+
+def _notes(content: BundleContent) -> list[str]:
+    """Return the lines of the notes. A network of the command `train` has the names of its classes there."""
+    lines = content.notes.splitlines()
+    if content.encoding_fingerprint is not None and len(lines) == content.n_classes:
+        return [f"classes     {', '.join(lines)}"]
+    return [f"notes       {line}" for line in lines]
 
 
 def _info_measured(path: str, every_number: bool) -> Result:

@@ -107,6 +107,8 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     shown = capsys.readouterr().out
     assert all(re.search(rf"^ *{name} +\d+ *$", shown, re.MULTILINE) for name in ("fall", "rise", "swing"))
     Path("misspelt.npz").unlink()
+    assert main(["info", "mine.bundle"]) == 0
+    assert "classes     fall, rise, swing\n" in capsys.readouterr().out
     assert main(["info", "mine"]) == 1
     assert "(did you mean 'mine.bundle'?)" in capsys.readouterr().err
     assert main(["power", "mine.bundle", "test.npz"]) == 1
