@@ -8,7 +8,9 @@ function mark(box) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  const boxes = document.querySelectorAll(".pst-scrollable-table-container, .bd-article pre, div.math");
+  const boxes = document.querySelectorAll(
+    ".pst-scrollable-table-container, .bd-article pre, .bd-article p:has(> img:only-child), div.math",
+  );
   const watch = new ResizeObserver((entries) => entries.forEach((entry) => mark(entry.target)));
   boxes.forEach((box) => {
     watch.observe(box);
