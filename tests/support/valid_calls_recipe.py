@@ -52,7 +52,7 @@ def _() -> Any:
 @add("Encoding.load", path="Give a file")
 def _() -> Any:
     _encoding().save("b.encoding")
-    return bh.recipe.Encoding.load, {"path": ("file", "b.encoding")}
+    return bh.recipe.Encoding.load, {"path": ("path to read", "b.encoding")}
 
 
 for kind in ("inputs", "predict"):
@@ -76,4 +76,4 @@ def _() -> Any:
 @add("recipe.load_classifier", calls=("load_bundle",), path="bundle")
 def _() -> Any:
     _classifier().save("d")
-    return bh.recipe.load_classifier, {"path": ("file", "d")}
+    return bh.recipe.load_classifier, {"path": ("path to read", "d")}
