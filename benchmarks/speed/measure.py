@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.speed import memory
 from benchmarks.speed.contract import Calls
 
-__all__ = ["MODES", "ROUNDS", "Measurement", "measure"]
+__all__ = ["MODES", "ROUNDS", "Measurement"]
 
 MODES = ("forward", "both", "step")
 ROUNDS = 5
@@ -121,15 +121,6 @@ class Measurement:
                 }
             )
         return records
-
-
-def measure(calls: Calls, modes: Iterable[str], repeats: int) -> list[dict[str, Any]]:
-    """Time the calls of one adapter, with nothing else between the rounds, and return the records."""
-    measurement = Measurement(calls, modes, repeats)
-    measurement.warm_up()
-    for _ in range(ROUNDS):
-        measurement.run_round()
-    return measurement.records()
 
 
 def _seconds(call: Callable[[], Any]) -> float:

@@ -113,8 +113,8 @@ def pack(sizes: Sequence[int], capacities: Sequence[int], order: Iterable[int] |
     order = tuple(range(len(capacities)) if order is None else order)
     # Items of equal size are interchangeable, so the search counts them instead of permuting them.
     kinds = sorted(set(sizes), reverse=True)
-    # Whether the remaining items fit into the later bins does not depend on how the earlier bins were filled. So each
-    # failure is stored.
+    # Remaining items that do not fit into the later bins never fit, however the earlier bins are filled. So the search
+    # stores each failure and does not repeat it.
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:

@@ -178,12 +178,12 @@ class FractionalLayer(RestingStates):
 
     @property
     def learns_alpha(self) -> bool:
-        """Whether the orders are trainable."""
+        """True if the orders are trainable."""
         return Slot(self.alpha).trainable
 
     @property
     def learns_coefficients(self) -> bool:
-        """Whether the coefficients are trainable."""
+        """True if the coefficients are trainable."""
         return Slot(self.coefficients).trainable
 
     @property

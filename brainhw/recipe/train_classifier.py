@@ -95,7 +95,7 @@ def train_classifier(
     spec = get_chip(chip, call=call)
     seed = _arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1)
     _arguments.flag(progress, call=call, name="progress")
-    recordings, of_each, in_shape, numbers, classes = _recordings(x, y, lengths, call)
+    recordings, of_each, in_shape, indices, classes = _recordings(x, y, lengths, call)
     if any("\n" in name for name in classes):
         raise ValueError(f"{call}: a class name in y contains a line break. Pass names without line breaks.")
     n_neurons = sum(spec.cores)
@@ -110,9 +110,9 @@ def train_classifier(
     features = encoding.standardised(features_of(recordings, of_each, encoding.n_parts, encoding.windows))
     if not encoding.gain.any():
         raise ValueError(f"{call}: all recordings in x are equal, so their classes cannot be distinguished. Check x.")
-    _warn_of_few(numbers, classes, call)
+    _warn_of_few(indices, classes, call)
     _warn_of_spaces(classes, call)
-    teacher = choose_teacher(features, sizes, numbers, len(classes), encoding.std)
+    teacher = choose_teacher(features, sizes, indices, len(classes), encoding.std)
     # Weights have only 32 levels. If inputs were too large, weights would have to be smaller than the smallest level.
     gain = encoding.gain * teacher.gains
     power = np.mean(np.sum((features * gain) ** 2, axis=1))
@@ -159,21 +159,21 @@ def _recordings(
     recordings, of_each = checked(array, lengths, in_shape, call=call)
     if lengths is None and array.ndim == 3 and (doubt := channels_first_doubt(array)):
         warnings.warn(f"{call}: {doubt}", stacklevel=4)
-    numbers, classes = label_indices(y, call=call)
-    if len(numbers) != len(recordings):
+    indices, classes = label_indices(y, call=call)
+    if len(indices) != len(recordings):
         raise ValueError(
-            f"{call}: y must contain one name or integer for each of {len(recordings)} recordings; got {len(numbers)}."
+            f"{call}: y must contain one name or integer for each of {len(recordings)} recordings; got {len(indices)}."
         )
-    return recordings, of_each, in_shape, numbers, classes
+    return recordings, of_each, in_shape, indices, classes
 
 
-def _warn_of_few(numbers: np.ndarray, classes: tuple[str, ...], call: str) -> None:
+def _warn_of_few(indices: np.ndarray, classes: tuple[str, ...], call: str) -> None:
     """Warn if a class has too few recordings for a reliable training and accuracy."""
-    counts = np.bincount(numbers, minlength=len(classes))
+    counts = np.bincount(indices, minlength=len(classes))
     few = int(counts.argmin())
     if counts[few] < _FEW:
         warnings.warn(
-            f"{call}: the class {classes[few]!r:.40} has {counts[few]} of {len(numbers)} recordings, fewer than "
+            f"{call}: the class {classes[few]!r:.40} has {counts[few]} of {len(indices)} recordings, fewer than "
             f"{_FEW}. The accuracy on new recordings may be much lower than on these. Add recordings of this class.",
             stacklevel=3,
         )

@@ -20,7 +20,7 @@ from benchmarks.speed import agreement, figure, process, report, runner, worker 
 from benchmarks.speed.adapters import ADAPTERS  # noqa: E402
 from benchmarks.speed.cases import CASES, Definition, problem  # noqa: E402
 from benchmarks.speed.contract import Adapter, Calls, Offer  # noqa: E402
-from benchmarks.speed.measure import ROUNDS, measure  # noqa: E402
+from benchmarks.speed.measure import ROUNDS, Measurement  # noqa: E402
 
 
 def built(name: str, case: str, **definition: Any) -> Calls:
@@ -61,7 +61,11 @@ def test_another_definition_of_the_neuron_is_told_apart(definition: dict[str, An
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["brainhw", "jax", "products"])
 def test_every_mode_is_measured(name: str) -> None:
-    records = measure(built(name, "lif_ff"), ("forward", "both", "step"), 2)
+    measurement = Measurement(built(name, "lif_ff"), ("forward", "both", "step"), 2)
+    measurement.warm_up()
+    for _ in range(ROUNDS):
+        measurement.run_round()
+    records = measurement.records()
     assert [record["mode"] for record in records] == ["forward", "both", "step"]
     for record in records:
         assert 0 < record["min_ms"] <= record["q1_ms"] <= record["median_ms"] <= record["q3_ms"]
