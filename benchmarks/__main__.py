@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 60:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 60, got {text!r}")
+    return seconds
 
 
 def _writable(text: str) -> Path:
@@ -76,7 +87,13 @@ def _parser() -> argparse.ArgumentParser:
             "--repeats",
             type=_count,
             default=15,
-            help="number of timed calls in five rounds together; fewer if a call takes more than a second",
+            help="least number of timed calls in five rounds together; fewer if a call takes more than a second",
+        )
+        command.add_argument(
+            "--seconds",
+            type=_seconds,
+            default=0.2,
+            help="in each round, repeat short calls for this time before timing them, and time them for this time",
         )
         command.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     command = commands.add_parser("report", help="make tables and a figure from the results of run")
@@ -143,6 +160,7 @@ def main() -> None:
         names=arguments.only,
         pythons=pythons,
         repeats=arguments.repeats,
+        seconds=arguments.seconds,
         device=arguments.device,
         save=arguments.out,
     )
@@ -160,4 +178,6 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
+        # Ignore a second Ctrl-C, which would end this message with a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit("interrupted; --out contains the cases and sizes that were finished")

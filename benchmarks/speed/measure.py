@@ -49,11 +49,15 @@ class Measurement:
     modes : iterable of str
         Names of the calls to time.
     repeats : int
-        Number of timed calls in all rounds together, rounded up to a multiple of ``ROUNDS``.
+        Least number of timed calls in all rounds together, rounded up to a multiple of ``ROUNDS``.
+    seconds : float
+        In each round, short calls are repeated for this time before they are timed, and then timed for at least this
+        time. After a pause, the caches contain the data of another library, threads sleep and idle cores are slow. A
+        training loop has no such pauses.
     """
 
-    def __init__(self, calls: Calls, modes: Iterable[str], repeats: int) -> None:
-        self.calls, self.repeats = calls, repeats
+    def __init__(self, calls: Calls, modes: Iterable[str], repeats: int, seconds: float) -> None:
+        self.calls, self.repeats, self.seconds = calls, repeats, seconds
         self.runs: dict[str, list[_Setting]] = {
             mode: [_Setting(*one) for one in calls.settings.items() or [("", lambda: None)]]
             for mode in modes
@@ -90,8 +94,8 @@ class Measurement:
                 if one.second_s > LONG_CALL_S:
                     count = max(1, int(count * LONG_CALL_S / one.second_s))
                 else:
-                    call()  # another library ran before, so the caches of the processor contain other data
-                one.times_ms += [1e3 * _seconds(call) for _ in range(count)]
+                    _times_s(call, least=1, least_s=self.seconds)
+                one.times_ms += [1e3 * time_s for time_s in _times_s(call, least=count, least_s=self.seconds)]
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record for each mode, with times in ms, compile time in seconds and memory in MiB.
@@ -121,6 +125,14 @@ class Measurement:
                 }
             )
         return records
+
+
+def _times_s(call: Callable[[], Any], *, least: int, least_s: float) -> list[float]:
+    """Time at least ``least`` calls that together take at least ``least_s`` seconds. Return the time of each call."""
+    times: list[float] = []
+    while len(times) < least or sum(times) < least_s:
+        times.append(_seconds(call))
+    return times
 
 
 def _seconds(call: Callable[[], Any]) -> float:

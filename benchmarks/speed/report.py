@@ -18,7 +18,7 @@ OURS, FLOOR = "brainhw", "products"
 _ORDER = (
     "The processes ran one after the other.",
     "The processes of a case and size took turns, in {rounds} rounds, so a change of the speed of the machine affects "
-    "all libraries.",
+    "all libraries. In each round, short calls were repeated for {seconds:g} s before they were timed.",
 )
 TITLES = {"forward": "forward", "both": "forward + backward", "step": "one step, B=1"}
 
@@ -87,8 +87,8 @@ def _machine(content: Mapping[str, Any]) -> str:
     load = f", load before a measurement {min(loads):.1f} to {max(loads):.1f}" if loads else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['platform']}; device {', '.join(devices) or 'none'}"
-        f"{load}.\n\nTimes are medians of {settings['repeats']} runs, with quartiles in brackets. If a run takes more "
-        "than a second, there are fewer runs, but at least 5. All values are float32. Each library, case and size ran "
+        f"{load}.\n\nTimes are medians of at least {settings['repeats']} runs, with quartiles in brackets. If a "
+        "run takes more than a second, there are fewer runs, but at least 5. All values are float32. Each library, case and size ran "
         f"in a new process. {_ORDER['rounds' in settings].format(**settings)} `x` is the ratio to the time of {OURS}. "
         "The compile time is the time "
         "of the first call minus the median of the later calls. Memory is the increase of the peak resident memory of "

@@ -60,15 +60,17 @@ def run(
     names: Iterable[str],
     pythons: Mapping[str, str],
     repeats: int,
+    seconds: float,
     device: str,
     save: Path | None = None,
     say: Any = print,
 ) -> dict[str, Any]:
     """Measure all requested cases that can run here, and return the results. Save them after each size."""
     names = list(names)
+    timing = {"modes": list(modes), "repeats": repeats, "seconds": seconds}
     content: dict[str, Any] = {
         "machine": machine(),
-        "settings": {"repeats": repeats, "rounds": ROUNDS, "device": device},
+        "settings": {"repeats": repeats, "rounds": ROUNDS, "seconds": seconds, "device": device},
         "adapters": probe(names, pythons),
         "results": [],
     }
@@ -83,7 +85,7 @@ def run(
             if size not in sizes if sizes is not None else not is_timed(size):
                 continue
             able = [name for name in names if case in ADAPTERS[name].offers and content["adapters"][name]["available"]]
-            content["results"] += _in_turns(able, case, size, list(modes), pythons, repeats, device, say)
+            content["results"] += _in_turns(able, case, size, timing, pythons, device, say)
             if save is not None:
                 save.write_text(json.dumps(content, indent=1) + "\n")
     return content
@@ -93,9 +95,8 @@ def _in_turns(
     names: list[str],
     case: str,
     size: str,
-    modes: list[str],
+    timing: Mapping[str, Any],
     pythons: Mapping[str, str],
-    repeats: int,
     device: str,
     say: Any,
 ) -> list[dict[str, Any]]:
@@ -116,8 +117,8 @@ def _in_turns(
                 workers.pop(name).stop()
 
     def start(name: str) -> None:
-        job = {"do": "time", "adapter": name, "case": case, "size": size, "modes": modes, "repeats": repeats}
-        workers[name] = Worker({**job, "device": device}, pythons.get(name, sys.executable), device)
+        job = {"do": "time", "adapter": name, "case": case, "size": size, "device": device, **timing}
+        workers[name] = Worker(job, pythons.get(name, sys.executable), device)
         workers[name].next_answer()
 
     def turn(name: str) -> None:

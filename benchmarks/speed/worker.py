@@ -58,7 +58,7 @@ def _time(job: dict[str, Any], requests: Iterable[str]) -> Iterator[dict[str, An
     from benchmarks.speed.measure import Measurement
 
     calls = ADAPTERS[job["adapter"]].build(problem(job["case"], job["size"]), job["device"])
-    measurement = Measurement(calls, job["modes"], job["repeats"])
+    measurement = Measurement(calls, job["modes"], job["repeats"], job["seconds"])
     measurement.warm_up()
     yield {"ready": True}
     for n_rounds, _ in enumerate(requests, 1):

@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
     # The folder is no part of what is installed.
     sys.path.append(str(ROOT))
 
-from benchmarks.speed import agreement, figure, process, report, runner, worker  # noqa: E402
+from benchmarks.speed import agreement, figure, measure, process, report, runner, worker  # noqa: E402
 from benchmarks.speed.adapters import ADAPTERS  # noqa: E402
 from benchmarks.speed.cases import CASES, Definition, problem  # noqa: E402
 from benchmarks.speed.contract import Adapter, Calls, Offer  # noqa: E402
@@ -61,7 +61,7 @@ def test_another_definition_of_the_neuron_is_told_apart(definition: dict[str, An
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["brainhw", "jax", "products"])
 def test_every_mode_is_measured(name: str) -> None:
-    measurement = Measurement(built(name, "lif_ff"), ("forward", "both", "step"), 2)
+    measurement = Measurement(built(name, "lif_ff"), ("forward", "both", "step"), repeats=2, seconds=0)
     measurement.warm_up()
     for _ in range(ROUNDS):
         measurement.run_round()
@@ -114,6 +114,7 @@ def test_the_runner_keeps_failures_and_goes_on(tmp_path: Path, monkeypatch: pyte
         names=["gone", "products", "jax", "jax_ahead"],
         pythons={},
         repeats=2,
+        seconds=0,
         device="cpu",
         save=tmp_path / "kept.json",
         say=said.append,
@@ -132,14 +133,47 @@ def test_the_runner_keeps_failures_and_goes_on(tmp_path: Path, monkeypatch: pyte
 def test_a_worker_of_its_own_answers_with_one_line_and_names_its_error() -> None:
     found = process.ask({"do": "probe", "adapters": ["jax"]}, sys.executable)
     assert found["adapters"]["jax"]["available"]
-    job = {"do": "time", "adapter": "jax", "case": "lif_ff", "size": "enormous", "modes": [], "repeats": 1}
+    job = {
+        "do": "time",
+        "adapter": "jax",
+        "case": "lif_ff",
+        "size": "enormous",
+        "modes": [],
+        "repeats": 1,
+        "seconds": 0,
+    }
     with pytest.raises(process.WorkerError, match="KeyError: 'enormous'"):
-        process.ask({**job, "device": "cpu"}, sys.executable)
+        process.ask({**job, "repeats": 1, "seconds": 0, "device": "cpu"}, sys.executable)
+
+
+def test_short_calls_are_repeated_before_and_while_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def call() -> None:
+        nonlocal now
+        now += 0.25
+
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now)
+    measurement = Measurement(Calls(call, call), ("forward",), repeats=15, seconds=2)
+    measurement.warm_up()
+    start = now
+    measurement.run_round()
+    # 2 s of calls that are not timed, then 2 s of timed ones, which are more than the 15 / 5 asked for
+    assert now - start == 4
+    assert measurement.runs["forward"][0].times_ms == [250.0] * 8
 
 
 def test_a_worker_of_its_own_is_timed_in_rounds() -> None:
-    job = {"do": "time", "adapter": "products", "case": "lif_ff", "size": "tiny", "modes": ["forward"], "repeats": 5}
-    ours = process.Worker({**job, "device": "cpu"}, sys.executable, "cpu")
+    job = {
+        "do": "time",
+        "adapter": "products",
+        "case": "lif_ff",
+        "size": "tiny",
+        "modes": ["forward"],
+        "repeats": 5,
+        "seconds": 0,
+    }
+    ours = process.Worker({**job, "repeats": 5, "seconds": 0, "device": "cpu"}, sys.executable, "cpu")
     assert ours.next_answer() == {"ready": True}
     for _ in range(ROUNDS):
         ours.request_round()
