@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,7 +102,8 @@ class Training:
             "keep": "last",
             "checkpoint": self.path,
             "callbacks": [self._stop],
-            "progress": jax.process_index() == 0,
+            # In a log file, every update of the bar would be a new line.
+            "progress": jax.process_index() == 0 and sys.stderr.isatty(),
         }
 
     def finish(self, history: bh.train.History, test: bh.data.Split, **found: tuple[Any, str]) -> dict[str, Any]:

@@ -88,10 +88,10 @@ def _machine(content: Mapping[str, Any]) -> str:
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['platform']}; device {', '.join(devices) or 'none'}"
         f"{load}.\n\nTimes are medians of at least {settings['repeats']} runs, with quartiles in brackets. If a "
-        "run takes more than a second, there are fewer runs, but at least 5. All values are float32. Each library, case and size ran "
-        f"in a new process. {_ORDER['rounds' in settings].format(**settings)} `x` is the ratio to the time of {OURS}. "
-        "The compile time is the time "
-        "of the first call minus the median of the later calls. Memory is the increase of the peak resident memory of "
+        "run takes more than a second, there are fewer runs, but at least 5. All values are float32. Each "
+        f"library, case and size ran in a new process. {_ORDER['rounds' in settings].format(**settings)} `x` is the "
+        f"ratio to the time of {OURS}. The compile time is the time of the first call minus the median of the later "
+        "calls. Memory is the increase of the peak resident memory of "
         "the process during the calls, including compilation. `temp` is the memory of XLA for temporary arrays. "
         "*floor* computes only the matrix products."
     )

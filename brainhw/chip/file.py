@@ -31,19 +31,19 @@ _LARGEST = 2**23
 _NONE = "none"  # TOML has no null
 
 _HEADER = """\
-The description of one chip, read by brainhw.chip.load_chip. It is TOML: edit it with any text editor.
+Chip description for brainhw.chip.load_chip, in the TOML format. Edit it with a text editor.
 
-To put in a value of your own, change `value` (and `unit` where there is one: any unit of the same kind works, by
-its brainunit name, such as "mV", "volt", "fcoulomb"), set `provenance` to "measured", and write in `note` what the
-number rests on (one line; leave the line out for no note). The provenance is one of "documented" (published by the
-vendor), "assumed" (chosen to agree with what is published) and "measured". A mismatch that the chip does not have
-is the value "none".
+To replace a value by your measurement, change `value`. You may also change `unit` to any unit of the same dimension,
+by its brainunit name, such as "mV", "volt" or "fcoulomb". Then set `provenance` to "measured", and describe the
+measurement in one line as `note`, which is optional. `provenance` is "documented" (published by the vendor), "assumed"
+(consistent with the publications of the vendor) or "measured". If the chip has no mismatch of a parameter, its value
+is "none".
 
-Every table must stay, and nothing else may be added. The charge curve is one of
+Do not remove tables, and add only optional ones. The charge curve is one of these:
   kind = "linear"      with gain (charge per unit weight)
   kind = "saturating"  with gain and saturation: charge = gain * saturation * tanh(weight / saturation)
-  kind = "tabulated"   with weights = [...] and charges = [...], two lists of the same length, weights increasing
-each with the unit of its charges.
+  kind = "tabulated"   with weights = [...] and charges = [...], two lists of the same length; weights must increase
+`unit` is the unit of the charges.
 """
 
 
@@ -203,7 +203,7 @@ def _left_out(spec: ChipSpec) -> Iterator[str]:
     infos = info_of(spec)
     names = [name for name in infos if has_default(spec, name) and _says_nothing(spec, name)]
     if names:
-        yield "#\n# Optional tables that may be added below; leave a table out if its value is unknown."
+        yield "#\n# Optional tables that you can add below if you know their values:"
     for name in names:
         unit = infos[name].unit
         yield f"#\n# [{name}]  # {infos[name].meaning}"

@@ -14,9 +14,9 @@ from brainhw._arrays import ArrayFile, Header, ObjectsError
 from brainhw._closest import closest
 from brainhw._files import first_line, open_regular
 from brainhw.data.labels import not_whole
-from brainhw.recipe.encoding import check_range
+from brainhw.recipe.encoding import check_range, padding_doubt
 
-__all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
+__all__ = ["known_lengths", "read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
 
 # Remedy for a missing array.
@@ -130,6 +130,21 @@ def _warn_of_unused(path: str, call: str) -> None:
         )
 
 
+def known_lengths(
+    path: str, x: np.ndarray, lengths: np.ndarray | None, in_shape: tuple[int, ...], *, call: str
+) -> np.ndarray | None:
+    """Return the lengths of the recordings of a file. If it has none, return the number of all steps.
+
+    In this case, warn if the recordings seem to be padded. Recordings without time steps have the shape ``in_shape`` of
+    one step, and no lengths.
+    """
+    if lengths is not None or x.shape[1:] == in_shape:
+        return lengths
+    if doubt := padding_doubt(x):
+        warnings.warn(f"{call}: in {path!r}, {doubt} Save the number of steps of each as `lengths`.", stacklevel=2)
+    return np.full(len(x), x.shape[1])
+
+
 def _recordings_fix(header: Header) -> str:
     """Return advice on how to convert an array that cannot be recordings."""
     if 0 in header.shape:
@@ -193,9 +208,10 @@ def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -
                 "time steps. Remove `lengths`, or save `x` as [recordings, steps, channels]."
             )
     elif lengths.min() < 1 or lengths.max() > n_steps:
+        first = int(np.argmax((lengths < 1) | (lengths > n_steps)))
         raise ValueError(
-            f"{what} must be between 1 and {n_steps} steps, the size of `x`; got {lengths.min()} to {lengths.max()}. "
-            "Count the steps of each recording before the padding."
+            f"{what} must be between 1 and {n_steps} steps, the size of `x`; got {lengths[first]} for recording "
+            f"{first} (counted from 0). Count the steps of each recording before the padding."
         )
     return lengths.astype(np.int64)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from brainhw.cli.data import read_recordings
+from brainhw.cli.data import known_lengths, read_recordings
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.recipe.chip_classifier import label_indices, with_encoding
 
@@ -20,4 +20,5 @@ def encoded_inputs(
     classifier = with_encoding(net, encoding, call=call)
     x, y, lengths = read_recordings(data, call=call, labels="optional")
     indices = None if y is None else label_indices(y, classifier.classes, call=call)[0]
+    lengths = known_lengths(data, x, lengths, classifier.encoding.in_shape, call=call)
     return classifier.inputs(x, lengths), indices, classifier.classes

@@ -48,7 +48,7 @@ def info(bundle: str, *, chip: bool = False) -> Result:
     spec = content.chip
     layers = [_layer(wire, content) for wire in content.wires]
     lines = [
-        f"bundle      {os.path.basename(bundle)!r}, {os.path.getsize(bundle)} bytes, whole",
+        f"bundle      {os.path.basename(bundle)!r}, {os.path.getsize(bundle)} bytes, checksum correct",
         f"SHA-256     {checksum}",
         f"chip        {spec.name}, family {spec.family}, {spec.n_neurons} neurons in {len(spec.cores)} core(s)",
         f"time step   {content.dt.mantissa:.10g} ms, {content.dtype}",
@@ -91,7 +91,7 @@ def _notes(content: BundleContent) -> list[str]:
 def _info_measured(path: str, every_number: bool) -> Result:
     measured, checksum, versions = read_measured(path, call="info")
     lines = [
-        f"measured    {os.path.basename(path)!r}, {os.path.getsize(path)} bytes, whole",
+        f"measured    {os.path.basename(path)!r}, {os.path.getsize(path)} bytes, checksum correct",
         f"SHA-256     {checksum}",
         f"written by  {_versions(versions)}",
         "",
@@ -185,7 +185,7 @@ def check(bundle: str) -> Result:
             for one in report.violations
         ],
     }
-    return Result((str(report), f"whole: SHA-256 {checksum}"), data, code=0 if report.ok else 1)
+    return Result((str(report), f"checksum correct: SHA-256 {checksum}"), data, code=0 if report.ok else 1)
 
 
 _HEADINGS = ("layer", "fed by", "through", "neurons", "topology", "tau", "weights", "bits", "levels used", "at limit")

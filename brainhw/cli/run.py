@@ -20,7 +20,7 @@ from brainhw._progress import progress_bar
 from brainhw._table import plain_table
 from brainhw.cli.bar import wants_bar
 from brainhw.cli.classes import class_data
-from brainhw.cli.data import read_inputs, read_labels, read_lengths, read_recordings
+from brainhw.cli.data import known_lengths, read_inputs, read_labels, read_lengths, read_recordings
 from brainhw.cli.encoded import encoded_inputs
 from brainhw.cli.look import opened
 from brainhw.cli.result import Result
@@ -46,6 +46,7 @@ def power(bundle: str, data: str, *, encoding: str | None = None, quiet: bool = 
         else:
             classifier = with_encoding(net, encoding, call=call)
             recordings, _, lengths = read_recordings(data, call=call, labels="ignored")
+            lengths = known_lengths(data, recordings, lengths, classifier.encoding.in_shape, call=call)
             x = classifier.inputs(recordings, lengths)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -14,7 +14,7 @@ from brainhw._files import check_target
 from brainhw.chip import get_chip
 from brainhw.cli.bar import wants_bar
 from brainhw.cli.classes import class_data
-from brainhw.cli.data import read_recordings
+from brainhw.cli.data import known_lengths, read_recordings
 from brainhw.cli.result import Result
 from brainhw.recipe import train_classifier
 from brainhw.recipe.chip_classifier import stem_of
@@ -51,12 +51,16 @@ def train(
             notes.append(f"{without!r} has no `lengths`, unlike the other file, so all of its steps are used.")
     classifier = train_classifier(x, y, lengths, chip=spec, seed=seed, progress=wants_bar(quiet))
     encoding = classifier.encoding
-    shown, of, shown_lengths = (x, y, lengths) if tested is None else tested
-    with warnings.catch_warnings():
-        if tested is None:
+    if test is None or tested is None:
+        with warnings.catch_warnings():
             # train_classifier has already warned about these recordings.
             warnings.simplefilter("ignore", UserWarning)
-        report = classifier.report(shown, of, shown_lengths)
+            report = classifier.report(x, y, lengths)
+    else:
+        x_test, y_test, test_lengths = tested
+        report = classifier.report(
+            x_test, y_test, known_lengths(test, x_test, test_lengths, encoding.in_shape, call=call)
+        )
     accuracy, _, details = str(report).partition("\n")
     lines = [
         f"{accuracy} on {'the training recordings' if tested is None else repr(test)}",

@@ -29,9 +29,11 @@ def check_lengths(lengths: Any, n_steps: int, batch: tuple[int, ...], *, call: s
     given = jnp.asarray(array)
     numbers = np.asarray(given) if _arguments.is_concrete(given) else np.ones(0)
     if numbers.size and not (numbers.min() >= 1 and numbers.max() <= n_steps):
+        wrong = np.argwhere((numbers < 1) | (numbers > n_steps))
+        first = tuple(wrong[0].tolist())
+        where = f" for recording {first[0]} (counted from 0)" if first else ""
         raise ValueError(
-            f"{call}: lengths must be between 1 and {n_steps}, the number of steps; got {numbers.min()} to "
-            f"{numbers.max()}."
+            f"{call}: lengths must be between 1 and {n_steps}, the number of steps; got {numbers[first]}{where}."
         )
     return given
 

@@ -18,7 +18,7 @@ from brainhw.init.batches import padded_ends
 from brainhw.kernel.lengths import check_lengths
 from brainhw.recipe.features import WINDOWS, position_means, statistics
 
-__all__ = ["Encoding", "check_range", "fit_encoding"]
+__all__ = ["Encoding", "check_range", "fit_encoding", "padding_doubt"]
 
 _KIND = FileKind("encoding", "Encoding.save", 1)
 _FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
@@ -206,10 +206,9 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
     steps = np.full(len(array), array.shape[1])
     if lengths is not None:
         steps = np.asarray(check_lengths(lengths, array.shape[1], (len(array),), call=call))
-    array = array.reshape(*array.shape[:2], -1)
-    if lengths is None and len(array) > 1:
-        _warn_of_padding(array, call)
-    return array, steps
+    if lengths is None and (doubt := padding_doubt(array)):
+        warnings.warn(f"{call}: {doubt} Pass the number of steps of each as lengths.", stacklevel=3)
+    return array.reshape(*array.shape[:2], -1), steps
 
 
 def check_range(x: np.ndarray, *, call: str, what: str) -> None:
@@ -223,15 +222,15 @@ def check_range(x: np.ndarray, *, call: str, what: str) -> None:
         )
 
 
-def _warn_of_padding(x: np.ndarray, call: str) -> None:
-    """Warn if recordings ``[n, T, C]`` without lengths seem to be padded."""
-    ends = padded_ends(x)
-    if ends.any():
-        warnings.warn(
-            f"{call}: {np.sum(ends > 0)} of {len(x)} recordings end with up to {ends.max()} equal steps. They are used "
-            "because lengths is missing. If they are padding, pass the number of steps of each recording as lengths.",
-            stacklevel=4,
-        )
+def padding_doubt(x: np.ndarray) -> str:
+    """Return a warning if recordings ``[n, T, *channels]`` seem to be padded, otherwise an empty text."""
+    ends = padded_ends(x.reshape(*x.shape[:2], -1)) if len(x) > 1 else np.zeros(1)
+    if not ends.any():
+        return ""
+    return (
+        f"{np.sum(ends > 0)} of {len(x)} recordings end with up to {ends.max()} equal steps, which are used as data "
+        "because the lengths are missing. Are they padding?"
+    )
 
 
 def features_of(x: np.ndarray, lengths: np.ndarray, n_parts: int, windows: tuple[int, ...]) -> list[np.ndarray]:

@@ -265,8 +265,8 @@ def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str, what: s
     if off.any():
         raise ValueError(
             f"{call}: the codes of {what} must be from {lowest} to {largest}, the range of the grid of the chip; got "
-            f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows, the first is row {int(np.argmax(off)) + 1}). "
-            "Check the chip and its weight_bits."
+            f"{code[int(np.argmax(off))]} in row {int(np.argmax(off)) + 1} (in {int(off.sum())} of {off.size} "
+            "rows). Check the chip and its weight_bits."
         )
 
 

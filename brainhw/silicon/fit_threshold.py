@@ -356,7 +356,7 @@ def _data(
     if off.any():
         raise ValueError(
             f"{call}: the codes of table must be from {lowest_code(grid)} to {grid.largest_code}; got "
-            f"{code[int(np.argmax(off))]} ({int(off.sum())} such rows). Check the chip and its weight_bits."
+            f"{code[int(np.argmax(off))]} (in {int(off.sum())} of {off.size} rows). Check the chip and its weight_bits."
         )
     curve = chip.charge if charge is None else charge.curve
     codes, place = np.unique(code, return_inverse=True)

@@ -313,7 +313,7 @@ def _numbers(
         at = int(np.argmax(bad))
         raise ValueError(
             f"{what}: row {at + 1} below the header contains {cells[at][:30]!r} in the column {header!r} "
-            f"({int(bad.sum())} such rows); expected a finite number without thousands separators. "
+            f"(in {int(bad.sum())} of {bad.size} rows); expected a finite number without thousands separators. "
             "Remove rows that were not measured."
         )
     # Rounding to thirteen digits removes the rounding error of a unit conversion by a power of ten.

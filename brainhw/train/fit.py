@@ -125,7 +125,8 @@ def fit(
         Stop after this many epochs without an improvement. Default: train for all epochs.
     callbacks : sequence of callable, optional
         Functions that are called with ``(epoch, None)`` before an epoch and with ``(epoch, metrics)`` after it. If one
-        of them returns True after an epoch, the run stops and can be resumed.
+        of them returns True after an epoch, the run stops and can be resumed. The network then has the weights of the
+        last epoch, whatever ``keep`` is.
     seed : int, optional
         Seed of the batch order and of the batch keys. Default 0.
     checkpoint : path, optional

@@ -117,7 +117,9 @@ class Run:
         finally:
             if self.mesh is not None:
                 self._move(lambda array: jnp.asarray(np.asarray(array)))
-        return History(tuple(self.entries), self.best, self.watch, reason, self.keep, self.report)
+        # After a stop by a callback, the run may be resumed, so the network keeps the weights of the last epoch.
+        keep: Keep = "last" if reason == "callback" else self.keep
+        return History(tuple(self.entries), self.best, self.watch, reason, keep, self.report)
 
     def _epochs(
         self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,

@@ -20,7 +20,7 @@ def test_info_shows_a_measured_chip(tmp_path, capsys):
     code, out, err = shown(capsys, "info", str(tmp_path / "mine.chip"))
     assert (code, err) == (0, "")
     assert "'mine.chip'" in out
-    assert "whole" in out
+    assert "checksum correct" in out
     assert "brainhw " in out
     assert str(measured()) in out
     assert "weight_limit" not in out

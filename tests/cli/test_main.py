@@ -107,7 +107,7 @@ def test_info_shows_everything_that_a_bundle_holds(at_home: pathlib.Path, capsys
 
 def test_check_says_whether_a_chip_takes_it(at_home: pathlib.Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     out = shown(capsys, "check", "votes")
-    assert re.search(r"^deployable on H1v1: all \d+ rules hold\nwhole: SHA-256 [0-9a-f]{64}\n$", out)
+    assert re.search(r"^deployable on H1v1: all \d+ rules hold\nchecksum correct: SHA-256 [0-9a-f]{64}\n$", out)
     crowded = load_bundle("votes").content.to_plain()
     crowded["synapses"]["layers.0"]["codes"][0][0] = -5
     from brainhw.deploy.bundle import write_plain

@@ -101,9 +101,9 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert main(["run", "mine.bundle", "misspelt.npz", "--encoding", "mine.encoding"]) == 0
-    told = " ".join(str(one.message) for one in caught)
+    told = "\n".join(str(one.message) for one in caught)
     assert "contains the array 'length', which is not used (did you mean 'lengths'?)" in told
-    assert re.search(r"\d+ of 18 recordings end with up to \d+ equal steps. They are used because lengths is", told)
+    assert re.search(r"^run: in 'misspelt.npz', \d+ of 18 recordings end with up to \d+ equal steps, which are used as data because", told, re.MULTILINE)
     shown = capsys.readouterr().out
     assert all(re.search(rf"^ *{name} +\d+ *$", shown, re.MULTILINE) for name in ("fall", "rise", "swing"))
     Path("misspelt.npz").unlink()
@@ -153,7 +153,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
             ["nan.npz"],
             "of 'nan.npz' contains 60 NaN or infinite value(s), the first in recording 4 (counted from 0). Replace",
         ),
-        (["long.npz"], "lengths of 'long.npz' must be between 1 and 30 steps"),
+        (["long.npz"], "steps, the size of `x`; got 60 for recording 0 (counted from 0)"),
         (["train.npz", "--out", "no/such/folder/x"], "no/such/folder"),
         (["train.npz", "--out", ""], "--out must be a file name without an extension, such as digits; got ''"),
         (["train.npz", "--out", ".."], "--out must be a file name without an extension, such as digits; got '..'"),

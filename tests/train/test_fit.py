@@ -389,6 +389,7 @@ def test_a_run_with_signs_that_harden_goes_on_to_the_bit(tmp_path: Path) -> None
     expected = run(whole)
     stopped = run(part, [lambda epoch, numbers: numbers is not None and epoch == 1], "b.run")
     assert stopped.reason == "callback"
+    assert stopped.keep == "last"  # the weights of the best epoch are set at the end of a whole run
     assert len(stopped.epochs) == 2
     history = run(rest, name="b.run")
     assert history.epochs == expected.epochs
