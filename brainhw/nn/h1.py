@@ -65,7 +65,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
 
 
 class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
-    """Base class for synapse and frontend, modules with one array of chip weights."""
+    """Base class for the dense synapse and the frontend, which each have one array of chip weights."""
 
     # The decorator `Family.module` sets this attribute on each class of a family.
     family: str
@@ -112,13 +112,16 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         self.effective.pin(key, sizes)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Replace the chip by another one of its family, with nominal values, which the next preparation uses."""
+        """Replace the chip by a different chip of the same family, without mismatch.
+
+        The next preparation uses the new chip.
+        """
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "synapse", call=call)
         self.effective.take_chip(chip, call=call)
 
     def weight_slot(self) -> Slot:
-        """Return the master weights, with the weight range and the grid of the chip."""
+        """Return a :class:`Slot` for the master weights, with the weight limit and the grid of the chip."""
         # One-to-one weights have no input axis.
         axis = -1 if self.weight.value.ndim > 1 else None
         return Slot(self.weight, limit=_reach(self.chip), grid=self.effective.grid, out_axis=axis)
@@ -505,7 +508,7 @@ class H1Layer(SpikingLayer):
         return u.Quantity(jnp.asarray(milliseconds[self.profiles], dtype), unit=u.ms)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Replace the chip by another one of its family, which must have the same number of leak profiles."""
+        """Replace the chip by a different chip of the same family, which must have the same number of leak profiles."""
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "layer", call=call)
         self._tau = self._taus(self._tau.mantissa.dtype)
@@ -593,7 +596,7 @@ class H1Layer(SpikingLayer):
             self.effective.pin(_recurrent_key(key), sizes)
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent master weights with the range and grid of the chip, or ``None`` for ``'FF'``."""
+        """Return a :class:`Slot` for the recurrent master weights, or ``None`` for ``topology='FF'``."""
         if self.topology == "FF":
             return None
         return Slot(self.recurrent_weight, limit=_reach(self.chip), grid=self.effective.grid)
@@ -667,7 +670,7 @@ def _recurrent_key(key: jax.Array | None) -> jax.Array | None:
 
 
 def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
-    """Reject arguments that are fixed by the chip."""
+    """Raise TypeError if ``other`` contains an argument. If the chip fixes its value, explain how to change it."""
     for name in other:
         # Users may try these arguments here, because `LIFLayer` has them.
         if name in ("V_th", "C", "reset"):
