@@ -56,7 +56,10 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
 
 
 def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, required: bool) -> np.ndarray | None:
-    """Return the labels ``[samples]`` of a .npy file or the ``y`` of an .npz file; ``None`` if it has none."""
+    """Return the labels ``[samples]``: the array of a .npy file, or the array ``y`` of an .npz file.
+
+    Return ``None`` if the file has no labels and ``required`` is False.
+    """
     what = f"{call}: the labels of {path!r}"
 
     def check(header: Header) -> None:
@@ -78,7 +81,11 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
 def read_recordings(
     path: str, *, call: str, labels: Literal["required", "optional", "ignored"] = "required"
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return the arrays `x`, `y` (class names or integers) and `lengths` of an .npz file of recordings."""
+    """Return the arrays ``x``, ``y`` (class names or integers) and ``lengths`` of an .npz file of recordings.
+
+    ``y`` is ``None`` if ``labels`` is ``"ignored"``, or is ``"optional"`` and the file has no ``y``. ``lengths`` is
+    ``None`` if the file has no ``lengths``.
+    """
     what = f"{call}: the data of {path!r}"
 
     def check(header: Header) -> None:
@@ -131,7 +138,7 @@ def _warn_of_unused(path: str, call: str) -> None:
 
 
 def _recordings_fix(header: Header) -> str:
-    """Return advice on how to convert an array that cannot be recordings."""
+    """Return the part of an error message that explains how to correct an array that cannot be recordings."""
     if 0 in header.shape:
         return "The array is empty. Check the code that saved it."
     if header.dtype.kind in "US":
@@ -142,7 +149,7 @@ def _recordings_fix(header: Header) -> str:
 
 
 def _labels_fix(header: Header, n: int) -> str:
-    """Return advice on how to convert an array that cannot be the labels of ``n`` recordings."""
+    """Return the part of an error message that explains how to correct an array that cannot be ``n`` labels."""
     if header.shape == (n, 1):
         return "Save y.ravel()."
     if len(header.shape) == 2 and header.shape[0] == n and header.dtype.kind in "biuf":
@@ -153,7 +160,7 @@ def _labels_fix(header: Header, n: int) -> str:
 
 
 def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
-    """Return the labels. Convert floating-point labels to integers. Raise if one is not integer-valued."""
+    """Return the labels ``y``, with floating-point labels converted to integers. Raise if a label is not an integer."""
     if y.dtype.kind != "f":
         return y
     wrong = y[not_whole(y)]
@@ -170,8 +177,9 @@ def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
 
 
 def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -> np.ndarray | None:
-    """Return the ``lengths`` of an .npz file, the number of steps of each sample; ``None`` if it has none.
+    """Return the array ``lengths`` of an .npz file, the number of steps of each sample.
 
+    Return ``None`` if the file has no such array.
     ``n_steps`` is ``None`` for features without time steps. Then only lengths of 1 are accepted.
     """
     what = f"{call}: the lengths of {path!r}"
@@ -203,9 +211,10 @@ def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -
 def _array(
     path: str, name: str, what: str, check: Callable[[Header], None], *, required: bool, alone: bool = True
 ) -> Any:
-    """Return the array of a .npy file, or the array ``name`` of an .npz file; call ``check`` with its header first.
+    """Return the array of a .npy file, or the array ``name`` of an .npz file.
 
-    With ``alone=False`` the array of a .npy file is not accepted.
+    Before the array is read, ``check`` is called with its header (shape and dtype). Return ``None`` if the array is
+    missing and ``required`` is False. With ``alone=False``, the array of a .npy file is not accepted.
     """
     if not os.path.exists(path):
         raise ValueError(f"{what} cannot be read: the file does not exist.")
@@ -253,7 +262,7 @@ def _array(
 
 
 def _memory() -> int:
-    """Return the most bytes that data may occupy, half of the physical memory, because at least one copy is made."""
+    """Return the maximum size of data in bytes: half of the physical memory, because at least one copy is made."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):  # the system does not have these names

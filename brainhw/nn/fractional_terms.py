@@ -54,8 +54,8 @@ def make_terms(
 ) -> Terms:
     """Check the orders and coefficients of a layer of shape ``size`` and return them as arrays or parameters.
 
-    If ``alpha`` is a number, it defines one term. An array ``[*size]`` defines one term, with one order per neuron. An array
-    ``[J, *size]`` defines ``J`` such terms. A list defines one term per entry, which is a number or an array
+    If ``alpha`` is a number, it defines one term. An array ``[*size]`` defines one term, with one order per neuron. An
+    array ``[J, *size]`` defines ``J`` such terms. A list defines one term per entry, which is a number or an array
     ``[*size]``.
     """
     learn_alpha = _learn_flag(learn_alpha, call, names.learn_alpha)

@@ -343,8 +343,8 @@ class SequenceSynapse:
 def weight_slot_of(module: Any, *, call: str = "weight_slot_of") -> Slot | None:
     """Return a :class:`Slot` for the weight of a synapse, or ``None`` if brainhw finds no weight in the module.
 
-    brainhw finds the weight of a module that has a method ``weight_slot``. If you cannot change the class, register a function
-    for it: ``weight_slot_of.register(TheirClass)(lambda module, **options: Slot(module.w))``.
+    brainhw finds the weight of a module that has a method ``weight_slot``. If you cannot change the class, register a
+    function for it: ``weight_slot_of.register(TheirClass)(lambda module, **options: Slot(module.w))``.
 
     Parameters
     ----------

@@ -149,7 +149,10 @@ class ChipClassifier:
 
 
 def stem_of(path: Any, *, call: str, name: str) -> str:
-    """Return the path of a classifier without the extension of its bundle. ``name`` is the argument."""
+    """Return ``path`` without the extension ``.bundle``. Raise if no file name remains.
+
+    ``name`` is the name of the argument in the error message.
+    """
     empty = isinstance(path, str) and not path
     stem = "" if empty else path_text(path, call=call, what="a classifier").removesuffix(".bundle")
     # "." and ".." would write hidden files.

@@ -177,7 +177,10 @@ def class_report(
 
 
 class Counts(NamedTuple):
-    """Counts of a report as JAX arrays, which can be computed inside jit."""
+    """Confusion matrix, and numbers of tied, undecided and silent recordings.
+
+    They are JAX arrays, so that they can be computed inside ``jit``.
+    """
 
     confusion: jax.Array
     tied: jax.Array
@@ -186,7 +189,7 @@ class Counts(NamedTuple):
 
 
 def count(decision: Decision, labels: jax.Array, n_classes: int) -> Counts:
-    """Count the decisions for labelled recordings."""
+    """Return the counts for a report from the decisions of a classifier and the true classes ``labels``."""
     confusion = jnp.zeros((n_classes, n_classes), int).at[labels, decision.predicted].add(1)
     fired = ~decision.silent
     return Counts(
@@ -195,7 +198,7 @@ def count(decision: Decision, labels: jax.Array, n_classes: int) -> Counts:
 
 
 def report_on(batches: Sequence[Counts]) -> ClassReport:
-    """Combine the counts of several batches into a report."""
+    """Add up the counts of several batches and return the report on all recordings."""
     confusion, *others = (np.sum([np.asarray(part) for part in parts], axis=0) for parts in zip(*batches, strict=True))
     tied, undecided, silent = map(int, others)
     return ClassReport(confusion, tied, undecided, silent)

@@ -36,7 +36,7 @@ class RunFile:
         self._file = Sealed(self._kind, tag, 2**34)
 
     def write(self, path: str | os.PathLike[str], tree: Any, notes: Mapping[str, str], *, call: str) -> None:
-        """Write a tree and notes; an existing file is replaced atomically."""
+        """Write the pytree ``tree`` and ``notes`` to a file. An existing file is replaced atomically."""
         described, pieces = [], []
         for name, leaf in _by_name(tree).items():
             numbers = np.asarray(u.get_mantissa(leaf))
