@@ -42,7 +42,8 @@ def compare(
 ) -> Result:
     """Run the network of a bundle and a bench on the same data, and return their differences.
 
-    The bench is the measured chip ``chip``, which is simulated, or the command ``device``.
+    The bench is either the measured chip in the file ``chip``, which is simulated, or the command ``device``, which
+    runs the inputs on a real chip.
     """
     call = "compare"
     if (chip is None) == (device is None):

@@ -19,18 +19,18 @@ from brainhw.recipe.encoding import check_range
 __all__ = ["read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
 
-# Remedy for a missing array.
+# Remedy in the error message for a missing array.
 _SAVE = "Save the recordings and their classes together: np.savez('data.npz', x=x, y=y)."
 
-# Arrays of a file of recordings.
+# Names of the arrays that a file of recordings may contain.
 _RECORDINGS = ("x", "y", "lengths")
 
-# Most likely mistake with a network that `train` made: it takes encoded recordings.
+# Remedy for the most likely mistake: raw recordings for a network that `train` wrote and that takes encoded recordings.
 _RAW = "Raw recordings require the encoding that `train` wrote. Pass --encoding FILE."
 
 
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
-    """Return the inputs ``[samples, steps, channels]`` of a .npy file or the ``x`` of an .npz file."""
+    """Return the inputs ``[samples, steps, channels]``, the array of a .npy file or the array ``x`` of an .npz file."""
     what = f"{call}: the data of {path!r}"
 
     def check(header: Header) -> None:
@@ -160,7 +160,7 @@ def _labels_fix(header: Header, n: int) -> str:
 
 
 def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
-    """Return the labels ``y``, with floating-point labels converted to integers. Raise if a label is not an integer."""
+    """Return the labels ``y``. Convert floating-point labels to integers, and raise if one is not integer-valued."""
     if y.dtype.kind != "f":
         return y
     wrong = y[not_whole(y)]
@@ -179,8 +179,8 @@ def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
 def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -> np.ndarray | None:
     """Return the array ``lengths`` of an .npz file, the number of steps of each sample.
 
-    Return ``None`` if the file has no such array.
-    ``n_steps`` is ``None`` for features without time steps. Then only lengths of 1 are accepted.
+    Return ``None`` if the file has no such array. ``n_steps`` is ``None`` for features without time steps. Then only
+    lengths of 1 are accepted.
     """
     what = f"{call}: the lengths of {path!r}"
 

@@ -96,9 +96,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="an .npz file with `x`, the recordings [recordings, steps, channels] or [recordings, features]; `y`, the "
-        "class of each [recordings], a name or integer; and, if recordings are padded, `lengths`, the number of "
-        "steps of each [recordings]",
+        help="an .npz file with `x`, the recordings, of shape [recordings, steps, channels] or [recordings, features]; "
+        "`y`, the class of each recording, a name or an integer, of shape [recordings]; and, if recordings are padded, "
+        "`lengths`, the number of steps of each recording, of shape [recordings]",
     )
     parser.add_argument("--test", metavar="FILE", help="test recordings, in a file like DATA")
     parser.add_argument("--chip", metavar="NAME", default="h1v2", help="chip family, such as h1v1 (default: h1v2)")

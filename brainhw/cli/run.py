@@ -101,7 +101,7 @@ def _uJ(energy: u.Quantity) -> float:
 
 
 def _check_out(out: str, inputs: tuple[str | None, ...], call: str) -> None:
-    """Raise if the output file cannot be written, is an input, or is a file of a different kind."""
+    """Raise if the output file cannot be written, is also an input, or would replace a file of a different kind."""
     path = check_target(out, call=call)
     # Compare real paths, because a link to an input would also overwrite it.
     if any(given is not None and os.path.realpath(out) == os.path.realpath(given) for given in inputs):

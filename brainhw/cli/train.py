@@ -95,7 +95,7 @@ def _size(x: np.ndarray, lengths: np.ndarray | None) -> str:
 
 
 def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, test: str | None, call: str) -> None:
-    """Raise if the test data have a different shape than the training data, or classes that are not in them."""
+    """Raise if the test data have different channels or features than the training data, or an unknown class."""
     steps = 1 if x.ndim == 2 else 2
     if x_test.ndim != x.ndim or x_test.shape[steps:] != x.shape[steps:]:
         raise ValueError(

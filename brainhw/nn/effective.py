@@ -93,7 +93,7 @@ class EffectiveWeight(brainstate.nn.Module):
     to the master weights would be zero.
     """
 
-    # Which kind of mismatch of the chip family the state `mismatch` contains.
+    # Name of the kind of mismatch, in the chip family, to which the state `mismatch` belongs.
     kind = "synapse"
     chip_mark = 0
 

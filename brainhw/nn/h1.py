@@ -558,7 +558,10 @@ class H1Layer(SpikingLayer):
         self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Load the values of the current chip, or of a chip that is sampled with ``key`` for this preparation."""
+        """Set the time constants, thresholds and charges that the steps use.
+
+        They are those of the current chip or, with ``key``, of a chip that is sampled for this preparation only.
+        """
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         if key is None:
@@ -606,7 +609,7 @@ class H1Layer(SpikingLayer):
         return self.effective.unrounded() if self.topology == "RC" else contextlib.nullcontext()
 
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return ``exp(-dt/tau)`` for the time constants of the prepared chip, ``[*size]``."""
+        """Return the decay factor of the membrane potential per step, ``exp(-dt/tau)``, for the prepared chip."""
         return u.math.exp(-dt / widened(self.chip_tau.value))
 
     def threshold(self) -> u.Quantity:
@@ -614,7 +617,7 @@ class H1Layer(SpikingLayer):
         return self.chip_V_th.value
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the charge divided by the membrane capacitance."""
+        """Return the voltage in mV that a charge adds to the membrane potential: charge divided by capacitance."""
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         # fC / fF is V, but membrane potentials are stored in mV.

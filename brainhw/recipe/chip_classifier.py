@@ -143,7 +143,7 @@ class ChipClassifier:
     def _spikes(self, rows: np.ndarray) -> Iterator[jax.Array]:
         for start in range(0, len(rows), _AT_ONCE):
             part = jnp.asarray(rows[start : start + _AT_ONCE])
-            # Outside of jit, because rollout keeps its compiled program for the next call to `predict`.
+            # Call rollout outside of jit, because it then keeps its compiled program for the next call to `predict`.
             with brainstate.environ.context(dt=self.dt):
                 yield rollout(self.net, jnp.broadcast_to(part, (self.encoding.n_steps, *part.shape)))[0]
 

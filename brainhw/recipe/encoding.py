@@ -28,7 +28,8 @@ _LARGEST, _SMALLEST = 1e100, 1e-100
 _CLIP = 3.0
 # Approximate product of the number of parts of a recording and its number of channels, and minimum number of parts.
 _PARTS, _LEAST_PARTS = 64, 8
-# A feature that hardly varies is divided by this fraction of the median standard deviation, not by its own one.
+# A feature that hardly varies is divided by this fraction of the median standard deviation of the varying features in
+# its block, not by its own standard deviation.
 _LEAST_SPREAD = 0.1
 
 

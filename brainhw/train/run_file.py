@@ -69,7 +69,7 @@ class RunFile:
                 start = stop
             if start != len(data):
                 raise ValueError(f"its arrays need {start} bytes, but the file has {len(data)}")
-        except Exception as error:  # the checksum detects damage, but not wrong content
+        except Exception as error:  # the checksum detects a corrupted file, but not one with wrong content
             raise self._kind.corrupted(what, f"has invalid content ({str(error)[:100]})") from error
         for name, wanted in notes.items():
             if saved_notes.get(name) != wanted:
