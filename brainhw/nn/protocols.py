@@ -105,7 +105,10 @@ class Preparable(Protocol):
     """A module that :func:`brainhw.prepare_net` calls once per batch."""
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Compute the values that the steps use, for a chip sampled with ``key`` or, if ``None``, the current chip."""
+        """Compute the values that the steps use.
+
+        They are those of a chip sampled with ``key``, or of the current chip if ``key`` is ``None``.
+        """
 
 
 class Sampled(Protocol):

@@ -75,7 +75,7 @@ class Range:
 
     @property
     def words(self) -> str:
-        """Description of the range for messages."""
+        """Description of the range in error messages, such as ``'greater than zero'``."""
         if math.isfinite(self.high):
             return (
                 f"from {self.low:g} to {self.high:g}"
@@ -263,7 +263,10 @@ def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
 
 
 def traced_faults(net: brainstate.nn.Module, *, call: str) -> Iterator[tuple[jax.Array, str]]:
-    """Yield an out-of-range flag and the error message for every traced parameter with a range."""
+    """For every traced parameter with finite bounds, yield a traced bool and an error message.
+
+    The bool is True if the parameter is out of range.
+    """
     for path, held, within, _ in ranged(net.nodes()):
         value = held.value() if isinstance(held, brainstate.nn.Param) else getattr(held, "value", held)
         if isinstance(value, u.Quantity) and u.have_same_dim(value, within.unit):

@@ -81,7 +81,10 @@ class ClassReport(Shown, Drawn):
 
     @property
     def recall(self) -> np.ndarray:
-        """Fraction of each class's recordings that were classified correctly, ``[n_classes]``; NaN if it has none."""
+        """Fraction of each class's recordings that were classified correctly, ``[n_classes]``.
+
+        NaN for a class without recordings.
+        """
         of_class = np.sum(self.confusion, axis=1)
         return np.where(of_class > 0, np.diag(self.confusion) / np.maximum(of_class, 1), np.nan)
 

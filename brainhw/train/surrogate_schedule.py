@@ -97,7 +97,7 @@ class SurrogateSchedule:
             layer.spk_fun = ScheduledSurrogate(plain[path], names[path], self._value)
 
     def step(self, epoch: int) -> None:
-        """Set the value for an epoch, counted from 0."""
+        """Set the parameter to its value in epoch ``epoch``, counted from 0."""
         epoch = _arguments.whole_number(epoch, call="SurrogateSchedule.step", name="epoch")
         if not self._layers:
             raise RuntimeError("SurrogateSchedule.step: the schedule is finished. Create a new one to continue.")
