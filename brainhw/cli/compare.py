@@ -42,8 +42,8 @@ def compare(
 ) -> Result:
     """Run the network of a bundle and a bench on the same data, and return their differences.
 
-    The bench is either the measured chip in the file ``chip``, which is simulated, or the command ``device``, which
-    runs the inputs on a real chip.
+    The bench is either the measured chip in the file ``chip``, which is simulated, or a real chip that the command
+    ``device`` controls.
     """
     call = "compare"
     if (chip is None) == (device is None):
