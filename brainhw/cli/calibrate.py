@@ -1,4 +1,4 @@
-"""Command that fits tables of measurements and writes a measured chip."""
+"""Command ``calibrate``: fit tables of measurements, and write a measured chip."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def calibrate(
     name: str | None,
     quiet: bool = False,
 ) -> Result:
-    """Fit the tables, and write the measured chip and the figure."""
+    """Fit the tables of measurements, write the measured chip and the figure, and return the results of the fit."""
     call = "calibrate"
     if (family is None) == (chip is None):
         fault = "neither" if family is None else "both"
@@ -143,7 +143,7 @@ def _spec(path: str, call: str) -> ChipSpec:
 
 
 def _check_targets(out: str | None, figure: str | None, inputs: list[str], call: str) -> None:
-    """Raise if an output file is an input, the other output, or a file of a different kind, such as data."""
+    """Raise if an output file is also an input or the other output, or would replace a file of a different kind."""
     held = {os.path.realpath(path): path for path in inputs}
     for option, target in (("--out", out), ("--figure", figure)):
         if target is None:

@@ -12,7 +12,7 @@ __all__ = ["class_data"]
 
 
 def class_data(report: ClassReport, *, labelled: bool = True) -> dict[str, Any]:
-    """Return the values of a class report; without labels, values that require labels are null."""
+    """Return the values of a class report as a dict; with ``labelled=False``, values that need labels are ``None``."""
     predicted, of_class = np.sum(report.confusion, axis=0), np.sum(report.confusion, axis=1)
     right = np.diag(report.confusion)
     names = report.names or tuple(map(str, range(len(predicted))))

@@ -1,4 +1,4 @@
-"""Command that compares a bundle with a measured chip or a bench."""
+"""Command ``compare``: compare the network of a bundle with a measured chip, or with a real chip on a bench."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ def compare(
     figure: str | None = None,
     quiet: bool = False,
 ) -> Result:
-    """Run the bundle and the bench on the same data, and return their differences."""
+    """Run the network of a bundle and a bench on the same data, and return their differences.
+
+    The bench is either the measured chip in the file ``chip``, which is simulated, or a real chip that the command
+    ``device`` controls.
+    """
     call = "compare"
     if (chip is None) == (device is None):
         fault = "neither" if chip is None else "both"

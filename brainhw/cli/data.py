@@ -19,18 +19,18 @@ from brainhw.recipe.encoding import check_range, padding_doubt
 __all__ = ["known_lengths", "read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
 
-# Remedy for a missing array.
+# Remedy in the error message for a missing array.
 _SAVE = "Save the recordings and their classes together: np.savez('data.npz', x=x, y=y)."
 
-# Arrays of a file of recordings.
+# Names of the arrays that a file of recordings may contain.
 _RECORDINGS = ("x", "y", "lengths")
 
-# Most likely mistake with a network that `train` made: it takes encoded recordings.
+# Remedy for the most likely mistake: raw recordings for a network that `train` wrote and that takes encoded recordings.
 _RAW = "Raw recordings require the encoding that `train` wrote. Pass --encoding FILE."
 
 
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
-    """Return the inputs ``[samples, steps, channels]`` of a .npy file or the ``x`` of an .npz file."""
+    """Return the inputs ``[samples, steps, channels]``, the array of a .npy file or the array ``x`` of an .npz file."""
     what = f"{call}: the data of {path!r}"
 
     def check(header: Header) -> None:
@@ -56,7 +56,10 @@ def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
 
 
 def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, required: bool) -> np.ndarray | None:
-    """Return the labels ``[samples]`` of a .npy file or the ``y`` of an .npz file; ``None`` if it has none."""
+    """Return the labels ``[samples]``: the array of a .npy file, or the array ``y`` of an .npz file.
+
+    Return ``None`` if the file has no labels and ``required`` is False.
+    """
     what = f"{call}: the labels of {path!r}"
 
     def check(header: Header) -> None:
@@ -78,7 +81,11 @@ def read_labels(path: str, n_samples: int, n_classes: int, *, call: str, require
 def read_recordings(
     path: str, *, call: str, labels: Literal["required", "optional", "ignored"] = "required"
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Return the arrays `x`, `y` (class names or integers) and `lengths` of an .npz file of recordings."""
+    """Return the arrays ``x``, ``y`` (class names or integers) and ``lengths`` of an .npz file of recordings.
+
+    ``y`` is ``None`` if ``labels`` is ``"ignored"``, or is ``"optional"`` and the file has no ``y``. ``lengths`` is
+    ``None`` if the file has no ``lengths``.
+    """
     what = f"{call}: the data of {path!r}"
 
     def check(header: Header) -> None:
@@ -146,7 +153,7 @@ def known_lengths(
 
 
 def _recordings_fix(header: Header) -> str:
-    """Return advice on how to convert an array that cannot be recordings."""
+    """Return the part of an error message that explains how to correct an array that cannot be recordings."""
     if 0 in header.shape:
         return "The array is empty. Check the code that saved it."
     if header.dtype.kind in "US":
@@ -157,7 +164,7 @@ def _recordings_fix(header: Header) -> str:
 
 
 def _labels_fix(header: Header, n: int) -> str:
-    """Return advice on how to convert an array that cannot be the labels of ``n`` recordings."""
+    """Return the part of an error message that explains how to correct an array that cannot be ``n`` labels."""
     if header.shape == (n, 1):
         return "Save y.ravel()."
     if len(header.shape) == 2 and header.shape[0] == n and header.dtype.kind in "biuf":
@@ -168,7 +175,7 @@ def _labels_fix(header: Header, n: int) -> str:
 
 
 def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
-    """Return the labels. Convert floating-point labels to integers. Raise if one is not integer-valued."""
+    """Return the labels ``y``. Convert floating-point labels to integers, and raise if one is not integer-valued."""
     if y.dtype.kind != "f":
         return y
     wrong = y[not_whole(y)]
@@ -185,9 +192,10 @@ def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
 
 
 def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -> np.ndarray | None:
-    """Return the ``lengths`` of an .npz file, the number of steps of each sample; ``None`` if it has none.
+    """Return the array ``lengths`` of an .npz file, the number of steps of each sample.
 
-    ``n_steps`` is ``None`` for features without time steps. Then only lengths of 1 are accepted.
+    Return ``None`` if the file has no such array. ``n_steps`` is ``None`` for features without time steps. Then only
+    lengths of 1 are accepted.
     """
     what = f"{call}: the lengths of {path!r}"
 
@@ -219,9 +227,10 @@ def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -
 def _array(
     path: str, name: str, what: str, check: Callable[[Header], None], *, required: bool, alone: bool = True
 ) -> Any:
-    """Return the array of a .npy file, or the array ``name`` of an .npz file; call ``check`` with its header first.
+    """Return the array of a .npy file, or the array ``name`` of an .npz file.
 
-    With ``alone=False`` the array of a .npy file is not accepted.
+    Before the array is read, ``check`` is called with its header (shape and dtype). Return ``None`` if the array is
+    missing and ``required`` is False. With ``alone=False``, the array of a .npy file is not accepted.
     """
     if not os.path.exists(path):
         raise ValueError(f"{what} cannot be read: the file does not exist.")
@@ -269,7 +278,7 @@ def _array(
 
 
 def _memory() -> int:
-    """Return the most bytes that data may occupy, half of the physical memory, because at least one copy is made."""
+    """Return the maximum size of data in bytes: half of the physical memory, because at least one copy is made."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     except (AttributeError, ValueError, OSError):  # the system does not have these names

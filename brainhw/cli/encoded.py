@@ -1,4 +1,4 @@
-"""Raw recordings, encoded as inputs of the network that the command ``train`` wrote."""
+"""Encoding of raw recordings as inputs of a network that the command ``train`` wrote."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["encoded_inputs"]
 def encoded_inputs(
     net: BundledNet, encoding: str, data: str, labels: str | None, *, call: str
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Return the inputs of the chip for recordings, their class indices, and the names of all classes."""
+    """Return the chip inputs for the recordings in the file ``data``, their class indices, and all class names.
+
+    The class indices are ``None`` if the file has no labels.
+    """
     if labels is not None:
         raise ValueError(f"{call}: --labels cannot be used with --encoding. Put the classes into `y` of DATA.")
     classifier = with_encoding(net, encoding, call=call)

@@ -1,4 +1,4 @@
-"""Command that writes the network of a bundle as a C header."""
+"""Command ``firmware``: write the network of a bundle as a C header."""
 
 from __future__ import annotations
 

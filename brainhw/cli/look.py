@@ -1,4 +1,4 @@
-"""Commands that require no data: content of a bundle, and its deployment check."""
+"""Commands ``info`` and ``check``: show the content of a bundle, and check it against the rules of its chip."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _LISTED = 6  # maximum number of time constants in a row of the table
 
 @contextlib.contextmanager
 def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
-    """Yield the network of a bundle and the checksum of the file; set the dt and precision of the bundle."""
+    """Context manager that yields the network of a bundle and the checksum of the file.
+
+    Inside it, ``dt`` and ``precision`` of ``brainstate.environ`` have the values of the bundle.
+    """
     content, checksum = read_bundle(path, call=call)
     # A network runs only with the dt and precision of its bundle, which the caller does not know.
     with brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype]):
@@ -81,7 +84,10 @@ def info(bundle: str, *, chip: bool = False) -> Result:
 
 
 def _notes(content: BundleContent) -> list[str]:
-    """Return the lines of the notes. A network of the command `train` has the names of its classes there."""
+    """Return the lines of ``info`` for the notes of a bundle.
+
+    The notes of a bundle that the command ``train`` wrote are the names of the classes.
+    """
     lines = content.notes.splitlines()
     if content.encoding_fingerprint is not None and len(lines) == content.n_classes:
         return [f"classes     {', '.join(lines)}"]

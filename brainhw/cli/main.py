@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _program() -> str:
-    """Return how this program was started: the installed command, or ``python -m brainhw``."""
+    """Return the command that started this program: the name of the installed command, or ``python -m brainhw``."""
     name = os.path.basename(sys.argv[0]).removesuffix(".exe")
     return "python -m brainhw" if name in ("__main__.py", "") else name
 

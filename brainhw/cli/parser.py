@@ -45,7 +45,8 @@ _EXIT_CODES = """exit codes:
 class _Parser(argparse.ArgumentParser):
     commands: Mapping[str, argparse.ArgumentParser]
 
-    # argparse would let the parser of all commands report an unknown option, which does not know the options.
+    # argparse would report an unknown option with the main parser, which does not know the options of the commands and
+    # could not suggest a similar one.
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         words, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -95,9 +96,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="an .npz file with `x`, the recordings [recordings, steps, channels] or [recordings, features]; `y`, the "
-        "class of each [recordings], a name or integer; and, if recordings are padded, `lengths`, the number of "
-        "steps of each [recordings]",
+        help="an .npz file with `x`, the recordings, of shape [recordings, steps, channels] or [recordings, features]; "
+        "`y`, the class of each recording, a name or an integer, of shape [recordings]; and, if recordings are padded, "
+        "`lengths`, the number of steps of each recording, of shape [recordings]",
     )
     parser.add_argument("--test", metavar="FILE", help="test recordings, in a file like DATA")
     parser.add_argument("--chip", metavar="NAME", default="h1v2", help="chip family, such as h1v1 (default: h1v2)")
@@ -300,7 +301,7 @@ def _add_encoding(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser, *, slow: bool = False) -> None:
-    """Add the options for the output; ``slow`` is for commands with a progress bar."""
+    """Add the option ``--json`` and, with ``slow=True``, the option ``--quiet``, which hides the progress bar."""
     parser.add_argument(
         "--json",
         action="store_true",

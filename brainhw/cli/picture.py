@@ -1,4 +1,4 @@
-"""Figure file of a command: check the file name, and draw without a screen."""
+"""Figure files that a command writes: check of the file name, and drawing without a display."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def figure_format(path: str, *, call: str) -> str:
 
 
 def write_figure(path: str, report: Drawn, *, call: str) -> None:
-    """Draw a report, and write the file atomically."""
+    """Plot ``report``, and write the figure to the file ``path`` atomically."""
     kind = figure_format(path, call=call)
     import matplotlib as mpl
 
-    # This backend needs no screen.
+    # This backend needs no display.
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 

@@ -35,7 +35,7 @@ def json_text(command: str, result: Result) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Convert a value for JSON: arrays become lists, NaN and infinity become None."""
+    """Convert a value to types that JSON supports. Arrays become lists, and NaN and infinity become ``None``."""
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Commands that run a bundle on data: power, and predictions."""
+"""Commands ``run`` and ``power``: run the network of a bundle on data, and estimate its power."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _IN_PLACE = "chip in the bundle"
 
 
 def power(bundle: str, data: str, *, encoding: str | None = None, quiet: bool = False) -> Result:
-    """Estimate power and energy of a bundle on data."""
+    """Estimate the power and energy that the network of a bundle uses on data."""
     call = "power"
     with opened(bundle, call=call) as (net, _):
         if encoding is None:
@@ -102,7 +102,7 @@ def _uJ(energy: u.Quantity) -> float:
 
 
 def _check_out(out: str, inputs: tuple[str | None, ...], call: str) -> None:
-    """Raise if the output file cannot be written, is an input, or is a file of a different kind."""
+    """Raise if the output file cannot be written, is also an input, or would replace a file of a different kind."""
     path = check_target(out, call=call)
     # Compare real paths, because a link to an input would also overwrite it.
     if any(given is not None and os.path.realpath(out) == os.path.realpath(given) for given in inputs):
@@ -126,7 +126,7 @@ def run(
     neurons: bool = False,
     quiet: bool = False,
 ) -> Result:
-    """Run a bundle on data: accuracy, predicted classes, and output spikes."""
+    """Run the network of a bundle on data, and return accuracy, predicted classes and statistics of output spikes."""
     call = "run"
     if out is not None:
         _check_out(out, (bundle, data, labels, encoding), call)

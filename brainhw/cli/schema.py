@@ -29,7 +29,7 @@ _WEIGHT = {
     "shape[]": "shape of the weights",
     "bits": "number of bits of a weight",
     "levels_used": "number of levels that the weights use",
-    "levels": "number of levels of this number of bits",
+    "levels": "number of levels that this number of bits allows",
     "at_limit": "fraction of weights at an end of the weight range, 0 to 1",
 }
 

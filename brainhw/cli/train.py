@@ -1,4 +1,4 @@
-"""Command that trains a classifier of recordings for a chip."""
+"""Command ``train``: train a classifier of recordings for a chip."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def train(
 
 
 def _size(x: np.ndarray, lengths: np.ndarray | None) -> str:
-    """Return how the axes of the recordings were read, such as "7 to 29 steps and 12 channels"."""
+    """Return a text with the size of the recordings, such as "7 to 29 steps and 12 channels"."""
     channels = " x ".join(map(str, x.shape[2:]))
     if x.ndim == 2:
         return f"{x.shape[1]} features"
@@ -99,7 +99,7 @@ def _size(x: np.ndarray, lengths: np.ndarray | None) -> str:
 
 
 def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, test: str | None, call: str) -> None:
-    """Raise before the training if the test data do not match the training data."""
+    """Raise if the test data have different channels or features than the training data, or an unknown class."""
     steps = 1 if x.ndim == 2 else 2
     if x_test.ndim != x.ndim or x_test.shape[steps:] != x.shape[steps:]:
         raise ValueError(

@@ -219,10 +219,10 @@ class CubaLIFLayer(RestingStates):
         return [*self._per_neuron, (1, n_syn), (n, n_syn), (n * n_syn,)]
 
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity | None:
-        """Return the current in mV that each neuron's previous spikes cause in the neuron itself, or ``None``.
+        """Return the current in mV that each neuron's previous spikes cause in the neuron itself.
 
-        The call advances this current by one step. A subclass that returns a current must add the state of the current
-        to :meth:`resting_values`.
+        The call advances this current by one step. A layer without such a current returns ``None``. A subclass that
+        returns a current must add the state of the current to :meth:`resting_values`.
         """
         return None
 
@@ -236,7 +236,7 @@ class CubaLIFLayer(RestingStates):
         }
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, or ``None`` if the layer has no recurrence."""
+        """Return a :class:`Slot` for the recurrent weights, or ``None`` if the layer has no recurrence."""
         return None if self.recurrent_weight is None else Slot(self.recurrent_weight, unit=u.mV)
 
     @contextlib.contextmanager
@@ -357,7 +357,7 @@ class CubaLIFLayer(RestingStates):
         return self._hooks if known and not reads_own_states(self, *called) else ()
 
     def gains_from_sequence(self) -> bool:
-        """Return True, because for a whole sequence the backward pass stores only one array."""
+        """Return True, because processing a whole sequence at once saves memory in the backward pass."""
         return True
 
     @broadcasting
@@ -428,7 +428,11 @@ class CubaLIFLayer(RestingStates):
         )
 
     def voltage_state(self, name: str, *per_neuron: int) -> u.Quantity:
-        """Return a state in mV. Raise unless its shape is ``[..., N, *per_neuron]``, with the batch axes of ``V``."""
+        """Return the value of the state ``name`` in mV.
+
+        Raise an error unless it is a voltage of shape ``[..., N, *per_neuron]``, where ``...`` are the batch axes of
+        ``V``.
+        """
         call, value = f"{type(self).__name__}.update", getattr(self, name).value
         if not isinstance(value, u.Quantity) or not u.have_same_dim(value, u.mV):
             raise TypeError(
@@ -442,7 +446,10 @@ class CubaLIFLayer(RestingStates):
         return value.in_unit(u.mV)
 
     def write_voltage(self, name: str, value: u.Quantity) -> None:
-        """Write a state and keep its unit and precision, because they must not change in a time loop."""
+        """Set the state ``name`` to ``value``.
+
+        The value is converted to the unit and dtype of the state, because they must not change in a time loop.
+        """
         state = getattr(self, name)
         state.value = as_dtype(value.in_unit(u.get_unit(state.value)), state.value.dtype)
 
@@ -466,7 +473,7 @@ class CubaLIFLayer(RestingStates):
         return decay_factor(self.leak, membrane, dt), self.per_synapse(decay_factor(self.leak, synapse, dt))
 
     def recurrent_matrix(self) -> u.Quantity:
-        """Return the recurrent weights ``[N, N * S]`` in mV; the layer must be recurrent."""
+        """Return the recurrent weights ``[N, N * S]`` in mV; requires ``w_rec``."""
         return Slot(self.recurrent_weight, unit=u.mV).quantity.in_unit(u.mV)
 
     def per_synapse(self, value: Any) -> Any:

@@ -93,7 +93,7 @@ class EffectiveWeight(brainstate.nn.Module):
     to the master weights would be zero.
     """
 
-    # Which kind of mismatch of the chip family the state `mismatch` contains.
+    # Name of the kind of mismatch, in the chip family, to which the state `mismatch` belongs.
     kind = "synapse"
     chip_mark = 0
 
@@ -128,7 +128,7 @@ class EffectiveWeight(brainstate.nn.Module):
         return None if name in ("_source", "chip_mark") else super().__pretty_repr_item__(name, value)
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
-        """Set the weight grid that the next preparation uses. Raise if the arguments are invalid."""
+        """Set the grid to which the next preparation rounds the weights. Raise if an argument is invalid."""
         before = vars(self).get("grid"), vars(self).get("rounding")
         self.grid = self.grid_of(weight_bits, rounding, call=call)
         self.weight_bits = None if self.grid is None else int(self.grid.bits)
@@ -138,14 +138,20 @@ class EffectiveWeight(brainstate.nn.Module):
         self.forget()
 
     def take_chip(self, chip: ChipSpec, *, call: str) -> None:
-        """Replace the chip by another one of its family, without mismatch. The next preparation uses the new chip."""
+        """Replace the chip by a different chip of the same family, without mismatch.
+
+        The next preparation uses the new chip.
+        """
         self.chip = chip
         self.set_grid(self.weight_bits, self.rounding, call=call)
         self.chip_mark = new_mark()
         self.mismatch.value = self.nominal_mismatch()
 
     def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:
-        """Return the grid of ``weight_bits`` bits over the weight range of the chip, without changing the module."""
+        """Return the grid with ``weight_bits`` bits over the weight range of the chip, or ``None`` for no rounding.
+
+        The module does not change.
+        """
         _arguments.choice(rounding, ROUNDINGS, call=call, name="rounding")
         if weight_bits is None:
             if rounding != "nearest":
@@ -268,7 +274,11 @@ _SOUND: dict[tuple[int, bool], Any] = {}
 
 
 def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str, name: str, positive: bool) -> None:
-    """Raise if ``value``, a value of the current chip, has the wrong shape or dimension, or contains invalid values."""
+    """Raise if ``value``, a value of the current chip, has the wrong dimension or shape, or invalid elements.
+
+    All elements must be finite, and greater than zero if ``positive`` is True. The elements of traced values are not
+    checked.
+    """
     call, fix = f"{owner}.{name}", "Call brainhw.nominal_chip(net), or assign a valid value."
     if not isinstance(value, u.Quantity) or not u.have_same_dim(value, unit):
         named, got = _arguments.unit_name(unit), _arguments.describe(value)
@@ -307,7 +317,7 @@ def _held_by(state: brainstate.State) -> Iterator[Any]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _tied(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
-    """Return ``charge``. Raise if it is differentiated with respect to ``master`` but does not depend on it."""
+    """Return ``charge``. Raise in a differentiation with respect to ``master`` if ``charge`` does not depend on it."""
     return charge
 
 
@@ -351,7 +361,7 @@ def _of_each_chip(x: jax.Array, charge: u.Quantity) -> jax.Array:
 
 
 def are_chips_side_by_side() -> bool:
-    """Return whether the current trace is vmapped over chips."""
+    """Return whether the functions that are now being traced are vmapped over chips."""
     return _side_by_side.get()
 
 

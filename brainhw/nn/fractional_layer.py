@@ -1,4 +1,4 @@
-"""Base class for all fractional-order neurons, with their arguments, states and time step."""
+"""Base class for layers of fractional-order neurons: arguments, states, and update of one step or a sequence."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class FractionalLayer(RestingStates):
     sequence_records = ("V", "V_pre", "spk")
     # The response to a spike decays as a power law, not exponentially.
     never_forgets = True
-    # If a sequence were processed in pieces, gradients from piece to piece would flow through the whole past.
+    # If a sequence were processed in pieces, the gradient that each piece passes to the previous piece would include
+    # the whole stored past.
     can_be_cut = False
 
     def __init__(
@@ -164,16 +165,20 @@ class FractionalLayer(RestingStates):
         self.take_terms(make_terms(alpha, coefficients, learn_alpha, learn_coefficients, **options))
 
     def take_terms(self, terms: Terms) -> None:
-        """Store orders and coefficients, which must have been checked for this layer and its method."""
+        """Set the orders and the coefficients to ``terms``.
+
+        They are not checked here. :func:`make_terms` must have checked them for the shape and the numerical scheme of
+        this layer.
+        """
         self.alpha, self.coefficients, self._alpha_per_neuron = terms
 
     def orders(self) -> jax.Array:
-        """Return the present orders, ``[J]`` for ``J`` terms, or ``[J, *size]`` with one order per neuron."""
+        """Return the current orders of the ``J`` terms, ``[J]``, or ``[J, *size]`` with one order per neuron."""
         value = current_value(self.alpha)
         return value.reshape((-1, *self.in_size)) if self._alpha_per_neuron else jnp.atleast_1d(value)
 
     def term_coefficients(self) -> jax.Array:
-        """Return the present coefficients of the terms, ``[J]``."""
+        """Return the current coefficients of the ``J`` terms, ``[J]``."""
         return jnp.atleast_1d(current_value(self.coefficients))
 
     @property
@@ -215,7 +220,7 @@ class FractionalLayer(RestingStates):
         return METHODS[self._method](compatible=self.alpha_rule == "spikede")
 
     def past(self) -> Past:
-        """Return the object that stores the history, a buffer or sums of exponentials."""
+        """Return the object that represents the past values of the neurons: a buffer, or sums of exponentials."""
         if self.kernel == "soe":
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
@@ -246,7 +251,7 @@ class FractionalLayer(RestingStates):
         )
 
     def parameters(self, dt: u.Quantity) -> NeuronParameters:
-        """Return the present parameter values of these neurons, for :mod:`brainhw.kernel`."""
+        """Return the current parameter values of these neurons, for :mod:`brainhw.kernel`."""
         dtype = state_dtype()
         tau = jnp.asarray(current_value(self.tau).to(u.ms).mantissa, dtype=dtype)
         scale = tau if self.time_scale is None else jnp.asarray(self.time_scale.mantissa, dtype=dtype)
@@ -261,7 +266,10 @@ class FractionalLayer(RestingStates):
         return NeuronParameters(operator, V_th, None if self.lookahead is None else self.lookahead.mantissa / tau)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
-        """Return a dict from the name of each state to its resting value; the options determine which states exist."""
+        """Return a dict from the name of each state to its resting value.
+
+        Which states exist depends on the arguments of the constructor, such as ``method`` and ``kernel``.
+        """
         rules = self.rules()
         rest = zeros(self.in_size, batch_size, u.mV)
         slots = jnp.zeros((rules.past.n_slots, *rest.shape), dtype=rest.dtype) * u.mV
@@ -290,7 +298,7 @@ class FractionalLayer(RestingStates):
         super().reset_state(batch_size)
 
     def state(self) -> NeuronState:
-        """Return the present state as plain arrays in mV, for :mod:`brainhw.kernel`."""
+        """Return the current states of the layer as plain arrays in mV, for :mod:`brainhw.kernel`."""
         V, held = self.V.value, self.slots.value.shape[1:]
         if not isinstance(V, u.Quantity) or not u.have_same_dim(V, u.mV) or V.shape != held:
             raise ValueError(
@@ -335,7 +343,7 @@ class FractionalLayer(RestingStates):
 
     @broadcasting
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
-        """Return the voltage ``[T, ..., *size]`` in mV that is compared with the threshold, if no neuron ever fires.
+        """Return the voltage ``[T, ..., *size]`` in mV that would be compared with the threshold if no neuron fired.
 
         The voltage starts at rest. ``xs`` are the drives in mV, ``[T, ..., *size]``. The states of the layer do not
         change.
@@ -365,7 +373,10 @@ class FractionalLayer(RestingStates):
         return self.spk.value
 
     def gains_from_sequence(self) -> bool:
-        """Return whether the layer is linear for given spikes, so that the backward pass needs little memory."""
+        """Return whether processing a whole sequence at once saves memory in the backward pass.
+
+        This is the case if the update is linear for given spikes.
+        """
         return is_linear(self.rules())
 
     @broadcasting
@@ -433,7 +444,7 @@ def _time_constant(tau: Any, learn: Any, size: tuple[int, ...], call: str) -> An
 
 
 def _plain(states: Mapping[str, Any]) -> NeuronState:
-    """Return the states, in mV, as plain arrays."""
+    """Convert a dict of states in mV to plain arrays; a state that is not in the dict becomes ``None``."""
     V, offset, slots, position, before = (
         u.get_mantissa(states.get(name)) for name in ("V", "V_offset", "slots", "position", "x_before")
     )

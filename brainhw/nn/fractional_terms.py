@@ -18,7 +18,7 @@ __all__ = ["Names", "Terms", "make_terms"]
 
 
 class Names(NamedTuple):
-    """Argument names for error messages, because functions for a whole network use other names than a layer."""
+    """Names of the arguments in error messages; functions for a whole network use different names than a layer."""
 
     alpha: str = "alpha"
     coefficients: str = "coefficients"
@@ -30,7 +30,7 @@ _OWN_NAMES = Names()
 
 
 class Terms(NamedTuple):
-    """Orders and coefficients of one operator, each a fixed array or a trainable parameter.
+    """Orders and coefficients of the terms of a fractional operator, each a fixed array or a trainable parameter.
 
     ``alpha`` has the shape ``[J]``, or ``[J, *size]`` if ``per_neuron`` is True, and ``coefficients`` has the shape
     ``[J]``. A ``Param`` from the user keeps its shape.
@@ -54,8 +54,8 @@ def make_terms(
 ) -> Terms:
     """Check the orders and coefficients of a layer of shape ``size`` and return them as arrays or parameters.
 
-    As orders, a number defines one term. An array ``[*size]`` defines one term, with one order per neuron. An array
-    ``[J, *size]`` defines ``J`` such terms. A list defines one term per entry, which is a number or an array
+    If ``alpha`` is a number, it defines one term. An array ``[*size]`` defines one term, with one order per neuron. An
+    array ``[J, *size]`` defines ``J`` such terms. A list defines one term per entry, which is a number or an array
     ``[*size]``.
     """
     learn_alpha = _learn_flag(learn_alpha, call, names.learn_alpha)
@@ -104,7 +104,7 @@ def _learn_flag(flag: Any, call: str, name: str) -> bool | str:
 
 
 def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, name: str, flag: str) -> Any:
-    """Return the ``Param`` that the user passed, or a new ``Param`` for a trainable value, otherwise an array."""
+    """Return ``given`` if it is a ``Param``. Otherwise return ``value`` as a ``Param`` if trainable, or as an array."""
     if isinstance(given, brainstate.nn.Param):
         if learn is not False:
             raise ValueError(f"{call}: {name} is a Param, so it is already trainable. Omit {flag}.")
@@ -117,7 +117,7 @@ def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, 
 
 
 def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarray:
-    """Return the orders as an array ``[J]`` or ``[J, *size]``."""
+    """Check the orders ``alpha`` and return them as an array, ``[J]`` or ``[J, *size]``."""
     if isinstance(alpha, (list, tuple)):
         if not alpha:
             raise ValueError(f"{call}: {name} is empty. Pass the order of at least one term.")
@@ -144,7 +144,7 @@ def _orders(alpha: Any, size: tuple[int, ...], call: str, name: str) -> np.ndarr
 
 
 def _factors(coefficients: Any, n_terms: int, call: str, name: str) -> np.ndarray:
-    """Return the coefficients as an array ``[J]``; by default, all are 1."""
+    """Check the coefficients and return them as an array ``[J]``. If they are ``None``, every coefficient is 1."""
     if coefficients is None:
         return np.ones(n_terms)
     if isinstance(coefficients, (list, tuple)):

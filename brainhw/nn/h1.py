@@ -65,7 +65,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
 
 
 class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
-    """Base class for synapse and frontend, modules with one array of chip weights."""
+    """Base class for the dense synapse and the frontend, which each have one array of chip weights."""
 
     # The decorator `Family.module` sets this attribute on each class of a family.
     family: str
@@ -112,13 +112,16 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         self.effective.pin(key, sizes)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Replace the chip by another one of its family, with nominal values, which the next preparation uses."""
+        """Replace the chip by a different chip of the same family, without mismatch.
+
+        The next preparation uses the new chip.
+        """
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "synapse", call=call)
         self.effective.take_chip(chip, call=call)
 
     def weight_slot(self) -> Slot:
-        """Return the master weights, with the weight range and the grid of the chip."""
+        """Return a :class:`Slot` for the master weights, with the weight limit and the grid of the chip."""
         # One-to-one weights have no input axis.
         axis = -1 if self.weight.value.ndim > 1 else None
         return Slot(self.weight, limit=_reach(self.chip), grid=self.effective.grid, out_axis=axis)
@@ -505,7 +508,7 @@ class H1Layer(SpikingLayer):
         return u.Quantity(jnp.asarray(milliseconds[self.profiles], dtype), unit=u.ms)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Replace the chip by another one of its family, which must have the same number of leak profiles."""
+        """Replace the chip by a different chip of the same family, which must have the same number of leak profiles."""
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "layer", call=call)
         self._tau = self._taus(self._tau.mantissa.dtype)
@@ -555,7 +558,10 @@ class H1Layer(SpikingLayer):
         self.prepare()
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Load the values of the current chip, or of a chip that is sampled with ``key`` for this preparation."""
+        """Set the time constants, thresholds and charges that the steps use.
+
+        They are those of the current chip or, with ``key``, of a chip that is sampled for this preparation only.
+        """
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         if key is None:
@@ -593,7 +599,7 @@ class H1Layer(SpikingLayer):
             self.effective.pin(_recurrent_key(key), sizes)
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent master weights with the range and grid of the chip, or ``None`` for ``'FF'``."""
+        """Return a :class:`Slot` for the recurrent master weights, or ``None`` for ``topology='FF'``."""
         if self.topology == "FF":
             return None
         return Slot(self.recurrent_weight, limit=_reach(self.chip), grid=self.effective.grid)
@@ -603,7 +609,7 @@ class H1Layer(SpikingLayer):
         return self.effective.unrounded() if self.topology == "RC" else contextlib.nullcontext()
 
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return ``exp(-dt/tau)`` for the time constants of the prepared chip, ``[*size]``."""
+        """Return the decay factor of the membrane potential per step, ``exp(-dt/tau)``, for the prepared chip."""
         return u.math.exp(-dt / widened(self.chip_tau.value))
 
     def threshold(self) -> u.Quantity:
@@ -611,7 +617,7 @@ class H1Layer(SpikingLayer):
         return self.chip_V_th.value
 
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the charge divided by the membrane capacitance."""
+        """Return the voltage in mV that a charge adds to the membrane potential: charge divided by capacitance."""
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         # fC / fF is V, but membrane potentials are stored in mV.
@@ -667,7 +673,7 @@ def _recurrent_key(key: jax.Array | None) -> jax.Array | None:
 
 
 def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
-    """Reject arguments that are fixed by the chip."""
+    """Raise TypeError if ``other`` contains an argument. If the chip fixes its value, explain how to change it."""
     for name in other:
         # Users may try these arguments here, because `LIFLayer` has them.
         if name in ("V_th", "C", "reset"):

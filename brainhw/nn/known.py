@@ -22,7 +22,10 @@ def keep_known(layer: Any, values: dict[str, u.Quantity]) -> dict[str, u.Quantit
 
 
 def checked_masks(layer: Any, masks: Mapping[str, Any], *, call: str) -> dict[str, np.ndarray]:
-    """Check the shape of each mask of measured values, and return a dict of those masks that contain a True."""
+    """Check the masks, which are True where a chip value of ``layer`` was measured, and return them as boolean arrays.
+
+    The keys of ``masks`` are the names of the chip values. A mask without a True is omitted.
+    """
     nominal = layer.nominal()
     found = {}
     for name, mask in masks.items():

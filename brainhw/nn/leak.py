@@ -37,9 +37,10 @@ LEAKS: dict[str, Leak] = {
 
 
 def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, Any]:
-    """Return a dict of the two arguments of a mode, membrane first. Raise for arguments of a different mode.
+    """Return a dict of the two arguments of the parametrisation ``leak``, that of the membrane first.
 
-    An argument that is ``None`` gets its default.
+    An argument that is ``None`` is set to its default. Raise ValueError if an argument of a different parametrisation
+    is passed.
     """
     leak = _arguments.choice(leak, LEAKS, call=call, name="leak")
     wanted, default, _ = LEAKS[leak]
@@ -76,7 +77,11 @@ def leak_parameter(leak: str, value: Any, shapes: list[tuple[int, ...]], *, call
 
 
 def decay_factor(leak: str, parameter: Any, dt: u.Quantity) -> jax.Array:
-    """Return the decay factor per step: ``exp(-dt/tau)``, the parameter itself, or ``1 - 2**-shift``."""
+    """Return the decay factor per step for the parametrisation ``leak``.
+
+    It is ``exp(-dt/tau)`` for a time constant, the parameter itself for a decay factor, and ``1 - 2**-shift`` for a bit
+    shift.
+    """
     value = widened(current_value(parameter))
     if leak == "taus":
         return u.math.exp(-dt / value)

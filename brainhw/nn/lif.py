@@ -78,7 +78,7 @@ class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
     sequence_hooks: ClassVar[tuple[str, ...]] = ("weight_slot",)
 
     def weight_slot(self) -> Slot:
-        """Return the weight, in mV."""
+        """Return a :class:`Slot` for the weights, which are in mV."""
         return Slot(self.weight, unit=u.mV)
 
     def update(self, x: jax.Array) -> u.Quantity:
@@ -213,7 +213,7 @@ class LIFLayer(SpikingLayer):
             )
 
     def decay(self, dt: u.Quantity) -> jax.Array:
-        """Return ``exp(-dt/tau)``."""
+        """Return the decay factor of the membrane potential per step, ``exp(-dt/tau)``."""
         # This factor is exact for every dt, whereas the Euler factor 1 - dt/tau is negative for dt > tau.
         tau = self.tau.value() if isinstance(self.tau, brainstate.nn.Param) else self.tau
         return u.math.exp(-dt / widened(tau))
@@ -233,5 +233,5 @@ class LIFLayer(SpikingLayer):
         return self.recurrent_weight.value
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weights, in mV, or ``None`` for ``topology='FF'``."""
+        """Return a :class:`Slot` for the recurrent weights in mV, or ``None`` for ``topology='FF'``."""
         return Slot(self.recurrent_weight, unit=u.mV) if self.topology == "RC" else None

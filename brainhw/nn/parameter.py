@@ -27,7 +27,7 @@ def neuron_parameter(
     name: str,
     shapes: Sequence[tuple[int, ...]] | None = None,
 ) -> Any:
-    """Check a parameter that is a scalar or has one value per neuron, and return it in the form that a step uses.
+    """Check a parameter that is a scalar or has one value per neuron, and convert it for use in the update.
 
     A ``brainstate.nn.Param`` is trainable and is returned unchanged, with its transform. Any other value is converted
     to a Quantity in the unit of ``within``, or to a plain array if that unit is ``u.UNITLESS``. ``shapes`` lists the

@@ -1,4 +1,4 @@
-"""List the values that the current chip sets in each module, with their nominal values."""
+"""Values of the current chip (nominal, sampled or measured) in the modules of a network, with their nominal values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ MISMATCH = "mismatch"
 
 
 class PinnedState(NamedTuple):
-    """A value of the current chip, with the path of its module, its name, kind of mismatch, state and nominal value."""
+    """One value of the current chip in a module, such as the thresholds of a layer.
+
+    The fields are the path of the module, the name of the value, its kind of mismatch, the state that contains it, and
+    its nominal value.
+    """
 
     path: str
     name: str
@@ -29,7 +33,7 @@ class PinnedState(NamedTuple):
 
 
 def pinned_states(net: brainstate.nn.Module) -> Iterator[PinnedState]:
-    """Yield all values of a network that the current chip sets."""
+    """Yield every value in the modules of ``net`` that depends on the current chip."""
     for path, weight in chip_weights(net).items():
         effective = weight.effective
         yield PinnedState(path, MISMATCH, effective.kind, effective.mismatch, effective.nominal_mismatch())
@@ -51,7 +55,7 @@ def has_sampled_chip(net: brainstate.nn.Module) -> bool:
 
 @contextlib.contextmanager
 def kinds_left(net: brainstate.nn.Module, kinds: Collection[str]) -> Iterator[None]:
-    """Context manager that restores the values of these kinds of mismatch at exit."""
+    """Context manager that restores, at exit, all chip values whose kind of mismatch is in ``kinds``."""
     held = [pinned.state for pinned in pinned_states(net) if pinned.kind in kinds] if kinds else []
     before = [(state, state.value) for state in held]
     yield

@@ -1,4 +1,4 @@
-"""Protocols, which tell the rest of brainhw what a module supports.
+"""Protocols: the members that a module must have so that a feature of brainhw supports the module.
 
 brainhw tests whether a module has the members of a protocol and does not test its class. A module from any package can
 therefore use preparation, sampled chips, the fast path of ``rollout``, ``fluct_init``, streams and figures, if it has
@@ -105,7 +105,10 @@ class Preparable(Protocol):
     """A module that :func:`brainhw.prepare_net` calls once per batch."""
 
     def prepare(self, key: jax.Array | None = None) -> None:
-        """Compute the values that the steps use, for a chip sampled with ``key`` or, if ``None``, the current chip."""
+        """Compute the values that the steps use.
+
+        They are those of a chip sampled with ``key``, or of the current chip if ``key`` is ``None``.
+        """
 
 
 class Sampled(Protocol):
@@ -125,7 +128,7 @@ class HasWeight(Protocol):
     """
 
     def weight_slot(self) -> Slot:
-        """Return the weight."""
+        """Return a :class:`Slot` for the weight array."""
 
 
 class Neuron(Protocol):
@@ -154,7 +157,7 @@ class Recurrent(Protocol):
     """A layer whose spikes are fed back in the next step."""
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, or ``None`` if the layer has no recurrence."""
+        """Return a :class:`Slot` for the recurrent weights, or ``None`` if the layer has no recurrence."""
 
     def recurrent_drive(self, spk: jax.Array) -> u.Quantity:
         """Return the drive that spikes ``[..., *out_size]`` cause in the next step."""
@@ -326,7 +329,10 @@ def runs_whole_sequence(module: Any, *, call: str) -> bool:
 
 
 class SequenceSynapse:
-    """Implements :class:`SequenceModule` for synapses, which have no states to record or to pass between pieces."""
+    """Base class that implements most of :class:`SequenceModule` for synapses, which have no states.
+
+    A subclass defines ``update_sequence``.
+    """
 
     sequence_records: ClassVar[tuple[str, ...]] = ()
     can_be_cut: ClassVar[bool] = True
@@ -338,10 +344,10 @@ class SequenceSynapse:
 
 @functools.singledispatch
 def weight_slot_of(module: Any, *, call: str = "weight_slot_of") -> Slot | None:
-    """Return the weight of a synapse, or ``None`` if the module has no weight that brainhw knows.
+    """Return a :class:`Slot` for the weight of a synapse, or ``None`` if brainhw finds no weight in the module.
 
-    A module makes its weight known with a method ``weight_slot``. If you cannot change the class, register a function
-    for it: ``weight_slot_of.register(TheirClass)(lambda module, **options: Slot(module.w))``.
+    brainhw finds the weight of a module that has a method ``weight_slot``. If you cannot change the class, register a
+    function for it: ``weight_slot_of.register(TheirClass)(lambda module, **options: Slot(module.w))``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Ranges of parameters, which each module declares and which are checked at construction and before every run."""
+"""Allowed ranges of parameters. Modules declare them; brainhw checks them at construction and before every run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """Range of a parameter, whose values must be real and finite.
+    """Allowed range of a parameter. The values must also be real and finite.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Range:
 
     @property
     def words(self) -> str:
-        """Description of the range for messages."""
+        """Description of the range in error messages, such as ``'greater than zero'``."""
         if math.isfinite(self.high):
             return (
                 f"from {self.low:g} to {self.high:g}"
@@ -94,7 +94,7 @@ class Range:
         return above & (numbers <= self.high if math.isfinite(self.high) else numbers < math.inf)
 
     def worst(self, numbers: np.ndarray) -> str:
-        """Return a text with the first value that is out of range, its unit and its index."""
+        """Return a text for an error message: the first value that is out of range, its unit and its index."""
         bad = np.argwhere(~np.asarray(self.holds(numbers)))
         where = tuple(int(i) for i in bad[0])
         unit = "" if self.unit == u.UNITLESS else f" {self.unit}"
@@ -185,7 +185,7 @@ def ranged(nodes: Mapping[Any, Any]) -> Iterator[tuple[str, Any, Range, Any]]:
 
 
 def held_value(held: Any) -> Any:
-    """Return the value of a parameter in a way that ``grad`` does not record the read.
+    """Return the value of the parameter ``held`` without letting ``grad`` record that it was read.
 
     If code inside ``grad`` reads ``.value``, brainstate treats the loss as a function of the parameter. If the value is
     traced and has a transform, return ``None``.
@@ -254,7 +254,7 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
 
 
 def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
-    """Return whether the transform of a parameter guarantees that its value is in range, without computing it."""
+    """Return whether the transform of a parameter guarantees values in range; the value itself is not computed."""
     if type(parameter.t) not in (brainstate.nn.SoftplusT, brainstate.nn.ExpT) or parameter.precompute is not None:
         return False
     lower = parameter.t.lower
@@ -263,7 +263,10 @@ def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
 
 
 def traced_faults(net: brainstate.nn.Module, *, call: str) -> Iterator[tuple[jax.Array, str]]:
-    """Yield an out-of-range flag and the error message for every traced parameter with a range."""
+    """For every traced parameter with finite bounds, yield a traced bool and an error message.
+
+    The bool is True if the parameter is out of range.
+    """
     for path, held, within, _ in ranged(net.nodes()):
         value = held.value() if isinstance(held, brainstate.nn.Param) else getattr(held, "value", held)
         if isinstance(value, u.Quantity) and u.have_same_dim(value, within.unit):

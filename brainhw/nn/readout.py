@@ -131,12 +131,12 @@ class LeakyReadout(RestingStates):
         return self._returned(ys)
 
     def _returned(self, y: jax.Array) -> jax.Array:
-        """Convert an output to half precision if the weights have half precision; the state stays in float32."""
+        """Convert the output ``y`` to half precision if the weights have half precision; the state stays in float32."""
         precision = self.weight.value.dtype
         return y.astype(precision) if is_half(precision) else y
 
     def _drive_and_share(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Return the weighted input, and the decay factor of the output per step."""
+        """Return the weighted input plus the bias, and the factor by which the output decays per step."""
         dt = _arguments.time_step(call=call)
         x = _arguments.step_input(x, self.in_size[-1], call=call, ndims=(2, 3) if steps else (1, 2))
         weight = self.weight.value

@@ -10,8 +10,8 @@ from brainhw.kernel.recorded import Recorded
 
 __all__ = ["recorded_for", "recorded_now", "replacing"]
 
-# Recordings by id of the module, and the ids of the modules that used one. Most runs have no recordings, so layers test
-# this variable before they call `recorded_for`.
+# A mapping from the id of a module to its recording, and the set of ids of the modules that used their recording. Most
+# runs have no recordings, so layers test this variable before they call `recorded_for`.
 recorded_now: ContextVar[tuple[Mapping[int, Recorded], set[int]] | None] = ContextVar("brainhw_recorded", default=None)
 
 

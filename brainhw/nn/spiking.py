@@ -1,4 +1,4 @@
-"""Base class for leaky integrate-and-fire layers, with their time step and the checks of their input."""
+"""Base class for leaky integrate-and-fire layers: states, update, and checks of the input."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ class SpikingLayer(RestingStates):
 
     @abc.abstractmethod
     def to_voltage(self, drive: u.Quantity) -> u.Quantity:
-        """Return the voltage in mV that a drive adds to the membrane potential; this function must be linear."""
+        """Return the voltage in mV that a drive adds to the membrane potential; it must be linear in the drive."""
 
     @abc.abstractmethod
     def recurrent_matrix(self) -> u.Quantity:
@@ -196,7 +196,7 @@ class SpikingLayer(RestingStates):
         return spk @ self.recurrent_matrix()
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the recurrent weight, or ``None`` for ``topology='FF'``."""
+        """Return a :class:`Slot` for the recurrent weights, or ``None`` for ``topology='FF'``."""
         if self.topology == "FF":
             return None
         raise NotImplementedError(
@@ -205,7 +205,7 @@ class SpikingLayer(RestingStates):
         )
 
     def firing(self) -> Firing:
-        """Return the object that decides on spikes and applies the reset."""
+        """Return the object that computes the spikes and applies the reset."""
         return Firing(self.spk_fun, self.reset, self.detach_reset, self.clamped, self.refractory_steps)
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
@@ -300,7 +300,7 @@ class SpikingLayer(RestingStates):
         return self._hooks if known and not reads_own_states(self, *called) else ()
 
     def gains_from_sequence(self) -> bool:
-        """Return True, because for a whole sequence the backward pass stores only one array."""
+        """Return True, because processing a whole sequence at once saves memory in the backward pass."""
         return True
 
     def update_sequence(self, xs: u.Quantity) -> jax.Array:
@@ -372,7 +372,7 @@ def step_size(call: str) -> u.Quantity:
 def check_spike_function(
     spk_fun: Any, call: str, example: str = "brainhw.surrogate.fast_sigmoid()"
 ) -> Callable[..., jax.Array]:
-    """Return ``spk_fun``. Raise if it is not a spike function."""
+    """Return ``spk_fun``. Raise TypeError if it is not callable, or if it is a class instead of an instance."""
     # Reject classes, although they are callable. They would take the membrane potential as the argument ``slope``.
     if not callable(spk_fun) or isinstance(spk_fun, type):
         raise TypeError(
@@ -418,7 +418,7 @@ def checked_drive(
 
 
 def reads_own_states(module: brainstate.nn.Module, *members: str) -> bool:
-    """Return whether one of these methods reads a hidden state of the module.
+    """Return whether a method of ``module`` that is named in ``members`` reads a hidden state of ``module``.
 
     The result of such a method can change from step to step, but ``update_sequence`` calls it only once. Methods that
     brainhw defines are not tested. If a method raises an error, the result is True, so that the layer runs step by step
@@ -450,7 +450,10 @@ def checked_batch(value: Any, module: Any, method: str) -> int | None:
 
 
 def drives_over_time(xs: Any, unit: u.Unit, *, size: tuple[int, ...], call: str) -> u.Quantity:
-    """Return the drives ``xs [T, ..., *size]`` in ``unit``. Raise if they are invalid. Any batch axes are valid."""
+    """Return the drives ``xs [T, ..., *size]`` in ``unit``. Raise if they are invalid.
+
+    The number of batch axes is not restricted.
+    """
     if not isinstance(xs, u.Quantity) or not u.have_same_dim(xs, unit):
         raise TypeError(f"{call}: xs must be a Quantity with the dimension of {unit}; got {_arguments.describe(xs)}.")
     shape = np.shape(xs.mantissa)

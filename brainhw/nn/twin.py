@@ -1,4 +1,4 @@
-"""Copy a layer so that both share their weights but have separate states."""
+"""Copy a layer so that the original and the copy share their weights but have separate states."""
 
 from __future__ import annotations
 

@@ -143,13 +143,16 @@ class ChipClassifier:
     def _spikes(self, rows: np.ndarray) -> Iterator[jax.Array]:
         for start in range(0, len(rows), _AT_ONCE):
             part = jnp.asarray(rows[start : start + _AT_ONCE])
-            # Outside of jit, because rollout keeps its compiled program for the next call to `predict`.
+            # Call rollout outside of jit, because it then keeps its compiled program for the next call to `predict`.
             with brainstate.environ.context(dt=self.dt):
                 yield rollout(self.net, jnp.broadcast_to(part, (self.encoding.n_steps, *part.shape)))[0]
 
 
 def stem_of(path: Any, *, call: str, name: str) -> str:
-    """Return the path of a classifier without the extension of its bundle. ``name`` is the argument."""
+    """Return ``path`` without the extension ``.bundle``. Raise if no file name remains.
+
+    ``name`` is the name of the argument in the error message.
+    """
     empty = isinstance(path, str) and not path
     stem = "" if empty else path_text(path, call=call, what="a classifier").removesuffix(".bundle")
     # "." and ".." would write hidden files.

@@ -28,7 +28,8 @@ _LARGEST, _SMALLEST = 1e100, 1e-100
 _CLIP = 3.0
 # Approximate product of the number of parts of a recording and its number of channels, and minimum number of parts.
 _PARTS, _LEAST_PARTS = 64, 8
-# A feature that hardly varies is divided by this fraction of the median standard deviation, not by its own one.
+# A feature that hardly varies is divided by this fraction of the median standard deviation of the varying features in
+# its block, not by its own standard deviation.
 _LEAST_SPREAD = 0.1
 
 
@@ -99,11 +100,11 @@ class Encoding:
         return self.rows(self.standardised(features_of(x, lengths, self.n_parts, self.windows)))
 
     def standardised(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
-        """Return standardised features ``[n, n_features]`` from blocks of features."""
+        """Join ``blocks`` of features, and return the standardised and clipped features, ``[n, n_features]``."""
         return np.clip((np.concatenate(blocks, axis=1) - self.mean) / self.std, -_CLIP, _CLIP)
 
     def rows(self, standard: np.ndarray) -> np.ndarray:
-        """Return the inputs ``[n, n_rows]`` for standardised features."""
+        """Return the chip inputs ``[n, n_rows]`` for standardised features ``[n, n_features]``."""
         used = self.gain != 0
         scaled = np.clip(standard[:, used], -_CLIP, _CLIP) * self.gain[used]
         on = np.ones((len(scaled), 1))
@@ -114,7 +115,7 @@ class Encoding:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the content, in hexadecimal; equal for equal encodings. A bundle names its encoding by it."""
+        """SHA-256 checksum of the encoding, in hexadecimal. A bundle stores it to identify the encoding it needs."""
         return hashlib.sha256(self._payload()).hexdigest()
 
     def _payload(self) -> bytes:
@@ -212,7 +213,10 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
 
 
 def check_range(x: np.ndarray, *, call: str, what: str) -> None:
-    """Raise if squares of finite recordings ``[n, ...]`` would overflow or vanish. ``what`` names the recordings."""
+    """Raise if the squares of the values in finite recordings ``[n, ...]`` would overflow or vanish.
+
+    ``what`` describes the recordings in the error message.
+    """
     largest = np.abs(x.reshape(len(x), -1)).max(axis=1, initial=0.0)
     first = int(largest.argmax())
     if largest[first] > _LARGEST or 0 < largest[first] < _SMALLEST:
@@ -245,7 +249,7 @@ def features_of(x: np.ndarray, lengths: np.ndarray, n_parts: int, windows: tuple
 def fit_encoding(
     x: np.ndarray, lengths: np.ndarray, in_shape: tuple[int, ...], *, block: int, n_steps: int
 ) -> tuple[Encoding, list[int]]:
-    """Fit an encoding to training recordings; return it with the size of each block of features.
+    """Fit an encoding to training recordings, and return it with the number of features in each block.
 
     The gain is 1 for features that vary, otherwise 0.
     """

@@ -26,10 +26,11 @@ def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
 
 
 def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
-    """Return mean, standard deviation, quantiles, and changes over windows of several lengths, ``[n, C]``.
+    """Return statistics of each channel of ``recording [T, C]``, in an array ``[n_statistics, C]``.
 
-    The change for a window length is the mean absolute difference between the means of two consecutive windows. The
-    standard deviation and the changes are logarithms.
+    They are the mean, the standard deviation, quantiles, and the changes over windows of several lengths. The change
+    for a window length is the mean absolute difference between the means of two consecutive windows. The standard
+    deviation and the changes are logarithms.
     """
     spread = np.log(recording.std(axis=0) + _LEAST)
     found = [recording.mean(axis=0), spread, *np.quantile(recording, _QUANTILES, axis=0)]
@@ -43,5 +44,5 @@ def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
 
 
 def _sums(recording: np.ndarray) -> np.ndarray:
-    """Return the cumulative sums over the first 0, 1, ... T steps."""
+    """Return the sums of ``recording [T, C]`` over the first 0, 1, ..., T steps, ``[T + 1, C]``."""
     return np.concatenate([np.zeros((1, recording.shape[1])), np.cumsum(recording, axis=0)])

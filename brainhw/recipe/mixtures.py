@@ -49,7 +49,7 @@ class Mixtures:
         self._epoch = 0
 
     def begin(self, epoch: int, numbers: Mapping[str, float] | None) -> None:
-        """Store the number of the epoch; used as a callback of :func:`brainhw.train.fit`."""
+        """Store the index of the epoch, which seeds its mixtures; used as a callback of :func:`brainhw.train.fit`."""
         self._epoch = epoch
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ _SHARES = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.3), (0.3, 1.0))
 _WIDTHS = (0.0, 1.0, 3.0)
 _RIDGES = 10.0 ** np.arange(-3, 1.6, 0.5)
 # If the error of a kernel is larger than that of the best kernel by the fraction e, its weight in the mean is exp(-10
-# e). Smaller weights than the second number are set to zero.
+# e). Weights below the second number are set to zero.
 _PREFERENCE, _LEAST_WEIGHT = 10.0, 0.02
 # Scores of a kernel teacher lie between about -1 and 1; this factor turns them into logits.
 _SHARPNESS = 5.0
@@ -26,14 +26,16 @@ _MOST_RECORDINGS = 1500
 
 
 class KernelTeacher:
-    """Kernel ridge regression on one-hot targets, averaged over kernels with weights from their leave-one-out errors.
+    """Weighted mean of kernel ridge regressions on one-hot targets, one for each of several kernels.
+
+    A kernel with a smaller leave-one-out error has a larger weight.
 
     Parameters
     ----------
     features : ndarray
         Standardised features ``[n, F]``.
     sizes : list of int
-        Number of features of each block.
+        Number of features in each of the one or two blocks that ``features`` consists of.
     y : ndarray
         Classes, ``[n]``.
     n_classes : int
@@ -97,7 +99,9 @@ def _ridge(kernel: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 class LinearTeacher:
-    """Mean of two logistic regressions on the first block of features, one on standardised and one on original scales.
+    """Mean of two logistic regressions on the first block of features.
+
+    One uses the standardised features, the other the features on their original scale.
 
     Parameters
     ----------
@@ -128,7 +132,10 @@ def _with_one(x: np.ndarray) -> np.ndarray:
 
 
 def _logistic(x: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the weights that minimise the summed cross-entropy plus half of the squared weights; the bias is last."""
+    """Return the weights of a logistic regression, ``[n_features + 1, n_classes]``. The last row is the bias.
+
+    They minimise the summed cross-entropy plus half of the sum of squared weights, which does not include the bias.
+    """
     x, hot = _with_one(x), np.eye(n_classes)[y]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:

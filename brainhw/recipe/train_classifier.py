@@ -61,8 +61,8 @@ def train_classifier(
     x : Split or array
         Recordings: a :class:`brainhw.data.Split`, ``[n, T, *channels]``, or static features ``[n, channels]``.
     y : array, optional
-        Class of each recording, ``[n]``, names or integers. Do not pass it together with a Split, which contains the
-        classes.
+        Class of each recording, ``[n]``, a name or an integer. Do not pass it together with a Split, which contains
+        the classes.
     lengths : array, optional
         Number of steps of each recording without padding. Default: all steps. Do not pass it together with a
         Split.
@@ -141,7 +141,11 @@ def train_classifier(
 def _recordings(
     x: Any, y: Any, lengths: Any, call: str
 ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], np.ndarray, tuple[str, ...]]:
-    """Return recordings ``[n, T, C]``, lengths, the shape of the channels, class indices ``[n]`` and class names."""
+    """Check the arguments of :func:`train_classifier` and return them as arrays.
+
+    The result is the recordings ``[n, T, C]``, their lengths ``[n]``, the shape of the channels, the class indices
+    ``[n]`` and the names of the classes.
+    """
     if isinstance(x, Split):
         if y is not None or lengths is not None:
             raise TypeError(f"{call}: a Split already contains labels and lengths. Omit y and lengths.")

@@ -85,10 +85,11 @@ def _count_jvp(
 
 
 class MultiSpike(abc.ABC):
-    """Base class for the multi-spike functions.
+    """Base class for spike functions that can return several spikes per step.
 
-    It counts the spikes and stores ``window``. Two instances of the same class are equal if their windows are equal. A
-    subclass defines ``derivative(V, V_th, max_spikes)``, which gets ``V`` and ``V_th`` as plain arrays in mV.
+    It computes the number of spikes and stores ``window``. Two instances of the same class are equal if their windows
+    are equal. A subclass defines ``derivative(V, V_th, max_spikes)``, which gets ``V`` and ``V_th`` as plain arrays in
+    mV.
 
     Attributes
     ----------

@@ -18,7 +18,8 @@ def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes ``[T, B, n_classes]``, one neuron per class. Another output is summed over time in the same way.
+        Output spikes ``[T, B, n_classes]``, one neuron per class. An output that is not spikes is also summed over
+        time.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     lengths : jax.Array, optional

@@ -59,7 +59,9 @@ def _can_be_gone_through_again(data: Any) -> bool:
 
 
 class Source:
-    """Training or validation data from a `Split`, batch-first arrays ``(x, y)``, or an iterable of either.
+    """Training or validation data from a ``Split``, arrays ``(x, y)`` with the batch axis first, or an iterable.
+
+    An iterable yields batches, each a ``Split`` or such arrays.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ class Source:
     mesh : jax.sharding.Mesh or None
         Devices among which each batch is divided.
     call, name : str
-        Names of the call and of its argument, for errors.
+        Name of the calling function and name of its argument that contains the data, for error messages.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Source:
 
     @property
     def is_padded(self) -> bool:
-        """Whether recordings may be shorter than the array."""
+        """Whether a recording may have fewer steps than the array that contains it."""
         return self.split is None or bool((self.split.lengths < np.shape(self.split.x)[1]).any())
 
     def fingerprint(self) -> str:
@@ -117,7 +119,7 @@ class Source:
         return f"{len(split)} recordings {np.shape(split.x)[1:]} {sums[0]:08x}{sums[1]:08x}{sums[2]:08x}"
 
     def epoch(self, seed: int, epoch: int, *, training: bool) -> Iterator[Batch]:
-        """Yield the batches of one epoch; order and keys depend only on seed and epoch."""
+        """Yield the batches of one epoch. Their order and their keys depend only on ``seed`` and ``epoch``."""
         base = jax.random.fold_in(jax.random.key(seed), epoch)
         for i, part in enumerate(self._parts(seed, epoch, training)):
             key = jax.random.fold_in(base, i) if training else None
@@ -129,7 +131,7 @@ class Source:
             )
 
     def _placed(self, array: np.ndarray, axis: int) -> jax.Array:
-        """Return an array on the device, or divided among the devices of the mesh."""
+        """Return ``array`` as a JAX array. If there is a mesh, divide ``axis`` among its devices."""
         if self._mesh is None:
             return jnp.asarray(array)
         # JAX divides an axis only into equal parts. A batch that cannot be divided is copied to every device.

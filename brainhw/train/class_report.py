@@ -81,7 +81,10 @@ class ClassReport(Shown, Drawn):
 
     @property
     def recall(self) -> np.ndarray:
-        """Fraction of each class's recordings that were classified correctly, ``[n_classes]``; NaN if it has none."""
+        """Fraction of each class's recordings that were classified correctly, ``[n_classes]``.
+
+        NaN for a class without recordings.
+        """
         of_class = np.sum(self.confusion, axis=1)
         return np.where(of_class > 0, np.diag(self.confusion) / np.maximum(of_class, 1), np.nan)
 
@@ -177,7 +180,10 @@ def class_report(
 
 
 class Counts(NamedTuple):
-    """Counts of a report as JAX arrays, which can be computed inside jit."""
+    """Confusion matrix, and numbers of tied, undecided and silent recordings.
+
+    They are JAX arrays, so that they can be computed inside ``jit``.
+    """
 
     confusion: jax.Array
     tied: jax.Array
@@ -186,7 +192,7 @@ class Counts(NamedTuple):
 
 
 def count(decision: Decision, labels: jax.Array, n_classes: int) -> Counts:
-    """Count the decisions for labelled recordings."""
+    """Return the counts for a report from the decisions of a classifier and the true classes ``labels``."""
     confusion = jnp.zeros((n_classes, n_classes), int).at[labels, decision.predicted].add(1)
     fired = ~decision.silent
     return Counts(
@@ -195,7 +201,7 @@ def count(decision: Decision, labels: jax.Array, n_classes: int) -> Counts:
 
 
 def report_on(batches: Sequence[Counts]) -> ClassReport:
-    """Combine the counts of several batches into a report."""
+    """Add up the counts of several batches and return the report on all recordings."""
     confusion, *others = (np.sum([np.asarray(part) for part in parts], axis=0) for parts in zip(*batches, strict=True))
     tied, undecided, silent = map(int, others)
     return ClassReport(confusion, tied, undecided, silent)

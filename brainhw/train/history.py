@@ -79,7 +79,7 @@ class History(Shown, Drawn):
             raise ValueError(f"History: best must be the index of one of {len(self.epochs)} epochs; got {self.best}.")
 
     def column(self, name: str) -> np.ndarray:
-        """Return one metric over epochs.
+        """Return the values of one metric in all epochs.
 
         Parameters
         ----------

@@ -14,7 +14,7 @@ __all__ = ["has_half_weights", "with_master_weights"]
 
 
 class MasterWeights(NamedTuple):
-    """State of the optimizer, and float32 copies of the weights."""
+    """State of an optimizer with master weights: the state of the original optimizer, and the float32 weights."""
 
     optimizer: Any
     weights: Any

@@ -183,14 +183,17 @@ def mean_over_steps(spikes: jax.Array, lengths: Any, *, call: str) -> jax.Array:
 def population_size(
     spikes: Any, labels: Any, n_classes: int, lengths: Any, *, call: str
 ) -> tuple[jax.Array, jax.Array, int]:
-    """Check spikes and labels. Return ``[T, B, N]`` with zero padding, ``[B]`` and the number of neurons per class."""
+    """Check output spikes and labels, and return them with the number of neurons per class.
+
+    The spikes are ``[T, B, N]``, set to zero after the length of each sample. The labels are ``[B]``.
+    """
     n_classes = _arguments.positive_int(n_classes, call=call, name="n_classes")
     spikes, labels = check_output(spikes, labels, n_classes, lengths, call=call)
     return spikes, labels, equal_populations(spikes.shape[-1], n_classes, call=call)
 
 
 def counted(spikes: Any, *, call: str, name: str) -> jax.Array:
-    """Return spikes as a float array; raise if a value is not finite, unless they are traced."""
+    """Return spike counts as a float array. Raise if a value is not finite; traced values are not checked."""
     array = jnp.asarray(_arguments.as_array(spikes, call=call, name=name))
     _arguments.check_finite(array, call=call, name=name, fix=_FIND)
     # uint8 sums would wrap at 256, and bfloat16 cannot represent 301.
@@ -210,7 +213,10 @@ def equal_populations(n: int, n_classes: int, *, call: str) -> int:
 
 
 def output_spikes(spikes: Any, lengths: Any, *, call: str) -> jax.Array:
-    """Return output spikes ``[T, B, N]`` with zero padding; raise if the shape is wrong or empty."""
+    """Return output spikes ``[T, B, N]``, set to zero after the length of each sample.
+
+    Raise ValueError if the number of axes is not three, or an axis has length 0.
+    """
     spikes = counted(spikes, call=call, name="spikes")
     if spikes.ndim != 3:
         raise ValueError(f"{call}: spikes must be [T, B, N]; got shape {spikes.shape}.")
@@ -224,9 +230,10 @@ def output_spikes(spikes: Any, lengths: Any, *, call: str) -> jax.Array:
 def check_output(
     spikes: Any, labels: Any, n_classes: int | None, lengths: Any, *, call: str
 ) -> tuple[jax.Array, jax.Array]:
-    """Return ``spikes [T, B, N]`` and class ``labels [B]`` as arrays. Raise if a shape or a dtype is invalid.
+    """Return ``spikes [T, B, N]`` and class ``labels [B]`` as arrays. Raise if a shape, a dtype or a label is invalid.
 
-    Without ``n_classes`` there are ``N`` classes. Traced labels are not checked.
+    Labels must be from 0 to ``n_classes - 1``. If ``n_classes`` is ``None``, there are ``N`` classes. The range of
+    traced labels is not checked.
     """
     spikes = output_spikes(spikes, lengths, call=call)
     labels = _arguments.as_array(labels, call=call, name="labels")

@@ -1,4 +1,4 @@
-"""A training run: compiled steps, progress, checkpoint."""
+"""Training run: compiled training and evaluation steps, loop over epochs, best weights, checkpoint."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _NUMBERS_WANTED = (
 
 
 def _traced(name: str, function: Callable[..., Any], *given: Any) -> Any:
-    """Call a user function; raise a clear error if it needs concrete values while JAX traces it."""
+    """Call ``function``, which a user passed as ``name``. Raise a clear error if it fails on traced arrays."""
     try:
         return function(*given)
     except _NUMBERS_WANTED as error:
@@ -107,7 +107,7 @@ class Run:
         self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,
         callbacks: Sequence[Callable[..., Any]], path: str | None, notes: dict[str, str], *, progress: bool,
     ) -> History:  # fmt: skip
-        """Run the remaining epochs, and set the weights of the best or the last epoch."""
+        """Run the remaining epochs, set the weights to those of the best or the last epoch, and return the history."""
         if self.mesh is not None:
             self._move(lambda array: jax.device_put(array, NamedSharding(self.mesh, PartitionSpec())))
         try:
@@ -154,7 +154,7 @@ class Run:
         return "all epochs" if len(self.entries) >= epochs else ""
 
     def _finish(self, source: Source) -> None:
-        """Set the weights of the best or the last epoch, end the schedules, and compute the final report."""
+        """Set the weights to those of the best or the last epoch, end the schedules, and compute the final report."""
         if self.keep == "best" and self.best is not None:
             for name, state in parameters_of(self.net).items():
                 state.value = self.best_weights[name]
@@ -228,7 +228,7 @@ class Run:
             self.best_weights = {name: state.value for name, state in parameters_of(self.net).items()}
 
     def _never(self) -> dict[str, str]:
-        """Return the classes that were never predicted in this epoch, for the progress bar."""
+        """Return a dict for the progress bar with the classes that were never predicted in this epoch."""
         classes = () if self.report is None else self.report.never_predicted
         return {"never": ",".join(map(str, classes[:5])) + ("..." if len(classes) > 5 else "")} if classes else {}
 
@@ -241,11 +241,11 @@ class Run:
         return now | {"best": self.best_weights or now["weights"], "best_epoch": -1 if self.best is None else self.best}
 
     def save(self, path: str, notes: dict[str, str]) -> None:
-        """Write the run atomically; a crash leaves the old file unchanged."""
+        """Write the state of the run to the file ``path`` atomically. A crash leaves an existing file unchanged."""
         _FILE.write(path, self._content(), notes | {"history": json.dumps(self.entries)}, call="fit")
 
     def load(self, path: str, notes: dict[str, str], call: str) -> None:
-        """Load a saved run; on an error, change nothing."""
+        """Restore the state of the run from the file ``path``. If the file is invalid, raise and change nothing."""
         content, saved = _FILE.read(path, self._content(), notes, call=call)
         entries = json.loads(saved["history"])
         take_up(content, self.net, self.optimizer)

@@ -36,7 +36,7 @@ class RunFile:
         self._file = Sealed(self._kind, tag, 2**34)
 
     def write(self, path: str | os.PathLike[str], tree: Any, notes: Mapping[str, str], *, call: str) -> None:
-        """Write a tree and notes; an existing file is replaced atomically."""
+        """Write the pytree ``tree`` and ``notes`` to a file. An existing file is replaced atomically."""
         described, pieces = [], []
         for name, leaf in _by_name(tree).items():
             numbers = np.asarray(u.get_mantissa(leaf))
@@ -69,7 +69,7 @@ class RunFile:
                 start = stop
             if start != len(data):
                 raise ValueError(f"its arrays need {start} bytes, but the file has {len(data)}")
-        except Exception as error:  # the checksum detects damage, but not wrong content
+        except Exception as error:  # the checksum detects a corrupted file, but not one with wrong content
             raise self._kind.corrupted(what, f"has invalid content ({str(error)[:100]})") from error
         for name, wanted in notes.items():
             if saved_notes.get(name) != wanted:

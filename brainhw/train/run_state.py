@@ -1,4 +1,4 @@
-"""State of a training run for saving and resuming: weights, optimizer, schedules, number of steps."""
+"""State of a training run for saving and resuming: weights, optimizer, schedules, progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["content_of", "parameters_of", "take_up"]
 
 
 def content_of(net: brainstate.nn.Module, optimizer: Any, n_steps: int) -> dict[str, Any]:
-    """Return the weights, the state of the optimizer and its schedules, and the number of steps as one tree."""
+    """Return a pytree of the weights, the state of the optimizer and its learning rate schedules, and ``n_steps``.
+
+    ``n_steps`` is the number of completed updates or epochs, as the caller counts.
+    """
     return {
         "weights": {path: state.value for path, state in parameters_of(net).items()},
         "optimizer": optimizer.state_dict(),
@@ -21,7 +24,7 @@ def content_of(net: brainstate.nn.Module, optimizer: Any, n_steps: int) -> dict[
 
 
 def take_up(content: Mapping[str, Any], net: brainstate.nn.Module, optimizer: Any) -> int:
-    """Restore the network and the optimizer from saved content, and return the saved number of steps."""
+    """Restore the network and the optimizer from a result of :func:`content_of`, and return its ``n_steps``."""
     for path, state in parameters_of(net).items():
         state.value = content["weights"][path]
     optimizer.load_state_dict(content["optimizer"])
@@ -31,7 +34,7 @@ def take_up(content: Mapping[str, Any], net: brainstate.nn.Module, optimizer: An
 
 
 def parameters_of(net: brainstate.nn.Module) -> dict[str, brainstate.State]:
-    """Return the parameters of a network by dotted path."""
+    """Return a dict from the dotted path of each ``ParamState`` of a network to the state."""
     return {".".join(map(str, path)): state for path, state in net.states(brainstate.ParamState).items()}
 
 

@@ -17,7 +17,10 @@ __all__ = ["SurrogateSchedule"]
 
 
 def geometric(start: float, end: float, epoch: int, n_epochs: int) -> float:
-    """Return the value of a geometric schedule in an epoch; it is ``end`` from the last epoch on."""
+    """Return the value of a geometric schedule from ``start`` to ``end`` in epoch ``epoch``, counted from 0.
+
+    The value is ``end`` from epoch ``max(1, n_epochs - 1)`` on.
+    """
     # The steps are geometric, because with linear steps from 0.5 to 20 the alpha of SignAnnealing would be below 3
     # (soft signs) in only an eighth of the epochs.
     return start * (end / start) ** min(1.0, epoch / max(1, n_epochs - 1))
@@ -94,7 +97,7 @@ class SurrogateSchedule:
             layer.spk_fun = ScheduledSurrogate(plain[path], names[path], self._value)
 
     def step(self, epoch: int) -> None:
-        """Set the value for an epoch, counted from 0."""
+        """Set the parameter to its value in epoch ``epoch``, counted from 0."""
         epoch = _arguments.whole_number(epoch, call="SurrogateSchedule.step", name="epoch")
         if not self._layers:
             raise RuntimeError("SurrogateSchedule.step: the schedule is finished. Create a new one to continue.")
@@ -111,7 +114,7 @@ class SurrogateSchedule:
 
 
 class ScheduledSurrogate(braintools.surrogate.Surrogate):
-    """Spike function with one parameter in a State, so that compiled functions read its current value."""
+    """Spike function with one parameter stored in a ``State``, so that compiled functions read its current value."""
 
     def __init__(self, template: Any, attribute: str, value: brainstate.LongTermState) -> None:
         super().__init__()
@@ -121,7 +124,7 @@ class ScheduledSurrogate(braintools.surrogate.Surrogate):
         return _spike(self.template, self.attribute, self.value.value, jnp.asarray(x))
 
     def surrogate_fun(self, x: Any) -> jax.Array:
-        """Return the smooth function whose derivative is used, with the current value of the parameter."""
+        """Return the smooth function whose derivative is the surrogate, with the current value of the parameter."""
         return _with(self.template, self.attribute, self.value.value).surrogate_fun(x)
 
     def surrogate_grad(self, x: Any) -> jax.Array:
@@ -158,9 +161,9 @@ def _plain(spk_fun: Any) -> Any:
 
 
 def _attribute(spk_fun: Any, parameter: Any, call: str) -> str:
-    """Return the name of the attribute that stores a parameter.
+    """Return the name of the attribute of ``spk_fun`` that stores ``parameter``.
 
-    It may differ from the printed name of the parameter.
+    The attribute may have a different name. For example, ``alpha`` stores the parameter ``slope`` of ``FastSigmoid``.
     """
     if not hasattr(spk_fun, "surrogate_grad"):
         raise ValueError(

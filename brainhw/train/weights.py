@@ -15,7 +15,10 @@ __all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology
 
 
 def on_chip(net: brainstate.nn.Module, call: str, *, dense: bool = False) -> dict[str, ChipWeight]:
-    """Return the chip weights of ``net``, or only the dense ones; raise if the network has none."""
+    """Return the chip weights of ``net`` by path; with ``dense=True``, only the two-dimensional ones.
+
+    Raise ValueError if the network has no such weights.
+    """
     _arguments.check_module(net, call=call)
     found = chip_weights(net)
     if not found:
@@ -128,7 +131,7 @@ def out_of_range(net: brainstate.nn.Module) -> int:
 
 
 def _beyond(weight: ChipWeight) -> jax.Array:
-    """Return the distance of each weight from the range; negative inside."""
+    """Return the distance of each weight from the weight range of the chip, negative for weights inside the range."""
     master, (low, high) = weight.master.value, weight.chip.weight_range
     return jnp.abs(master) - high if low == -high else jnp.maximum(master - high, low - master)
 
