@@ -1,4 +1,4 @@
-"""Approximate the weights of a fractional scheme by a sum of decaying exponentials."""
+"""Approximation of the weights of past values in a fractional derivative by a sum of decaying exponentials."""
 
 from __future__ import annotations
 

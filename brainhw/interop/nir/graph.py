@@ -143,7 +143,10 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
 
 
 def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
-    """Return the name of the only node of a kind. If there is not exactly one, add a problem and return ``None``."""
+    """Return the name of the only node of class ``kind``, which is ``'Input'`` or ``'Output'``, in a graph.
+
+    If the graph does not contain exactly one such node, add a problem and return ``None``.
+    """
     own = [f"{prefix}{name}" for name, node in graph.nodes.items() if kind_of(node) == kind]
     if len(own) == 1:
         return own[0]
@@ -158,13 +161,16 @@ def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
 
 
 def _listed(names: list[str]) -> str:
-    """Return a text with at most ten of the names."""
+    """Join the names with commas. After ten names, give only the number of the remaining names."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
 
 
 def _alone(parts: _Parts, first: str | None, last: str | None) -> list[str]:
-    """Remove nodes without edges, which have no effect. Return the warning in a list, or an empty list."""
+    """Remove nodes without edges, which have no effect.
+
+    Return a list with one warning, or an empty list if no node was removed.
+    """
     joined = {name for edge in parts.edges for name in edge} | parts.excused | {first, last}
     alone = [name for name in parts.nodes if name not in joined]
     for name in alone:

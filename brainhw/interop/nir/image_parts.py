@@ -53,9 +53,9 @@ class Convolution(_OfImages):
     Parameters
     ----------
     weight : numpy.ndarray
-        ``[out, in/groups, *kernel]``.
+        Kernel ``[out, in/groups, *kernel]``.
     bias : numpy.ndarray or None
-        ``[out]``.
+        One value per output channel, ``[out]``.
     in_size : tuple of int
         ``(in, *space)``: the channels and one or two axes.
     window : Window

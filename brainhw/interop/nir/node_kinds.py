@@ -33,7 +33,10 @@ ShapeRule = Callable[[Any, Shape], tuple[Shape, Shape]]
 
 
 class NodeKind(NamedTuple):
-    """A supported class of NIR nodes. The first of its ``arrays`` determines the shape of a node."""
+    """Import rule and properties of a supported class of NIR nodes; see :func:`register_import`.
+
+    The first array in ``arrays`` determines the shape of a node.
+    """
 
     rule: ImportRule
     arrays: tuple[str, ...]

@@ -68,7 +68,10 @@ class DecayLIFLayer(LIFLayer):
         return weight if own is None else weight + own
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the slot of the recurrent weights, without the delayed reset, or ``None`` if there are none."""
+        """Return a `Slot` for the recurrent weights without the delayed reset.
+
+        Return ``None`` if there are no recurrent weights.
+        """
         return Slot(self.recurrent_weight, unit=u.mV) if self._has_weight else None
 
 
