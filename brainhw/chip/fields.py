@@ -20,7 +20,7 @@ _UNSOURCED = ("name", "family", "provenance", "notes")
 @final
 @dataclasses.dataclass(frozen=True)
 class FieldInfo:
-    """Meaning, unit and limits of one field; see :func:`spec_field`."""
+    """Meaning, unit and limits of one field of a chip description; see :func:`spec_field`."""
 
     meaning: str
     unit: u.Unit | None = None

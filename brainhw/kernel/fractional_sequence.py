@@ -32,7 +32,7 @@ class Trace(NamedTuple):
 
 
 def is_linear(rules: NeuronRules) -> bool:
-    """Return whether the neurons are linear for given spikes, as the backward pass of :func:`run` requires."""
+    """Return whether the voltages depend linearly on the drives for given spikes, as :func:`run` requires."""
     tau_trainable = any(rules.trainable[-2:])
     # With these rules, the step uses the time constant not only in the coefficients of the scheme.
     outside = rules.looks_ahead or rules.method.remembers_rate

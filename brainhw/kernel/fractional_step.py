@@ -88,9 +88,10 @@ class NeuronParameters(NamedTuple):
 
 
 class NeuronState(NamedTuple):
-    """Voltage, offset, slots with the position of the next value, and previous drive.
+    """Voltage, offset, stored past values, and previous drive.
 
-    The operator acts on the voltage minus the offset. Fields that a neuron with these rules does not need are ``None``.
+    The operator acts on the voltage minus the offset. ``slots`` stores the past values, and ``position`` is the
+    position of the next value in it. Fields that a neuron with these rules does not need are ``None``.
     """
 
     V: jax.Array

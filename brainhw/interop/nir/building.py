@@ -226,7 +226,10 @@ class Export:
         self._builder.edges.append((source, target))
 
     def move_to_end(self, name: str) -> None:
-        """Move a node to the end of the list, because some libraries execute the nodes in the order of the list."""
+        """Move a node to the end of the node list of the graph.
+
+        Some libraries execute the nodes in the order of this list.
+        """
         self._builder.nodes[name] = self._builder.nodes.pop(name)
 
 

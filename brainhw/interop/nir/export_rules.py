@@ -81,7 +81,7 @@ def lif_synapse(module: Any, at: Export) -> Weights:
 
 @register_export(Gain, images=True)
 def gain(module: Any, at: Export) -> Weights | ImageGain | None:
-    """Return one factor per channel, by which the builder multiplies the output of the node before it."""
+    """Return the factors of a gain, one per channel. The builder multiplies the output of the previous node by them."""
     if len(module.in_size) > 1:
         return image_gain(module.factor.value, module.bias, at)
     return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
@@ -174,7 +174,7 @@ def chip_layer(module: Any, at: Export) -> str | None:
 class _HandedOn(Linear):
     """The identity function, which adds no node.
 
-    The node that provides its input is multiplied by the factor that the next neuron requires.
+    The output of the node that provides its input is multiplied by the factor that the next neuron requires.
     """
 
     def add(self, at: Export, factor: np.ndarray) -> str:
@@ -503,7 +503,10 @@ def frontend(module: Any, at: Export) -> None:
 
 
 def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
-    """Return the leak parameters for the decay factor ``share``. If ``tau`` is ``None``, compute it from ``share``."""
+    """Return the leak parameters of a layer with the decay factor ``share`` and the time constant ``tau``.
+
+    If ``tau`` is ``None``, compute it from ``share``.
+    """
     # The weights are divided by 1 minus the float32 decay factor that the layer itself uses. A constant current
     # therefore leads to the steady state of the equation.
     beta = at.per_neuron(_plain(share))

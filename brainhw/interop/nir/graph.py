@@ -59,7 +59,7 @@ class _Parts:
 def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGraph:
     """Flatten and check a graph, and multiply its time constants and delays by ``stretch``.
 
-    Raise one error that lists the problems, if there are any.
+    Raise a `NIRError` that lists all problems found if the graph has a problem.
     """
     parts = _Parts(problems)
     first, last = _flatten(graph, "", parts, ())
@@ -104,7 +104,10 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
 
 
 def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> tuple[str | None, str | None]:
-    """Add the nodes and edges of a graph and of its nested graphs. Return the names of its input and output."""
+    """Add the nodes and edges of a graph and of its nested graphs to ``parts``.
+
+    Return the names of the input node and the output node of the graph.
+    """
     problems, nodes = parts.problems, parts.nodes
     if id(graph) in outer or len(outer) >= _DEEPEST:
         why = "contains itself" if id(graph) in outer else f"is nested more than {_DEEPEST} graphs deep"

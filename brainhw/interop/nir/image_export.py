@@ -32,7 +32,7 @@ class _Kernel(NamedTuple):
 
 
 class _Conv(Linear):
-    """A convolution whose kernel is multiplied by the factors of the neurons after it."""
+    """A convolution whose kernel is multiplied by the factors that the next neurons require."""
 
     def __init__(self, kernel: _Kernel) -> None:
         self.kernel = kernel

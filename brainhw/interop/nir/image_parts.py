@@ -88,7 +88,7 @@ class Convolution(_OfImages):
         return array if self.unit == u.UNITLESS else u.Quantity(array, unit=self.unit)
 
     def weight_slot(self) -> Slot:
-        """Return the slot of the weight, whose first axis is the output channel."""
+        """Return a `Slot` for the kernel, whose first axis is the output channel."""
         return Slot(self.weight, unit=self.unit, out_axis=0)
 
     def update(self, x: Any) -> Any:

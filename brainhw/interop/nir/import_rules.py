@@ -53,7 +53,7 @@ class _Folded(NamedTuple):
 
 
 class NetBuilder:
-    """Builds the modules of one graph and the order in which they run."""
+    """Builds the network for a NIR graph: the modules, and the program that runs them in order."""
 
     def __init__(self, graph: FlatGraph, reading: Options, problems: Problems) -> None:
         self.graph, self.reading, self.problems = graph, reading, problems
@@ -93,7 +93,7 @@ class NetBuilder:
     def _plan(self, name: str) -> None:
         """Choose the matrix, convolution and ``Scale`` nodes to merge into the input weights of the neurons ``name``.
 
-        A node that also has a different target is not merged.
+        A node with more than one target is not merged.
         """
         kind, feeds = kind_of(self.graph.nodes[name]), self.graph.feeds[name]
         # The inputs of an integrator with several inputs are not scaled, so nothing is merged.
@@ -379,7 +379,7 @@ class NetBuilder:
         self.put(name, last, [(key, False)])
 
     def _cuba_order(self, name: str) -> str:
-        """Return the order in which a step solves the two equations.
+        """Return the order in which a step solves the two equations of a ``CubaLIF`` or ``CubaLI`` node.
 
         This is the order that the caller requested, or else the order in brainhw's metadata, or else the default.
         """
@@ -424,7 +424,7 @@ def threshold(builder: NetBuilder, name: str, node: Any) -> None:
 
 @register_import("Delay", arrays=("delay",))
 def delay(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a delay. Reject a delay that is not an integer multiple of the time step."""
+    """Make a `WholeDelay` module. Reject a delay that is not an integer multiple of the time step, or is too long."""
     steps = np.asarray(node.delay, float) / builder.reading.seconds
     whole = np.round(steps)
     # A delay in float32 seconds has a relative error of up to 6e-8.

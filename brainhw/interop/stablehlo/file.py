@@ -58,14 +58,21 @@ def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mappin
 
 
 def stored_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the dtype in which a state is stored: ``dtype``, or for bfloat16 and similar an integer of equal size."""
+    """Return the dtype in which a file stores a state with the dtype ``dtype``.
+
+    For types that NumPy does not know, such as bfloat16, this is an unsigned integer of the same size. For all others,
+    it is ``dtype`` itself.
+    """
     # NumPy does not know bfloat16 and similar types: a NumPy archive stores them as raw bytes without the name of the
     # type.
     return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
 def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) -> None:
-    """Write ``program``, ``description`` (JSON) and the arrays ``state/NAME`` to one archive, atomically."""
+    """Write a step program to a file, atomically.
+
+    The file is a NumPy archive with ``program``, ``description`` (JSON), and an array ``state/NAME`` for each state.
+    """
     states = {name: value.view(stored_dtype(value.dtype)) for name, value in stored.states.items()}
     description: dict[str, Any] = {
         "format": f"{_TAG}/{FILE.format}",
