@@ -97,8 +97,8 @@ class Export:
     path : str
         Dotted path of the module.
     call : Call
-        ``source`` is the path of the module that provides the input. ``takes`` and ``gives`` are the units of the input
-        and the output.
+        The call of the module in a time step. ``source`` is the path of the module that provides the input. ``takes``
+        and ``gives`` are the units of the input and the output.
     target : brainstate.nn.Module or None
         A module that receives the output, or ``None`` if the output is the output of the network. A synapse is exported
         once for each target.

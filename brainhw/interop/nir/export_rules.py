@@ -505,7 +505,7 @@ def frontend(module: Any, at: Export) -> None:
 def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
     """Return the leak parameters of a layer with the decay factor ``share`` and the time constant ``tau``.
 
-    If ``tau`` is ``None``, compute it from ``share``.
+    If ``tau`` is ``None``, or if the importing library uses forward Euler, compute the time constant from ``share``.
     """
     # The weights are divided by 1 minus the float32 decay factor that the layer itself uses. A constant current
     # therefore leads to the steady state of the equation.

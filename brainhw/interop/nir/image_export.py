@@ -208,9 +208,9 @@ def _pool(make: Any, window: Window, at: Export) -> str:
 
 
 def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, groups: int, at: Export) -> _Conv | None:
-    """Return a convolution that pads both ends of an axis equally, as NIR requires.
+    """Return a convolution with a padding that NIR supports: equal at both ends of each axis, or ``'same'``.
 
-    If the window has more padding at one end, add zeros to the kernel. Reject a padding that this cannot represent.
+    For a different padding, add zeros to the kernel. Reject the module if this is impossible.
     """
     stride, dilation = window.stride, window.dilation
     bias = np.zeros(len(kernel)) if bias is None else bias

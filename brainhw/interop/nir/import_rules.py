@@ -91,7 +91,7 @@ class NetBuilder:
         )
 
     def _plan(self, name: str) -> None:
-        """Choose the matrix, convolution and ``Scale`` nodes to merge into the input weights of the neurons ``name``.
+        """Choose the matrix, convolution and ``Scale`` nodes to merge into the input weights of the node ``name``.
 
         A node with more than one target is not merged.
         """

@@ -235,7 +235,10 @@ def _check_endless(net: brainstate.nn.Module, call: str) -> None:
 
 
 def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]]:
-    """Return the names and the units of all arrays in the states that a step writes. Reject random states."""
+    """Return the names and the units of all arrays in the states that a step writes.
+
+    Raise a ``ValueError`` if the step draws random numbers.
+    """
     names: list[str] = []
     units: list[u.Unit | None] = []
     for one in held:
