@@ -46,8 +46,8 @@ class Problems:
     def add(self, where: str, what: str, why: str) -> None:
         """Record a problem, unless the same problem is already recorded.
 
-        ``where`` is the path of the module or the name of the node, and ``what`` is its class. ``why`` states the
-        reason and the fix.
+        ``where`` names the module, the node or the edge. ``what`` is its class or describes the fault in a word.
+        ``why`` states the reason and the fix.
         """
         text = f"{where} ({what}) {why}"
         # A module with several targets is checked once per target, which finds the same problem again.
