@@ -194,9 +194,9 @@ class Export:
         return self._builder.source(self.call.source, self.call.module, factor, unit, rows)
 
     def columns(self, matrix: np.ndarray) -> tuple[np.ndarray, str]:
-        """Sort the columns of a matrix ``[out, in]`` by the order in which the file stores the input channels.
+        """Reorder the columns of a matrix ``[out, in]`` to match the order of the input channels in the file.
 
-        Return the sorted matrix, and the name of the node that provides the input.
+        Return the reordered matrix, and the name of the node that provides the input.
         """
         return self._builder.columns(self.call.source, self.call.module, matrix, 1.0)
 
