@@ -29,7 +29,11 @@ def exact(
     positive: bool = False,
     nonnegative: bool = False,
 ) -> np.ndarray:
-    """Return ``value`` as a float64 array in ``unit`` (``None``: dimensionless); an error names the argument."""
+    """Return ``value`` as a float64 array in ``unit``, or as dimensionless numbers if ``unit`` is ``None``.
+
+    ``shapes`` lists the allowed shapes; with ``None``, any shape is allowed. Error messages start with ``call`` and
+    refer to the value as ``name``.
+    """
     if not is_concrete(value):
         raise TypeError(
             f"{call}: {name} must be concrete; got a traced value. Make this call outside jit, grad and vmap."
@@ -69,7 +73,10 @@ def _each(array: np.ndarray, change: Any) -> np.ndarray:
 
 
 def unit_named(text: Any, wanted: u.Unit, *, call: str, name: str) -> u.Unit:
-    """Return the unit named ``text``, such as ``"mV"``. Raise unless it has the dimension of ``wanted``."""
+    """Return the unit whose name or symbol is ``text``, such as ``"mV"``.
+
+    Raise a ``ValueError`` if brainunit has no such unit, or if its dimension differs from that of ``wanted``.
+    """
     example = f'for example unit = "{unit_name(wanted)}"'
     if not isinstance(text, str):
         raise ValueError(

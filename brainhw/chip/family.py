@@ -147,7 +147,7 @@ class Family:
 
     @property
     def preset(self) -> ChipSpec:
-        """The default chip."""
+        """The first preset, which is the default chip of the family."""
         return self.presets[0]
 
     @property
@@ -174,7 +174,7 @@ class Family:
         return add
 
     def sizes(self, chip: ChipSpec) -> dict[str, float | None]:
-        """Return the standard deviation of each kind of mismatch of a chip, by kind."""
+        """Return a dict that maps each kind of mismatch to its standard deviation in a chip."""
         instance(chip, self.spec_class, call="Family.sizes", name="chip")
         return {mismatch.kind: getattr(chip, mismatch.field) for mismatch in self.mismatches}
 
@@ -307,7 +307,7 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
 
 
 def _load_entry_point(name: str, call: str) -> None:
-    """Register the family of an installed package whose entry point has this name, if there is one."""
+    """Load and register the family ``name`` if an installed package has an entry point with this name."""
     for point in entry_points(group=ENTRY_POINT_GROUP):
         if point.name.lower() == name.lower():
             try:
@@ -366,7 +366,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
 
 
 def _named() -> dict[str, ChipSpec]:
-    """Return the chip of each name in lower case."""
+    """Return a dict that maps the name of each preset and of each family, in lower case, to a chip."""
     named = {preset.name.lower(): preset for family in families() for preset in family.presets}
     # If a family and a preset have the same name, this name stands for the default chip of the family.
     return named | {family.name.lower(): family.preset for family in families()}

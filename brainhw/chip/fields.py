@@ -20,7 +20,7 @@ _UNSOURCED = ("name", "family", "provenance", "notes")
 @final
 @dataclasses.dataclass(frozen=True)
 class FieldInfo:
-    """Meaning, unit and limits of one field; see :func:`spec_field`."""
+    """Meaning, unit and limits of one field of a chip description; see :func:`spec_field`."""
 
     meaning: str
     unit: u.Unit | None = None
@@ -64,7 +64,7 @@ class FieldInfo:
         return number if self.unit is None else u.Quantity(number, unit=self.unit)
 
     def text(self, value: Any) -> str:
-        """Return a value as text for a table."""
+        """Return a value of the field as text for the table that `ChipSpec.table` prints."""
         if value is None:
             return "none"
         if self.unit is not None:
@@ -149,7 +149,7 @@ def spec_field(
 
 
 def one_or_several(declared: Any) -> Any:
-    """Return a copy of the declaration that accepts one number or a tuple of numbers."""
+    """Return a copy of a field declaration that accepts one number or a tuple of numbers as the value of the field."""
     info = dataclasses.replace(declared.metadata["chip"], several=True)
     return dataclasses.field(metadata={"chip": info})
 

@@ -1,4 +1,4 @@
-"""Check of the time step of imported networks."""
+"""Check that an imported network runs with the time step for which it was imported."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def _charged(
 ) -> tuple[_Inputs, jax.Array, jax.Array | None, jax.Array]:
     """Compute one step up to the reset.
 
-    Return the values before their decay, the new synaptic currents, the new after-hyperpolarisation current, and the
+    Return the currents before their decay, the new synaptic currents, the new after-hyperpolarisation current, and the
     membrane potential before the reset.
     """
     inputs, V = state.current + drive, state.V
@@ -148,7 +148,11 @@ def _charged(
 
 @dataclass(frozen=True)
 class _Kept:
-    """Whether the backward pass needs the inputs of the synapses and of the after-hyperpolarisation current."""
+    """Arrays that the forward pass stores for the backward pass, in addition to the membrane potentials.
+
+    ``synapses`` is True to store the synaptic currents before their decay, and ``own`` is True to store the
+    after-hyperpolarisation current before its decay.
+    """
 
     synapses: bool
     own: bool
@@ -273,7 +277,11 @@ def _spikes(fire: _Fire, parameters: CurrentParameters, V_pre: jax.Array, record
 
 
 class _Later(NamedTuple):
-    """Gradients that a step passes to the step before it, and sums of gradients; ``None`` if not requested."""
+    """Values that the backward pass carries from a step to the previous step.
+
+    These are gradients, and ``sums`` of the gradients of parameters over the later steps. A field that is not needed is
+    ``None``.
+    """
 
     V: jax.Array
     current: jax.Array

@@ -79,12 +79,15 @@ def has_event_loops() -> bool:
 
 
 def event_product(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """Return ``x [rows, n_in] @ weights [n_in, n_out]``."""
+    """Return ``x [rows, n_in] @ weights [n_in, n_out]``, computed with compiled loops if they save time."""
     return _product(x, weights) if _pays(x, weights, weights.size * len(x)) else x @ weights
 
 
 def event_outer(x: jax.Array, g: jax.Array) -> jax.Array:
-    """Return ``x.T [n_in, rows] @ g [rows, n_out]``, the gradient with respect to the weights."""
+    """Return ``x.T [n_in, rows] @ g [rows, n_out]``, the gradient of the weights for the gradient ``g`` of a product.
+
+    The product is the result of :func:`event_product`. Compiled loops are used if they save time.
+    """
     return _outer(x, g) if _pays(x, g, g.size * x.shape[1]) else x.T @ g
 
 

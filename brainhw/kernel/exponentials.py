@@ -1,4 +1,4 @@
-"""Approximate the weights of a fractional scheme by a sum of decaying exponentials."""
+"""Approximation of the weights of past values in a fractional derivative by a sum of decaying exponentials."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def amplitudes(method: FractionalMethod, alpha: jax.Array, rates: np.ndarray) ->
 
 
 def _geometric(p: jax.Array, step: float) -> jax.Array:
-    """Return ``p / expm1(p step)``, with its limit at ``p = 0``."""
+    """Return ``p / expm1(p * step)``. At ``p = 0``, return the limit of this expression."""
     # For ``pred``, p is 0 at order 1. The inner `where` avoids 0 / 0 in the unused branch, whose gradient would be NaN.
     x = p * step
     tiny = jnp.abs(x) < 1e-4

@@ -32,7 +32,7 @@ class Trace(NamedTuple):
 
 
 def is_linear(rules: NeuronRules) -> bool:
-    """Return whether the neurons are linear for given spikes, as the backward pass of :func:`run` requires."""
+    """Return whether the voltages depend linearly on the drives for given spikes, as :func:`run` requires."""
     tau_trainable = any(rules.trainable[-2:])
     # With these rules, the step uses the time constant not only in the coefficients of the scheme.
     outside = rules.looks_ahead or rules.method.remembers_rate
@@ -54,7 +54,7 @@ def run(
 ) -> tuple[NeuronState, Trace]:
     """Return the same as :func:`run_steps`, with a backward pass that needs less memory.
 
-    The rules must fulfil :func:`is_linear`.
+    :func:`is_linear` must return True for ``rules``.
     """
     plain = partial(run_steps, rules, keep_V=keep_V)
     runner = jax.custom_vjp(plain)
@@ -65,9 +65,10 @@ def run(
 def _scan(
     rules: NeuronRules, keep_V: bool, effects: bool, parameters: NeuronParameters, state: NeuronState, drives: jax.Array
 ) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
-    """Run the steps. With ``effects``, also return derivatives with respect to each trainable parameter.
+    """Run all steps. Return the final state, the trace and a tuple of derivatives.
 
-    They are the derivatives of the voltages before the reset.
+    With ``effects``, the tuple contains the derivatives of the voltages before the reset with respect to each trainable
+    parameter. Otherwise, it is empty.
     """
     schemes = schemes_of(rules, parameters.operator)
 
@@ -107,7 +108,11 @@ def _is_zero(gradient: Any) -> bool:
 
 
 class _Later(NamedTuple):
-    """Gradients that later steps pass to earlier ones."""
+    """Gradients that the backward pass carries from a step to the previous step.
+
+    ``slots`` stores gradients of later steps, on which the transposed convolution acts. ``position`` is the position of
+    the next value in ``slots``.
+    """
 
     of_V: jax.Array  # gradient of the voltage after the step, without the part through the operator
     reached: jax.Array  # gradient of the voltage of the next step before its reset

@@ -61,7 +61,7 @@ class Scheme(NamedTuple):
 
 
 class NeuronRules(NamedTuple):
-    """Fixed rules of a neuron."""
+    """Properties of a neuron layer that do not change during a run, such as its numerical scheme and its reset."""
 
     method: FractionalMethod
     past: Past
@@ -88,9 +88,10 @@ class NeuronParameters(NamedTuple):
 
 
 class NeuronState(NamedTuple):
-    """Voltage, offset, slots with the position of the next value, and previous drive.
+    """Voltage, offset, stored past values, and previous drive.
 
-    The operator acts on the voltage minus the offset. Fields that a neuron with these rules does not need are ``None``.
+    The operator acts on the voltage minus the offset. ``slots`` stores the past values, and ``position`` is the
+    position of the next value in it. Fields that a neuron with these rules does not need are ``None``.
     """
 
     V: jax.Array
@@ -101,9 +102,9 @@ class NeuronState(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Spikes, voltage that was compared with the threshold, and derivatives with respect to the trainable parameters.
+    """Spikes of one step, the voltage ``decided`` that was compared with the threshold, and derivatives.
 
-    ``moved`` contains the derivatives of the voltage before the reset.
+    ``moved`` contains the derivatives of the voltage before the reset with respect to the trainable parameters.
     """
 
     spk: jax.Array
@@ -172,7 +173,10 @@ def _spread(weights: jax.Array, ndim: int) -> jax.Array:
 def _reached(
     schemes: tuple[Scheme, ...], drive: jax.Array, before: jax.Array | None, V: jax.Array, slots: jax.Array
 ) -> list[jax.Array]:
-    """Return the results of several schemes for the same state. The slots are read only once."""
+    """Return the result ``[..., N]`` of one step for each scheme, for the same state.
+
+    The slots are read only once for all schemes.
+    """
     reached = []
     for scheme, past in zip(schemes, past_sums([scheme.weights for scheme in schemes], slots), strict=True):
         y = scheme.drive * drive + scheme.voltage * V - past

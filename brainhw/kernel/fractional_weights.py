@@ -110,7 +110,7 @@ class GruenwaldLetnikov(FractionalMethod):
         return -sine / (jnp.pi * (1 + alpha)) * jnp.exp(-rate * (1 - alpha)) * (-jnp.expm1(-rate)) ** alpha
 
     def tail(self, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return the exponent and the first correction of the density for small rates."""
+        """Return the exponent ``p`` and the first correction ``kappa`` of the density for small rates."""
         return 1 + alpha, alpha / 2 - 1
 
 
@@ -159,7 +159,7 @@ class L1(FractionalMethod):
         return -(1 - alpha) / (gamma(alpha) * (1 + alpha)) * rate ** (alpha - 2) * jnp.expm1(-rate) ** 2
 
     def tail(self, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return the exponent and the first correction of the density for small rates."""
+        """Return the exponent ``p`` and the first correction ``kappa`` of the density for small rates."""
         return 1 + alpha, -jnp.ones_like(alpha)
 
     def gain(self, alpha: jax.Array, h: jax.Array) -> jax.Array:
@@ -193,7 +193,7 @@ class ProductRectangle(FractionalMethod):
         return -alpha / gamma(2 - alpha) * rate ** (-alpha - 1) * jnp.expm1(-rate) * jnp.exp(-rate)
 
     def tail(self, alpha: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return the exponent and the first correction of the density for small rates."""
+        """Return the exponent ``p`` and the first correction ``kappa`` of the density for small rates."""
         return 1 - alpha, jnp.full_like(alpha, -1.5)
 
     def gain(self, alpha: jax.Array, h: jax.Array) -> jax.Array:

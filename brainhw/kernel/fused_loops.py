@@ -13,7 +13,7 @@ from brainhw.kernel.event_loops import compiled, compiled_part, received
 
 __all__ = ["COUNT", "NO_RESET", "STEP", "SUBTRACT", "ZERO", "currents", "leaky"]
 
-# Codes of the resets and of the spike functions.
+# Integers that select the reset and the spike function in the compiled loops.
 SUBTRACT, ZERO, NO_RESET = 0, 1, 2
 STEP, COUNT = 0, 1
 

@@ -346,7 +346,10 @@ def _by_steps(
 def _factors(
     rules: LeakyRules, parameters: LeakyParameters, state: LeakyState, drives: jax.Array
 ) -> tuple[float, ...] | None:
-    """Return the factors by which the compiled loop multiplies a drive; ``None`` if it does not support the rules."""
+    """Return the factors by which the compiled loop multiplies a drive.
+
+    Return ``None`` if the compiled loop does not support the rules or would not save time.
+    """
     known = rules.is_step and type(rules.firing) is Firing and not parameters.read
     if not known or parameters.recurrent is None or not fused.pays(drives, state.V, parameters.recurrent):
         return None
@@ -436,7 +439,7 @@ def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class _Wanted:
-    """Which gradients are requested."""
+    """Parameters whose gradients are requested, and the dtype of the gradient of the drives."""
 
     decay: bool
     recurrent: bool
@@ -445,7 +448,10 @@ class _Wanted:
 
 
 class _Later(NamedTuple):
-    """Gradients that a step passes to the step before it; ``None`` if not requested."""
+    """Gradients that the backward pass carries from a step to the previous step. A field not needed is ``None``.
+
+    ``decay`` and ``extra`` are the sums of the gradients of parameters over the later steps.
+    """
 
     V: jax.Array
     spk: jax.Array | None
@@ -524,7 +530,7 @@ def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any
 def _of_spikes(
     fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, of_spk: jax.Array, *recorded: jax.Array
 ) -> jax.Array:
-    """Return the gradient of the membrane potentials of one step through their spikes."""
+    """Return the part of the gradient of the membrane potentials of one step that passes through their spikes."""
     return jax.vjp(lambda V: fire(V, parameters.V_th, *recorded, *parameters.read)[1], V_pre)[1](of_spk)[0]
 
 

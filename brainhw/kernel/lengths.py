@@ -15,9 +15,9 @@ __all__ = ["check_lengths", "is_true_step", "zero_padding"]
 
 
 def check_lengths(lengths: Any, n_steps: int, batch: tuple[int, ...], *, call: str) -> jax.Array:
-    """Return lengths as integers of shape ``batch``. Raise if one is not between 1 and ``n_steps``.
+    """Return the lengths of recordings as a JAX array of integers with the shape ``batch``.
 
-    The values of traced lengths are not checked.
+    Raise a ``ValueError`` if a length is not between 1 and ``n_steps``. The values of traced lengths are not checked.
     """
     array = _arguments.as_array(lengths, call=call, name="lengths")
     # Check before the conversion to a JAX array, because a float may be too large for it.

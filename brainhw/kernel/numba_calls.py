@@ -1,4 +1,4 @@
-"""Call loops that numba compiled from JAX programs."""
+"""Calls of numba-compiled loops inside JAX programs."""
 
 from __future__ import annotations
 

@@ -26,14 +26,14 @@ class Past(abc.ABC):
 
     @abc.abstractmethod
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
-        """Return the slots after adding one value."""
+        """Return the slots after adding ``value``, the newest value. ``position`` is its position."""
 
     def placed(self, weights: jax.Array, position: Any) -> jax.Array:
         """Return the weights in the order of the slots. ``position`` is the position of the next value."""
         return weights
 
     def advance(self, position: Any) -> Any:
-        """Return the position after a push."""
+        """Return the position of the value that is added after the value at ``position``."""
         return position
 
 

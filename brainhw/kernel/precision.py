@@ -1,4 +1,4 @@
-"""Dtypes for half precision.
+"""Dtypes and conversions for networks in half precision.
 
 Weights and spikes may have half precision, but membrane potentials, decay factors and spike counts are float32. The
 spacing of bfloat16 values just below 1 is 0.4 %. So a decay factor of exp(-1/500) would be rounded to the factor of a

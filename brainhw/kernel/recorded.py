@@ -11,8 +11,8 @@ from brainhw.kernel.precision import as_dtype
 
 __all__ = ["Recorded", "instead", "membrane_after"]
 
-# Empty, or only spikes, or spikes and membrane potentials after the reset in mV. It is a plain tuple, because JAX
-# handles tuples as pytrees in scans and gradients.
+# Recorded values: an empty tuple, only spikes, or spikes and membrane potentials after the reset in mV. The type is a
+# plain tuple, because JAX handles tuples as pytrees in scans and gradients.
 Recorded = tuple[jax.Array, ...]
 
 

@@ -11,8 +11,8 @@ __all__ = ["block_signs", "fold", "from_blocks", "nearest", "to_blocks"]
 def to_blocks(weights: jax.Array, block: int, axis: str) -> jax.Array:
     """Split weights ``[N_in, N_out]`` into blocks along the inputs ('pre') or outputs ('post').
 
-    The result has shape ``[n_blocks, block, lines]``. A shorter last block is filled with zeros, which are compatible
-    with both signs.
+    The result has the shape ``[n_blocks, block, N_out]`` for 'pre' and ``[n_blocks, block, N_in]`` for 'post'. A
+    shorter last block is filled with zeros, which are compatible with both signs.
     """
     lines = weights if axis == "pre" else weights.T
     # Pad, so that all blocks form one array. JAX would unroll a Python loop over blocks.
@@ -28,12 +28,13 @@ def from_blocks(blocks: jax.Array, shape: tuple[int, ...], axis: str) -> jax.Arr
 
 
 def block_signs(blocks: jax.Array) -> jax.Array:
-    r"""Return the mean sign of each block, weighted with the squared weights, from -1 to 1, ``[n_blocks, 1, lines]``.
+    r"""Return the mean sign of the weights in each block, from -1 to 1, weighted with the squared weights.
 
     .. math:: s_b = \frac{\sum_{i \in b} w_i |w_i|}{\sum_{i \in b} w_i^2}
 
     To give all weights of a block the same sign, set the weights with the sign opposite to :math:`s_b` to zero. This is
-    the smallest possible change of the block in the Euclidean norm. A block of zeros has :math:`s_b = 0`.
+    the smallest possible change of the block in the Euclidean norm. A block of zeros has :math:`s_b = 0`. The result
+    has the shape of ``blocks``, with length 1 along the second axis.
     """
     largest = jnp.max(jnp.abs(blocks), axis=1, keepdims=True)
     scaled = blocks / jnp.where(largest > 0, largest, 1)  # without scaling, squares could underflow or overflow
@@ -42,9 +43,10 @@ def block_signs(blocks: jax.Array) -> jax.Array:
 
 
 def nearest(weights: jax.Array, *, block: int, axis: str) -> jax.Array:
-    """Return the weights closest to ``weights`` in the Euclidean norm in which each block has only one sign.
+    """Set weights to zero, so that all nonzero weights of a block have the same sign.
 
-    Weights with the other sign become zero. In case of a tie, the block becomes positive.
+    The result is the closest such array to ``weights`` in the Euclidean norm. In case of a tie, the block becomes
+    positive.
     """
     blocks = to_blocks(weights, block, axis)
     hard = jnp.where(block_signs(blocks) < 0, -1.0, 1.0)

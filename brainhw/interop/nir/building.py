@@ -1,4 +1,4 @@
-"""Builder of a NIR graph, and the interface of export rules. Each rule converts one class of modules to nodes."""
+"""Builder of a NIR graph, and the interface of export rules. Each rule converts one class of modules to NIR nodes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ MOST_REORDERED = 4096
 
 
 class Codes(NamedTuple):
-    """Integer weight codes ``[out, in]``, and the quantisation step in the unit of the weights."""
+    """Quantised weights of a synapse: an integer array ``[out, in]``, and the quantisation step.
+
+    The step is in the unit of the weights. The weights are the integers multiplied by the step.
+    """
 
     numbers: np.ndarray
     step: float
@@ -41,10 +44,10 @@ class Weights:
     Parameters
     ----------
     matrix : numpy.ndarray
-        ``[out, in]``, or ``[out]`` for a one-to-one connection, in :attr:`Export.weight_unit`. The builder multiplies
-        it by the factor that the layer after it requires.
+        Weights ``[out, in]``, or ``[out]`` for a one-to-one connection, in :attr:`Export.weight_unit`. The builder
+        multiplies them by the factor that the next layer requires.
     bias : numpy.ndarray, optional
-        ``[out]`` in the unit of the output. Default: none.
+        Bias ``[out]`` in the unit of the output. Default: none.
     notes : dict, optional
         Metadata of the node. Default: none.
     codes : Codes, optional
@@ -94,8 +97,8 @@ class Export:
     path : str
         Dotted path of the module.
     call : Call
-        ``source`` is the path of the module that provides the input. ``takes`` and ``gives`` are the units of the input
-        and the output.
+        The call of the module in a time step. ``source`` is the path of the module that provides the input. ``takes``
+        and ``gives`` are the units of the input and the output.
     target : brainstate.nn.Module or None
         A module that receives the output, or ``None`` if the output is the output of the network. A synapse is exported
         once for each target.
@@ -161,11 +164,14 @@ class Export:
         return to_file(np.broadcast_to(np.asarray(values, float), size), self.channels_last).copy()
 
     def check_clamp(self) -> None:
-        """Request a check on ``sample`` that the clamp of the membrane potential at zero has no effect."""
+        """Request a run of the network on ``sample`` that checks that clamping the membrane potential has no effect."""
         self._builder.clamped[self.path] = self.call.module
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the factor by which the weights are multiplied, and ``R``, for the decay factor ``beta`` per step."""
+        """Return the factor by which the weights of a neuron are multiplied, and the parameter ``R`` of its node.
+
+        ``beta`` is the decay factor of the neuron per step.
+        """
         # An importing library adds (1 - beta) R I in each step, but brainhw adds the input itself. One of the two
         # factors compensates this.
         factor = 1 / (1 - beta)
@@ -188,15 +194,21 @@ class Export:
         return self._builder.source(self.call.source, self.call.module, factor, unit, rows)
 
     def columns(self, matrix: np.ndarray) -> tuple[np.ndarray, str]:
-        """Return a matrix ``[out, in]`` with its columns in the order of the file, and the name of the input node."""
+        """Reorder the columns of a matrix ``[out, in]`` to match the order of the input channels in the file.
+
+        Return the reordered matrix, and the name of the node that provides the input.
+        """
         return self._builder.columns(self.call.source, self.call.module, matrix, 1.0)
 
     def scaled(self, source: str, factor: Any) -> str:
-        """Add a ``Scale`` after ``source`` and return its name; return ``source`` if ``factor`` is 1."""
+        """Add a ``Scale`` node after the node ``source`` and return its name.
+
+        If ``factor`` is 1, add no node and return ``source``.
+        """
         return self._builder.scaled(source, factor)
 
     def reordered(self, order: np.ndarray) -> None:
-        """Declare that entry ``i`` of the flat output in the file is entry ``order[i]`` in the network."""
+        """Declare that entry ``i`` of the flattened output in the file is entry ``order[i]`` in the network."""
         self._builder.orders[self.path] = order
 
     def add(self, node: Any, source: str | None = None, *, suffix: str = "", **notes: Any) -> str:
@@ -214,7 +226,10 @@ class Export:
         self._builder.edges.append((source, target))
 
     def move_to_end(self, name: str) -> None:
-        """Move a node to the end of the list, because some libraries execute the nodes in the order of the list."""
+        """Move a node to the end of the node list of the graph.
+
+        Some libraries execute the nodes in the order of this list.
+        """
         self._builder.nodes[name] = self._builder.nodes.pop(name)
 
 
@@ -294,7 +309,10 @@ def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule
 
 
 def _rule_of(module: Any) -> Rule | None:
-    """Return the rule for a module, or ``None`` if the module overrides a member of the registered class."""
+    """Return the export rule for a module.
+
+    Return ``None`` if the module overrides a member of the class for which the rule was registered.
+    """
     own = type(module)
     # A method that was replaced on the instance, as in `layer.to_voltage = ...`, also counts as overridden.
     changed = {name for name, value in vars(module).items() if callable(value) and callable(getattr(own, name, None))}
@@ -308,7 +326,10 @@ def _rule_of(module: Any) -> Rule | None:
 
 
 class GraphBuilder:
-    """Builds the nodes and edges for one network: one node per layer, and one per synapse and target layer."""
+    """Builds the nodes and edges of the NIR graph of one network.
+
+    Each layer becomes a node. Each synapse becomes one node for each layer that it drives.
+    """
 
     def __init__(self, nir: Any, wiring: Wiring, options: Options, problems: Problems) -> None:
         self.nir, self.wiring, self.options, self.problems = nir, wiring, options, problems
@@ -322,7 +343,7 @@ class GraphBuilder:
         self.orders: dict[str, np.ndarray] = {}
 
     def _file_shape(self, size: tuple[int, ...]) -> np.ndarray:
-        """Return a shape in the network, converted to the axis order of the file."""
+        """Convert a shape in the network to the axis order of the file."""
         return np.array([size[-1], *size[:-1]] if self.channels_last else size)
 
     def apply_rules(self) -> None:
@@ -364,7 +385,7 @@ class GraphBuilder:
                 break
 
     def graph(self, chip: str | None) -> Any:
-        """Return the whole graph.
+        """Return the NIR graph with all nodes and edges.
 
         Its metadata contains the options of the export. Other libraries do not need this metadata.
         """
@@ -447,7 +468,7 @@ class GraphBuilder:
         return matrix[:, order], self.scaled(self._names[path], self._size_of(path) / unit)
 
     def _given(self, path: str, factor: Any, unit: float) -> str:
-        """Return the name of a node for ``factor`` times the output of a module, in the network's axis order."""
+        """Return the name of a node whose output is ``factor`` times that of a module, in the network's axis order."""
         factor, order = factor * self._size_of(path) / unit, self.orders.get(path)
         if order is None:
             return self.scaled(self._names[path], factor)
@@ -466,7 +487,7 @@ class GraphBuilder:
         return self.add(f"{name}_order", self.nir.Linear(weight=matrix), name, path=path)
 
     def _size_of(self, path: str) -> float:
-        """Return the number of mV that 1 in the graph represents at the output of ``path``, or 1 without a voltage."""
+        """Return the number of mV that 1 represents at the output of ``path``, or 1 if the output is not a voltage."""
         # The unit is that of the module output: a unit attached after it, as in `x * u.mV`, does not change the
         # values.
         return self._size_of_one(self.wiring.given.unit if path == INPUT else self.wiring.calls[path].gives)
@@ -497,9 +518,9 @@ class GraphBuilder:
         return self.add(call.path, node, source, **notes)
 
     def _picked(self, path: str, target: Any, factor: Any, unit: float, rows: slice) -> str:
-        """Add a matrix that selects some input channels of a layer, and return its name.
+        """Add a matrix node that selects some input channels of a layer, and return its name.
 
-        It is needed if no other matrix drives the layer.
+        The node is needed if no weight matrix drives the layer.
         """
         width = target.in_size[-1] if path == INPUT else self.wiring.calls[path].module.out_size[-1]
         # NIR can select channels only with a matrix.
@@ -508,7 +529,10 @@ class GraphBuilder:
         return self.add(f"{path}_pick{rows.start}", self.nir.Linear(weight=chosen), wide, path=path)
 
     def scaled(self, source: str, factor: Any) -> str:
-        """Add a ``Scale`` after ``source`` and return its name; return ``source`` if ``factor`` is 1."""
+        """Add a ``Scale`` node after the node ``source`` and return its name.
+
+        If ``factor`` is 1, add no node and return ``source``.
+        """
         # The tolerance is needed because an imported gain and the factor of its neuron multiply to 1 only up to
         # rounding.
         if np.all(np.abs(np.asarray(factor) - 1) <= np.finfo(brainstate.environ.dftype()).eps):

@@ -37,15 +37,16 @@ class NIRError(ValueError):
 
 
 class Problems:
-    """Collects problems, so that one error can report all of them."""
+    """Collects the problems of an import or export, so that one error can report all of them."""
 
     def __init__(self, call: str) -> None:
         self.call = call
         self.found: list[str] = []
 
     def add(self, where: str, what: str, why: str) -> None:
-        """Add a problem with the module or node ``where``, whose class is ``what``.
+        """Record a problem, unless the same problem is already recorded.
 
+        ``where`` names the module, the node or the edge. ``what`` is its class or describes the fault in a word.
         ``why`` states the reason and the fix.
         """
         text = f"{where} ({what}) {why}"
@@ -54,13 +55,16 @@ class Problems:
             self.found.append(text)
 
     def raise_any(self) -> None:
-        """Raise one error that lists all problems, if there are any."""
+        """Raise a `NIRError` that lists all recorded problems. Return if there are none."""
         if self.found:
             raise NIRError(self.call, self.found)
 
 
 def nir_package(call: str) -> Any:
-    """Return the package ``nir``; raise an error with install instructions if it is missing."""
+    """Import the package ``nir`` and return it.
+
+    Raise ``ImportError`` with install instructions if ``nir`` or ``h5py`` is missing.
+    """
     try:
         importlib.import_module("h5py")
         return importlib.import_module("nir")

@@ -1,4 +1,4 @@
-"""Export rules for layers, synapses and readouts. A rule makes the nodes of a module or rejects the module."""
+"""NIR export rules for layers, synapses and readouts. A rule adds the nodes for a module or rejects the module."""
 
 from __future__ import annotations
 
@@ -56,10 +56,11 @@ SPIKES = (
 
 
 class Leaky(NamedTuple):
-    """Parameters ``[N]`` of a leak.
+    """Leak parameters of ``N`` neurons or synaptic currents, arrays ``[N]``.
 
     ``beta`` is the decay factor per step and ``tau`` the time constant in s. The weights are multiplied by ``factor``,
-    and ``r`` is the parameter ``R`` of the node. One of the two compensates the factor ``1 - beta`` of NIR.
+    and ``r`` is the parameter ``R`` of the node. Either ``factor`` or ``r`` is ``1/(1 - beta)``, and the other is 1,
+    because a library that imports the graph multiplies the input by ``1 - beta``.
     """
 
     beta: np.ndarray
@@ -80,7 +81,7 @@ def lif_synapse(module: Any, at: Export) -> Weights:
 
 @register_export(Gain, images=True)
 def gain(module: Any, at: Export) -> Weights | ImageGain | None:
-    """Return one factor per channel, by which the builder multiplies the output of the node before it."""
+    """Return the factors of a gain, one per channel. The builder multiplies the output of the previous node by them."""
     if len(module.in_size) > 1:
         return image_gain(module.factor.value, module.bias, at)
     return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
@@ -123,9 +124,9 @@ def _bias(module: Any, at: Export) -> np.ndarray | None:
 
 
 def _stored_codes(module: Any, at: Export) -> Codes | None:
-    """Return the integers that the chip stores.
+    """Return the weights of a chip synapse as the integers that the chip stores.
 
-    Reject the synapse if no common factor converts the integers to voltages.
+    Reject the synapse and return ``None`` if no common factor converts the integers to voltages.
     """
     effective, why = module.effective, None
     if effective.grid is None:
@@ -148,7 +149,10 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
 
 @register_export(LIFLayer, images=True)
 def lif_layer(module: Any, at: Export) -> str | None:
-    """Add ``LIF``, ``CubaLIF`` after a CubaCurrent, or ``LI`` and ``Threshold`` for a layer without a reset."""
+    """Add a ``LIF`` node.
+
+    After a ``CubaCurrent``, add a ``CubaLIF`` node instead. For a layer without a reset, add ``LI`` and ``Threshold``.
+    """
     # The message suggests reset='zero' only here, because the reset of a chip layer is fixed.
     _check_firing(module, at, fix="construct it with reset='zero', or ")
     if hasattr(at.source_module, "cuba_order"):
@@ -158,7 +162,7 @@ def lif_layer(module: Any, at: Export) -> str | None:
 
 @register_export(H1Layer)
 def chip_layer(module: Any, at: Export) -> str | None:
-    """Add LIF with the time constants and thresholds of the current chip, sampled or nominal."""
+    """Add a ``LIF`` node with the time constants and thresholds of the layer's chip, which is sampled or nominal."""
     if at.call.source == INPUT:
         at.refuse("receives the input of the network as a charge; add a synapse before it.")
         return None
@@ -168,7 +172,10 @@ def chip_layer(module: Any, at: Export) -> str | None:
 
 
 class _HandedOn(Linear):
-    """The identity. The factors that the next neuron requires are applied to its source."""
+    """The identity function, which adds no node.
+
+    The output of the node that provides its input is multiplied by the factor that the next neuron requires.
+    """
 
     def add(self, at: Export, factor: np.ndarray) -> str:
         """Return the name of the node whose output is ``factor`` times the input."""
@@ -177,7 +184,7 @@ class _HandedOn(Linear):
 
 @register_export(CubaCurrent, images=True)
 def cuba_current(module: Any, at: Export) -> _HandedOn | None:
-    """Add no node, because the node of the neuron after it contains the equation of the current too."""
+    """Add no node, because the node of the next neuron also contains the equation of the synaptic current."""
     behind = at.targets
     # Only the rules of these two classes check for a current before them. Any other module would treat its input as a
     # voltage.
@@ -197,7 +204,7 @@ def cuba_current(module: Any, at: Export) -> _HandedOn | None:
 
 
 def _behind_current(module: Any, at: Export, tau: Any) -> str:
-    """Add the CubaLIF or CubaLI node of a CubaCurrent and the layer or integrator that it drives."""
+    """Add one CubaLIF or CubaLI node for a CubaCurrent together with the layer or integrator that it drives."""
     current, fires = at.source_module, at.call.takes != u.UNITLESS
     leaky = _leaky(module.decay(at.options.dt) if fires else module.beta, tau, module, at)
     share = at.per_neuron(current.beta)
@@ -253,7 +260,10 @@ def _leaky_firing(module: Any, at: Export, tau: Any) -> str:
 def _with_recurrence(
     module: Any, at: Export, node: Any, factor: np.ndarray, notes: dict[str, Any], weight: np.ndarray | None
 ) -> str:
-    """Add neurons. Recurrent neurons are in a subgraph of four nodes, which snnTorch, Spyx and Rockpool recognise."""
+    """Add the neuron node of a layer.
+
+    If the layer has recurrent weights, add a subgraph of four nodes, which snnTorch, Spyx and Rockpool recognise.
+    """
     source = at.source(factor, voltage=True)
     if weight is None:
         return at.add(node, source, **notes)
@@ -292,7 +302,7 @@ def _check_firing(module: Any, at: Export, fix: str = "") -> None:
 
 @register_export(LeakyReadout)
 def readout(module: Any, at: Export) -> str:
-    """Add a Linear or Affine node, followed by LI."""
+    """Add a ``Linear`` or ``Affine`` node for the weights, followed by an ``LI`` node."""
     tau = current_value(module.tau)
     leaky = _leaky(u.math.exp(-at.options.dt / tau), tau, module, at)
     matrix, source = at.columns(np.asarray(module.weight.value, float).T * leaky.factor[:, None])
@@ -306,7 +316,10 @@ def readout(module: Any, at: Export) -> str:
 
 @register_export(Integrator, images=True)
 def integrator(module: Any, at: Export) -> str | None:
-    """Add LI with the constant as v_leak, or I if there is no leak, or CubaLI after a CubaCurrent."""
+    """Add an ``LI`` node, whose ``v_leak`` represents the constant input of the integrator.
+
+    If there is no leak, add an ``I`` node instead. After a ``CubaCurrent``, add a ``CubaLI`` node.
+    """
     if hasattr(at.source_module, "cuba_order"):
         return _behind_current(module, at, None)
     beta, gain, bias = (at.per_neuron(values) for values in (module.beta, module.gain, module.bias))
@@ -340,10 +353,10 @@ def whole_delay(module: Any, at: Export) -> str:
 
 @register_export(CubaLIFLayer)
 def current_based(module: Any, at: Export) -> str | None:
-    """Add CubaLIF for libraries that update the current first. Otherwise, add one LI per synapse, and LIF.
+    """Add a ``CubaLIF`` node if the importing library updates the current first. Otherwise, add ``LI`` and ``LIF``.
 
-    The layer updates its current first, and then its membrane potential with the new current. A library that solves
-    both equations of CubaLIF exactly would compute different results.
+    There is one ``LI`` node per synapse. The layer updates its current first, and then its membrane potential with the
+    new current. A library that solves both equations of ``CubaLIF`` exactly would compute different results.
     """
     _check_current_based(module, at)
     order, n_syn = at.options.cuba_order, module.n_synapses
@@ -359,7 +372,7 @@ def current_based(module: Any, at: Export) -> str | None:
 
 
 def _as_cuba_lif(module: Any, at: Export) -> str:
-    """Add CubaLIF, inside a subgraph of four nodes if there are recurrent weights."""
+    """Add a ``CubaLIF`` node. If the layer has recurrent weights, the node is inside a subgraph of four nodes."""
     leaky, (syn,) = _current_based_leaks(module, at)
     bias = np.broadcast_to(_numbers(current_value(module.bias), u.mV), leaky.beta.shape)
     node = at.nir.CubaLIF(
@@ -380,7 +393,7 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
 
 @register_export(ALIFLayer)
 def adaptive(module: Any, at: Export) -> str | None:
-    """Add the nodes of a current-based layer, and an LI that feeds the after-hyperpolarisation back to it."""
+    """Add the nodes of a current-based layer, and an ``LI`` node whose after-hyperpolarisation drives the neurons."""
     _check_current_based(module, at)
     if at.options.cuba_order is not None:
         at.refuse("adds an after-hyperpolarisation to its current, but CubaLIF has none; omit cuba_order.")
@@ -399,9 +412,9 @@ def adaptive(module: Any, at: Export) -> str | None:
 
 
 def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
-    """Add the neurons and their synapses.
+    """Add a ``LIF`` node for the neurons of a layer, and one ``LI`` node per synapse.
 
-    Return the name of the neuron node, and the factor by which the weights of its inputs must be multiplied.
+    Return the name of the ``LIF`` node, and the factor by which the weights of its inputs must be multiplied.
     """
     millivolts, n_syn = at.options.millivolts, module.n_synapses
     leaky, synaptic = _current_based_leaks(module, at)
@@ -490,7 +503,10 @@ def frontend(module: Any, at: Export) -> None:
 
 
 def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
-    """Return the leak parameters for the decay factor ``share``. If ``tau`` is ``None``, compute it from ``share``."""
+    """Return the leak parameters of a layer with the decay factor ``share`` and the time constant ``tau``.
+
+    If ``tau`` is ``None``, or if the importing library uses forward Euler, compute the time constant from ``share``.
+    """
     # The weights are divided by 1 minus the float32 decay factor that the layer itself uses. A constant current
     # therefore leads to the steady state of the equation.
     beta = at.per_neuron(_plain(share))
@@ -537,5 +553,5 @@ def _plain(value: Any) -> np.ndarray:
 
 
 def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
-    """Convert to the given unit and return a float64 array without a unit."""
+    """Return ``value`` in ``unit`` as a float64 array without a unit."""
     return _plain(value.to(unit) if isinstance(value, u.Quantity) else value)

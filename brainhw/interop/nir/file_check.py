@@ -52,7 +52,10 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
 
 
 def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the path of every group and array with the object itself, or with a message that describes its fault."""
+    """For each group and array in a file, yield its path and the object.
+
+    If an object has a fault, yield its path and a message that describes the fault, and stop.
+    """
     seen = {_address(h5py, file)}
     waiting = [(file, "", 0)]
     while waiting:

@@ -59,7 +59,7 @@ class _Parts:
 def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGraph:
     """Flatten and check a graph, and multiply its time constants and delays by ``stretch``.
 
-    Raise one error that lists the problems, if there are any.
+    Raise a `NIRError` that lists all problems found if the graph has a problem.
     """
     parts = _Parts(problems)
     first, last = _flatten(graph, "", parts, ())
@@ -104,7 +104,10 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
 
 
 def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> tuple[str | None, str | None]:
-    """Add the nodes and edges of a graph and of its nested graphs. Return the names of its input and output."""
+    """Add the nodes and edges of a graph and of its nested graphs to ``parts``.
+
+    Return the names of the input node and the output node of the graph.
+    """
     problems, nodes = parts.problems, parts.nodes
     if id(graph) in outer or len(outer) >= _DEEPEST:
         why = "contains itself" if id(graph) in outer else f"is nested more than {_DEEPEST} graphs deep"
@@ -143,7 +146,10 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
 
 
 def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
-    """Return the name of the only node of a kind. If there is not exactly one, add a problem and return ``None``."""
+    """Return the name of the only node of class ``kind``, which is ``'Input'`` or ``'Output'``, in a graph.
+
+    If the graph does not contain exactly one such node, add a problem and return ``None``.
+    """
     own = [f"{prefix}{name}" for name, node in graph.nodes.items() if kind_of(node) == kind]
     if len(own) == 1:
         return own[0]
@@ -158,13 +164,16 @@ def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
 
 
 def _listed(names: list[str]) -> str:
-    """Return a text with at most ten of the names."""
+    """Join the names with commas. After ten names, give only the number of the remaining names."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more
 
 
 def _alone(parts: _Parts, first: str | None, last: str | None) -> list[str]:
-    """Remove nodes without edges, which have no effect. Return the warning in a list, or an empty list."""
+    """Remove nodes without edges, which have no effect.
+
+    Return a list with one warning, or an empty list if no node was removed.
+    """
     joined = {name for edge in parts.edges for name in edge} | parts.excused | {first, last}
     alone = [name for name in parts.nodes if name not in joined]
     for name in alone:

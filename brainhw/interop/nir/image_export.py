@@ -18,7 +18,10 @@ __all__ = ["ImageGain", "image_gain"]
 
 
 class _Kernel(NamedTuple):
-    """The fields of a convolution in NIR: weights ``[out, in/groups, *kernel]``, a bias ``[out]``, and the others."""
+    """The parameters of a convolution node in NIR.
+
+    ``weight`` has the shape ``[out, in/groups, *kernel]``, and ``bias`` has the shape ``[out]``.
+    """
 
     weight: np.ndarray
     bias: np.ndarray
@@ -29,13 +32,13 @@ class _Kernel(NamedTuple):
 
 
 class _Conv(Linear):
-    """A convolution whose kernel is multiplied by the factors of the neurons after it."""
+    """A convolution whose kernel is multiplied by the factors that the next neurons require."""
 
     def __init__(self, kernel: _Kernel) -> None:
         self.kernel = kernel
 
     def add(self, at: Export, factor: np.ndarray) -> str:
-        """Add the node, followed by a ``Scale`` if the factors differ within a channel."""
+        """Add a convolution node, followed by a ``Scale`` node if ``factor`` is not the same for a whole channel."""
         kernel = self.kernel
         per_channel = _per_channel(factor, len(kernel.weight))
         inner = np.ones(len(kernel.weight)) if per_channel is None else per_channel
@@ -68,7 +71,7 @@ class ImageGain(Linear):
         self.factor = factor
 
     def add(self, at: Export, factor: np.ndarray) -> str:
-        """Add a ``Scale``, unless it would multiply every value by 1."""
+        """Add a ``Scale`` node, unless it would multiply every value by 1."""
         return at.scaled(at.source(voltage=_takes_voltage(at)), self.factor * _size_in(at) * factor)
 
 
@@ -83,7 +86,7 @@ def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
 @register_export(brainstate.nn.Conv1d, images=True)
 @register_export(brainstate.nn.Conv2d, images=True)
 def convolution(module: Any, at: Export) -> _Conv | None:
-    """Return the convolution of a brainstate module with channels last or first."""
+    """Convert a convolution of brainstate, with channels last or first, to a convolution of NIR."""
     if any(n != 1 for n in module.lhs_dilation):
         at.refuse("has an lhs_dilation (transposed convolution), for which NIR has no node; use a plain convolution.")
         return None
@@ -101,7 +104,7 @@ def convolution(module: Any, at: Export) -> _Conv | None:
 
 @register_export(Convolution, images=True)
 def imported_convolution(module: Convolution, at: Export) -> _Conv | None:
-    """Return the convolution of a module that ``from_nir`` made."""
+    """Convert a convolution that ``from_nir`` created to a convolution of NIR."""
     bias = None if module.bias is None else _numbers(module.bias.value, at.call.gives)
     return _as_written(_numbers(module.weight.value, at.weight_unit), bias, module.window, module.groups, at)
 
@@ -128,7 +131,7 @@ def mean(module: Any, at: Export) -> str | None:
 
 @register_export(Pooling, images=True)
 def imported_pooling(module: Pooling, at: Export) -> str:
-    """Add the node of a pooling module that ``from_nir`` made."""
+    """Add the node for a pooling module that ``from_nir`` created."""
     return _pool(at.nir.AvgPool2d if module.mean else at.nir.SumPool2d, module.window, at)
 
 
@@ -136,7 +139,8 @@ def imported_pooling(module: Pooling, at: Export) -> str:
 def flatten(module: Any, at: Export) -> str | None:
     """Add a ``Flatten`` node.
 
-    If the order of its output differs in the file, declare it, so that the weights after it are reordered.
+    If the file orders the flattened values differently from the network, declare this order. The builder then reorders
+    the weights of the next module.
     """
     before, after = at.call.size_in, at.call.size_out
     if before == after:
@@ -204,9 +208,9 @@ def _pool(make: Any, window: Window, at: Export) -> str:
 
 
 def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, groups: int, at: Export) -> _Conv | None:
-    """Return a convolution with equal padding on both sides, as in NIR.
+    """Return a convolution with a padding that NIR supports: equal at both ends of each axis, or ``'same'``.
 
-    If the padding of the module differs, zeros are added to the kernel.
+    For a different padding, add zeros to the kernel. Reject the module if this is impossible.
     """
     stride, dilation = window.stride, window.dilation
     bias = np.zeros(len(kernel)) if bias is None else bias
@@ -269,5 +273,5 @@ def _typed(node: Any, given: tuple[int, ...], gave: tuple[int, ...]) -> Any:
 
 
 def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
-    """Convert to the given unit and return a float64 array without a unit."""
+    """Return ``value`` in ``unit`` as a float64 array without a unit."""
     return np.asarray(u.get_mantissa(value.to(unit) if isinstance(value, u.Quantity) else value)).astype(float)

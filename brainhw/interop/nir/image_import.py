@@ -1,6 +1,6 @@
 """Import rules of convolution, pooling and flatten nodes.
 
-A kernel is multiplied by the factors of the neuron after it.
+The kernel of a convolution is multiplied by the factors that the equation of the next neuron requires.
 """
 
 from __future__ import annotations

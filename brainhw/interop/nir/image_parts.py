@@ -53,9 +53,9 @@ class Convolution(_OfImages):
     Parameters
     ----------
     weight : numpy.ndarray
-        ``[out, in/groups, *kernel]``.
+        Kernel ``[out, in/groups, *kernel]``.
     bias : numpy.ndarray or None
-        ``[out]``.
+        One value per output channel, ``[out]``.
     in_size : tuple of int
         ``(in, *space)``: the channels and one or two axes.
     window : Window
@@ -88,7 +88,7 @@ class Convolution(_OfImages):
         return array if self.unit == u.UNITLESS else u.Quantity(array, unit=self.unit)
 
     def weight_slot(self) -> Slot:
-        """Return the slot of the weight, whose first axis is the output channel."""
+        """Return a `Slot` for the kernel, whose first axis is the output channel."""
         return Slot(self.weight, unit=self.unit, out_axis=0)
 
     def update(self, x: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Import rules of NIR nodes. The weights before a neuron are multiplied by the factors of the neuron."""
+"""Import rules of NIR nodes. The input weights of a neuron are multiplied by the factors that its equation requires."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Folded(NamedTuple):
 
 
 class NetBuilder:
-    """Builds the modules of one graph and the order in which they run."""
+    """Builds the network for a NIR graph: the modules, and the program that runs them in order."""
 
     def __init__(self, graph: FlatGraph, reading: Options, problems: Problems) -> None:
         self.graph, self.reading, self.problems = graph, reading, problems
@@ -70,7 +70,7 @@ class NetBuilder:
         self.silent: dict[str, float] = {}
 
     def net(self) -> NIRNet:
-        """Return the network. Raise one error with all problems of its nodes, if there are any."""
+        """Build and return the network. Raise a `NIRError` that lists all problems if a node has a problem."""
         nodes = self.graph.nodes
         for name in nodes:
             self._plan(name)
@@ -91,9 +91,9 @@ class NetBuilder:
         )
 
     def _plan(self, name: str) -> None:
-        """Choose the matrices, convolutions and scales to merge into the weights of a neuron.
+        """Choose the matrix, convolution and ``Scale`` nodes to merge into the input weights of the node ``name``.
 
-        Nodes with another target are not merged.
+        A node with more than one target is not merged.
         """
         kind, feeds = kind_of(self.graph.nodes[name]), self.graph.feeds[name]
         # The inputs of an integrator with several inputs are not scaled, so nothing is merged.
@@ -200,7 +200,7 @@ class NetBuilder:
         return self._share(name, beta, tau.shape)
 
     def _lif(self, name: str, tau: Any, V_th: np.ndarray, recurrent: Any = None) -> tuple[LIFLayer, np.ndarray]:
-        """Return a layer, and the decay factor of its membrane potential per step."""
+        """Return a layer for the node ``name``, and the decay factor of its membrane potential per step."""
         layer = LIFLayer(
             V_th.shape,
             tau,
@@ -228,9 +228,9 @@ class NetBuilder:
         return V_th if self.reading.reset == "subtract" and not noted(node) else above(V_th)
 
     def integrator(self, name: str, node: Any) -> None:
-        """Make a readout if the only input of the node is a matrix.
+        """Make a readout for an ``LI`` node whose only input is a matrix, if the readout can represent ``v_leak``.
 
-        Otherwise make an integrator of the sum of its inputs.
+        Otherwise make an integrator of the sum of the inputs of the node.
         """
         feeds, r = self.graph.feeds[name], _floats(node.r)
         folded = self.folded.get(feeds[0][0])
@@ -261,7 +261,7 @@ class NetBuilder:
         self.put(name, readout, [folded.source])
 
     def firing(self, name: str, node: Any) -> None:
-        """Make a layer, and the synapses and gains before it."""
+        """Make a layer for an ``IF`` or ``LIF`` node, and the synapses and gains that drive it."""
         feeds, millivolts, r = self.graph.feeds[name], self.reading.millivolts, _floats(node.r)
         V_th = self._threshold(name)
         back = self._recurrent(name, feeds)
@@ -282,7 +282,7 @@ class NetBuilder:
         self.put(name, layer, self.drives(name, feeds, gain, constant))
 
     def _note_silence(self, name: str, feeds: list[Feed], gain: np.ndarray) -> None:
-        """Record an IF node that would fire often enough if its input were not multiplied by ``dt``."""
+        """Record the ``IF`` node ``name`` if it is nearly silent only because its input is multiplied by ``dt``."""
         if self.reading.if_input is not None:
             return
         most = np.zeros_like(gain)
@@ -299,7 +299,7 @@ class NetBuilder:
             self.silent[name] = 1 / share
 
     def _recurrent(self, name: str, feeds: list[Feed]) -> _Folded | None:
-        """Return the recurrent matrix of a layer, or ``None`` if there is none or the layer has no other input."""
+        """Return the recurrent matrix of a layer. Return ``None`` without such a matrix or without another input."""
         # If the recurrent matrix is the only input, it becomes an ordinary synapse, because a layer needs an input.
         if len(feeds) < 2:
             return None
@@ -310,10 +310,10 @@ class NetBuilder:
         return None
 
     def drives(self, name: str, feeds: list[Feed], gain: np.ndarray, constant: np.ndarray) -> list[Feed]:
-        """Make the modules before a layer, and return them as its sources. Their outputs are in mV.
+        """Make the modules that drive a layer, and return them as the sources of the layer. Their outputs are in mV.
 
-        Together they add ``gain * x + constant`` to the membrane potential in each step, in units of the graph.
-        Matrices become synapses whose weights include the gain. All other sources share one ``Gain`` module.
+        Together these modules add ``gain * x + constant`` to the membrane potential in each step, in units of the
+        graph. Matrices become synapses whose weights include the gain. All other sources share one ``Gain`` module.
         """
         millivolts = self.reading.millivolts
         # The constant becomes part of the first bias, so that it is added only once.
@@ -379,7 +379,7 @@ class NetBuilder:
         self.put(name, last, [(key, False)])
 
     def _cuba_order(self, name: str) -> str:
-        """Return the order in which a step solves the two equations.
+        """Return the order in which a step solves the two equations of a ``CubaLIF`` or ``CubaLI`` node.
 
         This is the order that the caller requested, or else the order in brainhw's metadata, or else the default.
         """
@@ -412,19 +412,19 @@ def matrix(builder: NetBuilder, name: str, node: Any) -> None:
 
 @register_import("Scale", arrays=("scale",))
 def scale(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a gain."""
+    """Make a `Gain` module, which multiplies each channel by its factor."""
     builder.put(name, Gain(_floats(node.scale)))
 
 
 @register_import("Threshold", arrays=("threshold",))
 def threshold(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a comparator."""
+    """Make a `Comparator`, which spikes if its input exceeds the threshold of the node."""
     builder.put(name, Comparator(above(_floats(node.threshold))))
 
 
 @register_import("Delay", arrays=("delay",))
 def delay(builder: NetBuilder, name: str, node: Any) -> None:
-    """Make a delay. Reject a delay that is not an integer multiple of the time step."""
+    """Make a `WholeDelay` module. Reject a delay that is not an integer multiple of the time step, or is too long."""
     steps = np.asarray(node.delay, float) / builder.reading.seconds
     whole = np.round(steps)
     # A delay in float32 seconds has a relative error of up to 6e-8.
@@ -458,7 +458,10 @@ def _floats(array: Any) -> np.ndarray:
 
 
 def _one_or_all(node: Any, field: str, values: np.ndarray) -> Any:
-    """Return a scalar if all values are equal, unless brainhw's metadata lists the field as stored per neuron."""
+    """Return ``values``, or a scalar if all values are equal and brainhw's metadata does not list the field.
+
+    The metadata lists the fields that the exported layer stored per neuron.
+    """
     each = str(noted(node).get("per_neuron", "")).split()
     first = values.flat[0]
     return float(first) if np.all(values == first) and field not in each else values

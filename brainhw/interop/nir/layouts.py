@@ -48,7 +48,10 @@ def to_file(values: np.ndarray, last: bool) -> np.ndarray:
 
 
 def flat_order(size: tuple[int, ...], last: bool) -> np.ndarray | None:
-    """Return the network index of each entry of a flat image in the file, or ``None`` if the orders are equal."""
+    """Return, for each entry of a flattened image in the file, its index in the flattened image of the network.
+
+    Return ``None`` if the file and the network use the same order.
+    """
     places = np.arange(int(np.prod(size))).reshape(size)
     order = to_file(places, last).ravel()
     return None if np.array_equal(order, places.ravel()) else order

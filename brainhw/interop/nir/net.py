@@ -14,11 +14,12 @@ __all__ = ["NIRNet", "Step"]
 
 
 class Step(NamedTuple):
-    """One instruction of a program: the module ``part`` computes the value ``makes`` from the sum of ``takes``.
+    """One instruction of the program of a `NIRNet`.
 
-    ``part`` is the name of a network attribute; with ``None``, the sum is passed on unchanged. ``takes`` lists pairs
-    ``(key, late)``. If ``late`` is False, ``key`` is the name of a value of the current time step. If ``late`` is True,
-    ``key`` is the attribute name of a layer, and its spikes in the previous time step are used.
+    The module ``part`` computes the value ``makes`` from the sum of the values in ``takes``. ``part`` is the name of a
+    network attribute; with ``None``, the sum is passed on unchanged. ``takes`` lists pairs ``(key, late)``. If ``late``
+    is False, ``key`` is the name of a value of the current time step. If ``late`` is True, ``key`` is the attribute
+    name of a layer, and the spikes of this layer in the previous time step are used.
     """
 
     makes: str

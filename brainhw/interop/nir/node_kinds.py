@@ -33,7 +33,10 @@ ShapeRule = Callable[[Any, Shape], tuple[Shape, Shape]]
 
 
 class NodeKind(NamedTuple):
-    """A supported class of NIR nodes. The first of its ``arrays`` determines the shape of a node."""
+    """Import rule and properties of a supported class of NIR nodes; see :func:`register_import`.
+
+    The first array in ``arrays`` determines the shape of a node.
+    """
 
     rule: ImportRule
     arrays: tuple[str, ...]
@@ -121,8 +124,11 @@ def kind_of(node: Any) -> str:
 
 
 def metadata(**notes: Any) -> dict[str, Any]:
-    """Return a metadata dict for a node or graph, which contains the notes of brainhw."""
-    # A file cannot store None: nir.write raises a TypeError for it.
+    """Return the metadata of a node or graph: a dict with brainhw's section, which contains the ``notes``.
+
+    Notes with the value ``None`` are omitted.
+    """
+    # A file cannot store None: nir.write raises a TypeError.
     return {_SECTION: {key: value for key, value in notes.items() if value is not None}}
 
 
@@ -134,7 +140,7 @@ def noted(node: Any) -> dict[str, Any]:
 
 
 def unused(base: str, taken: Container[str]) -> str:
-    """Return the first of ``base``, ``base_2``, ``base_3`` and so on that is not in ``taken``."""
+    """Return a name that is not in ``taken``: the first of ``base``, ``base_2``, ``base_3`` and so on."""
     name, count = base, 2
     while name in taken:
         name, count = f"{base}_{count}", count + 1
@@ -142,7 +148,7 @@ def unused(base: str, taken: Container[str]) -> str:
 
 
 def stretched(node: Any, factor: float) -> Any:
-    """Return a copy of a node, or of a graph with all its nodes, whose times are multiplied by ``factor``."""
+    """Return a copy of a node or graph in which all time constants and delays are multiplied by ``factor``."""
     if factor == 1.0:
         return node
     changed = copy.copy(node)  # do not change the graph of the caller

@@ -1,4 +1,4 @@
-"""Graphs in the format of nir 1.0.4, which sinabs 3.1 and Rockpool 3.1 read."""
+"""Conversion of NIR graphs to the format of nir 1.0.4, which sinabs 3.1 and Rockpool 3.1 read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _NEWER = ("CubaLI",)
 
 
 def old_graph(nir: Any, graph: Any, problems: Problems) -> Any:
-    """Convert a graph to nir 1.0.4. Raise one error that lists all nodes that this version does not support."""
+    """Convert a graph to the format of nir 1.0.4.
+
+    Raise a `NIRError` that lists all nodes that this version does not support.
+    """
     nodes: dict[str, Any] = {}
     edges: list[tuple[str, str]] = []
     _add(nir, graph, "", nodes, edges, problems)
@@ -30,7 +33,7 @@ def old_graph(nir: Any, graph: Any, problems: Problems) -> Any:
 def _add(
     nir: Any, graph: Any, prefix: str, nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems
 ) -> tuple[list[str], list[str]]:
-    """Add the nodes and edges of a graph.
+    """Add the converted nodes of a graph to ``nodes``, and its edges to ``edges``.
 
     For a nested graph, return the names of the nodes after its ``Input`` node and before its ``Output`` node.
     """

@@ -130,7 +130,7 @@ class CubaCurrent(_Stepping):
         self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
         self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
         self.unit, self.cuba_order = unit, order
-        # Only an export uses these two.
+        # Only an export uses `w_in` and `r`.
         self.w_in, self.r = w_in, r
 
     def update(self, x: jax.Array) -> Any:

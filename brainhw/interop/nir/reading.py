@@ -171,9 +171,10 @@ def from_nir(
 
 
 def _stretch(notes: dict[str, Any], written_for: float | None, dt: u.Quantity, problems: Problems) -> float:
-    """Return the factor that restores the times of a graph that was written with ``as_dt``; 1 for other graphs.
+    """Return the factor that restores the time constants and delays of a graph that was written with ``as_dt``.
 
-    If ``dt`` equals ``as_dt``, return 1 too, because the file contains the correct times for this time step.
+    For other graphs, return 1. Also return 1 if ``dt`` equals ``as_dt``, because the file contains the correct time
+    constants and delays for this time step.
     """
     own = _noted_number(notes, "net_dt_s", problems, "remove it")
     if own is None or written_for is None or abs(written_for / float(dt.to(u.second).mantissa) - 1) <= 1e-6:

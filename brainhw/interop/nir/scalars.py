@@ -1,4 +1,4 @@
-"""Broadcast scalar parameters to one value per neuron. Old files and some exporters contain such parameters."""
+"""Broadcasting of scalar parameters in NIR nodes to one value per neuron, for old files and some exporters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems
 
 
 def _scalars(node: Any) -> list[str]:
-    """Return the names of the scalar parameters."""
+    """Return the names of the scalar parameters of a node."""
     kind = kind_of(node)
     if kind not in NODES or kind in MATRICES:
         return []
@@ -68,7 +68,10 @@ def _own_shape(node: Any) -> Shape:
 
 
 def _shape_beside(name: str, shapes: dict[str, tuple[Shape, Shape]], edges: list[tuple[str, str]]) -> Shape:
-    """Return the output shape of a node before this node, or the input shape of a node after it."""
+    """Return the output shape of a node before the node ``name``, or the input shape of a node after it.
+
+    Return ``None`` if the shapes of all these nodes are unknown.
+    """
     for a, b in edges:
         if b == name and a != name and (shape := shapes[a][1]):
             return shape

@@ -41,7 +41,11 @@ IF_INPUTS: tuple[IfInput, ...] = get_args(IfInput)
 
 
 class Options(NamedTuple):
-    """Options of ``to_nir`` or ``from_nir``. 1 in the graph represents ``millivolts`` mV."""
+    """Options of ``to_nir`` or ``from_nir``.
+
+    ``how`` is the argument ``discretisation``. A value of 1 in the graph represents ``millivolts`` mV. The other fields
+    have the names of the arguments of ``to_nir``.
+    """
 
     dt: u.Quantity
     millivolts: float

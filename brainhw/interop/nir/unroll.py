@@ -96,9 +96,9 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
 
 
 class _Matrix(NamedTuple):
-    """A matrix ``[out, in]`` of the new graph.
+    """A matrix ``[out, in]`` of the new graph, as a dense or sparse array.
 
-    ``new`` is True if the matrix was unrolled from a node without a matrix, or is a product. It may be sparse.
+    ``new`` is True if the matrix was unrolled from a node without a matrix, or is a product of two matrices.
     """
 
     matrix: Any
@@ -108,7 +108,10 @@ class _Matrix(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """Plan of a new graph. Its nodes are NIR nodes, ``_Matrix`` objects, and plans of nested graphs."""
+    """Content of a new graph, from which ``_written`` builds the NIR graph.
+
+    ``nodes`` contains NIR nodes, ``_Matrix`` objects, and a ``_Plan`` for each nested graph.
+    """
 
     nodes: dict[str, Any]
     edges: list[Edge]
@@ -116,7 +119,10 @@ class _Plan(NamedTuple):
 
 
 def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
-    """Return the plan of a graph. The paths of its nodes are ``prefix + name``."""
+    """Convert the nodes of a graph, and return the content of the new graph.
+
+    The paths of the nodes in ``shapes`` are ``prefix + name``.
+    """
     nodes: dict[str, Any] = {}
     edges = [(str(a), str(b)) for a, b in graph.edges]
     for name, node in graph.nodes.items():
@@ -239,7 +245,11 @@ def window_matrix(weight: np.ndarray, window: Window, before: tuple[int, ...], g
 
 
 def _offsets(window: Window, axis: int, n: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Return, for each position in the kernel, the windows in which it is inside the input, and its input indices."""
+    """List the positions in the kernel along one axis with ``n`` inputs, except those that lie only in the padding.
+
+    Each tuple contains the position, the indices of the windows in which this position is inside the input, and the
+    index of the input in each of these windows.
+    """
     place = np.arange(window.places((n,) * len(window.kernel))[axis])
     found = []
     for k in range(window.kernel[axis]):
@@ -284,7 +294,7 @@ def _sizes(plan: _Plan, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _written(nir: Any, plan: _Plan) -> Any:
-    """Build the NIR graph from a plan."""
+    """Build a NIR graph from its content."""
     nodes = {}
     for name, node in plan.nodes.items():
         if isinstance(node, _Plan):

@@ -180,7 +180,7 @@ def _numbers(node: Any, field: str) -> np.ndarray:
 
 
 def _each(node: Any, field: str, axes: int, *, least: int) -> Shape:
-    """Return one integer per axis. The field contains one integer for all axes or one per axis."""
+    """Return the value of a field as one integer per axis. The field may contain a single integer for all axes."""
     held: Any = getattr(node, field, None)
     try:
         given = np.ravel(held)

@@ -1,4 +1,4 @@
-"""Connections of a network: the modules that a step calls, and the source of the input of each."""
+"""Connections between the modules of a network, found by tracing one time step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INPUT = "input"
 
 
 class Call(NamedTuple):
-    """One call to a module in a step.
+    """One call of a module in a time step.
 
     ``source`` is the path of the module that provides the input, or ``"input"``. ``takes`` and ``gives`` are the units
     of input and output; the unit of a voltage is always mV. ``size_in`` and ``size_out`` are the shapes of input and
@@ -39,10 +39,11 @@ class Call(NamedTuple):
 
 
 class Wiring(NamedTuple):
-    """The module calls in a step by path, in execution order.
+    """The module calls in a time step, in execution order. Keys are the paths of the modules.
 
-    ``output`` is the path of the module that returns the output of the network. ``size_in`` and ``size_out`` are the
-    shapes of input and output of the network, without the batch axis.
+    ``output`` is the path of the module that returns the output of the network. ``given`` and ``returned`` are the
+    input and output of the network in the traced step. ``size_in`` and ``size_out`` are their shapes without the batch
+    axis.
     """
 
     calls: dict[str, Call]
@@ -59,9 +60,10 @@ class Wiring(NamedTuple):
 
 
 def wiring_of(net: brainstate.nn.Module, dt: u.Quantity, sample: Any, problems: Problems) -> Wiring | None:
-    """Trace one step and return the connections, or ``None`` if problems prevent this.
+    """Trace one time step and return the connections between the modules of a network.
 
-    This prepares the network. The caller must restore its states.
+    If the network cannot be run or a module has a fault, add problems and return ``None`` or incomplete connections.
+    The function calls `prepare_net`. The caller must restore the states of the network.
     """
     failure = None
     likely = _likely_inputs(net) if sample is None else [(sample[0], time_and_batch(net, sample, call="to_nir")[1])]

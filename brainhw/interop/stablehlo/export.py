@@ -172,7 +172,10 @@ def export_step(
 
 @contextlib.contextmanager
 def _random_state_restored() -> Iterator[None]:
-    """Restore the global random state: preparing and tracing a step with ``fit=True`` changes it."""
+    """Context manager that restores the global random state on exit.
+
+    Preparing a network and tracing a step with ``fit=True`` change this state.
+    """
     state = brainstate.random.DEFAULT
     before = state.value
     try:
@@ -183,7 +186,10 @@ def _random_state_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_locations() -> Iterator[None]:
-    """Exclude the paths of source files from the program, because they contain the names of users and folders."""
+    """Context manager in which exported programs contain no paths of source files.
+
+    These paths contain the names of users and folders.
+    """
     name = "jax_traceback_in_locations_limit"
     before = getattr(jax.config, name)
     jax.config.update(name, 0)
@@ -229,7 +235,10 @@ def _check_endless(net: brainstate.nn.Module, call: str) -> None:
 
 
 def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]]:
-    """Return the names and units of all arrays in the states that a step writes."""
+    """Return the names and the units of all arrays in the states that a step writes.
+
+    Raise a ``ValueError`` if the step draws random numbers.
+    """
     names: list[str] = []
     units: list[u.Unit | None] = []
     for one in held:

@@ -1,4 +1,4 @@
-"""File format of a step program.
+"""File format of `StepProgram`, an exported program that computes one time step.
 
 The file is a NumPy archive with the program, its initial states and a JSON description.
 """
@@ -30,7 +30,7 @@ _OLDEST = 2
 
 
 class Stored(NamedTuple):
-    """Content of a file: the serialized program, its initial states, and the fields of the description."""
+    """Content of a step program file: the serialized program, its initial states, and the fields of its description."""
 
     program: bytes
     states: Mapping[str, np.ndarray]
@@ -45,7 +45,7 @@ class Stored(NamedTuple):
 
 
 def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
-    """Return the hexadecimal SHA-256 of program, states and description (without its own field ``sha256``)."""
+    """Return the hexadecimal SHA-256 of a program, its states, and its description without the field ``sha256``."""
     told = {name: value for name, value in description.items() if name != "sha256"}
     found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     found.update(b"\0" + program)
@@ -58,14 +58,21 @@ def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mappin
 
 
 def stored_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the dtype in which a state is stored: ``dtype``, or for bfloat16 and similar an integer of equal size."""
+    """Return the dtype in which a file stores a state with the dtype ``dtype``.
+
+    For types that NumPy does not know, such as bfloat16, this is an unsigned integer of the same size. For all others,
+    it is ``dtype`` itself.
+    """
     # NumPy does not know bfloat16 and similar types: a NumPy archive stores them as raw bytes without the name of the
     # type.
     return np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype
 
 
 def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) -> None:
-    """Write ``program``, ``description`` (JSON) and the arrays ``state/NAME`` to one archive, atomically."""
+    """Write a step program to a file, atomically.
+
+    The file is a NumPy archive with ``program``, ``description`` (JSON), and an array ``state/NAME`` for each state.
+    """
     states = {name: value.view(stored_dtype(value.dtype)) for name, value in stored.states.items()}
     description: dict[str, Any] = {
         "format": f"{_TAG}/{FILE.format}",
@@ -89,7 +96,10 @@ def write_program_file(path: str | os.PathLike[str], stored: Stored, call: str) 
 
 
 def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, str]:
-    """Return the content of a file, and the prefix that names it in messages. Raise an error if it is corrupted."""
+    """Return the content of a step program file, and the text with which error messages about this file start.
+
+    Raise an error if the file is corrupted.
+    """
     arrays, what = FILE.read(path, _arrays, call=call)
     try:
         program = arrays["program"].tobytes()
@@ -140,9 +150,9 @@ def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _plain_unit(unit: u.Unit | None) -> dict[str, Any] | None:
-    """Return a dict with name, exponents of the seven base units, power of ten and factor.
+    """Convert a unit to a dict with its name, exponents of the seven base units, power of ten and factor.
 
-    Return ``None`` without a unit.
+    If ``unit`` is ``None``, return ``None``.
     """
     if unit is None:
         return None
@@ -169,7 +179,10 @@ def _unit_of(data: Any) -> u.Unit | None:
 
 
 def _plain_number(data: Any, name: str, *, positive: bool = False) -> float:
-    """Return a number from the description. Raise an error if it is not finite."""
+    """Return a number from the description as a float. Raise an error if it is not a finite number.
+
+    With ``positive``, also raise an error if the number is zero or negative.
+    """
     # `type` instead of `isinstance`, because True is an int. The limit 1e300 is needed because a JSON integer may be
     # too large for a float.
     sound = type(data) in (int, float) and abs(data) < math.inf and abs(data) <= 1e300

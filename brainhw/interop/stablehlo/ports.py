@@ -43,7 +43,10 @@ class Port(NamedTuple):
 def argument_ports(
     exported: jax.export.Exported, state_units: Mapping[str, u.Unit | None], input_unit: u.Unit | None
 ) -> tuple[Port, ...]:
-    """Return the arguments of the main function. In older files they do not include states that a step only writes."""
+    """Return a `Port` for each argument of the main function of a program, in order.
+
+    In older files, the main function has no arguments for states that a step only writes.
+    """
     (state, _), _ = exported.in_tree.unflatten(exported.in_avals)
     # In the same order as JAX, which sorts a dict by its keys.
     names: list[tuple[str, str, u.Unit | None]] = [("state", name, state_units[name]) for name in sorted(state)]
@@ -58,7 +61,7 @@ def result_ports(
     state_units: Mapping[str, u.Unit | None],
     output_units: Sequence[u.Unit | None],
 ) -> tuple[Port, ...]:
-    """Return the results of the main function."""
+    """Return a `Port` for each result of the main function of a program, in order."""
     state, output = exported.out_tree.unflatten(range(len(exported.out_avals)))
     places = [f"y{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(output)]
     names = [("state", name, state_units[name]) for name in sorted(state)]

@@ -1,4 +1,4 @@
-"""Program that computes one step of a network."""
+"""A program that computes one time step of a network, and `load_step`, which reads such a program from a file."""
 
 from __future__ import annotations
 
@@ -309,9 +309,9 @@ def _with_unit(value: Any, unit: u.Unit | None) -> Any:
 
 
 def _plain(value: Any, like: Any, unit: u.Unit | None, call: str, name: str) -> Any:
-    """Return ``value`` as a plain array in ``unit`` with the dtype of ``like``.
+    """Return ``value`` as an array without a unit: its values in ``unit``, with the dtype of ``like``.
 
-    Raise an error if this is impossible.
+    Raise an error if ``value`` has a wrong dimension or shape, or a dtype that cannot be converted.
     """
     if unit is None:
         value = _arguments.as_array(value, call=call, name=name)

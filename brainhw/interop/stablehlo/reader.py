@@ -37,10 +37,10 @@ _HEADER = re.compile(rb"ML\xefR.StableHLO_v(\d+\.\d+\.\d+)\0", re.DOTALL)
 
 
 class Examined(NamedTuple):
-    """Result of reading a program.
+    """Result of reading and checking a program.
 
-    ``faults`` are messages. ``arguments`` and ``results`` are the types of the main function. ``bytecode`` is the
-    program, serialized again after reading; it is empty if there are faults.
+    ``faults`` contains one message per fault. ``arguments`` and ``results`` are the types of the arguments and results
+    of the main function. ``bytecode`` is the program, serialized again after reading; it is empty if there are faults.
     """
 
     faults: list[str]

@@ -61,9 +61,10 @@ def _text(aval: Any) -> str:
 
 
 def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Examined]:
-    """Read a program in a subprocess. Return it with the bytecode from the subprocess, and the `Examined` result.
+    """Read and check a program in a subprocess.
 
-    Raise `UnreadableError` if jaxlib cannot read the bytes, or if they crash the subprocess.
+    Return a copy of ``exported`` with the bytecode that the subprocess wrote, and the result of the check. Raise
+    `UnreadableError` if jaxlib cannot read the bytes, or if they crash the subprocess.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", reader.__file__]

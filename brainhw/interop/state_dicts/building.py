@@ -67,7 +67,10 @@ def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, hig
 def build(
     order: list[str], dense: dict[str, Dense], neurons: dict[str, Neuron], dt: u.Quantity, faults: Faults
 ) -> StateDictNet:
-    """Build the network from the modules in the given order. Raise one error with all faults, if there are any."""
+    """Build a network of the modules whose names are in ``order``, in this order.
+
+    Raise one ``ValueError`` that lists all faults if any fault was found.
+    """
     _check_chain(order, dense, neurons, faults)
     faults.raise_any()
     parts: dict[str, brainstate.nn.Module] = {}
@@ -118,14 +121,14 @@ def _check_widths(name: str, neuron: Neuron, n: int, faults: Faults) -> None:
     for what in ("beta", "threshold", "gain", "current"):
         value = getattr(neuron, what)
         if value is not None and np.ndim(value) and len(value) != n:
-            faults.add(f"{name} has {len(value)} parameter values for {n} neurons; pass one, or one per neuron.")
+            faults.add(f"{name} has {len(value)} parameter values for {n} neurons; pass one value, or one per neuron.")
             return
     if neuron.back is not None and neuron.back.weight.shape != (n, n):
         faults.add(f"the recurrent weights of {name} have shape {neuron.back.weight.shape}; they must be {(n, n)}.")
 
 
 def _synapse(dense: Dense, back: Dense | None) -> brainstate.nn.Module:
-    """Return the synapse before a neuron. Its bias includes the bias of the recurrent weights."""
+    """Return the synapse that drives a neuron layer. Its bias includes the bias of the layer's recurrent weights."""
     bias = dense.bias
     if back is not None and back.bias is not None:
         bias = back.bias if bias is None else bias + back.bias

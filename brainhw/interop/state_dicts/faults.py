@@ -6,19 +6,19 @@ __all__ = ["Faults"]
 
 
 class Faults:
-    """Collects faults, so that one error can report all of them."""
+    """Collects the faults in a state dict and in the other arguments of an import, so that one error reports all."""
 
     def __init__(self, call: str) -> None:
         self.call = call
         self.found: list[str] = []
 
     def add(self, text: str) -> None:
-        """Add a sentence that names the argument, the fault and the fix."""
+        """Record a fault as a sentence that names the argument, the fault and the fix."""
         if text not in self.found:
             self.found.append(text)
 
     def raise_any(self) -> None:
-        """Raise one error that lists all faults, if there are any."""
+        """Raise a ``ValueError`` that lists all recorded faults. Return if there are none."""
         if len(self.found) == 1:
             raise ValueError(f"{self.call}: {self.found[0]}")
         if self.found:

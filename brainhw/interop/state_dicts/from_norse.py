@@ -1,4 +1,4 @@
-"""Import from Norse: LIF, LIFRecurrent, their cells, LIFBoxCell and Linear."""
+"""Import of Norse state dicts with LIF, LIFRecurrent, their cells, LIFBoxCell and Linear modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import from snnTorch: Leaky, Synaptic, RLeaky, RSynaptic and Linear."""
+"""Import of snnTorch state dicts with Leaky, Synaptic, RLeaky, RSynaptic and Linear modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import from SpikingJelly: LIFNode, IFNode, ParametricLIFNode and Linear."""
+"""Import of SpikingJelly state dicts with LIFNode, IFNode, ParametricLIFNode and Linear modules."""
 
 from __future__ import annotations
 

@@ -68,7 +68,10 @@ class DecayLIFLayer(LIFLayer):
         return weight if own is None else weight + own
 
     def recurrent_slot(self) -> Slot | None:
-        """Return the slot of the recurrent weights, without the delayed reset, or ``None`` if there are none."""
+        """Return a `Slot` for the recurrent weights without the delayed reset.
+
+        Return ``None`` if there are no recurrent weights.
+        """
         return Slot(self.recurrent_weight, unit=u.mV) if self._has_weight else None
 
 
@@ -105,7 +108,10 @@ class CurrentLIFLayer(DecayLIFLayer):
         return super().subthreshold(self._currents(u.math.zeros_like(xs[0]), xs))
 
     def _currents(self, current: u.Quantity, xs: u.Quantity) -> u.Quantity:
-        """Return the current ``[T, ..., N]`` in mV for ``xs [T, ..., N]``, without recurrent spikes."""
+        """Return the synaptic current after each step, ``[T, ..., N]`` in mV, without recurrent spikes.
+
+        ``current`` is the synaptic current before the first step, and ``xs [T, ..., N]`` is the input.
+        """
 
         def one_step(current: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
             current = jnp.broadcast_to(self.alpha, x.shape) * current + x

@@ -24,7 +24,10 @@ class Dense(NamedTuple):
 
 
 def arrays_of(state: Any, inner: tuple[str, ...], call: str) -> Arrays:
-    """Return the arrays of each module. ``inner`` lists the names of modules inside a neuron, such as ``recurrent``."""
+    """Group the arrays of a state dict by module.
+
+    ``inner`` lists the names of modules inside a neuron, such as ``recurrent``. Their arrays belong to the neuron.
+    """
     if not isinstance(state, Mapping):
         raise TypeError(
             f"{call}: state must be a state dict, which maps names to arrays, such as net.state_dict(); got "
@@ -67,12 +70,12 @@ def take_dense(arrays: Arrays, faults: Faults) -> dict[str, Dense]:
 
 
 def key(name: str, last: str) -> str:
-    """Return the key of an array in the state dict."""
+    """Return the key in the state dict of the array ``last`` in the module ``name``."""
     return f"{name}.{last}" if name else last
 
 
 def refuse_rest(arrays: Arrays, faults: Faults, known: str) -> None:
-    """Add a fault if there are arrays that no module uses."""
+    """Add a fault if ``arrays`` still contains arrays, because no module uses them. ``known`` lists supported keys."""
     rest = [key(name, last) for name, own in arrays.items() for last in own]
     if rest:
         listed = ", ".join(rest[:12]) + (f" and {len(rest) - 12} more" if len(rest) > 12 else "")
@@ -112,7 +115,10 @@ def options_of(
 
 
 def in_order(order: Any, default: list[str], there: set[str], call: str, faults: Faults) -> list[str]:
-    """Return the names of the modules in execution order, or ``default`` if ``order`` is ``None``."""
+    """Return the names of the modules in execution order: ``order``, or ``default`` if ``order`` is ``None``.
+
+    Add a fault if ``order`` contains an unknown name, contains a name twice, or omits a module.
+    """
     if order is None:
         return default
     given = several(order, call=call, name="order", of="names of modules")
