@@ -45,7 +45,7 @@ def is_concrete(value: Any) -> bool:
 
 
 def inside_jit() -> bool:
-    """Return whether this code is being traced by JAX, for example inside ``jit``. Results then have no values."""
+    """Return whether this code is being traced by JAX, for example inside ``jit``. Arrays then have no values."""
     # Inside `jit` JAX also traces constants.
     return not is_concrete(jax.numpy.zeros(()))
 
@@ -249,7 +249,7 @@ def function(value: Any, *, call: str, name: str) -> Any:
 def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") -> Any:
     """Return ``value``. Raise if it is not an instance of ``kind``.
 
-    ``source`` is a function that returns such an instance; the error names it.
+    ``source`` is the name of a function that returns such an instance. It is part of the error message.
     """
     if not isinstance(value, kind):
         origin = f" returned by {source}" if source else ""
@@ -431,7 +431,7 @@ def check_module(net: Any, *, call: str, name: str = "net") -> None:
 
 
 def some_key(key: Any, call: str) -> jax.Array:
-    """Return ``key`` as a PRNG key; an integer is the seed. Raise for ``None``."""
+    """Return ``key`` as a PRNG key. An integer is used as the seed. Raise a TypeError if ``key`` is ``None``."""
     found = as_key(key, call)
     if found is None:
         raise TypeError(f"{call}: key must be an integer or a jax.random.key; got None.")
@@ -439,7 +439,7 @@ def some_key(key: Any, call: str) -> jax.Array:
 
 
 def as_key(key: Any, call: str) -> jax.Array | None:
-    """Return ``key`` as a PRNG key; an integer is the seed. Return ``None`` for ``None``."""
+    """Return ``key`` as a PRNG key. An integer is used as the seed. If ``key`` is ``None``, return ``None``."""
     if key is None:
         return None
     is_typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)

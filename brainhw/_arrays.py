@@ -36,7 +36,9 @@ class Header(NamedTuple):
 
 
 class ArrayFile:
-    """A ``.npy`` or ``.npz`` file that is open for reading. A corrupted file raises errors of several classes.
+    """A ``.npy`` or ``.npz`` file that is open for reading.
+
+    If the file is corrupted, the errors may be of different classes, such as ``ValueError`` or ``zipfile.BadZipFile``.
 
     Parameters
     ----------

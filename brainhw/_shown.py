@@ -1,4 +1,4 @@
-"""Base class for reports: the same lines and tables as text with ``print`` and as HTML in notebooks."""
+"""Base class for reports, which ``print`` shows as text and notebooks show as HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Input checks of the encoders."""
+"""Checks of the features that are passed to encoders such as ``rate_spikes`` and ``hold``."""
 
 from __future__ import annotations
 

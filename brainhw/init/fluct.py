@@ -559,7 +559,7 @@ def _solve(
 def _report(
     step: OwnStep, stages: Stages, wired: list[Wiring], dt: u.Quantity, outcomes: dict[int, InitOutcome]
 ) -> FluctReport:
-    """Run the network once more and report on each pair."""
+    """Run the network once more and return a report with the measured values of each (synapse, layer) pair."""
     calls = step.trace.calls
     # Record everything in one new run. The values from the initialisation do not include weight rounding, but the
     # network applies it.

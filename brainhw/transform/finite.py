@@ -80,9 +80,9 @@ class FiniteWatch:
         self._states = {dotted(path): state for path, state in net.states(brainstate.HiddenState).items()}
 
     def step(self, t: jax.Array) -> dict[str, jax.Array]:
-        """Return for each state whether it is NaN or infinite after step ``t``.
+        """Return for each hidden state whether it contains NaN or infinity after step ``t``.
 
-        The backward pass checks its gradient.
+        Also add a check of the gradient of each state to the backward pass.
         """
         bad = {}
         for name, state in self._states.items():

@@ -21,7 +21,7 @@ __all__ = ["Replaced"]
 
 
 class Replaced:
-    """Recordings of a run. They are checked against the network before it is prepared.
+    """Recorded spikes and membrane potentials for a rollout, checked against the network before it is prepared.
 
     Parameters
     ----------

@@ -94,9 +94,9 @@ class _Block(NamedTuple):
 
 
 def _words(piece: Piece, size: int) -> tuple[tuple[str, ...], str, str]:
-    """Return texts for a block, best first.
+    """Return the texts that may be written into a block, in order of preference.
 
-    Also return a legend text and a short text, for a block that is too small.
+    Also return a text for the legend and a short text for the block, which are used if the block is too small.
     """
     kind = {"frontend": ", frontend", "RC": ", RC"}.get(piece.kind, "")
     count = f"{piece.count}" if piece.count == size else f"{piece.count} of {size}"

@@ -92,7 +92,7 @@ def _shares(orders: np.ndarray) -> np.ndarray:
 
 
 def _start(start: Any, n_layers: int) -> list[np.ndarray]:
-    """Return the orders before training of each layer, or an empty list."""
+    """Return the orders of each layer before training, one array per layer. Without ``start``, return an empty list."""
     if start is None:
         return []
     entries = list(start) if isinstance(start, (list, tuple)) else [start] * n_layers
