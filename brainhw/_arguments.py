@@ -134,7 +134,7 @@ def number(
     nonnegative: bool = False,
     traced: bool = False,
 ) -> Any:
-    """Return a dimensionless float or array of floats.
+    """Convert ``value`` to a dimensionless float or array of floats, and check its shape and sign.
 
     A traced value is rejected, because most options must be known before a function is compiled. If ``traced`` is True,
     a traced value is accepted, and only its shape is checked.
@@ -189,7 +189,10 @@ def whole_number(value: Any, *, call: str, name: str, least: int = 0, most: int 
 
 
 def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
-    """Return the shape of a layer from an int or a tuple of ints. Errors name the invalid axis."""
+    """Return the size of a layer as a tuple of ints. ``value`` is an int or a tuple of ints.
+
+    If the length of an axis is invalid, the error message names the axis.
+    """
     if not isinstance(value, (tuple, list)):
         return (positive_int(value, call=call, name=name, most=LONGEST_AXIS),)
     if not value:
@@ -202,7 +205,7 @@ def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
 
 
 def size(value: Any, *, call: str, name: str) -> int:
-    """Return a layer size from an int or a tuple of one int. brainstate uses both forms."""
+    """Return the number of neurons of a layer. ``value`` is an int or a tuple of one int, as in brainstate."""
     if isinstance(value, (tuple, list)) and len(value) != 1:
         raise ValueError(f"{call}: {name} must be a single integer, the number of neurons; got {value!r}.")
     return sizes(value, call=call, name=name)[0]
@@ -272,7 +275,7 @@ def several(value: Any, *, call: str, name: str, of: str, ordered: bool = True, 
 
 
 def as_array(value: Any, *, call: str, name: str) -> Any:
-    """Return a plain array of numbers. Raise for a Quantity, and for values that cannot be converted to an array."""
+    """Convert ``value`` to a plain array of real numbers. Raise if this is impossible, or if it is a Quantity."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
     dtype = getattr(value, "dtype", None)

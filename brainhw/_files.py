@@ -1,4 +1,4 @@
-"""Atomic writing and checked reading of files."""
+"""Functions that write files atomically, and check the kind, size and checksum of files that they read."""
 
 from __future__ import annotations
 
@@ -200,15 +200,15 @@ class FileKind:
 
     @property
     def one(self) -> str:
-        """The noun with its indefinite article."""
+        """``noun`` with its indefinite article, for error messages."""
         return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
 
     def foreign(self, what: str, fault: str = "") -> ValueError:
-        """Return the error for something that is not a file of this kind."""
+        """Return the error to raise for a file that is not of this kind. ``what`` names the call and the file."""
         return self.error(f"{what} {fault or f'is not {self.one}'}. Pass a file written by {self.writer}.")
 
     def corrupted(self, what: str, fault: str) -> ValueError:
-        """Return the error for a corrupted file of this kind."""
+        """Return the error to raise for a corrupted file of this kind. ``what`` names the call and the file."""
         return self.error(f"{what} {fault}. Copy it again, or write it again with {self.writer}.")
 
     def read(self, path: Any, use: Callable[[IO[bytes], str], T], *, call: str) -> T:
@@ -229,7 +229,7 @@ class FileKind:
             raise self.foreign(what, fault) from error
 
     def check_format(self, number: int, what: str) -> None:
-        """Raise if this version of brainhw cannot read the format ``number`` of a file."""
+        """Raise if a file has the format number ``number``, and this version of brainhw is too old to read it."""
         if number > self.format:
             raise self.error(
                 f"{what} was written by a newer brainhw (format {number}, this version reads up to {self.format}). "

@@ -1,4 +1,4 @@
-"""Strict, readable JSON. Equal data always result in the same text. Reading rejects ambiguous text."""
+"""Write and read JSON. Equal data always result in the same text, and ambiguous text is rejected."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _present() -> tuple[Any, ...]:
 
 
 # The last settings, and their comparable form. They are stored as one tuple, so that another thread cannot read the
-# settings of one call with the form of another call.
+# settings of one call with the comparable form of the settings of another call.
 _last: tuple[list[Any], tuple[Any, ...]] = ([None] * len(_NAMES), (None,) * len(_NAMES))
 
 

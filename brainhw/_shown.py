@@ -20,7 +20,7 @@ class Shown:
     """
 
     def _parts(self) -> Parts:
-        """Yield lines of text and tables from top to bottom."""
+        """Yield the content of the report from top to bottom, as lines of text and tables."""
         raise NotImplementedError
 
     def __str__(self) -> str:

@@ -133,7 +133,7 @@ def randman(
         Number of recordings in each split, at least ``n_classes``. All classes occur equally often, in random order. If
         the number is not a multiple of ``n_classes``, the first classes have one recording more.
     manifold_dim
-        Intrinsic dimension of every manifold, at least 1. A larger one makes the task harder.
+        Intrinsic dimension of every manifold, at least 1. A larger dimension makes the task harder.
     alpha
         Exponent with which the amplitude falls with frequency, finite and greater than zero. A larger value makes
         the manifolds smoother and the task easier. At 1 and below, 1000 frequencies are used, and generation takes

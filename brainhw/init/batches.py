@@ -176,7 +176,7 @@ def _longest(quiet: np.ndarray) -> int:
 
 
 def _check_axes(x: np.ndarray, call: str) -> None:
-    """Check whether the first two axes look swapped.
+    """Check whether the batch axis and the time axis of the data look swapped.
 
     Raise if padding is found along the first axis. Warn if the data are smooth along the first axis and not along the
     second.

@@ -145,7 +145,7 @@ class Circuit:
         return np.broadcast_to(V_th, self.layer.out_size).reshape(self.n_neurons)
 
     def store(self, weight: jax.Array, recurrent: jax.Array | None) -> None:
-        """Write weights into the network."""
+        """Write weights and, unless ``None``, recurrent weights into the network."""
         self._write(weight)
         if recurrent is not None and self._recurrent is not None:
             self._recurrent.write(recurrent)
@@ -224,7 +224,7 @@ class Circuit:
         return counts
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the median over the neurons of each unit. NaN values are ignored."""
+        """Return the median of ``of_neurons`` over the neurons of each unit. NaN values are ignored."""
         return of_neurons
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
@@ -232,7 +232,7 @@ class Circuit:
         return np.repeat(of_units, self.n_synapses)
 
     def any_of_unit(self, of_columns: np.ndarray) -> np.ndarray:
-        """Return, for each unit, whether any of its columns is True."""
+        """Return, for each unit, whether ``of_columns`` is True for any of its weight columns."""
         return of_columns.reshape(-1, self.n_synapses).any(axis=1)
 
     @contextlib.contextmanager
@@ -444,7 +444,7 @@ class WiredCircuit(Circuit):
         return self._filled(np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._served & self._fed)
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the median over the neurons of each unit. NaN values are ignored."""
+        """Return the median of ``of_neurons`` over the neurons of each unit. NaN values are ignored."""
         ours = (self.of_neuron >= 0) & ~np.isnan(of_neurons)
         values, units = of_neurons[ours], self.of_neuron[ours]
         # Sort by unit and value. The medians can then be read by indexing, without a loop over units.

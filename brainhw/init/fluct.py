@@ -370,7 +370,7 @@ def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
 
 
 def _is_fed(number: int, wired: list[Wiring]) -> bool:
-    """Return whether this pair receives spikes from another pair."""
+    """Return whether the pair with the index ``number`` receives spikes from another pair."""
     return any(other.layer in wired[number].depends_on for i, other in enumerate(wired) if i != number)
 
 

@@ -141,7 +141,10 @@ class _Found(NamedTuple):
 
 
 class _ChannelSearch:
-    """Find the weights of all channels by bisection at the same time, with one compiled run of frontend and layer."""
+    """Find the weights of all channels at the same time by bisection.
+
+    Each trial calls one compiled function, which runs the frontend and its layer on the data.
+    """
 
     def __init__(self, frontend: H1Frontend, layer: H1Layer, x: np.ndarray, wanted: np.ndarray) -> None:
         self.frontend, self.layer = frontend, layer

@@ -201,7 +201,7 @@ class PairInitializer:
         return draw.dead <= n * share + 2 * math.sqrt(n * share * (1 - share))
 
     def _direction(self, rates: np.ndarray) -> np.ndarray | None:
-        """Return the unit vector of mean rates for centring, or ``None`` if weights are not centred."""
+        """Return the vector of mean input rates, normalised to length 1; ``None`` if weights are not centred."""
         # The paper's formula predicts the variance of one neuron over time. But neurons also differ in their mean,
         # because each has its own random weights. For a double-exponential response, the variance of the means over
         # neurons is 2 nu (tau_m + tau_s) times as large, which is 6 times at 100 Hz. It makes the neurons with a low
@@ -375,7 +375,7 @@ class PairInitializer:
         return high
 
     def _xi(self, level: float) -> float:
-        """Return the median ``xi`` over neurons for the feed-forward weights of a level."""
+        """Return the median ``xi`` over neurons for feed-forward weights with the mean membrane potential ``level``."""
         sizes = self._sizes(level)[1]
         mean, sd = self.meter.alone(self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff))
         share = math.sqrt(self.settings.alpha)  # recurrent spikes contribute the rest of the variance

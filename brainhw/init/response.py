@@ -203,7 +203,7 @@ def participation(rates: np.ndarray) -> float:
 
 
 def input_moments(x: np.ndarray, dt: float) -> InputMoments:
-    """Compute the moments of ``x`` ``[B, T, N]`` with time step ``dt`` in seconds."""
+    """Compute the first and second moments of ``x`` ``[B, T, N]`` with time step ``dt`` in seconds."""
     return InputMoments(
         rates=x.mean(axis=(0, 1), dtype=np.float64),
         nu_mean=float(x.mean(dtype=np.float64)) / dt,
@@ -222,7 +222,7 @@ def membrane_basis(
     exact: bool,
     direction: np.ndarray | None,
 ) -> MembraneBasis:
-    """Return the variance coefficients of a layer for input ``x`` ``[B, T, N]``.
+    """Return the coefficients of the membrane variance of a layer for input ``x`` ``[B, T, N]``.
 
     With ``exact`` they are computed from the covariance of the filtered input over time and batch. This is correct for
     spikes of any rate, analog values, and correlated or unequal channels. Otherwise they are computed from the second

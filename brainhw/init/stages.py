@@ -362,7 +362,10 @@ def without_noise(net: Any, *, call: str) -> Iterator[None]:
 
 
 def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initialise: bool) -> list[Wiring]:
-    """Return the position of every pair in the step. Raise an error that names the layer if a pair is unsupported."""
+    """Return the position of each pair in the traced step.
+
+    If a pair is unsupported, raise an error that names its layer.
+    """
     trace, call = step.trace, step.call
     if initialise:
         _check_shared(step.net, pairs, call)

@@ -31,7 +31,7 @@ def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
     if TRACE_CONTEXT.state_stack or jax.config.jax_disable_jit:
         return run(xs)
     # If the operations ran one by one, JAX would keep the time loop in its caches permanently, 0.7 to 1.4 MiB per eager
-    # call of rollout. Of separate programs, only the last few are kept.
+    # call of rollout. If a rollout is one program, brainhw stores the program, and keeps only the last few of them.
     function = brainstate.transform.StatefulFunction(run, name="rollout")
     key = function.get_arg_cache_key(xs, compile_if_miss=True)
     jaxpr, trace = function.get_jaxpr_by_cache(key), function.get_state_trace_by_cache(key)

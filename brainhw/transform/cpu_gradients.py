@@ -192,7 +192,7 @@ class _Patches:
         self.n_at_once = max(equal, default=most)
 
     def gradient_of_x(self, gradient: jax.Array) -> jax.Array:
-        """Return the gradient of the input."""
+        """Return the gradient with respect to the input. ``gradient`` is the one with respect to the output."""
         # Order the rows by offset, then channel, so that the gradient for each offset is one contiguous block.
         rows = jnp.moveaxis(self.weight, (0, 1), (-1, -2)).reshape(-1, self.n_out)
         size = [n + low + high for n, (low, high) in zip(self.space, self.padding, strict=True)]
@@ -211,7 +211,7 @@ class _Patches:
         return _untransposed(x[:, :, *inside], self.x_axes)
 
     def gradient_of_weight(self, gradient: jax.Array) -> jax.Array:
-        """Return the gradient of the weight."""
+        """Return the gradient with respect to the weight. ``gradient`` is the one with respect to the output."""
         padded = jnp.pad(self.x, ((0, 0), (0, 0), *self.padding))
 
         def piece(total: jax.Array, of_piece: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:

@@ -96,7 +96,10 @@ class FiniteWatch:
         return bad
 
     def report(self, bad: dict[str, jax.Array]) -> None:
-        """Raise if a parameter is out of range, or if a state was not finite at one of the steps (``bad``, ``[T]``)."""
+        """Raise if a parameter is out of range, or if a state was not finite at one of the steps.
+
+        ``bad`` contains the results of :meth:`step` for all steps, an array ``[T]`` for each state.
+        """
         for fault, message in traced_faults(self._net, call="rollout"):
             _fail_if(fault, message, 0)
         for name, flags in bad.items():

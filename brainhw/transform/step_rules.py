@@ -156,7 +156,7 @@ class _PlainAttributes:
         self._written: list[str] = []
 
     def put_back(self) -> None:
-        """Record which attributes were written, and restore them."""
+        """Record which attributes the step has written, and restore their old values."""
         self._written = []
         for path, module, before in self._before:
             after = _plain(module)

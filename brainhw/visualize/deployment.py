@@ -110,7 +110,7 @@ def _words(piece: Piece, size: int) -> tuple[tuple[str, ...], str, str]:
 
 
 def _free_runs(placement: Placement) -> Iterator[tuple[int, int, int]]:
-    """Yield core, first neuron and length of every range of free neurons."""
+    """Yield the core, the first neuron and the length of each range of free neurons."""
     for core, room in enumerate(placement.chip.cores):
         first = 0
         for piece in placement.pieces:
@@ -123,7 +123,7 @@ def _free_runs(placement: Placement) -> Iterator[tuple[int, int, int]]:
 
 
 def _label(ax: Axes, blocks: list[_Block]) -> None:
-    """Write a text that fits into each block, and put the other names into a legend."""
+    """Write a text into each block that is large enough, and put the names of the other layers into a legend."""
     texts = []
     for bar, *_ in blocks:
         x, y = bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height() / 2
