@@ -92,7 +92,8 @@ _WINGS = frozenset(
         "visualize",
     ]
 )
-# The subpackage that defines a function of the top level. Functions that are not listed are defined in "transform".
+# The subpackages in which the functions of the package are defined. Functions that are not listed are defined in
+# "transform".
 _HOME = {"check_deployable": "deploy", "fluct_init": "init", "fluct_report": "init"}
 
 

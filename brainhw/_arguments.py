@@ -45,7 +45,7 @@ def is_concrete(value: Any) -> bool:
 
 
 def inside_jit() -> bool:
-    """Return whether this code is being traced by JAX, for example inside ``jit``. Results then have no values."""
+    """Return whether this code is being traced by JAX, for example inside ``jit``. Arrays then have no values."""
     # Inside `jit` JAX also traces constants.
     return not is_concrete(jax.numpy.zeros(()))
 
@@ -134,7 +134,7 @@ def number(
     nonnegative: bool = False,
     traced: bool = False,
 ) -> Any:
-    """Return a dimensionless float or array of floats.
+    """Convert ``value`` to a dimensionless float or array of floats, and check its shape and sign.
 
     A traced value is rejected, because most options must be known before a function is compiled. If ``traced`` is True,
     a traced value is accepted, and only its shape is checked.
@@ -189,7 +189,10 @@ def whole_number(value: Any, *, call: str, name: str, least: int = 0, most: int 
 
 
 def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
-    """Return the shape of a layer from an int or a tuple of ints. Errors name the invalid axis."""
+    """Return the size of a layer as a tuple of ints. ``value`` is an int or a tuple of ints.
+
+    If the length of an axis is invalid, the error message names the axis.
+    """
     if not isinstance(value, (tuple, list)):
         return (positive_int(value, call=call, name=name, most=LONGEST_AXIS),)
     if not value:
@@ -202,7 +205,7 @@ def sizes(value: Any, *, call: str, name: str) -> tuple[int, ...]:
 
 
 def size(value: Any, *, call: str, name: str) -> int:
-    """Return a layer size from an int or a tuple of one int. brainstate uses both forms."""
+    """Return the number of neurons of a layer. ``value`` is an int or a tuple of one int, as in brainstate."""
     if isinstance(value, (tuple, list)) and len(value) != 1:
         raise ValueError(f"{call}: {name} must be a single integer, the number of neurons; got {value!r}.")
     return sizes(value, call=call, name=name)[0]
@@ -249,7 +252,7 @@ def function(value: Any, *, call: str, name: str) -> Any:
 def instance(value: Any, kind: type, *, call: str, name: str, source: str = "") -> Any:
     """Return ``value``. Raise if it is not an instance of ``kind``.
 
-    ``source`` is a function that returns such an instance; the error names it.
+    ``source`` is the name of a function that returns such an instance. It is part of the error message.
     """
     if not isinstance(value, kind):
         origin = f" returned by {source}" if source else ""
@@ -272,7 +275,7 @@ def several(value: Any, *, call: str, name: str, of: str, ordered: bool = True, 
 
 
 def as_array(value: Any, *, call: str, name: str) -> Any:
-    """Return a plain array of numbers. Raise for a Quantity, and for values that cannot be converted to an array."""
+    """Convert ``value`` to a plain array of real numbers. Raise if this is impossible, or if it is a Quantity."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
     dtype = getattr(value, "dtype", None)
@@ -431,7 +434,7 @@ def check_module(net: Any, *, call: str, name: str = "net") -> None:
 
 
 def some_key(key: Any, call: str) -> jax.Array:
-    """Return ``key`` as a PRNG key; an integer is the seed. Raise for ``None``."""
+    """Return ``key`` as a PRNG key. An integer is used as the seed. Raise a TypeError if ``key`` is ``None``."""
     found = as_key(key, call)
     if found is None:
         raise TypeError(f"{call}: key must be an integer or a jax.random.key; got None.")
@@ -439,7 +442,7 @@ def some_key(key: Any, call: str) -> jax.Array:
 
 
 def as_key(key: Any, call: str) -> jax.Array | None:
-    """Return ``key`` as a PRNG key; an integer is the seed. Return ``None`` for ``None``."""
+    """Return ``key`` as a PRNG key. An integer is used as the seed. If ``key`` is ``None``, return ``None``."""
     if key is None:
         return None
     is_typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)

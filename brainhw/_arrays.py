@@ -36,7 +36,9 @@ class Header(NamedTuple):
 
 
 class ArrayFile:
-    """A ``.npy`` or ``.npz`` file that is open for reading. A corrupted file raises errors of several classes.
+    """A ``.npy`` or ``.npz`` file that is open for reading.
+
+    If the file is corrupted, the errors may be of different classes, such as ``ValueError`` or ``zipfile.BadZipFile``.
 
     Parameters
     ----------
@@ -81,12 +83,15 @@ class ArrayFile:
         self.names = tuple(self._members)
 
     def header(self, name: str) -> Header:
-        """Return the shape and dtype of an array, read from its header."""
+        """Return the shape and dtype of the array ``name``. Only the header of the array is read."""
         with self._opened(name) as (stream, size):
             return self._header(stream, size)
 
     def read(self, name: str, *, largest: int) -> np.ndarray:
-        """Return an array. If it needs more than ``largest`` bytes, raise before its values are read."""
+        """Read the array ``name`` and return it.
+
+        If the array has more than ``largest`` bytes, raise an error before its values are read.
+        """
         with self._opened(name) as (stream, size):
             header = self._header(stream, size)
             if header.nbytes > largest:

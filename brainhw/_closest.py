@@ -1,4 +1,4 @@
-"""The option that is most similar to a misspelt word."""
+"""Find the option that is most similar to a misspelt word."""
 
 from __future__ import annotations
 

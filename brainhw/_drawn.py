@@ -52,7 +52,10 @@ class Drawn:
 
 
 def draws(kind: type) -> Callable[[Figure], Figure]:
-    """Register a function that draws reports of the class ``kind``. Its first argument is the report."""
+    """Return a decorator that registers a function to draw reports of the class ``kind``.
+
+    The first argument of the registered function is the report.
+    """
 
     def register(figure: Figure) -> Figure:
         _FIGURES[kind] = figure

@@ -1,4 +1,4 @@
-"""Atomic writing and checked reading of files."""
+"""Functions that write files atomically, and check the kind, size and checksum of files that they read."""
 
 from __future__ import annotations
 
@@ -115,7 +115,10 @@ def _reason(error: Exception) -> str:
 
 
 def first_line(error: BaseException, most: int = 200) -> str:
-    """Return the first ``most`` characters of the first line of an error message; the class name if it is empty."""
+    """Return the first line of an error message, shortened to at most ``most`` characters.
+
+    If the message is empty, return the name of the error class.
+    """
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (line if len(line) <= most else line[: most - 3] + "...").rstrip(".")
 
@@ -156,7 +159,7 @@ def user_cache(name: str) -> Path:
 
 
 def path_text(path: Any, *, call: str, what: str) -> str:
-    """Return a path as text. ``what`` describes the expected file in the error."""
+    """Return a path as text. In the error message, ``what`` describes the expected file, such as "a folder"."""
     try:
         name = str(os.fsdecode(path))
         # Reject an empty path, which would mean the current folder.
@@ -186,8 +189,8 @@ def versions() -> dict[str, str]:
 class FileKind:
     """A kind of file that brainhw writes and reads.
 
-    ``noun`` names it in errors, and ``writer`` is the call that writes it. ``format`` is the version number that is
-    written, and also the newest version that can be read.
+    ``noun`` is the name of such a file in error messages, and ``writer`` is the call that writes it. ``format`` is the
+    version number that is written, and also the newest version that can be read. ``error`` is the class of the errors.
     """
 
     noun: str
@@ -197,15 +200,15 @@ class FileKind:
 
     @property
     def one(self) -> str:
-        """The noun with its indefinite article."""
+        """``noun`` with its indefinite article, for error messages."""
         return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
 
     def foreign(self, what: str, fault: str = "") -> ValueError:
-        """Return the error for something that is not a file of this kind."""
+        """Return the error to raise for a file that is not of this kind. ``what`` names the call and the file."""
         return self.error(f"{what} {fault or f'is not {self.one}'}. Pass a file written by {self.writer}.")
 
     def corrupted(self, what: str, fault: str) -> ValueError:
-        """Return the error for a corrupted file of this kind."""
+        """Return the error to raise for a corrupted file of this kind. ``what`` names the call and the file."""
         return self.error(f"{what} {fault}. Copy it again, or write it again with {self.writer}.")
 
     def read(self, path: Any, use: Callable[[IO[bytes], str], T], *, call: str) -> T:
@@ -226,7 +229,7 @@ class FileKind:
             raise self.foreign(what, fault) from error
 
     def check_format(self, number: int, what: str) -> None:
-        """Raise if this version of brainhw cannot read the format ``number`` of a file."""
+        """Raise if a file has the format number ``number``, and this version of brainhw is too old to read it."""
         if number > self.format:
             raise self.error(
                 f"{what} was written by a newer brainhw (format {number}, this version reads up to {self.format}). "
@@ -237,9 +240,10 @@ class FileKind:
 @final
 @dataclass(frozen=True)
 class Sealed:
-    """A file with a header line and a payload. The header has a tag, format number, SHA-256 and payload length.
+    """Format of files that consist of a header line and a payload.
 
-    If the header claims a payload of more than ``largest`` bytes, the payload is not read.
+    The header contains a tag, a format number, the SHA-256 of the payload, and the length of the payload. If it states
+    a length of more than ``largest`` bytes, the payload is not read.
     """
 
     kind: FileKind
@@ -257,7 +261,7 @@ class Sealed:
         write_whole(path, header.encode("ascii") + payload, call=call)
 
     def read(self, path: str | os.PathLike[str], *, call: str) -> tuple[bytes, str, str]:
-        """Return the payload, its SHA-256, and a text that names call and file in errors.
+        """Return the payload, its SHA-256, and a text that names the call and the file in error messages.
 
         The content of the payload is not checked.
         """

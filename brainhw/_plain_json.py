@@ -1,4 +1,4 @@
-"""Strict, readable JSON. Equal data always result in the same text. Reading rejects ambiguous text."""
+"""Write and read JSON. Equal data always result in the same text, and ambiguous text is rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["parse_json", "text_of"]
 
 
 def text_of(data: Any) -> str:
-    """Return dicts, lists, strings and numbers as JSON text with sorted keys. Each list of numbers is on one line."""
+    """Return ``data`` as JSON text with sorted keys, in which each list of numbers is on one line.
+
+    ``data`` may contain dicts, lists, strings and numbers.
+    """
     return _text(data, "\n") + "\n"
 
 
@@ -28,7 +31,7 @@ def _text(value: Any, end: str) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON text. Raise a `ValueError` if a field occurs twice, and for NaN and infinity."""
+    """Parse JSON text. Raise a `ValueError` if an object contains a key twice, or the text contains NaN or infinity."""
     return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 __all__ = ["printable", "say"]
 
-# Replacements for encodings other than Unicode. Greek letters are not listed, because their names are printed.
+# Replacements for encodings that lack a character. Greek letters are not listed, because they are replaced by their
+# names.
 _PLAIN = {
     "─": "-",
     "→": "->",

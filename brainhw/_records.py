@@ -1,4 +1,4 @@
-"""Checks of the fields of public records, such as reports and descriptions. Users may also create them by hand."""
+"""Checks of the fields of public dataclasses such as reports, whose objects users may also create by hand."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ Check = Callable[..., Any]
 
 
 def check_fields(record: Any, **checks: Check) -> None:
-    """Check each field of ``record`` with its function in ``checks``. The fields do not change.
+    """Check fields of the object ``record``. ``checks`` contains one function for each field name.
 
-    A check is called with the value, and with ``call`` and ``name`` for the error message.
+    Each function is called with the value of its field, and with ``call`` and ``name`` for the error message. The
+    fields do not change.
     """
     call = type(record).__name__
     for name, check in checks.items():
@@ -79,7 +80,10 @@ def is_a(kind: type) -> Check:
 
 
 def is_in(unit: u.Unit, *, positive: bool = False, nonnegative: bool = False, scalar: bool = True) -> Check:
-    """Return a check of a Quantity: its dimension, its sign, finite values, and a scalar unless ``scalar`` is False."""
+    """Return a check that a value is a finite Quantity with the dimension of ``unit``.
+
+    The Quantity must be a scalar unless ``scalar`` is False. ``positive`` and ``nonnegative`` also check its sign.
+    """
     shapes = [()] if scalar else None
     return functools.partial(_arguments.quantity, unit=unit, positive=positive, nonnegative=nonnegative, shapes=shapes)
 
@@ -105,7 +109,11 @@ def one_of(*options: str) -> Check:
 def numbers(
     *, ndims: tuple[int, ...] | None = None, finite: bool = True, whole: bool = False, some: bool = False
 ) -> Check:
-    """Return a check of a numeric array without a unit."""
+    """Return a check that a value is a numeric array without a unit and without NaN.
+
+    ``ndims`` lists the allowed numbers of axes. Infinity is allowed only if ``finite`` is False. With ``whole`` the
+    dtype must be an integer type, and with ``some`` the array must not be empty.
+    """
 
     def checked(value: Any, *, call: str, name: str) -> None:
         array = np.asarray(_arguments.as_array(value, call=call, name=name))

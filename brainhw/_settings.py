@@ -6,7 +6,8 @@ each compiled function. The state contains no array, and its pytree structure co
 changes, the structure changes, and brainstate and JAX compile again. The compiled program gets no additional input.
 
 The parameters of a chip, such as charge curve and capacitance, are also constants of a compiled function. Each module
-on a chip therefore has a mark. The mark changes if the module gets a different chip, and is part of the same structure.
+on a chip therefore has an integer, the mark of its chip. The mark changes if the module gets a different chip. The
+marks are part of the same pytree structure.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ _marks = itertools.count(1)
 
 
 def new_mark() -> int:
-    """Return a unique mark for the chip of a module."""
+    """Return an integer that was not returned before, as the mark of a module's chip."""
     return next(_marks)
 
 
 class StandIn(brainstate.State):  # type: ignore[type-arg]
-    """A state that is added to a trace. It does not represent a variable. Outside of the trace it contains no array."""
+    """A state that brainhw adds to a trace of brainstate.
+
+    It does not represent a variable of the network, and it contains no array outside of the trace.
+    """
 
     def __init__(self, trace: Any, value: Any) -> None:
         # Do not call `super().__init__`, which would report a new variable to all code that collects states.
@@ -72,14 +76,14 @@ class _Structure:
 
 
 class _Settings(StandIn):
-    """The settings on which a compiled function depends."""
+    """The state that is added to a compiled function, with the settings of the function as its pytree structure."""
 
     def __init__(self, trace: Any, first: tuple[Any, ...]) -> None:
         super().__init__(trace, _Structure(first))
         self.__dict__.update(read={first}, outside=None, both=None, owners={})
 
     def marks(self) -> tuple[int, ...]:
-        """Return the marks of the modules whose chip has changed since the function was traced."""
+        """Return the new chip marks of those modules whose chip has changed since the function was traced."""
         return tuple(
             now
             for ref, mark in self.owners.values()
@@ -143,7 +147,7 @@ def note_settings(owner: Any = None) -> None:
 
 
 def _present() -> tuple[Any, ...]:
-    """Return the current settings in a comparable and hashable form."""
+    """Return the current ``dt`` and ``fit`` of ``brainstate.environ`` in a comparable and hashable form."""
     global _last  # noqa: PLW0603
     found = [brainstate.environ.get(name, default=None) for name in _NAMES]
     before, plain = _last
@@ -156,7 +160,7 @@ def _present() -> tuple[Any, ...]:
 
 
 # The last settings, and their comparable form. They are stored as one tuple, so that another thread cannot read the
-# settings of one call with the form of another call.
+# settings of one call with the comparable form of the settings of another call.
 _last: tuple[list[Any], tuple[Any, ...]] = ([None] * len(_NAMES), (None,) * len(_NAMES))
 
 

@@ -1,4 +1,4 @@
-"""Base class for reports: the same lines and tables as text with ``print`` and as HTML in notebooks."""
+"""Base class for reports, which ``print`` shows as text and notebooks show as HTML."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Shown:
     """
 
     def _parts(self) -> Parts:
-        """Yield lines of text and tables from top to bottom."""
+        """Yield the content of the report from top to bottom, as lines of text and tables."""
         raise NotImplementedError
 
     def __str__(self) -> str:

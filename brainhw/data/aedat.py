@@ -1,4 +1,4 @@
-"""Reading of AEDAT4 event-camera files with the package aedat."""
+"""Read AEDAT4 files of event cameras with the package aedat."""
 
 from __future__ import annotations
 

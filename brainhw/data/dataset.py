@@ -49,7 +49,7 @@ def _refuse_names(y: Any) -> None:
 
 
 def _groups(value: Any) -> np.ndarray:
-    """Return names or integers, one per recording, as an array ``[n]``."""
+    """Return the group of each recording, a name or an integer, as an array ``[n]``. Raise for other values."""
     given = several(value, call="Split", name="groups", of="names or integers")
     try:
         array = np.asarray(given) if len(given) else np.zeros(0, int)
@@ -227,7 +227,10 @@ class Split:
 
 
 def _rows(indices: Any) -> Any:
-    """Return NumPy indices. Raise if they are invalid, such as a single index, which would remove the first axis."""
+    """Return ``indices`` as a slice or an array with which NumPy selects rows. Raise if they are invalid.
+
+    A single integer is invalid, because it would remove the first axis.
+    """
     if isinstance(indices, slice):
         return indices
     given = several(indices, call="Split.take", name="indices", of="indices, or a slice or a mask")

@@ -19,7 +19,8 @@ Polarity = Literal["keep", "merge", "on", "off"]
 _POLARITIES: tuple[Polarity, ...] = get_args(Polarity)
 Outside = Literal["refuse", "drop"]
 _OUTSIDE: tuple[Outside, ...] = get_args(Outside)
-# Times are compared in nanoseconds: as floats in seconds, 3 us is not a whole multiple of 1 us.
+# Nanoseconds per microsecond. Times are compared in nanoseconds, because as floats in seconds, 3 us is not an integer
+# multiple of 1 us.
 _NS = 1000
 # Counts in float32 are exact below this number.
 _EXACT = 2**24
@@ -166,7 +167,7 @@ def frame_rule(
     call: str,
     layouts: tuple[str, ...] = tuple(LAYOUTS),
 ) -> FrameRule:
-    """Check the settings of a call, and return them."""
+    """Check the arguments that control the conversion of events to frames, and return them as a ``FrameRule``."""
     sensor = checked_sensor(sensor_size, 2 if has_polarity else 1, call)
     step = _nanoseconds(quantity(dt, u.us, call=call, name="dt", shapes=[()], positive=True).mantissa)
     length = step
@@ -199,7 +200,7 @@ def frame_rule(
 
 
 def checked_sensor(value: Any, polarities: int, call: str) -> tuple[int, int, int]:
-    """Return columns, rows and polarities. Raise if ``sensor_size`` is invalid."""
+    """Return the numbers of columns, rows and polarities of a sensor. Raise if ``sensor_size`` is invalid."""
     given = several(value, call=call, name="sensor_size", of="columns, rows and perhaps polarities, (W, H, P)")
     if len(given) not in (2, 3):
         raise ValueError(
@@ -235,7 +236,7 @@ def _steps_begun(since: np.ndarray, dt: float) -> np.ndarray:
 
 
 def steps_of(rule: FrameRule, since: np.ndarray, call: str) -> int:
-    """Return the number of steps of a recording, at least 1."""
+    """Return the number of steps up to the last event of a recording, at least 1."""
     latest = since.max(initial=0.0) / rule.dt
     if latest >= LONGEST_AXIS:
         raise ValueError(
@@ -259,9 +260,9 @@ def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
 def count_into(
     frames: np.ndarray, rule: FrameRule, events: Checked, since: np.ndarray, call: str, at: str = ""
 ) -> None:
-    """Add events to ``frames [T, ...]``, which contain zeros.
+    """Count the events in ``frames [T, ...]``, in place. The frames must contain zeros before the call.
 
-    If an event is invalid, raise and leave them unchanged.
+    If an event is invalid, raise an error and do not change the frames.
     """
     n_steps, (W, H), P = len(frames), rule.bins, rule.channels
     channel, wanted = _channels(rule, events.p, len(events.x), call, at)

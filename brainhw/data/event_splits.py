@@ -1,4 +1,4 @@
-"""Splits made from recordings of events, or from frames of other libraries."""
+"""Convert recordings of events, or frames of other libraries, to splits of a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of cameras and cochleas: times, positions and polarities."""
+"""Events of event cameras and silicon cochleas: times, positions and polarities."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
 
 
 def _fields(array: Any, call: str, name: str) -> dict[str, Any]:
-    """Return the fields t, x, y and p that exist. Raise if t or x is missing."""
+    """Return those fields of ``array`` that contain t, x, y or p. Raise if t or x is missing."""
     dtype = getattr(array, "dtype", None)
     known = array.keys() if isinstance(array, dict) else getattr(dtype, "names", None)
     if known is None or (not isinstance(array, dict) and array.ndim != 1):

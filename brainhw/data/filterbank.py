@@ -83,7 +83,7 @@ def rational(value: Any, unit: u.Unit, *, call: str, name: str) -> Fraction:
 
 
 def _band_edges(n_channels: int, f_min: Any, f_max: Any, spacing: str, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return centres and edges in Hz."""
+    """Return the centre frequencies and the edges of the bands in Hz."""
     n_channels = positive_int(n_channels, call=call, name="n_channels", most=_MOST_CHANNELS)
     to_scale, from_scale = _SPACINGS[choice(spacing, _SPACINGS, call=call, name="spacing")]
     low = float(rational(f_min, u.Hz, call=call, name="f_min"))
@@ -104,7 +104,7 @@ def filterbank_design(
     f_max: u.Quantity = 3500 * u.Hz,
     spacing: Spacing = "mel",
 ) -> FilterbankDesign:
-    """Return the bands of :func:`filterbank`, which are equally wide on the chosen scale and adjoin at -3 dB.
+    """Return the bands of :func:`filterbank`, which are equally wide on the chosen scale and meet at -3 dB.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def filterbank_design(
 
 
 def _recordings(audio: Any) -> tuple[list[np.ndarray], bool]:
-    """Return the recordings as a list, and whether a single recording was given."""
+    """Return the recordings as a list, and whether ``audio`` is a single recording."""
     listed = isinstance(audio, (list, tuple))
     if isinstance(audio, u.Quantity) or not (listed or np.ndim(audio)):
         raise TypeError(

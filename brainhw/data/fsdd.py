@@ -27,7 +27,7 @@ _HOW_TO_GET = (
 
 
 def _takes(folder: Path) -> list[tuple[int, str, int, Path]]:
-    """Return (digit, speaker, take, file) of every recording, sorted."""
+    """Return one tuple ``(digit, speaker, take, file)`` per recording, sorted."""
     takes = []
     for file in folder.iterdir():
         # Skip hidden files, because macOS writes a file "._name.wav" beside each file on some disks.

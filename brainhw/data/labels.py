@@ -24,8 +24,8 @@ def class_indices(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
     Parameters
     ----------
     labels
-        Names or integers, ``[n]``, or one for each frame, ``[n, T]``. Booleans are converted to ``"False"`` and
-        ``"True"``.
+        Labels, which are names or integers: one label for each recording, ``[n]``, or one for each frame, ``[n, T]``.
+        Booleans are converted to ``"False"`` and ``"True"``.
     names
         Names of the classes in the order of their indices. Default: the labels that occur, sorted.
 
@@ -59,7 +59,11 @@ def class_indices(labels: Any, names: Sequence[str] | None = None) -> tuple[np.n
 def indices_of(
     labels: Any, names: Sequence[str] | None = None, *, call: str, name: str, fix: str = "Pass all class names."
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Implement :func:`class_indices` for the argument ``name`` of a call. ``fix`` is the remedy for unknown labels."""
+    """Convert labels to class indices, as :func:`class_indices` does.
+
+    Error messages contain ``call`` and ``name``, the names of the function and of its argument, and ``fix``, the remedy
+    for unknown labels.
+    """
     array = _labels(labels, call, name)
     found, places = np.unique(array, return_inverse=True)
     # Convert to text only after sorting, because as text "10" would come before "2".
@@ -89,13 +93,13 @@ def indices_of(
 
 
 def _labels(labels: Any, call: str, name: str) -> np.ndarray:
-    """Return labels as an array of text or integers. Raise for other labels."""
+    """Return labels as an array of text, integers or booleans. Raise for other labels."""
     try:
         array = np.asarray(None if isinstance(labels, u.Quantity) else labels)
     except Exception:  # ragged lists and keys raise different exceptions
         array = np.asarray(None)
     if array.dtype.kind == "U" and isinstance(labels, list | tuple):
-        # NumPy converts numbers beside names to text in silence.
+        # NumPy silently converts numbers to text if the list also contains names.
         held = np.asarray(labels, object)
         array = array if all(isinstance(one, str) for one in held.ravel().tolist()) else held
     if array.dtype.kind == "O" and array.ndim:

@@ -126,7 +126,10 @@ def locate(
 
 
 def bundled_arrays(file: Traversable, sha256: str, *, call: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a bundled npz file. If it is missing or corrupted, raise an error that names ``call``."""
+    """Return the arrays of an npz file in the package. Raise if the file is missing or corrupted.
+
+    The error message starts with ``call``.
+    """
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""PhysioNet QT Database of electrocardiograms: spikes, and the wave segment of each step."""
+"""PhysioNet QT Database: electrocardiograms encoded as spikes, with the wave segment of each step."""
 
 from __future__ import annotations
 

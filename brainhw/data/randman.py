@@ -36,7 +36,10 @@ def _cutoff(alpha: float) -> int:
 
 
 def _factors(series: np.ndarray, z: np.ndarray, alpha: float) -> np.ndarray:
-    """Return the factors of the product, ``[n, manifold_dim, n_units]``, at points ``z [n, manifold_dim]``."""
+    """Return the factors of the product in the equation of :func:`randman`, as ``[n, manifold_dim, n_units]``.
+
+    ``z [n, manifold_dim]`` contains the intrinsic coordinates of ``n`` points.
+    """
     total = np.zeros((*z.shape, series.shape[-1]))
     for k, (a, b, c) in enumerate(series, start=1):
         total += a * k**-alpha * np.sin(2 * np.pi * (k * b * z[..., None] + c))
@@ -44,7 +47,7 @@ def _factors(series: np.ndarray, z: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def _extremes(series: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return minimum and maximum of each factor over the grid, both of shape ``[manifold_dim, n_units]``."""
+    """Return the minimum and the maximum of each factor over the grid, two arrays ``[manifold_dim, n_units]``."""
     a, b, c = series.swapaxes(0, 1)
     k = np.arange(1, len(series) + 1)[:, None, None]
     # From one grid point to the next, the phase of each sine advances by a constant angle. Multiplying a phasor is much
@@ -130,7 +133,7 @@ def randman(
         Number of recordings in each split, at least ``n_classes``. All classes occur equally often, in random order. If
         the number is not a multiple of ``n_classes``, the first classes have one recording more.
     manifold_dim
-        Intrinsic dimension of every manifold, at least 1. A larger one makes the task harder.
+        Intrinsic dimension of every manifold, at least 1. A larger dimension makes the task harder.
     alpha
         Exponent with which the amplitude falls with frequency, finite and greater than zero. A larger value makes
         the manifolds smoother and the task easier. At 1 and below, 1000 frequencies are used, and generation takes

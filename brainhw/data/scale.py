@@ -15,7 +15,7 @@ __all__ = ["ChannelScale", "fit_channel_scale"]
 
 
 def _frames(split: Any, call: str, name: str = "split") -> tuple[np.ndarray, np.ndarray]:
-    """Return x and the mask ``[n, T]`` of the frames that are not padding."""
+    """Return ``x`` of a split, and a mask ``[n, T]`` that is False for padding."""
     if not isinstance(split, Split):
         raise TypeError(f"{call}: {name} must be a Split such as dataset.train; got {describe(split)}.")
     if isinstance(split.x, list):

@@ -127,7 +127,7 @@ def latency_spikes(x: Any, n_steps: int = 60, *, threshold: float = 0.01) -> np.
 
 
 def delta_spikes(x: Any, threshold: float) -> np.ndarray:
-    """Delta coding: an on spike when a feature has risen by ``threshold``, an off spike when it has fallen by it.
+    """Delta coding: an on spike when a feature has risen by ``threshold``, an off spike when it has fallen as much.
 
     Each feature is compared with a reference, which starts at the value of the first frame. In each step a feature
     spikes at most once, and its reference then moves by ``threshold`` in the direction of the change. A larger change

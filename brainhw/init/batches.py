@@ -120,7 +120,10 @@ def _checked_lengths(lengths: Any, x: np.ndarray, call: str) -> np.ndarray:
 
 
 def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of each recording's first unpadded step, and of the step after its last; warn of padding."""
+    """Return two indices for each recording: its first unpadded step, and the step after its last unpadded step.
+
+    Warn if any step is treated as padding.
+    """
     n, length = x.shape[:2]
     flat = x.reshape(n, length, -1)
     first, last = np.zeros(n, int), np.full(n, length)
@@ -141,7 +144,10 @@ def _without_padding(x: np.ndarray, call: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def padded_ends(flat: np.ndarray) -> np.ndarray:
-    """Return the number of padded steps at the end of each recording ``[B, T, n]``; zeros if padding is rare."""
+    """Return the number of padded steps at the end of each recording, ``[B]``, for recordings ``[B, T, n]``.
+
+    If only a small fraction of all steps is padded, return zeros.
+    """
     n, length = flat.shape[:2]
     none = np.zeros(n, int)
     # All recordings are padded with the same value: zero, or the value that zero has after scaling.
@@ -170,7 +176,7 @@ def _longest(quiet: np.ndarray) -> int:
 
 
 def _check_axes(x: np.ndarray, call: str) -> None:
-    """Check whether the first two axes look swapped.
+    """Check whether the batch axis and the time axis of the data look swapped.
 
     Raise if padding is found along the first axis. Warn if the data are smooth along the first axis and not along the
     second.

@@ -63,7 +63,7 @@ class Circuit:
         self.n_units = self.n_neurons
         self.n_synapses = self.layer_synapses
         self.chip = getattr(layer, "chip", None)
-        # Store the step now, because `smooth` hides the grid during a search.
+        # Store the step of the weight grid now, because `smooth` hides the grid during a search.
         self.weight_step: float | None = None if self.slot.grid is None else self.slot.grid.step
 
     @property
@@ -145,7 +145,7 @@ class Circuit:
         return np.broadcast_to(V_th, self.layer.out_size).reshape(self.n_neurons)
 
     def store(self, weight: jax.Array, recurrent: jax.Array | None) -> None:
-        """Write weights into the network."""
+        """Write weights and, unless ``None``, recurrent weights into the network."""
         self._write(weight)
         if recurrent is not None and self._recurrent is not None:
             self._recurrent.write(recurrent)
@@ -224,7 +224,7 @@ class Circuit:
         return counts
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the median over the neurons of each unit. NaN values are ignored."""
+        """Return the median of ``of_neurons`` over the neurons of each unit. NaN values are ignored."""
         return of_neurons
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
@@ -232,7 +232,7 @@ class Circuit:
         return np.repeat(of_units, self.n_synapses)
 
     def any_of_unit(self, of_columns: np.ndarray) -> np.ndarray:
-        """Return, for each unit, whether any of its columns is True."""
+        """Return, for each unit, whether ``of_columns`` is True for any of its weight columns."""
         return of_columns.reshape(-1, self.n_synapses).any(axis=1)
 
     @contextlib.contextmanager
@@ -423,9 +423,9 @@ class WiredCircuit(Circuit):
         return jnp.where(changes.reshape(self.n_neurons, -1).any(axis=1), sd, 0.0)
 
     def _filled(self, of_units: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Replace the values of unknown units by the mean of the other units.
+        """Replace the values of units for which ``known`` is False by the mean of the other units.
 
-        The weights of these units have no effect but must be finite.
+        The weights of the replaced units have no effect but must be finite.
         """
         return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
 
@@ -444,7 +444,7 @@ class WiredCircuit(Circuit):
         return self._filled(np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._served & self._fed)
 
     def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the median over the neurons of each unit. NaN values are ignored."""
+        """Return the median of ``of_neurons`` over the neurons of each unit. NaN values are ignored."""
         ours = (self.of_neuron >= 0) & ~np.isnan(of_neurons)
         values, units = of_neurons[ours], self.of_neuron[ours]
         # Sort by unit and value. The medians can then be read by indexing, without a loop over units.
@@ -496,7 +496,9 @@ class Measured:
 
 
 class Meter:
-    """Run one pair on one input ``[T, B, n_in]`` and measure it. The functions are compiled once for all weights.
+    """Run one (synapse, layer) pair on one input ``[T, B, n_in]``, and measure its membrane potentials and spikes.
+
+    The weights are arguments of the compiled functions, so these functions are compiled only once.
 
     The statistics exclude the first ``rise`` steps, in which the membrane potentials rise from rest. If this is more
     than half of the data, they exclude only the first half.
@@ -510,7 +512,8 @@ class Meter:
         self.n_runs = 0
         self._run = brainstate.transform.jit(circuit.run)
         self._alone = brainstate.transform.jit(self._alone_moments)
-        # Compiled on first use, because for dense pairs this correlation is predicted, not measured.
+        # Compile this function on first use, because for dense pairs the lag-1 autocorrelation is predicted and not
+        # measured.
         self._lag: Any = None
         self._joint = brainstate.transform.jit(self._joint_moments)
 
@@ -520,13 +523,16 @@ class Meter:
         return self.n_steps * self.n_samples if self.valid is None else int(self.valid.sum())
 
     def run(self, weight: jax.Array, recurrent: jax.Array | None) -> jax.Array:
-        """Return the spikes ``[T, B, n_neurons]``."""
+        """Run the pair with these weights. Return the spikes ``[T, B, n_neurons]``, with zeros in padded steps."""
         self.n_runs += 1
         spikes = self._run(weight, recurrent, self.xs)
         return spikes if self.valid is None else spikes * self.valid[..., None]
 
     def alone(self, weight: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean and standard deviation of the response to feed-forward input, ``[n_neurons]`` in mV."""
+        """Return mean and standard deviation of the membrane potentials, ``[n_neurons]`` in mV.
+
+        The potentials are the response to the feed-forward input alone.
+        """
         mean, sd, _ = self._alone(weight, self.xs)
         return np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
 
@@ -540,7 +546,10 @@ class Meter:
         return Measured(mean, sd, sd_FF, sd_RC, sample)
 
     def lag_one(self, weight: jax.Array) -> tuple[np.ndarray, float]:
-        """Return each neuron's standard deviation in mV, ``[n_neurons]``, and one lag-1 autocorrelation for all."""
+        """Return the standard deviation of each membrane potential, ``[n_neurons]`` in mV, and a lag-1 autocorrelation.
+
+        The autocorrelation is one number, computed over the membrane potentials of all neurons.
+        """
         if self._lag is None:
             self._lag = brainstate.transform.jit(self._lagged)
         sd, later = self._lag(weight, self.xs)
@@ -566,7 +575,7 @@ class Meter:
         return self.circuit.moved(drive, flat.std(axis=0)), later
 
     def spread_RC(self, weight: jax.Array, recurrent: jax.Array, spikes: jax.Array) -> np.ndarray:
-        """Return the standard deviation of the response to recurrent spikes, ``[n_neurons]`` in mV."""
+        """Return the standard deviation of the membrane's response to recurrent spikes, ``[n_neurons]`` in mV."""
         return np.asarray(self._joint(weight, recurrent, self.xs, spikes)[2], dtype=float)
 
     def _alone_moments(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -600,9 +609,10 @@ def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
 
 
 def settled(trace: jax.Array, first: int, valid: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:
-    """Flatten the time and batch axes of ``trace [T, B, n]`` from step ``first`` on, and also return a sample.
+    """Flatten the time and batch axes of ``trace [T, B, n]``, without the steps before ``first``.
 
-    If ``valid`` ``[T, B]`` is not ``None``, padded steps are excluded.
+    Return the flattened values and a sample of them. If ``valid`` ``[T, B]`` is not ``None``, padded steps are
+    excluded.
     """
     risen = trace[first:]
     flat = risen.reshape(-1, risen.shape[-1])

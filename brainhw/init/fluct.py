@@ -370,7 +370,7 @@ def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
 
 
 def _is_fed(number: int, wired: list[Wiring]) -> bool:
-    """Return whether this pair receives spikes from another pair."""
+    """Return whether the pair with the index ``number`` receives spikes from another pair."""
     return any(other.layer in wired[number].depends_on for i, other in enumerate(wired) if i != number)
 
 
@@ -559,7 +559,7 @@ def _solve(
 def _report(
     step: OwnStep, stages: Stages, wired: list[Wiring], dt: u.Quantity, outcomes: dict[int, InitOutcome]
 ) -> FluctReport:
-    """Run the network once more and report on each pair."""
+    """Run the network once more and return a report with the measured values of each (synapse, layer) pair."""
     calls = step.trace.calls
     # Record everything in one new run. The values from the initialisation do not include weight rounding, but the
     # network applies it.

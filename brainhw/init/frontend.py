@@ -134,14 +134,17 @@ def frontend_init(
 
 
 class _Found(NamedTuple):
-    """Weights ``[channels]``, and the resulting spike count of each channel."""
+    """Result of a search: weights ``[channels]``, and the spike count of each channel with these weights."""
 
     weights: np.ndarray
     counts: np.ndarray
 
 
 class _ChannelSearch:
-    """Find the weights of all channels by bisection at the same time, with one compiled run of frontend and layer."""
+    """Find the weights of all channels at the same time by bisection.
+
+    Each trial calls one compiled function, which runs the frontend and its layer on the data.
+    """
 
     def __init__(self, frontend: H1Frontend, layer: H1Layer, x: np.ndarray, wanted: np.ndarray) -> None:
         self.frontend, self.layer = frontend, layer
@@ -195,7 +198,10 @@ class _ChannelSearch:
         return best
 
     def off(self, counts: np.ndarray) -> np.ndarray:
-        """Return a mask of the channels with input that are silent or miss the target by over 10 % and one spike."""
+        """Return a mask of the channels that have input, but are silent or miss the target.
+
+        A channel misses the target if it is off by more than 10 % and by more than one spike.
+        """
         return self.active & ((self._miss_in_tolerances(counts) > 1 + 1e-6) | (counts == 0))
 
     def at_limit(self, weights: np.ndarray) -> np.ndarray:
@@ -203,9 +209,10 @@ class _ChannelSearch:
         return np.abs(weights) >= self.limit * (1 - 2 * _PRECISION)
 
     def gain_wanted(self, weights: np.ndarray, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the factor by which to scale the input of each weak channel, and its spike count with this factor.
+        """Return the factor by which to scale the input of each channel so that the channel reaches its target.
 
-        If no factor suffices, the returned factor is infinite and the count is the one for the largest factor tried.
+        Also return the spike counts with the largest factors tried. The mask ``weak`` selects the channels; the factor
+        of all others is 1. If no factor suffices for a channel, its factor is infinite.
         """
         need = np.ceil(self.wanted - 0.5)
         low, high = np.ones_like(weights), np.where(weak, 2.0, 1.0)
@@ -236,7 +243,7 @@ class _ChannelSearch:
         return np.where(self.active, self._miss(counts) / np.maximum(_TOLERANCE * self.wanted, 1.0), 0.0)
 
     def _bisect(self, lower: np.ndarray, upper: np.ndarray, at_upper: np.ndarray | None) -> np.ndarray:
-        """Return the weight magnitudes between the bounds whose counts are closest to the target counts."""
+        """Return the magnitudes from ``lower`` to ``upper`` for which the spike counts are closest to the targets."""
         best = upper
         miss = np.full_like(upper, np.inf) if at_upper is None else self._miss(at_upper)
         moving = self.active & (miss >= 0.5)
@@ -291,7 +298,10 @@ def _check_data(
 
 
 def _findings(search: _ChannelSearch, found: _Found, target: np.ndarray, duration: float) -> Iterator[str]:
-    """Yield one warning each for channels without input, for weak channels, and for others that miss the target."""
+    """Yield the texts of warnings about channels that have no input or miss the target rate.
+
+    Channels whose rate is too low even at the weight limit get separate warnings.
+    """
     if not search.active.all():
         yield (
             f"{_channels(~search.active)} have only zeros as input and keep their weights. Check the filter "

@@ -1,4 +1,4 @@
-"""Print a summary of the input, and warn of rates that are too low and of values that a chip cannot process."""
+"""Summary of the input for ``fluct_init``, and warnings about input rates and values that do not suit a chip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["input_line", "warn_of_inputs", "warn_of_volleys"]
 
 
 def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
-    """Return the line that ``fluct_init`` prints about the network's input or, with a frontend, about its spikes."""
+    """Return the line that ``fluct_init`` prints about the input, or about the frontend's spikes if there is one."""
     seconds = float(dt.to(u.second).mantissa)
     if stages.frontend is not None:
         fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])
@@ -50,7 +50,7 @@ def warn_of_inputs(given: np.ndarray, index: int, circuit: Circuit, call: str) -
 
 
 def warn_of_volleys(report: LayerReport, circuit: Circuit, call: str) -> None:
-    """Warn if the inputs fire too rarely for weights in range to raise a mean membrane potential to threshold."""
+    """Warn if the inputs fire so rarely that no weights in range can raise the mean membrane potential to threshold."""
     charge = getattr(circuit.chip, "charge", None)
     if charge is None or not circuit.has_weight_limit or circuit.is_recurrent or report.out_of_range:
         return

@@ -1,4 +1,4 @@
-"""Detect layers that meet their target only with weights that are tiny compared with a normalisation's epsilon."""
+"""Detect layers that meet the target of ``fluct_init`` only with weights far below the epsilon of a normalisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST_SHARE = 0.5  # if typical weights reach less than this fraction of a line
 
 
 def what_is_hidden(solver: PairInitializer, draw: Draw) -> str:
-    """Return a warning if only weights that are tiny compared with a normalisation's epsilon meet the target.
+    """Return the text of a warning if only weights far below the epsilon of a normalisation meet the target.
 
     Otherwise return an empty string.
     """

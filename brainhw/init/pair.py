@@ -74,7 +74,7 @@ class _Sizes:
 class Draw:
     """Weights drawn for one mean membrane potential, and the resulting spikes."""
 
-    level: float  # mean membrane potential of the lifted units, as a multiple of the threshold
+    level: float  # mean membrane potential of units with a raised mean, as a multiple of the threshold
     mu_U: np.ndarray  # target of the mean membrane potential, per unit in mV
     sizes: _Sizes
     weight: jax.Array
@@ -89,7 +89,7 @@ class Draw:
 
 
 class PairInitializer:
-    """Find the weights of one pair.
+    """Find the initial weights of one (synapse, layer) pair.
 
     ``x`` is the input ``[B, T, N]``. The search tries several mean membrane potentials, called levels. To *lift* a
     neuron means to raise its mean membrane potential by a nonzero mean weight. All trials use the same random values,
@@ -141,7 +141,7 @@ class PairInitializer:
         return bool(np.all(self.basis.of_spread > 0)) and self.basis.kept >= _LEAST_KEPT
 
     def solve(self) -> Draw:
-        """Search for weights, write them to the network, and return them with their spikes."""
+        """Search for weights, write them to the network, and return them with the spikes that they cause."""
         self._calibrate()
         self.base = self._level_in_range()
         best = self._settled(self.base)
@@ -201,7 +201,7 @@ class PairInitializer:
         return draw.dead <= n * share + 2 * math.sqrt(n * share * (1 - share))
 
     def _direction(self, rates: np.ndarray) -> np.ndarray | None:
-        """Return the unit vector of mean rates for centring, or ``None`` if weights are not centred."""
+        """Return the vector of mean input rates, normalised to length 1; ``None`` if weights are not centred."""
         # The paper's formula predicts the variance of one neuron over time. But neurons also differ in their mean,
         # because each has its own random weights. For a double-exponential response, the variance of the means over
         # neurons is 2 nu (tau_m + tau_s) times as large, which is 6 times at 100 Hz. It makes the neurons with a low
@@ -214,7 +214,10 @@ class PairInitializer:
         return None if self.settings.center == "auto" and few else rates / norm
 
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
-        """Return the mean membrane potentials at a level, and mean and standard deviation of the required weights."""
+        """Return the targets of the mean membrane potentials, and mean and standard deviation of the weights for them.
+
+        ``level`` is the mean membrane potential of lifted neurons, as a multiple of the threshold.
+        """
         # Rossbroich et al. (2022), solved for the weights. The measured basis replaces n nu eps_bar and
         # n nu eps_hat:  mu_W = mu_U / (n nu eps_bar),
         #                sigma_W^2 = alpha ((V_th - mu_U) / xi)^2 / (n nu eps_hat) - mu_W^2.
@@ -288,10 +291,11 @@ class PairInitializer:
         return jnp.asarray(weight, self.circuit.weight.dtype)
 
     def _settled(self, level: float) -> Draw:
-        """Draw weights at a level. For a recurrent layer, repeat this so that its firing rate can converge.
+        """Draw weights for the mean membrane potential ``level``.
 
-        The recurrent weights affect the firing rate, and the standard deviation of these weights is computed from the
-        rate. With ``exact``, later rounds correct it with the measured variance that recurrent spikes contribute.
+        For a recurrent layer, repeat the draw so that the firing rate can converge. The recurrent weights affect the
+        rate, and their standard deviation is computed from the rate. With ``exact``, later rounds correct this standard
+        deviation with the measured variance that recurrent spikes contribute.
         """
         if self.z_rc is None or self.settings.alpha == 1:
             return self._draw(level)
@@ -371,7 +375,7 @@ class PairInitializer:
         return high
 
     def _xi(self, level: float) -> float:
-        """Return the median ``xi`` over neurons for the feed-forward weights of a level."""
+        """Return the median ``xi`` over neurons for feed-forward weights with the mean membrane potential ``level``."""
         sizes = self._sizes(level)[1]
         mean, sd = self.meter.alone(self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff))
         share = math.sqrt(self.settings.alpha)  # recurrent spikes contribute the rest of the variance

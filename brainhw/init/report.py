@@ -354,12 +354,15 @@ def is_signed(moments: InputMoments) -> bool:
 
 
 def warn(message: str) -> None:
-    """Warn at the line that called the public function, two levels up the call stack."""
+    """Issue a warning that points to the user's line with the call of the public function."""
     warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def warn_of_settings(settings: FluctSettings, *, recurrent: bool, call: str) -> None:
-    """Warn if the target is outside of the recommended range, or if ``alpha`` does not fit the layers."""
+    """Warn if ``xi_target`` is outside of the recommended range.
+
+    Also warn if ``alpha`` is 1 although a layer is recurrent, or below 1 although no layer is recurrent.
+    """
     if settings.xi < _XI_LEAST:
         warn(
             f"{call}: xi_target={settings.xi:g} is below 1. The mean membrane potential is then so close to threshold "
@@ -475,7 +478,7 @@ def _why_dead(report: LayerReport) -> str:
 
 
 def _why_missed(report: LayerReport, solver: PairInitializer, *, target: bool) -> str:
-    """Return the reason for the missed target and, for a chip, the factor by which the input must grow."""
+    """Return a text with the reason for the missed target and, for a chip, the factor by which the input must grow."""
     assert report.init is not None
     if reason := solver.what_limits(report.xi_median):
         return f": {reason}"

@@ -1,4 +1,7 @@
-"""Checks of the fields of a report. Users may also create a report by hand or read it from a file."""
+"""Checks of the fields of ``LayerReport`` and ``InitOutcome``.
+
+Users may also create these objects by hand or read them from a file.
+"""
 
 from __future__ import annotations
 

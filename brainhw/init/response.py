@@ -39,10 +39,11 @@ _HALVINGS = 10
 class Response:
     """Response of the membrane potential to one input spike, per unit weight, for each input of the layer.
 
-    Each input of the layer is one weight column of the synapse. If other operations lie between synapse and layer,
-    :meth:`WiredCircuit.by_column` converts inputs to columns. ``offset`` has one value per neuron. After the solver has
-    taken medians, it has one value per unit. ``asymmetry`` compares the slopes of the charge curve on both sides of
-    zero. It is their root mean square divided by their mean, and 1 for a smooth curve.
+    Each input of the layer belongs to one weight column of the synapse. If other operations lie between synapse and
+    layer, :meth:`WiredCircuit.by_column` converts inputs to columns. ``offset`` has one value per neuron. In a
+    :class:`MeasuredInitializer` it has one value per unit, the median over the neurons of the unit. ``asymmetry``
+    compares the slopes of the charge curve below and above weight zero. It is the root mean square of the two slopes,
+    divided by the absolute value of their mean. For a charge curve that is smooth at zero, ``asymmetry`` is 1.
     """
 
     response: np.ndarray  # ``[L, n_columns]`` in mV per unit weight; the first row is the step of the spike
@@ -52,12 +53,15 @@ class Response:
 
     @property
     def integral(self) -> np.ndarray:
-        r""":math:`\bar\epsilon = \Delta t \sum_t k(t)`, ``[n_columns]`` in mV s."""
+        r"""Integral of the response, :math:`\bar\epsilon = \Delta t \sum_t k(t)`, ``[n_columns]`` in mV s."""
         return self.dt * self.response.sum(axis=0)
 
     @property
     def square_integral(self) -> np.ndarray:
-        r""":math:`\hat\epsilon = \Delta t \sum_t k(t)^2`, ``[n_columns]`` in mV^2 s."""
+        r"""Integral of the squared response, :math:`\hat\epsilon = \Delta t \sum_t k(t)^2`, ``[n_columns]`` in mV^2 s.
+
+        It is multiplied by the square of ``asymmetry``.
+        """
         return self.dt * self.asymmetry**2 * (self.response**2).sum(axis=0)
 
     @property
@@ -123,7 +127,7 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
 
 
 def _per_millivolt(circuit: Circuit, unit: u.Unit) -> float:
-    """Return the drive that changes a membrane potential by about one millivolt."""
+    """Return the input of the layer that changes a membrane potential by about one millivolt."""
     C = getattr(circuit.chip, "C", None)
     return 1.0 if C is None else float((C * u.mV).to(unit).mantissa)
 
@@ -199,7 +203,7 @@ def participation(rates: np.ndarray) -> float:
 
 
 def input_moments(x: np.ndarray, dt: float) -> InputMoments:
-    """Compute the moments of ``x`` ``[B, T, N]`` with time step ``dt`` in seconds."""
+    """Compute the first and second moments of ``x`` ``[B, T, N]`` with time step ``dt`` in seconds."""
     return InputMoments(
         rates=x.mean(axis=(0, 1), dtype=np.float64),
         nu_mean=float(x.mean(dtype=np.float64)) / dt,
@@ -218,7 +222,7 @@ def membrane_basis(
     exact: bool,
     direction: np.ndarray | None,
 ) -> MembraneBasis:
-    """Return the variance coefficients of a layer for input ``x`` ``[B, T, N]``.
+    """Return the coefficients of the membrane variance of a layer for input ``x`` ``[B, T, N]``.
 
     With ``exact`` they are computed from the covariance of the filtered input over time and batch. This is correct for
     spikes of any rate, analog values, and correlated or unequal channels. Otherwise they are computed from the second
@@ -255,7 +259,10 @@ def membrane_basis(
 
 
 def _joined(response: np.ndarray, weight_per_mean: np.ndarray, n_synapses: int) -> np.ndarray:
-    """Return the response of each neuron, ``[L, n_neurons]``, to one spike at all of its synapses."""
+    """Return the response of each neuron, ``[L, n_neurons]``, to one spike at all of its synapses.
+
+    ``weight_per_mean`` contains the weights of the synapses.
+    """
     return (response * weight_per_mean).reshape(len(response), -1, n_synapses).sum(axis=2)
 
 
@@ -283,7 +290,10 @@ def _autocovariances(x: np.ndarray, direction: np.ndarray | None) -> tuple[np.nd
 
 
 def _autocorrelation(response: np.ndarray, n_lags: int) -> np.ndarray:
-    """Return ``sum_t k(t) k(t + lag)``, ``[n_lags, columns]``. Columns with equal responses are computed once."""
+    """Return ``sum_t k(t) k(t + lag)`` for each column ``k`` of ``response``, as ``[n_lags, columns]``.
+
+    Columns with equal responses are computed only once.
+    """
     distinct, inverse = np.unique(response.T, axis=0, return_inverse=True)
     n_fft = fft.next_fast_len(len(response) + max(n_lags, len(response)), real=True)
     power = np.square(np.abs(fft.rfft(distinct, n_fft, axis=1)))
@@ -291,7 +301,7 @@ def _autocorrelation(response: np.ndarray, n_lags: int) -> np.ndarray:
 
 
 def _weighted(covariance: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Return the sum of ``covariance * products`` over positive and negative lags."""
+    """Return the sum of ``covariance * products`` over all lags. Positive and negative lags have equal values."""
     return covariance[0] * products[0] + 2 * covariance[1:] @ products[1 : len(covariance)]
 
 

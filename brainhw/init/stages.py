@@ -200,7 +200,7 @@ def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
 
 
 def _before_unpaired(registered: list[tuple[str, Any]], pairs: list[Any], call: str) -> list[tuple[str, Any]]:
-    """Return each module that is registered directly before a layer without a pair."""
+    """Return the path and the module of each module that is registered directly before a layer without a pair."""
     paired = {id(layer) for _, layer in pairs}
     following = itertools.pairwise(registered)
     return [one for one, (_, after) in following if _is_neuron(after, call) and id(after) not in paired]
@@ -284,11 +284,11 @@ class OwnStep:
         self.known = {self.trace.given.ids: self.xs}
 
     def learn(self, value: Value, array: Any) -> None:
-        """Store ``array`` ``[T, ...]`` as the values of ``value`` at each step."""
+        """Store ``array`` ``[T, ...]`` as the known values of the traced value ``value`` at all steps."""
         self.known[value.ids] = array
 
     def values(self, wanted: list[Value]) -> list[Any]:
-        """Return the requested values of the step on the data, each ``[T, B, ...]``."""
+        """Return the traced values ``wanted`` at all steps of the data, each as ``[T, B, ...]``."""
         missing = [value for value in wanted if value.ids not in self.known]
         # Compute from known values if possible, because a run of the whole network must be compiled first.
         still = [value for value in missing if not self._computed(value)]
@@ -313,7 +313,7 @@ class OwnStep:
         prepare_net(self.net, self.xs.shape[1])
 
     def _computed(self, value: Value) -> bool:
-        """Compute a value from known values and weights. Return False if it depends on anything else."""
+        """Compute and store a value if it depends only on known values and weights. Return whether it does."""
         of_step = [self.trace.given, *(value for call in self.trace.calls for value in (call.given, call.gave))]
         known = [other for other in of_step if other.ids in self.known]
         # Weights may have changed since the value was recorded. A link uses the current weights.
@@ -327,7 +327,7 @@ class OwnStep:
         return True
 
     def _run(self, wanted: list[Value]) -> list[Any]:
-        """Run the network on the data and return the requested values of its step."""
+        """Run the network on the data and return the traced values ``wanted`` at all steps."""
         places = [self._place(value) for value in wanted]
         modules = list({id(call.module): call.module for call in self.trace.calls}.values())
 
@@ -362,7 +362,10 @@ def without_noise(net: Any, *, call: str) -> Iterator[None]:
 
 
 def wire(step: OwnStep, pairs: list[tuple[Any, Any]], names: list[str], *, initialise: bool) -> list[Wiring]:
-    """Return the position of every pair in the step. Raise an error that names the layer if a pair is unsupported."""
+    """Return the position of each pair in the traced step.
+
+    If a pair is unsupported, raise an error that names its layer.
+    """
     trace, call = step.trace, step.call
     if initialise:
         _check_shared(step.net, pairs, call)
@@ -424,7 +427,7 @@ def _wiring(trace: StepTrace, synapse: int, layer: int, name: str, call: str) ->
 
 
 def _depends_on(trace: StepTrace, values: list[Value]) -> set[int]:
-    """Return the calls whose states from earlier steps affect ``values``, directly or through other states."""
+    """Return the indices of the calls whose states from earlier steps affect ``values``, directly or indirectly."""
     owners = {
         id(state): number
         for number, made in enumerate(trace.calls)

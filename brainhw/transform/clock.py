@@ -14,7 +14,10 @@ __all__ = ["Clock", "now", "reads_last_argument"]
 
 
 class Clock:
-    """Compute ``i`` and ``t`` for each step of a time loop, starting from their current values, or from 0.
+    """Compute the step number ``i`` and the time ``t`` for each step of a time loop.
+
+    ``i`` and ``t`` start from their values in ``settings``. If ``i`` is not set, it starts from 0. If ``t`` is not set,
+    it is the product of ``i`` and the time step.
 
     Parameters
     ----------
@@ -26,7 +29,10 @@ class Clock:
         self._i, self._t, self._dt = settings.get("i", 0), settings.get("t"), settings.get("dt")
 
     def at(self, step: Any) -> dict[str, Any]:
-        """Return ``i`` and ``t`` for step ``step`` of the loop. ``t`` is included only if a time step is set."""
+        """Return the number and the time of the loop's step ``step``, as ``i`` and ``t`` of ``brainstate.environ``.
+
+        The time is included only if a time step is set.
+        """
         now = {"i": self._i + step}
         if isinstance(self._dt, u.Quantity):
             # Convert explicitly, because a user may have disabled JAX's implicit type promotion.

@@ -1,4 +1,4 @@
-"""Compiled programs of rollouts outside of jit. Equal programs are compiled once."""
+"""Compile rollouts that are called outside of jit. Equal programs are compiled only once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["compiled"]
 # Compiled programs by their text, the last used one at the end.
 _programs: dict[Any, jax.stages.Compiled] = {}
 _lock = threading.Lock()
-# Limits memory. A program needs about a megabyte.
+# Largest number of programs that are kept, to limit memory. A program needs about a megabyte.
 _MOST = 16
 # With these settings of JAX, the text of a program does not determine its result.
 _SETTINGS = ("jax_debug_nans", "jax_debug_infs", "jax_use_simplified_jaxpr_constants")
-# Names of compiled loops, which brainevent registers.
+# Prefix of the names under which brainevent registers compiled loops.
 _LOOPS = "brainevent_numba_ffi_"
 
 
@@ -31,7 +31,7 @@ def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
     if TRACE_CONTEXT.state_stack or jax.config.jax_disable_jit:
         return run(xs)
     # If the operations ran one by one, JAX would keep the time loop in its caches permanently, 0.7 to 1.4 MiB per eager
-    # call of rollout. Of separate programs, only the last few are kept.
+    # call of rollout. If a rollout is one program, brainhw stores the program, and keeps only the last few of them.
     function = brainstate.transform.StatefulFunction(run, name="rollout")
     key = function.get_arg_cache_key(xs, compile_if_miss=True)
     jaxpr, trace = function.get_jaxpr_by_cache(key), function.get_state_trace_by_cache(key)
@@ -45,7 +45,7 @@ def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
 
 
 def _run(function: Callable[..., Any], arguments: tuple[Any, ...], results: Any) -> Any:
-    """Return ``function(*arguments)``, compiled; an equal program of an earlier call is not compiled again."""
+    """Compile ``function`` and return ``function(*arguments)``. If an equal program is stored, use it instead."""
     program = jax.jit(function)
     leaves, tree = jax.tree.flatten(arguments)
     is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)

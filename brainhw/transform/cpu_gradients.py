@@ -192,7 +192,7 @@ class _Patches:
         self.n_at_once = max(equal, default=most)
 
     def gradient_of_x(self, gradient: jax.Array) -> jax.Array:
-        """Return the gradient of the input."""
+        """Return the gradient with respect to the input. ``gradient`` is the one with respect to the output."""
         # Order the rows by offset, then channel, so that the gradient for each offset is one contiguous block.
         rows = jnp.moveaxis(self.weight, (0, 1), (-1, -2)).reshape(-1, self.n_out)
         size = [n + low + high for n, (low, high) in zip(self.space, self.padding, strict=True)]
@@ -211,7 +211,7 @@ class _Patches:
         return _untransposed(x[:, :, *inside], self.x_axes)
 
     def gradient_of_weight(self, gradient: jax.Array) -> jax.Array:
-        """Return the gradient of the weight."""
+        """Return the gradient with respect to the weight. ``gradient`` is the one with respect to the output."""
         padded = jnp.pad(self.x, ((0, 0), (0, 0), *self.padding))
 
         def piece(total: jax.Array, of_piece: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
@@ -233,7 +233,10 @@ class _Patches:
         return jnp.moveaxis(jnp.transpose(gradient, self.out_axes), 1, -1)
 
     def _in_pieces(self, images: jax.Array) -> jax.Array:
-        """Split ``[n_images, ...]`` into pieces, ``[n_pieces, n_at_once, ...]``; the last one is padded with zeros."""
+        """Split images ``[n_images, ...]`` into groups of ``n_at_once`` images, ``[n_groups, n_at_once, ...]``.
+
+        The last group is padded with zeros.
+        """
         missing = -len(images) % self.n_at_once
         filled = jnp.pad(images, ((0, missing), *((0, 0),) * (images.ndim - 1)))
         return filled.reshape(-1, self.n_at_once, *images.shape[1:])
@@ -242,7 +245,10 @@ class _Patches:
 def _places(
     window: Sequence[int], strides: Sequence[int], dilation: Sequence[int], counts: Sequence[int]
 ) -> Iterator[tuple[slice, ...]]:
-    """Yield the input slices for each window offset, in row-major order. A slice has ``counts`` entries per axis."""
+    """Yield, for each offset in the window, the slices of the input that all window positions read at this offset.
+
+    The offsets are in row-major order. ``counts`` is the number of window positions per axis.
+    """
     for offset in itertools.product(*(range(n) for n in window)):
         along = zip(offset, strides, dilation, counts, strict=True)
         yield tuple(slice(k * apart, k * apart + (n - 1) * stride + 1, stride) for k, stride, apart, n in along)

@@ -80,9 +80,9 @@ class FiniteWatch:
         self._states = {dotted(path): state for path, state in net.states(brainstate.HiddenState).items()}
 
     def step(self, t: jax.Array) -> dict[str, jax.Array]:
-        """Return for each state whether it is NaN or infinite after step ``t``.
+        """Return for each hidden state whether it contains NaN or infinity after step ``t``.
 
-        The backward pass checks its gradient.
+        Also add a check of the gradient of each state to the backward pass.
         """
         bad = {}
         for name, state in self._states.items():
@@ -96,7 +96,10 @@ class FiniteWatch:
         return bad
 
     def report(self, bad: dict[str, jax.Array]) -> None:
-        """Raise if a parameter is out of range, or if a state was not finite at one of the steps (``bad``, ``[T]``)."""
+        """Raise if a parameter is out of range, or if a state was not finite at one of the steps.
+
+        ``bad`` contains the results of :meth:`step` for all steps, an array ``[T]`` for each state.
+        """
         for fault, message in traced_faults(self._net, call="rollout"):
             _fail_if(fault, message, 0)
         for name, flags in bad.items():

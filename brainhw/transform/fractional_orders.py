@@ -153,7 +153,10 @@ class _Row(NamedTuple):
 
 
 class _Reader:
-    """Assign the arguments of one call to the layers, and collect warnings. The layers check the values."""
+    """Assign the orders and coefficients passed to :func:`set_fractional_orders` to the layers, and collect warnings.
+
+    The values are checked by the layers.
+    """
 
     def __init__(self, sizes: list[tuple[int, ...]], call: str) -> None:
         self.sizes, self.call = sizes, call
@@ -261,7 +264,10 @@ class _Reader:
         return rows
 
     def _entries(self, value: Any, name: str, rows_are: str | None = None) -> list[Any]:
-        """Return the entries of a list or array. With ``rows_are``, refuse a two-dimensional array as ambiguous."""
+        """Return the entries of a list or array.
+
+        If ``rows_are`` is passed, a two-dimensional array is ambiguous and raises an error with this hint.
+        """
         if not _has_entries(value):
             raise TypeError(
                 f"{self.call}: {name} must be None or a list with one coefficient per term or one entry per layer; "
@@ -382,8 +388,8 @@ class FractionalLayerSummary:
     """Summary of one fractional layer.
 
     ``path`` is the path of the layer in the network, as in ``rollout(record=...)``. It is empty for the network itself.
-    ``orders`` has shape ``[J]`` for J terms, or ``[J, N]`` if its neurons have different orders. ``coefficients`` has
-    shape ``[J]``.
+    ``kind`` is the name of the layer's class. ``orders`` has shape ``[J]`` for J terms, or ``[J, N]`` if the neurons of
+    the layer have different orders. ``coefficients`` has shape ``[J]``.
     """
 
     path: str
@@ -396,7 +402,7 @@ class FractionalLayerSummary:
     learns_coefficients: bool
 
     def cells(self) -> tuple[str, ...]:
-        """Return the cells of one row of the table."""
+        """Return the texts in the layer's row of the table."""
         flags = {"orders": self.learns_orders, "coefficients": self.learns_coefficients}
         trainable = ", ".join(name for name, is_trainable in flags.items() if is_trainable) or "-"
         texts = _numbers(self.orders), _numbers(self.coefficients), trainable
@@ -410,7 +416,7 @@ class FractionalSummary(Shown):
     layers: tuple[FractionalLayerSummary, ...]
 
     def __str__(self) -> str:
-        """Return the table."""
+        """Return the summary as a text table."""
         rows = [_COLUMNS, *(layer.cells() for layer in self.layers)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = (zip(row, widths, strict=True) for row in rows)

@@ -142,7 +142,10 @@ def _local(path: Any, call: str) -> str:
 
 
 def _keep_small_programs() -> None:
-    """Store programs of any size, because a script compiles dozens of small ones. Settings of the user are kept."""
+    """Make JAX store compiled programs of any size, because a script compiles dozens of small programs.
+
+    Options of JAX that differ from their default values do not change.
+    """
     if jax.config.jax_persistent_cache_min_compile_time_secs == 1.0:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if jax.config.jax_persistent_cache_min_entry_size_bytes == 0:

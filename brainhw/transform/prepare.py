@@ -267,7 +267,7 @@ def one_thread_at_a_time() -> contextlib.AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterator[None]:
-    """Restore every state when the block ends.
+    """Context manager that restores every state of a network when the block ends.
 
     If ``keep_weights`` is True, weights are restored only if the block fails.
     """

@@ -17,7 +17,10 @@ __all__ = ["Recorder", "advance"]
 
 
 def advance(net: brainstate.nn.Module, x: Any) -> Any:
-    """Return ``net(x)``. Known errors get a plain message, without the printout that containers add to errors."""
+    """Return ``net(x)``. For known failures, raise an error with a plain message.
+
+    The message does not contain the printout of the module that containers such as ``Sequential`` add.
+    """
     try:
         return net(x)
     except (brainstate.BrainStateError, KeyError, TypeError) as error:
@@ -74,7 +77,10 @@ class Recorder:
         return read
 
     def hearing(self) -> contextlib.AbstractContextManager[dict[tuple[int, str], Any]]:
-        """Return a context manager that collects the values passed to ``tap``, if any value is recorded."""
+        """Return a context manager that collects the values that modules pass to ``tap``.
+
+        If nothing is recorded, the context manager collects no values.
+        """
         return listening() if self.names else contextlib.nullcontext({})
 
     def collect(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ __all__ = ["Replaced"]
 
 
 class Replaced:
-    """Recordings of a run. They are checked against the network before it is prepared.
+    """Recorded spikes and membrane potentials for a rollout, checked against the network before it is prepared.
 
     Parameters
     ----------
@@ -78,7 +78,10 @@ class Replaced:
 
     @contextlib.contextmanager
     def in_place(self, arrays: tuple[Recorded, ...], net: brainstate.nn.Module) -> Iterator[None]:
-        """Pass each layer its recorded values of one step or a whole sequence. Raise if a layer does not use them."""
+        """Context manager that passes recorded values of one step, or of a whole sequence, to each layer.
+
+        Raise if a layer does not use its recorded values.
+        """
         with replacing(dict(zip(self._paths, arrays, strict=True))) as taken:
             yield
         # A layer that overrides `update` may silently ignore the recorded spikes.

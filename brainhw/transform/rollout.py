@@ -143,9 +143,9 @@ def rollout(
     Inside ``jax.disable_jit()`` the steps run one after the other without compilation, so prints and debuggers work.
 
     A step may read its number ``i`` and its time ``t`` from ``brainstate.environ``, as in brainstate's own loops. They
-    start from the ``i`` and ``t`` that are set when ``rollout`` is called, or from 0 and 0 ms if they are not set. This
-    also applies to ``prepare=False``: for a chunk that begins at step 100, use ``brainstate.environ.context(i=100)``. A
-    network that depends on ``i`` or ``t`` runs step by step.
+    start from the ``i`` and ``t`` that are set when ``rollout`` is called. If ``i`` is not set, it starts from 0. If
+    ``t`` is not set, it is ``i * dt``. This also applies to ``prepare=False``: for a chunk that begins at step 100, use
+    ``brainstate.environ.context(i=100)``. A network that depends on ``i`` or ``t`` runs step by step.
 
     If several threads call rollouts and streams outside of compiled functions, the calls run one after the other.
     brainstate cannot trace one network in two threads. If threads share a function that you compiled, call it once
@@ -338,8 +338,9 @@ def _shapes(shapes: set[tuple[int, ...]]) -> str:
     return "shape " + " and ".join(str(shape) for shape in sorted(shapes)) if shapes else "nothing"
 
 
-# Largest number of values that a layer outputs in a piece. A piece must be large enough for an efficient matrix product
-# and small enough to stay in the cache. Of all measured sizes, 2**18 to 2**19 were fastest (docs/speed.md).
+# A run can be split into pieces of several steps. This is the largest number of values that a layer outputs in a piece.
+# A piece must be large enough for an efficient matrix product and small enough to stay in the cache. Of all measured
+# sizes, 2**18 to 2**19 were fastest (docs/speed.md).
 _NUMBERS = 2**19
 # A run of up to this size is not split, because the loop over pieces would cost more time than it saves.
 _WHOLE = 2**19
@@ -396,7 +397,10 @@ class LayerwisePlan:
         return self._output.over(found, n_steps)
 
     def serve(self, recorder: Recorder, segment: int | None) -> bool:
-        """Return whether the plan can compute all values to record, and run in segments unless ``segment`` is None."""
+        """Return whether a layer-by-layer run can record all values that ``recorder`` needs.
+
+        Unless ``segment`` is ``None``, also require that the run can be split into segments.
+        """
         records = all(
             any(one is module for one in self.modules) and name in module.sequence_records
             for module, name in recorder.targets.values()
@@ -414,7 +418,10 @@ class LayerwisePlan:
         return all(link.unchanged for link in (*self._inputs, self._output))
 
     def steps_at_once(self, n_steps: int) -> int:
-        """Return the number of steps per piece, for large matrix products that stay in the cache."""
+        """Return the number of steps that each layer processes at once.
+
+        With this number, the matrix products are large, but their results still fit into the cache.
+        """
         if n_steps * self.numbers <= (_WHOLE if self.is_plain else _WHOLE_WITH_LINKS):
             return n_steps
         return length_near(max(1, _NUMBERS // self.numbers), n_steps)

@@ -1,4 +1,4 @@
-"""Rules that a traced step must follow. A step that breaks a rule would silently give wrong results."""
+"""Checks of one traced step of a network. A step that fails a check would silently give wrong results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class StepRules:
 
     @contextlib.contextmanager
     def watching(self, here: Callable[[], bool]) -> Iterator[None]:
-        """Watch one step. Calls are not counted while ``here()`` is False, for example in the body of a loop."""
+        """Count the calls to each module while one step runs, and detect which plain attributes the step writes.
+
+        Calls are not counted while ``here()`` is False, for example in the body of a loop.
+        """
         try:
             with _counted_calls([module for _, module in self._modules], here) as self._counts:
                 yield
@@ -46,7 +49,7 @@ class StepRules:
             self._attributes.put_back()
 
     def check(self, touched: Iterable[brainstate.State], written: Iterable[brainstate.State]) -> None:
-        """Raise if the watched step broke a rule. ``touched`` are the states that it read or wrote."""
+        """Raise if the watched step would give wrong results. ``touched`` are the states that it read or wrote."""
         written = list(written)
         self._attributes.check(call=self._call)
         _check_ownership(self._owned, touched, written, call=self._call)
@@ -153,7 +156,7 @@ class _PlainAttributes:
         self._written: list[str] = []
 
     def put_back(self) -> None:
-        """Record which attributes were written, and restore them."""
+        """Record which attributes the step has written, and restore their old values."""
         self._written = []
         for path, module, before in self._before:
             after = _plain(module)

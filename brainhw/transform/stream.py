@@ -71,8 +71,8 @@ def stream(
     as soon as the call returns.
 
     The stream uses the settings that ``brainstate.environ`` had when the stream was created, such as ``dt``. A step may
-    read its number ``i`` and its time ``t``. They start from the values in those settings, or from 0 if they are not
-    set, and ``reset`` sets them back.
+    read its number ``i`` and its time ``t``. They start from the values in those settings. If ``i`` is not set, it
+    starts from 0. If ``t`` is not set, it is ``i * dt``. ``reset`` sets both back to the start.
 
     Several threads may call one stream. Each call is one step, in the order of the calls.
 

@@ -50,7 +50,10 @@ def as_step_input(x: Any, batch_size: int | None) -> Any:
 
 
 class Input:
-    """Check that each input matches the first one. ``settings`` are the settings of ``brainstate.environ``."""
+    """Check that the input of each step has the structure, shapes, units and dtypes of the input of the first step.
+
+    ``settings`` are the settings of ``brainstate.environ``.
+    """
 
     def __init__(self, first: Any, settings: dict[str, Any]) -> None:
         leaves, self.tree = jax.tree.flatten(first)
@@ -101,7 +104,10 @@ class Held(NamedTuple):
 
     @classmethod
     def of(cls, state: brainstate.State, moves: bool, path: str | None) -> Held:
-        """Return a ``Held`` for the current value of ``state``."""
+        """Describe the current value of ``state``.
+
+        ``moves`` tells whether the step writes the state. ``path`` is the path of the state in the network.
+        """
         leaves, tree = jax.tree.flatten(state.value)
         impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
         return cls(state, tree, [_like(leaf) for leaf in leaves], impls, moves, path)
@@ -218,7 +224,10 @@ class StreamStep:
         return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
 
     def fits(self, net: brainstate.nn.Module) -> bool:
-        """Return whether the network still has the compiled chip and states, with the same shapes and dtypes."""
+        """Return whether the network still has the chip and the states for which the step was compiled.
+
+        The shapes and dtypes of the states must be the same as at compilation.
+        """
         # The spec of the chip is a constant of the compiled step, and `put_chip` replaces it in the network.
         if any(held.state.chip_changed() for held in self.held if isinstance(held.state, StandIn)):
             return False

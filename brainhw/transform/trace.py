@@ -370,7 +370,7 @@ def try_step(net: brainstate.nn.Module, x: Any, *, call: str) -> StepTrace | Non
 
 
 class _Arguments(NamedTuple):
-    """The arguments of a call that does not have exactly one positional argument."""
+    """Positional and keyword arguments of a call that has more or fewer than one positional argument, or keywords."""
 
     given: tuple[Any, ...]
     options: dict[str, Any]

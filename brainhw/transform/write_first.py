@@ -37,7 +37,7 @@ class _Output(StandIn):
 
     @property
     def value(self) -> Any:
-        """New value while the function runs in Python; an empty tuple when its compiled program is called."""
+        """New value of the state while the function runs in Python; ``()`` when the compiled program is called."""
         return self.state.value if self.is_traced() or jax.config.jax_disable_jit else ()
 
     @value.setter
@@ -56,7 +56,10 @@ class _Output(StandIn):
 
 @contextlib.contextmanager
 def writing_first(states: Iterable[Any]) -> Iterator[None]:
-    """Exclude the old value of each state from the inputs of the surrounding traces, if the block writes it first."""
+    """Exclude the old value of each state from the inputs of the surrounding traces.
+
+    This applies to states that the block writes before it reads them.
+    """
     with contextlib.ExitStack() as hooks:
         for state in states:
             hooks.enter_context(state.temporary_hook("write_before", partial(_before_write, state)))

@@ -1,4 +1,4 @@
-"""Figures. Each function plots into ``ax`` and returns it. No display is needed."""
+"""Functions that plot figures with matplotlib. They return the axes or the figure, and need no display."""
 
 from brainhw.visualize.activity import plot_layer_rates, plot_membrane, plot_raster
 from brainhw.visualize.comparison import plot_comparison

@@ -1,4 +1,4 @@
-"""Axes, legends and checks of reports for all figures."""
+"""Functions that several figures use: they create axes and legends, and check arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ MOST_BINS = 2000
 
 
 def axes_or_new(ax: Axes | None, *, call: str, figsize: tuple[float, float] | None = None) -> Axes:
-    """Return ``ax``, or the axes of a new figure of ``figsize`` inches if ``ax`` is None; raise for other values."""
+    """Return ``ax``, or the axes of a new figure of ``figsize`` inches if ``ax`` is None.
+
+    Raise if ``ax`` is anything else than matplotlib axes or None.
+    """
     from matplotlib import pyplot as plt
     from matplotlib.axes import Axes
 
@@ -34,7 +37,7 @@ def axes_or_new(ax: Axes | None, *, call: str, figsize: tuple[float, float] | No
 
 
 def check_report(report: Any, kind: type, *, call: str, source: str, name: str = "report") -> None:
-    """Raise unless ``report`` has the type that ``source`` returns."""
+    """Raise unless ``report`` is an instance of ``kind``. ``source`` names the function that returns such reports."""
     if not isinstance(report, kind):
         raise TypeError(f"{call}: {name} must be a {kind.__name__}, from {source}; got {_arguments.describe(report)}.")
 

@@ -1,4 +1,4 @@
-"""Figure that compares a model with a bench."""
+"""Figure that compares the spikes of a network model with those recorded on a bench."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_comparison"]
 
-_WORST = 5  # number of neurons whose numbers are written in the figure
+_WORST = 5  # number of neurons whose indices are written in the figure
 _COLORS = ("C0", "C1", "C2", "C4", "C5", "C6")
 
 

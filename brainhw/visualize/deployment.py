@@ -94,9 +94,9 @@ class _Block(NamedTuple):
 
 
 def _words(piece: Piece, size: int) -> tuple[tuple[str, ...], str, str]:
-    """Return texts for a block, best first.
+    """Return the texts that may be written into a block, in order of preference.
 
-    Also return a legend text and a short text, for a block that is too small.
+    Also return a text for the legend and a short text for the block, which are used if the block is too small.
     """
     kind = {"frontend": ", frontend", "RC": ", RC"}.get(piece.kind, "")
     count = f"{piece.count}" if piece.count == size else f"{piece.count} of {size}"
@@ -110,7 +110,7 @@ def _words(piece: Piece, size: int) -> tuple[tuple[str, ...], str, str]:
 
 
 def _free_runs(placement: Placement) -> Iterator[tuple[int, int, int]]:
-    """Yield core, first neuron and length of every range of free neurons."""
+    """Yield the core, the first neuron and the length of each range of free neurons."""
     for core, room in enumerate(placement.chip.cores):
         first = 0
         for piece in placement.pieces:
@@ -123,7 +123,7 @@ def _free_runs(placement: Placement) -> Iterator[tuple[int, int, int]]:
 
 
 def _label(ax: Axes, blocks: list[_Block]) -> None:
-    """Write a text that fits into each block, and put the other names into a legend."""
+    """Write a text into each block that is large enough, and put the names of the other layers into a legend."""
     texts = []
     for bar, *_ in blocks:
         x, y = bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height() / 2

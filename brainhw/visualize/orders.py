@@ -30,7 +30,7 @@ def plot_fractional_orders(
     Parameters
     ----------
     net : brainstate.nn.Module
-        A network with fractional layers, or one of them.
+        A network with fractional layers, or a single fractional layer.
     start : float or sequence of arrays, optional
         Orders before training: one number for all layers, or one entry per layer, such as an earlier result of
         :func:`brainhw.get_per_layer_alpha`. They are plotted as a dashed histogram, or as a dashed line for a layer in
@@ -92,7 +92,7 @@ def _shares(orders: np.ndarray) -> np.ndarray:
 
 
 def _start(start: Any, n_layers: int) -> list[np.ndarray]:
-    """Return the orders before training of each layer, or an empty list."""
+    """Return the orders of each layer before training, one array per layer. Without ``start``, return an empty list."""
     if start is None:
         return []
     entries = list(start) if isinstance(start, (list, tuple)) else [start] * n_layers

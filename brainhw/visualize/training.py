@@ -1,4 +1,4 @@
-"""Figures of a training run."""
+"""Figure of a metric over the epochs of a training run."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ __all__ = ["plot_sign_blocks", "plot_weight_histogram"]
 
 # Default number of bins over the weight range of the chip.
 _BINS = 60
-# Maximum number of lines. More lines would merge into one grey area.
+# Maximum number of weight levels that are drawn as lines. More lines would merge into one grey area.
 _MOST_LEVELS = 127
 
 
@@ -99,7 +99,10 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
 
 
 def _inside(limits: tuple[float, float], bins: int | None, grid: WeightGrid | None) -> np.ndarray:
-    """Return the edges of the bins in the range: half-way between levels, or evenly spaced."""
+    """Return the edges of the bins inside the weight range.
+
+    The edges are half-way between the weight levels of ``grid``, or evenly spaced.
+    """
     low, high = limits
     if bins is None and grid is not None and grid.n_levels <= _MOST_LEVELS:
         levels = np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)), float)
@@ -113,7 +116,7 @@ def _inside(limits: tuple[float, float], bins: int | None, grid: WeightGrid | No
 
 
 def _outside(inside: np.ndarray, lowest: float, highest: float) -> np.ndarray:
-    """Return the edges, with bins added on both sides so that they cover all weights."""
+    """Return the bin edges ``inside`` with more edges on both sides, so that the bins cover all weights."""
     width = (inside[-1] - inside[0]) / (len(inside) - 1)
 
     def beyond(distance: float) -> np.ndarray:
