@@ -53,7 +53,11 @@ def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> t
 
 
 def cell_means(k: np.ndarray, s: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean (NaN without readings) and number of readings for each pair of code and synapse, ``[K, S]``."""
+    """Return the mean charge and the number of readings for each pair of code and synapse, both ``[K, S]``.
+
+    ``k`` and ``s`` contain the indices of the code and of the synapse of each reading. Without readings, the mean is
+    NaN.
+    """
     count = np.zeros((k.max() + 1, s.max() + 1))
     np.add.at(count, (k, s), 1.0)
     total = np.zeros_like(count)

@@ -32,7 +32,7 @@ _NODES_PER_WIDTH = 1.25
 _ROOT_2PI = np.sqrt(2 * np.pi)
 # If the drive is this many standard deviations of the noise above the threshold, a neuron fires in every step.
 _SURE = 8.0
-# A count with a smaller variance is locked to the time steps. It depends on how many whole interspike intervals fit
+# A count with a variance below this value is locked to the time steps. It depends on how many whole interspike intervals fit
 # into the window.
 _LOCKED = 5.0
 _LONGEST_INTERVAL = 64
@@ -40,7 +40,7 @@ _BLOCK = 24
 
 
 class Counts(NamedTuple):
-    """Mean and variance of the spike count, and derivatives of the mean. Each has shape ``[K]``."""
+    """Mean and variance of ``K`` spike counts, and derivatives of the mean. Each array has shape ``[K]``."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -52,7 +52,7 @@ class Counts(NamedTuple):
 def expected_counts(
     drive: np.ndarray, beta: np.ndarray, noise: np.ndarray, n_steps: np.ndarray, *, subtract: bool
 ) -> Counts:
-    """Return mean and variance of the spike count over ``n_steps`` from rest, and derivatives of the mean.
+    """Return mean and variance of ``K`` spike counts over ``n_steps`` steps from rest, and derivatives of the mean.
 
     Parameters
     ----------
