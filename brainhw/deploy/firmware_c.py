@@ -1,4 +1,4 @@
-"""Text of the C header of one network step."""
+"""Text of the C header that computes one time step of a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
 def check_name(name: Any, call: str) -> str:
-    """Return ``name``, the prefix of all C names; raise if it is not a C identifier."""
+    """Return ``name``, the prefix of all C names. Raise ``ValueError`` if ``name`` is not a C identifier."""
     found = _arguments.text(name, call=call, name="name", some=True)
     if not _NAME.fullmatch(found):
         raise ValueError(
@@ -120,7 +120,7 @@ class _Tables:
         self._known: dict[tuple[str, bytes], str] = {}
 
     def add(self, values: np.ndarray, label: str, words: str) -> str:
-        """Return the C name of an array of one or two axes; write the array if no equal one exists."""
+        """Return the C name of an array with one or two axes. Add the array to the header if no equal array exists."""
         kind, key = _C_TYPES[values.dtype.name], (str(values.shape) + values.dtype.name, values.tobytes())
         if key not in self._known:
             self._known[key] = f"{self.name}_{label}"

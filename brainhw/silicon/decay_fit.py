@@ -192,8 +192,8 @@ def _above_noise(
 ) -> tuple[np.ndarray, float, float, np.ndarray]:
     """Repeat the fit with only the readings well above the membrane noise.
 
-    Return log tau, the offset, the standard error of the offset, and the mask of the readings in the fit. If the membrane
-    potential is clamped at zero, noise alone has a positive mean, so late readings seem to have an offset.
+    Return log tau, the offset, the standard error of the offset, and the mask of the readings in the fit. If the
+    membrane potential is clamped at zero, noise alone has a positive mean, so late readings seem to have an offset.
     """
     start, _, residuals = _pieces(t, V - offset, mask, log_tau)
     noise = _noise(residuals, mask)

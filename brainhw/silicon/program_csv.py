@@ -1,5 +1,4 @@
-"""CSV files of a chip program: tables of the neurons, of the weight codes, and of the weight and charge of each code.
-"""
+"""CSV files of a chip program: tables of neurons, of weight codes, and of the weight and charge of each code."""
 
 from __future__ import annotations
 

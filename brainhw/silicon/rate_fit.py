@@ -19,9 +19,9 @@ __all__ = ["Bar", "RateData", "RateSolution", "rough_tau", "solve_gains", "solve
 # This variance is added to the variance of the model. Otherwise counts that are locked to the time steps would be taken
 # as exact.
 _ROUNDING = 0.1
-# For each stage of the fit: additional variance of each count as a fraction of the squared number of steps, largest number of
-# evaluations, precision. The first stage adds a variance, so that the fit converges from a poor start. Later stages use
-# only the variance of the model.
+# For each stage of the fit: additional variance of each count as a fraction of the squared number of steps, largest
+# number of evaluations, precision. The first stage adds a variance, so that the fit converges from a poor start. Later
+# stages use only the variance of the model.
 _PLAN = ((1e-4, 10, 1e-3), (0.0, 8, 1e-4), (0.0, 6, 1e-5))
 # First value of the search for the standard deviation of the gain, and largest number of rounds of the search.
 _FIRST_GAIN = 0.05

@@ -32,8 +32,8 @@ _NODES_PER_WIDTH = 1.25
 _ROOT_2PI = np.sqrt(2 * np.pi)
 # If the drive is this many standard deviations of the noise above the threshold, a neuron fires in every step.
 _SURE = 8.0
-# A count with a variance below this value is locked to the time steps. It depends on how many whole interspike intervals fit
-# into the window.
+# A count with a variance below this value is locked to the time steps. It depends on how many whole interspike
+# intervals fit into the window.
 _LOCKED = 5.0
 _LONGEST_INTERVAL = 64
 _BLOCK = 24
