@@ -31,10 +31,10 @@ _SAME_DT = 1e-7
 
 
 class BundledNet(brainstate.nn.Module):
-    """A network that :func:`load_bundle` built from a bundle.
+    """A network that is built from the content of a bundle, usually by :func:`load_bundle`.
 
-    The network runs, samples chips and trains like any other network. Modules and parameters have the same paths as in the
-    exported network, so that the same PRNG key samples the same chip for both networks.
+    The network runs, samples chips and trains like any other network. Modules and parameters have the same paths as in
+    the exported network, so that the same PRNG key samples the same chip for both networks.
 
     The modules are built with the module classes of the chip's family, which are called as
     ``synapse(n_in, n_out, chip=, weight_init=, weight_bits=)``, ``frontend(chip=, weight_init=, weight_bits=)`` and
@@ -233,7 +233,7 @@ def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
 
 
 def _check_rounding(path: str, module: Any, codes: Codes) -> None:
-    """Raise ``ValueError`` unless the rounded weights of a module have the codes ``codes`` and finite charges."""
+    """Raise ``ValueError`` unless the weights of a module are rounded to ``codes`` and have finite charges."""
     weight = next(iter(chip_weights(module).values()))
     # In a dtype of low precision, neighbouring levels may round to the same number, and a charge may overflow.
     grid = stored_grid(weight.chip, codes.bits)

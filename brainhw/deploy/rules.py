@@ -50,10 +50,10 @@ class Violation:
     limit : str
         The limit of the chip.
     fix : str
-        How to fix it.
+        How to fix the network.
     where : tuple
-        Indices of the affected weights or neurons, if any. For a rule on blocks, these are the indices of the first
-        weight of each block.
+        Indices of the affected weights or neurons. For a rule on blocks, these are the indices of the first weight of
+        each block. Empty if the violation does not concern single weights or neurons.
     """
 
     rule: str
@@ -340,7 +340,7 @@ def _is_mixed(net: Survey) -> bool:
 
 
 def _levels(grid: Any, bits: int) -> str:
-    """Return the levels as text: multiples of a step if they are evenly spaced, otherwise a list."""
+    """Return the levels of a weight grid as text: multiples of a step if they are evenly spaced, otherwise a list."""
     values = np.sort(np.unique(np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)), float)))
     if np.allclose(np.diff(values), grid.step, rtol=1e-3):
         return f"multiples of {grid.step:.4g} ({bits} bits)"

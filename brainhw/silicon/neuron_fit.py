@@ -74,7 +74,8 @@ def fit_neurons(
     """Fit the threshold, time constant and noise of each neuron to the recorded runs of its layer.
 
     The fit starts from the nominal ``threshold [N]`` in mV and the nominal time constants ``tau_steps [N]`` in time
-    steps. ``to_zero`` is whether a spike resets the membrane potential to zero. ``advance`` is called after each round.
+    steps. ``to_zero`` is whether a spike resets the membrane potential to zero. ``advance`` is called after the grid
+    search and after each round of the optimisation.
     """
     read_noise = None
     start = np.stack([np.log(threshold), np.log(tau_steps), np.log(_NOISE * threshold)])

@@ -364,7 +364,8 @@ def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> Chi
 def _codes(weights: Mapping[str, ChipWeight], call: str) -> dict[str, Codes]:
     """Return the codes of each weight matrix, by path.
 
-    Weights on a plain grid are all rounded in one compiled call, which is faster than :func:`codes_of` for each weight.
+    Weights on a plain grid without sign annealing are rounded together in one compiled call, which is faster than
+    :func:`codes_of`.
     """
     found, grids, masters = {}, {}, []
     for path, (master, _, effective) in weights.items():

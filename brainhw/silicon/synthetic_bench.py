@@ -256,7 +256,7 @@ def _of_neurons(
         if np.isnan(values).any():
             raise ValueError(
                 f"{call}: chip lacks {int(np.isnan(values).sum())} of the {values.size} values of {name} that the "
-                "bench needs. Omit the neurons or profiles without a value, or give a ChipSpec."
+                "bench needs. Omit the neurons or profiles without a value, or pass a ChipSpec."
             )
     return tau, V_th
 
