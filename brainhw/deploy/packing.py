@@ -118,7 +118,7 @@ def pack(sizes: Sequence[int], capacities: Sequence[int], order: Iterable[int] |
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
-        """Return the number of items of each size in each bin from ``order[depth]`` on. Return ``None`` if items remain."""
+        """Return the number of items of each size in each bin from ``order[depth]`` on, or ``None`` if they do not fit."""
         if not any(counts):
             return []
         if depth == len(order) or (depth, counts) in hopeless:
