@@ -48,7 +48,7 @@ __all__ = [
 
 
 class BundleError(ValueError):
-    """Raised if a file is not a bundle or is corrupted. The message states the fault and the remedy."""
+    """Raised if a file is not a bundle or is corrupted. The message states what is wrong and how to fix it."""
 
 
 _KIND = FileKind("bundle", "brainhw.deploy.export_bundle", 1, BundleError)

@@ -79,7 +79,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def content(self) -> BundleContent:
-        """The content of the bundle: codes, tau profiles, wires."""
+        """The content of the bundle, such as the weight codes, the tau profiles and the connections."""
         return self._content
 
     @property

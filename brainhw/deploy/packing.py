@@ -118,7 +118,10 @@ def pack(sizes: Sequence[int], capacities: Sequence[int], order: Iterable[int] |
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
-        """Return the number of items of each size in each bin from ``order[depth]`` on, or ``None`` if they do not fit."""
+        """Return how many items of each size to put into each bin from ``order[depth]`` on.
+
+        Return ``None`` if the items do not fit.
+        """
         if not any(counts):
             return []
         if depth == len(order) or (depth, counts) in hopeless:

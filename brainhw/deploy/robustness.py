@@ -365,7 +365,8 @@ def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
     """Return the number of chips that fit into ``budget`` bytes, extrapolated from the memory for one and two chips."""
-    # The difference between two chips and one is the memory per chip. All chips share one copy of the weights.
+    # The memory per chip is the memory for two chips minus the memory for one chip. All chips share one copy of the
+    # weights.
     needs = []
     for n in (1, 2):
         analysis = run.lower(values, keys[jnp.zeros(n, int)]).compile().memory_analysis()

@@ -105,7 +105,7 @@ def known_wiring(net: Survey) -> Iterator[Violation]:
     """Synapses drive layers and layers drive synapses, without operations between them."""
     limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
     fix = "Pass outputs on unchanged, without operations between modules, and call each module once per time step."
-    # If modules are not supported, the connections are checked only after they are removed.
+    # If the network contains unsupported modules, the connections are checked only after these modules are removed.
     if net.foreign or _is_mixed(net):
         return
     if net.failure is not None:

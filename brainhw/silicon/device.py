@@ -14,7 +14,7 @@ __all__ = ["Device", "DeviceError", "checked_device"]
 
 @runtime_checkable
 class Device(Protocol):
-    """Protocol for a chip that can be programmed and run: a real bench or a model of one.
+    """Protocol for a chip that can be programmed and run: a chip on a real bench, or a model of a chip.
 
     ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest on ``x
     [T, B, N_in]``, dimensionless float32 values, and returns the :class:`Recording` of all layers. Both methods raise

@@ -364,7 +364,10 @@ def _monotone(c: np.ndarray, sd: np.ndarray) -> np.ndarray:
 
 
 def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, what: str) -> None:
-    """Raise if the charge does not increase with the code, or decreases between two codes by more than the noise."""
+    """Raise ``ValueError`` if the charge does not increase with the code.
+
+    Also raise ``ValueError`` if the charge decreases between two codes by more than the noise.
+    """
     sd = np.maximum(sd, max(1e-12 * np.abs(c).max(), 1e-300))
     i, j = np.triu_indices(codes.size, 1)
     fall = (c[i] - c[j]) / np.hypot(sd[i], sd[j])

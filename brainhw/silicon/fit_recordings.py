@@ -237,7 +237,7 @@ _CANNOT_TELL = {
 
 
 def _runs(net: Any, xs: Any, recordings: Any, *, call: str) -> tuple[list[ChipProgram], list[Any], list[Recording]]:
-    """Return the program, the input and the recording of each run."""
+    """Check the arguments of `fit_recordings`. Return the program, the input and the recording of each run."""
     one = isinstance(recordings, Recording)
     held = [recordings] if one else _arguments.several(recordings, call=call, name="recordings", of="Recording")
     if not held:
@@ -287,7 +287,7 @@ def _layer(
     values, errors = np.full((4, n), np.nan), np.full((2, n), np.nan)
     residuals = np.full((runs.spikes.shape[1], n), np.nan)
     if enough.any():
-        # Replace the other neurons by one that fired, because a different number of neurons would need another
+        # Replace the other neurons by a neuron that fired, because a different number of neurons would need another
         # compilation.
         used = np.where(enough, np.arange(n), np.argmax(enough))
         fit = fit_neurons(runs.only(used), nominal[used], steps[used], to_zero=to_zero)

@@ -26,8 +26,8 @@ def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> t
     mean, count = cell_means(k, s, charge)
     shared = (count > 0) & ((count > 0).sum(1, keepdims=True) > 1)
     if synapses.size == 2:
-        # With two synapses, the one with the larger slope is the reference, because the median would be the mean of
-        # both.
+        # With two synapses, the synapse with the larger slope is the reference, because the median would be the mean of
+        # the two synapses.
         slopes = [_slope(codes, mean[:, place]) for place in range(2)]
         reference = mean[:, int(np.argmax(slopes))]
     else:

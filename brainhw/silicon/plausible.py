@@ -16,12 +16,12 @@ __all__ = ["note_charge", "note_leak", "note_taus", "note_threshold"]
 # brainhw assumes that real chips usually deviate from their data sheet by less than the first factor, and always by
 # less than the second.
 _UNUSUAL, _IMPOSSIBLE = 5.0, 100.0
-# It also assumes that a time constant always deviates from the nearest profile by less than this factor.
+# brainhw also assumes that a time constant always deviates from the nearest profile by less than this factor.
 _IMPOSSIBLE_TAU = 20.0
-# It assumes that thresholds deviate less from the data sheet. The factor is below 2, because half the time window or
-# twice the charge changes a threshold by a factor of 2.
+# brainhw assumes that thresholds deviate less from the data sheet. The factor is below 2, because half the time window
+# or twice the charge changes a threshold by a factor of 2.
 _UNUSUAL_V_TH = 1.9
-# It assumes that the charge of a chip at weight zero is smaller than this fraction of its largest charge.
+# brainhw assumes that the charge of a chip at weight zero is smaller than this fraction of its largest charge.
 _HIGH_ZERO = 0.1
 # If this many readings have exactly the largest or the smallest value, the read-out may saturate.
 _LEAST_SAME = 5

@@ -180,7 +180,7 @@ class ChipProgram(Shown):
 
     @property
     def frontend(self) -> str | None:
-        """The path of the frontend, if the program has one."""
+        """The path of the frontend, or None if the program has no frontend."""
         return next((path for path, synapse in self.content.synapses.items() if synapse.frontend), None)
 
     @property
@@ -206,7 +206,7 @@ class ChipProgram(Shown):
     def save(self, folder: str | os.PathLike[str], *, format: Format = "npz") -> None:
         """Write the program to a folder, as ``program.json`` with ``program.npz`` or with three CSV files.
 
-        The folder is created if needed, but its parent folder must exist. Files of an earlier program in the folder are
+        A missing folder is created, but its parent folder must exist. Files of an earlier program in the folder are
         replaced. If writing is interrupted, the folder has no ``program.json`` and :meth:`load` rejects it.
 
         Parameters

@@ -107,7 +107,10 @@ def solve_rates(
 
 
 def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: np.ndarray, bar: Bar) -> RateSolution:
-    """Fit the curves with a gain for each driving synapse, starting from the fit ``p`` without gains."""
+    """Fit the f-I curves with a separate gain for each synapse that drives a neuron.
+
+    The fit starts from the parameters ``p`` that `solve_rates` returned.
+    """
     gain = _FIRST_GAIN
     problem = _Problem(data, prior, gain)
     problem.middle = np.concatenate([p[:-1], np.zeros(problem.deviations), p[-1:]])

@@ -124,7 +124,7 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module docstr
     by_mu = (k1 - mu * k0) / s1**2 - h0 * at_low / s1
     by_s = (k2 - 2 * mu * k1 + mu**2 * k0) / s1**3 - k0 / s1 + h0 * low * at_low / s1
     # Variance per step of a martingale: the spikes of the step plus the expected later excess, minus the expectation of
-    # both before the step.
+    # this sum before the step.
     base = ahead + rate[:, None]
     stay = clipped * h0**2 + kk - 2 * base * (clipped * h0 + k0) + base**2 * (1 - spike)
     if subtract:
@@ -151,7 +151,7 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module docstr
 
 
 def _renewals(silent: np.ndarray, spike: np.ndarray, n_steps: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Return the exact mean count for short interspike intervals, or ``otherwise`` for longer ones.
+    """Return the exact mean count for short interspike intervals, or ``otherwise`` for longer intervals.
 
     Each spike resets the membrane potential to zero, so the spikes are a renewal process.
     """

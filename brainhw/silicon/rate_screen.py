@@ -83,7 +83,10 @@ def _only(data: RateData, kept: np.ndarray) -> RateData:
 def _each_alone(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, search: bool, bar: Bar
 ) -> list[RateSolution]:
-    """Fit each neuron separately, with its own noise. Use the decays at the setting that fits most neurons."""
+    """Fit the f-I curves of each neuron separately, with its own noise.
+
+    The decays that `first_prior` selects for all neurons together are the prior for tau.
+    """
     prior = first_prior(data, leak, settings, neurons, search=search)[0]
     found = []
     for i in range(neurons.size):

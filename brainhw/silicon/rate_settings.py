@@ -18,7 +18,7 @@ _POOR, _CHANCE = 1.5, 1e-3
 # Largest distance between the log tau of noise-free f-I curves and of the decays at the same setting. From such curves,
 # the median over neurons of log tau is known to about 0.3. Neighbouring settings are about 0.7 apart.
 _ROUGHLY = 0.5
-# The same limit for curves that are fitted with noise.
+# Largest distance between the log tau of f-I curves that are fitted with noise and the log tau of the decays.
 _SAME = 0.2
 # Gains of the driving synapses are kept only if they reduce the cost below this fraction.
 _BETTER = 0.6
