@@ -99,7 +99,7 @@ class Firmware:
         return FirmwareState(rest, {layer.path: np.zeros((*lead, layer.n), np.uint8) for layer in layers})
 
     def step(self, state: FirmwareState, x: Any) -> tuple[FirmwareState, np.ndarray]:
-        """Advance by one step.
+        """Advance the network by one time step.
 
         Parameters
         ----------

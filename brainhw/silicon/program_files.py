@@ -117,7 +117,7 @@ def _json(stream: IO[bytes], what: str) -> dict[str, Any]:
 
 
 def _check_top(top: dict[str, Any]) -> None:
-    """Raise ``ValueError`` if a field of the JSON file is invalid that this module reads.
+    """Raise ``ValueError`` if a field that this module reads is missing from the JSON file or invalid.
 
     ``content_from_plain`` checks the other fields.
     """
