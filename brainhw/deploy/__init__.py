@@ -1,4 +1,4 @@
-"""Deployment: checks, placement, power, robustness, export."""
+"""Deployment of networks on chips: checks, placement, power estimates, robustness to mismatch, and export."""
 
 from brainhw.deploy.bundle import BundleError, export_bundle, load_bundle
 from brainhw.deploy.bundled_net import BundledNet

@@ -1,4 +1,4 @@
-"""Bundles: export a finished network to one file and load it again."""
+"""Bundles: export a network for a chip to one file, and load the network from this file."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ __all__ = [
 
 
 class BundleError(ValueError):
-    """Raised if a file is not a bundle or is corrupted. The message states the fault and the remedy."""
+    """Raised if a file is not a bundle or is corrupted. The message states what is wrong and how to fix it."""
 
 
 _KIND = FileKind("bundle", "brainhw.deploy.export_bundle", 1, BundleError)
-# A limit of about 100 times the size of a bundle that fills a whole chip. A larger file is rejected before memory is
-# allocated for it.
+# The size limit is about 100 times the size of a bundle that fills a whole chip. A larger file is rejected before
+# memory is allocated for it.
 _FILE = Sealed(_KIND, "brainhw-bundle", 64 * 2**20)
 
 
@@ -122,7 +122,7 @@ def export_bundle(
     ('a demonstration', 2, 12.0)
     """
     call = "export_bundle"
-    # Check the path first, so that an invalid one is reported before the expensive work.
+    # Check the path first, so that an invalid path is reported before the expensive work.
     check_target(path_text(path, call=call, what="the file to write"), call=call)
     if not isinstance(notes, str):
         raise TypeError(f"{call}: notes must be text; got {_arguments.describe(notes)}.")
@@ -160,7 +160,10 @@ def content_of(
     unjudged: Collection[str] = (),
     call: str,
 ) -> BundleContent:
-    """Return the bundle content of a network; raise if it violates a rule, except for the rules in ``unjudged``."""
+    """Return the content of the bundle of a network.
+
+    Raise ``NotDeployableError`` if the network violates a rule of its chip. The rules in ``unjudged`` are not checked.
+    """
     found = survey(net, call=call)
     in_place, known = values_in_place(net), known_in_place(net)
     # A network from load_bundle keeps its dt and placement, so that exporting it again yields the same file.
@@ -259,7 +262,7 @@ def load_bundle(path: str | os.PathLike[str]) -> BundledNet:
 
 
 def build_net(content: BundleContent, path: str | os.PathLike[str], *, call: str) -> BundledNet:
-    """Build the network of the bundle at ``path``; raise if it cannot be built exactly."""
+    """Build the network of the bundle at ``path``. Raise ``BundleError`` if the network cannot be built exactly."""
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: jit would discard the states of the network. Call it outside of jit.")
     try:
@@ -307,7 +310,7 @@ def _dtype(found: Survey, call: str) -> str:
 
 
 def codes_of(path: str, weight: ChipWeight, call: str) -> Codes:
-    """Return the codes that program the chip; raise if a weight is not exactly equal to a level of its grid."""
+    """Return the integer codes of a weight matrix. Raise ``ValueError`` if a weight is not a level of its grid."""
     grid = weight.effective.grid
     grid = stored_grid(weight.chip, weight.chip.weight_bits) if grid is None else grid
     applied = weight.effective.applied(weight.master.value)

@@ -1,4 +1,4 @@
-"""Conversion of the current chip's values between a network and the plain data of a bundle."""
+"""Conversion of the values of a sampled or measured chip between a network and the JSON data of a bundle."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Masks = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity]]:
-    """Return the values of the current chip by module path and name; empty for the nominal chip.
+    """Return the values of the current chip of a network, by module path and value name.
 
-    Each value has the unit of the corresponding nominal value.
+    Each value has the unit of the corresponding nominal value. For the nominal chip, the dict is empty.
     """
     found: dict[str, dict[str, u.Quantity]] = {}
     for pinned in pinned_states(net):
@@ -39,7 +39,10 @@ def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity
 
 
 def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]]:
-    """Return masks that mark the measured values, by module path and name; empty if the chip is not measured."""
+    """Return masks of the measured values of a network, by module path and value name.
+
+    If the chip is not measured, the dict is empty.
+    """
     found: dict[str, dict[str, np.ndarray]] = {}
     for place, node in net.nodes().items():
         if known := getattr(node, "known", None):
@@ -48,7 +51,7 @@ def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]
 
 
 def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement: Placement) -> None:
-    """Set the chip of a network to these values; raise a `ValueError` if they do not match the modules."""
+    """Set the values of the current chip of a network. Raise ``ValueError`` if they do not match the modules."""
     if not values:
         return
     wanted = {(pinned.path, pinned.name): pinned for pinned in pinned_states(net)}
@@ -79,7 +82,7 @@ def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement:
 
 
 def plain_values(values: Values, known: Masks) -> dict[str, Any]:
-    """Return the values, and the masks that mark measured values, as plain data for `chip_values`."""
+    """Return the values of a chip and the masks of the measured values as dicts, lists and numbers."""
     return {
         path: {
             name: {

@@ -1,4 +1,4 @@
-"""Content of a bundle, with strict conversion to and from plain data."""
+"""Content of a bundle, and its conversion to and from dicts, lists, strings and numbers, with strict checks."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class BundledSynapse:
 @final
 @dataclass(frozen=True, eq=False)
 class BundledLayer:
-    """A layer: the index of the tau profile of each neuron, ``[N]``, and recurrent weights ``[N, N]``, if any."""
+    """A layer: the index of the tau profile of each neuron, ``[N]``, and the recurrent weights ``[N, N]`` or None."""
 
     profiles: np.ndarray
     recurrent: Codes | None
@@ -96,7 +96,7 @@ class BundleContent:
     were measured, which :func:`brainhw.sample_chip` does not change. ``dtype`` is the floating-point dtype of the
     network, and ``output`` is the path of the layer whose spikes it returns. ``n_classes`` is the number of classes;
     the output neurons are divided into equal, consecutive populations, one per class. ``encoding_fingerprint``
-    identifies the encoding that computes the inputs of the network, if there is one.
+    identifies the encoding that computes the inputs of the network, and is None if there is no encoding.
     """
 
     chip: ChipSpec
@@ -121,7 +121,7 @@ class BundleContent:
 
     @property
     def n_in(self) -> int:
-        """Width of the input."""
+        """Number of input channels."""
         return next(len(self.synapses[wire.synapse].weight.values) for wire in self.wires if wire.source == INPUT)
 
     @property
@@ -130,7 +130,7 @@ class BundleContent:
         return len(self.layers[self.output].profiles)
 
     def weights(self) -> Iterator[tuple[str, Codes]]:
-        """Yield all weights with the path of their owner, in execution order."""
+        """Yield the path and the weights of each synapse and of each recurrent layer, in execution order."""
         for wire in self.wires:
             yield wire.synapse, self.synapses[wire.synapse].weight
             recurrent = self.layers[wire.layer].recurrent
@@ -286,7 +286,7 @@ def _wire(item: Any, where: str) -> Wire:
 def _check_wiring(
     wires: tuple[Wire, ...], synapses: Mapping[str, BundledSynapse], layers: Mapping[str, BundledLayer]
 ) -> None:
-    """Raise unless every module is used once, in a valid order, and connected modules have matching widths."""
+    """Raise ``ValueError`` unless every module is used once, in a valid order, and connected modules match in width."""
     # The number of channels of each source that later wires can use: the input, and the layers of earlier wires.
     widths: dict[str, int] = {}
     used: set[str] = set()

@@ -1,4 +1,4 @@
-"""The network of a bundle, ready to run."""
+"""The class of the networks that :func:`load_bundle` builds."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _SAME_DT = 1e-7
 
 
 class BundledNet(brainstate.nn.Module):
-    """The network of a bundle; :func:`load_bundle` builds it.
+    """A network that is built from the content of a bundle, usually by :func:`load_bundle`.
 
-    It runs, samples chips and trains like any other network. Modules and parameters have the same paths as in the
-    exported network, so that the same PRNG key samples the same chip for both networks.
+    The network runs, samples chips and trains like any other network. Modules and parameters have the same paths as in
+    the exported network, so that the same PRNG key samples the same chip for both networks.
 
     The modules are built with the module classes of the chip's family, which are called as
     ``synapse(n_in, n_out, chip=, weight_init=, weight_bits=)``, ``frontend(chip=, weight_init=, weight_bits=)`` and
@@ -79,16 +79,16 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def content(self) -> BundleContent:
-        """The content of the bundle: codes, tau profiles, wires."""
+        """The content of the bundle, such as the weight codes, the tau profiles and the connections."""
         return self._content
 
     @property
     def chip(self) -> ChipSpec:
-        """The chip."""
+        """The chip of the network."""
         return self._content.chip
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Set the chip of the network. Change the modules of the network to this chip first."""
+        """Set the chip of the network. The modules of the network must already use this chip."""
         placement = Placement(chip, self._content.placement.pieces)
         self._content = replace(self._content, chip=chip, placement=placement)
 
@@ -123,7 +123,7 @@ class BundledNet(brainstate.nn.Module):
 
     @property
     def notes(self) -> str:
-        """Free text."""
+        """Free text that was stored in the bundle."""
         return self._content.notes
 
     @property
@@ -132,7 +132,7 @@ class BundledNet(brainstate.nn.Module):
         return self._content.encoding_fingerprint
 
     def check_input(self, xs: Any, *, call: str) -> None:
-        """Warn if inputs are out of the range of a chip; :func:`brainhw.rollout` calls this.
+        """Warn if inputs are out of the range of a chip. :func:`brainhw.rollout` calls this method.
 
         Traced inputs are not checked.
         """
@@ -195,7 +195,10 @@ def _works_in(dtype: str) -> bool:
 
 
 def _build(content: BundleContent) -> dict[str, Any]:
-    """Build the modules, with weights that equal their codes exactly. Return them by path, in execution order."""
+    """Build the modules of a network, with weights that are exactly the levels of their codes.
+
+    Return the modules by path, in execution order.
+    """
     chip, dtype = content.chip, jnp.dtype(content.dtype)
     kinds = get_family(chip.family).modules
     needed = {"frontend" if synapse.frontend else "synapse" for synapse in content.synapses.values()} | {"layer"}
@@ -230,7 +233,7 @@ def _values(codes: Codes, chip: ChipSpec, dtype: Any) -> jax.Array:
 
 
 def _check_rounding(path: str, module: Any, codes: Codes) -> None:
-    """Raise unless rounding the weights of the module yields the same codes again, and the charges are finite."""
+    """Raise ``ValueError`` unless the weights of a module are rounded to ``codes`` and have finite charges."""
     weight = next(iter(chip_weights(module).values()))
     # In a dtype of low precision, neighbouring levels may round to the same number, and a charge may overflow.
     grid = stored_grid(weight.chip, codes.bits)

@@ -58,7 +58,7 @@ class DeployReport(Shown):
         return not self.violations
 
     def raise_if_not(self) -> None:
-        """Raise `NotDeployableError` with every violation, if there are any."""
+        """Raise `NotDeployableError`, which lists every violation, if the network violates a rule."""
         if not self.ok:
             listed = "\n".join(f"- {violation}" for violation in self.violations)
             raise NotDeployableError(
@@ -143,7 +143,7 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
 
 
 def judge(found: Survey) -> DeployReport:
-    """Check a surveyed network: first the general rules that apply to its family, then the rules of the family."""
+    """Check the network of a survey against the general rules that apply to its family, and the rules of the family."""
     family = found.family
     rules = {name: rule for name, rule in RULES.items() if name not in set(family.without_rules)} | dict(family.rules)
     return DeployReport(found.chip.name, tuple(rules), tuple(v for rule in rules.values() for v in rule(found)))

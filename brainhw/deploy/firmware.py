@@ -99,7 +99,7 @@ class Firmware:
         return FirmwareState(rest, {layer.path: np.zeros((*lead, layer.n), np.uint8) for layer in layers})
 
     def step(self, state: FirmwareState, x: Any) -> tuple[FirmwareState, np.ndarray]:
-        """Advance by one step.
+        """Advance the network by one time step.
 
         Parameters
         ----------
@@ -284,7 +284,7 @@ def firmware(path: str | os.PathLike[str]) -> Firmware:
 
 
 def _sum(given: np.ndarray, charges: Charges) -> np.ndarray:
-    """Return the charge at each neuron, summed in the order of the inputs, fC."""
+    """Return the input charge of each neuron in a step, in fC. The charges are added in the order of the inputs."""
     values = charges.values
     if values.ndim == 1:
         return given.astype(np.float32) * values

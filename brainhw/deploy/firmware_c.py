@@ -1,4 +1,4 @@
-"""Text of the C header of one network step."""
+"""Text of the C header that computes one time step of a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
 def check_name(name: Any, call: str) -> str:
-    """Return ``name``, the prefix of all C names; raise if it is not a C identifier."""
+    """Return ``name``, the prefix of all C names. Raise ``ValueError`` if ``name`` is not a C identifier."""
     found = _arguments.text(name, call=call, name="name", some=True)
     if not _NAME.fullmatch(found):
         raise ValueError(
@@ -30,7 +30,7 @@ def check_name(name: Any, call: str) -> str:
 
 
 def table_bytes(numbers: Numbers) -> int:
-    """Return the size of all constant arrays of the header in bytes."""
+    """Return the size of all constant arrays of the C header in bytes."""
     tables = _Tables("net")
     for at, layer in enumerate(numbers.layers):
         _Layer(layer, at, "net", tables)
@@ -38,7 +38,7 @@ def table_bytes(numbers: Numbers) -> int:
 
 
 def header_text(numbers: Numbers, name: str, checksum: str) -> str:
-    """Return the text of the header; ``name`` is the prefix of every C name."""
+    """Return the text of the C header. ``name`` is the prefix of every C name."""
     tables = _Tables(name)
     layers = [_Layer(layer, at, name, tables) for at, layer in enumerate(numbers.layers)]
     upper, output = name.upper(), numbers.layers[numbers.output]
@@ -113,14 +113,14 @@ def _each(numbers: Numbers) -> Iterator[tuple[int, LayerNumbers]]:
 
 
 class _Tables:
-    """Constant arrays of the header; equal arrays are written once."""
+    """Constant arrays of the C header. Equal arrays are written only once."""
 
     def __init__(self, name: str) -> None:
         self.name, self.lines, self.n_bytes = name, list[str](), 0
         self._known: dict[tuple[str, bytes], str] = {}
 
     def add(self, values: np.ndarray, label: str, words: str) -> str:
-        """Return the C name of an array of one or two axes; write the array if no equal one exists."""
+        """Return the C name of an array with one or two axes. Add the array to the header if no equal array exists."""
         kind, key = _C_TYPES[values.dtype.name], (str(values.shape) + values.dtype.name, values.tobytes())
         if key not in self._known:
             self._known[key] = f"{self.name}_{label}"
@@ -220,6 +220,6 @@ def _float(value: Any) -> str:
 
 
 def _comment(text: str) -> str:
-    """Return the text, changed if necessary so that it does not end the C comment that contains it."""
+    """Return at most 80 characters of ``text`` for a C comment, without comment delimiters and non-ASCII characters."""
     plain = "".join(one if one.isascii() and one.isprintable() else "?" for one in text)
     return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "?")[:80]

@@ -1,4 +1,4 @@
-"""Values of a bundle that one step needs: charge of each code, decay factors, thresholds."""
+"""Numerical values that one time step of a network needs: charges of the codes, decay factors and thresholds."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["Charges", "LayerNumbers", "Numbers", "numbers_of"]
 class Charges(NamedTuple):
     """Charge of each connection in fC, float32; shape ``[N_in, N]``, or ``[N]`` if input k drives only neuron k.
 
-    On the nominal chip ``values`` is ``table[codes - lowest]``. With mismatch every connection has its own charge, and
-    ``table`` is ``None``.
+    On the nominal chip, ``values`` is ``table[codes - lowest]``, where ``lowest`` is the lowest code. With mismatch,
+    every connection has its own charge, and ``table`` is ``None``.
     """
 
     codes: np.ndarray
@@ -32,7 +32,11 @@ class Charges(NamedTuple):
 
 
 class LayerNumbers(NamedTuple):
-    """A layer and its synapse; ``source`` is the index of the layer that feeds the synapse, ``None`` for the input."""
+    """Values of a layer and its synapse.
+
+    ``source`` is the index of the layer that feeds the synapse, or ``None`` for the input of the network. ``leak``
+    contains the decay factor per step, and ``V_th`` the threshold in mV, of each neuron.
+    """
 
     path: str
     source: int | None
@@ -53,7 +57,11 @@ class LayerNumbers(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """The layers of a network in execution order; all values are float32, and membrane potentials are in mV."""
+    """Values of a network, with its layers in execution order. All arrays are float32, and voltages are in mV.
+
+    ``output`` is the index of the output layer, ``per_C`` is 1 divided by the capacitance in fF, and ``subtracts`` is
+    whether a spike subtracts the threshold.
+    """
 
     layers: tuple[LayerNumbers, ...]
     output: int
@@ -65,7 +73,7 @@ class Numbers(NamedTuple):
 
 
 def numbers_of(content: BundleContent, net: BundledNet, call: str) -> Numbers:
-    """Return the values of a bundle and its network. Raise if the chip family is not supported."""
+    """Return the values of the network of a bundle. Raise ``ValueError`` if the chip family is not supported."""
     chip = content.chip
     if chip.family not in (H1V1_FAMILY.name, H1V2_FAMILY.name):
         raise ValueError(

@@ -54,7 +54,10 @@ def warn_of_input(xs: Any, *, has_frontend: bool, call: str, stacklevel: int = 3
 
 
 def checked_data(data: Any, *, call: str) -> Any:
-    """Return the data as an array. Raise if it is empty, has fewer than two axes or contains non-finite values."""
+    """Return input data as an array.
+
+    Raise ``ValueError`` if the array is empty, has fewer than two axes or contains non-finite values.
+    """
     xs = _arguments.as_array(data, call=call, name="data")
     if not xs.size or xs.ndim < 2:
         raise ValueError(f"{call}: data must be a non-empty array of shape [T, N] or [T, B, N]; got shape {xs.shape}.")

@@ -13,7 +13,7 @@ from brainhw.chip import ChipSpec
 
 __all__ = ["KINDS", "Need", "Piece", "PlacementError", "arrange", "pack"]
 
-# Up to this number of cores, every order of cores (at most 120) is tried, to find one in which no full core lies
+# Up to this number of cores, every order of cores (at most 120) is tried, to find an order in which no full core lies
 # between the parts of a split layer.
 _CORES_TO_PERMUTE = 5
 
@@ -23,7 +23,7 @@ FRONTEND, RECURRENT, FORWARD = KINDS = ("frontend", "RC", "FF")
 @final
 @dataclass(frozen=True)
 class Need:
-    """The layer at the path ``name`` and the number of neurons that it needs, ``count``.
+    """A layer that must be placed on the cores: its path ``name`` and its number of neurons ``count``.
 
     A recurrent layer must be on one core. The layer that the frontend drives must start at neuron 0 of core 0.
     """
@@ -80,7 +80,7 @@ class PlacementError(ValueError):
     Attributes
     ----------
     call : str
-        The call that raised it.
+        Name of the function that raised the error.
     reason : str
         The proof, as a clause without a full stop.
     fix : str
@@ -118,7 +118,10 @@ def pack(sizes: Sequence[int], capacities: Sequence[int], order: Iterable[int] |
     hopeless: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
-        """Return the numbers of items of each size in each bin from ``order[depth]`` on, or ``None``."""
+        """Return how many items of each size to put into each bin from ``order[depth]`` on.
+
+        Return ``None`` if the items do not fit.
+        """
         if not any(counts):
             return []
         if depth == len(order) or (depth, counts) in hopeless:
@@ -330,7 +333,7 @@ def _too_large(chip: ChipSpec, need: Need, capacities: list[int]) -> str:
 
 
 def _counted(chip: ChipSpec, capacities: list[int], takes: list[int]) -> str:
-    """Return how many of these layers fit on each core, as text; equal cores are listed together."""
+    """Return text that states how many of the recurrent layers fit on each core. Equal cores are listed together."""
     alike: dict[tuple[int, int, bool], list[int]] = {}
     for core, (capacity, most) in enumerate(zip(capacities, takes, strict=True)):
         alike.setdefault((capacity, most, capacity < chip.cores[core]), []).append(core)
@@ -346,7 +349,7 @@ def _counted(chip: ChipSpec, capacities: list[int], takes: list[int]) -> str:
 
 
 def _left_over(guilty: list[Need], capacities: list[int]) -> str:
-    """Return a text that describes one failed arrangement as an example."""
+    """Return text that describes, as an example, an arrangement of the layers in which one layer does not fit."""
     *others, last = guilty
     homes = pack([need.count for need in others], capacities)
     assert homes is not None  # the set is minimal, so it fits without any one of its layers

@@ -51,7 +51,7 @@ class Placement(Shown, Drawn):
     chip : ChipSpec
         The chip.
     pieces : tuple of Piece
-        The pieces. They are sorted by core and position.
+        The pieces of all layers. They are stored in the order of core and position.
 
     Raises
     ------
@@ -322,7 +322,7 @@ def placement_of(found: Survey, *, call: str) -> Placement:
 
 
 def pieces_at(chip: ChipSpec, need: Need, physical: np.ndarray) -> list[Piece]:
-    """Return the pieces of a layer that occupies these physical neurons, ``[N]``."""
+    """Return the pieces of the layer ``need``, whose neurons have the indices ``physical [N]`` on the chip."""
     ends = np.cumsum(chip.cores)
     cores = np.searchsorted(ends, physical, side="right")
     # A piece ends if the next neuron of the layer is on another core, or not at the next position of the same core.
@@ -375,7 +375,7 @@ def _read(item: Any, call: str, layers: Mapping[str, int]) -> Piece:
 
 
 def _check(chip: ChipSpec, pieces: Iterable[Piece], *, call: str) -> None:
-    """Raise unless the pieces fit on the chip, do not overlap, and form complete layers at allowed positions."""
+    """Raise ``ValueError`` unless the pieces fit on the chip, do not overlap, and form complete, allowed layers."""
     by_place = sorted(pieces, key=lambda piece: (piece.core, piece.offset))
     before: Piece | None = None
     for piece in by_place:

@@ -45,7 +45,7 @@ class Cost:
     part : str
         Name of the part, for example ``"core 0"``, ``"frontend"``, ``"spikes of hidden"`` or ``"events into hidden"``.
     kind : {'core', 'frontend', 'spike', 'event'}
-        The kind of cost.
+        What uses the energy: the static power of a core, the frontend, spikes, or synaptic events.
     count : float
         Mean number of spikes or events per inference; 1 for a core, the number of channels for the frontend.
     coefficient : str
@@ -96,7 +96,8 @@ class PowerReport(Shown, Drawn):
     weight_bits : int
         Size of the weight memory in bits: the number of weights times the bits of the chip.
     by_core : mapping
-        Energy of one inference in uJ, by core: from the static power, and from the spikes and events of its neurons.
+        Energy of one inference in uJ for each core, from the static power of the core and from the spikes and synaptic
+        events of its neurons.
     """
 
     chip: ChipSpec
@@ -204,7 +205,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     Returns
     -------
     PowerReport
-        ``power`` in uW, ``energy`` in uJ, and their parts; ``print`` it for a table.
+        ``power`` in uW, ``energy`` in uJ, and the ``costs`` of which they consist. ``print`` the report for a table.
 
     Raises
     ------

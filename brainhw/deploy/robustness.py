@@ -43,7 +43,8 @@ class RobustnessReport(Shown, Drawn):
     nominal : float
         The score on the nominal chip.
     in_place : float or None
-        The score on the current chip when :func:`robustness` was called; ``None`` if that is the nominal chip.
+        The score on the chip that was current when :func:`robustness` was called; ``None`` if this was the nominal
+        chip.
     shares : mapping of str to ndarray
         If ``evaluate`` returned :class:`brainhw.train.ClassScores`, the fractions of recordings that are ``"silent"``,
         ``"tied"`` and ``"undecided"`` on each chip, ``[n_chips]``. Otherwise the mapping is empty.
@@ -363,8 +364,9 @@ def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
 
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
-    """Return the number of chips that fit into the memory, extrapolated from the memory for one and for two chips."""
-    # The difference between two chips and one is the memory per chip. All chips share one copy of the weights.
+    """Return the number of chips that fit into ``budget`` bytes, extrapolated from the memory for one and two chips."""
+    # The memory per chip is the memory for two chips minus the memory for one chip. All chips share one copy of the
+    # weights.
     needs = []
     for n in (1, 2):
         analysis = run.lower(values, keys[jnp.zeros(n, int)]).compile().memory_analysis()

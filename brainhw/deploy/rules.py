@@ -50,10 +50,10 @@ class Violation:
     limit : str
         The limit of the chip.
     fix : str
-        How to fix it.
+        How to fix the network.
     where : tuple
-        Indices of the affected weights or neurons, if any. For a rule on blocks, these are the indices of the first
-        weight of each block.
+        Indices of the affected weights or neurons. For a rule on blocks, these are the indices of the first weight of
+        each block. Empty if the violation does not concern single weights or neurons.
     """
 
     rule: str
@@ -105,7 +105,7 @@ def known_wiring(net: Survey) -> Iterator[Violation]:
     """Synapses drive layers and layers drive synapses, without operations between them."""
     limit = "spikes into synapses, one synapse into each layer, the spikes of one layer out"
     fix = "Pass outputs on unchanged, without operations between modules, and call each module once per time step."
-    # If modules are not supported, the connections are checked only after they are removed.
+    # If the network contains unsupported modules, the connections are checked only after these modules are removed.
     if net.foreign or _is_mixed(net):
         return
     if net.failure is not None:
@@ -340,7 +340,7 @@ def _is_mixed(net: Survey) -> bool:
 
 
 def _levels(grid: Any, bits: int) -> str:
-    """Return the levels as text: multiples of a step if they are evenly spaced, otherwise a list."""
+    """Return the levels of a weight grid as text: multiples of a step if they are evenly spaced, otherwise a list."""
     values = np.sort(np.unique(np.asarray(grid.values(jnp.arange(lowest_code(grid), grid.largest_code + 1)), float)))
     if np.allclose(np.diff(values), grid.step, rtol=1e-3):
         return f"multiples of {grid.step:.4g} ({bits} bits)"

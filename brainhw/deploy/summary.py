@@ -65,18 +65,18 @@ class LayerSummary:
 @final
 @dataclass(frozen=True)
 class NetSummary(Shown):
-    """A network on its chip. ``print`` it for a table; a notebook shows the table without ``print``.
+    """Summary of a network on its chip. ``print`` it for a table; a notebook shows the table without ``print``.
 
     Attributes
     ----------
     chip : ChipSpec
-        The chip.
+        The chip of the network.
     sampled : bool
         Whether the current chip is sampled or measured; otherwise it is nominal.
     layers : tuple of LayerSummary
         The layers, in the order of one step.
     n_weights : int
-        Number of all weights on the chip, including recurrent ones.
+        Number of all weights on the chip, including recurrent weights.
     output : str or None
         Path of the layer whose spikes the network returns.
     report : DeployReport

@@ -34,7 +34,7 @@ class Stage:
     source : str
         Path of the layer that provides the input, or ``"input"``.
     synapse_path, layer_path : str
-        Paths of the two modules.
+        Paths of the synapse or frontend, and of the layer.
     is_frontend : bool
         Whether the synapse is the frontend.
     """
@@ -116,7 +116,10 @@ def role_of(module: Any) -> str | None:
 
 
 def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
-    """List the modules of ``net`` by role, and trace one step. The network itself is not modified."""
+    """List the modules of ``net`` by role, and trace one time step of ``net`` to find their connections.
+
+    The network itself is not modified.
+    """
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: weights cannot be read inside jit. Call it outside of jit.")

@@ -1,4 +1,4 @@
-"""Tools for hardware benches: chip programs, recordings, calibration, chip-in-the-loop training, and comparison."""
+"""Tools for real chips on a test bench: programs, recordings, calibration, in-the-loop training, and comparison."""
 
 from brainhw.silicon.calibrate import Calibration, calibrate
 from brainhw.silicon.callable_device import CallableDevice

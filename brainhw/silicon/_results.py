@@ -1,4 +1,4 @@
-"""Helpers for the fits: intervals from few measurements, standard deviations without estimation errors, and text."""
+"""Statistics and text output for the fits to chip measurements."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def percent(share: float, digits: str = ".1f") -> str:
 
 
 def student_scale(freedom: float) -> float:
-    """Return the factor by which an error must be multiplied if the noise is estimated from few data.
+    """Return the factor that corrects a standard error if the noise was estimated from few measurements.
 
-    With the multiplied error, ``value +- 1.96 error`` is a 95 % interval. The factor is the 97.5 % quantile of
+    With the corrected error, ``value +- 1.96 error`` is a 95 % interval. The factor is the 97.5 % quantile of
     Student's t distribution with ``freedom`` degrees of freedom, divided by the same quantile of the normal
     distribution.
     """
@@ -34,8 +34,8 @@ def student_scale(freedom: float) -> float:
 def pooled_spread(values: np.ndarray, errors: np.ndarray) -> float:
     """Estimate the standard deviation of the true values from estimates and their standard errors.
 
-    The squared result is the variance of ``values`` minus the mean square of ``errors``. The result is NaN if fewer
-    than two values are known, and 0 if the errors explain the whole variance.
+    The squared result is the variance of ``values`` minus the mean square of ``errors``, or 0 if this difference is
+    negative. The result is NaN if fewer than two values and their errors are finite.
     """
     known = np.isfinite(values) & np.isfinite(errors)
     if known.sum() < 2:

@@ -1,4 +1,4 @@
-"""Read and write the input and output files of one bench run, as npz or CSV."""
+"""Write the input files and read the output files of a bench command, as npz or CSV."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SLACK = 2**20
 
 
 def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str) -> None:
-    """Write the input ``x [T, B, N_in]`` of a run, and the run number, which the output must repeat."""
+    """Write the input ``x [T, B, N_in]`` and the run number to ``folder``. The output must have the same run number."""
     if files == "npz":
         stream = io.BytesIO()
         np.savez(stream, allow_pickle=False, x=np.ascontiguousarray(x, "<f4"), run=np.asarray(run, "<i8"))
@@ -48,7 +48,10 @@ def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str)
 
 
 def read_output(folder: Path, program: ChipProgram, shape: tuple[int, int], run: int, *, files: str) -> Recording:
-    """Read the recording of a run of shape ``(T, B)``. Error messages name the file and the fault in it."""
+    """Read the recording of a run with ``T`` time steps and ``B`` samples, where ``shape`` is ``(T, B)``.
+
+    Error messages name the file and what is wrong with it.
+    """
     read = _read_npz if files == "npz" else _read_csv
     spikes, membranes = read(folder, program.layers, shape, run)
     voltages = {path: u.Quantity(_floats(path, numbers), unit=u.mV) for path, numbers in membranes.items()}

@@ -1,4 +1,4 @@
-"""Calibration: fit bench tables and return a measured chip."""
+"""Calibration: fit tables that were measured on a bench, and return a chip with the measured values."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Calibration(Shown, Drawn):
     chip : ChipSpec
         The spec before the calibration.
     charge, leak, threshold : ChargeFit, LeakFit, ThresholdFit or None
-        The fit of each table, or ``None`` if the table was not passed.
+        The fits of the charge table, the decays and the f-I curves. ``None`` for a table that was not passed.
     settings : mapping of int to int
         For each leak setting of the tables, the index in the chip's ``tau_profiles``.
     notes : tuple of str
@@ -217,7 +217,7 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
 
 @dataclass
 class _Draft:
-    """Draft of the measured chip: the changed fields, their notes, and the values of each physical neuron."""
+    """Changes to ``chip`` collected during a calibration: fields, their notes, and values of each physical neuron."""
 
     chip: ChipSpec
     name: str
@@ -242,7 +242,7 @@ class _Draft:
 def _put_leak(
     draft: _Draft, leak: LeakFit | None, threshold: ThresholdFit | None, given: Mapping[int, int] | None, call: str
 ) -> dict[int, int]:
-    """Store the time constants and return the profile of each setting."""
+    """Store the fitted time constants in ``draft``. Return the index in ``tau_profiles`` for each leak setting."""
     # Neurons, tau and errors of tau for each leak setting.
     held: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     if leak is not None:

@@ -1,4 +1,4 @@
-"""Device that wraps Python functions."""
+"""A device whose chip is programmed and run by Python functions."""
 
 from __future__ import annotations
 

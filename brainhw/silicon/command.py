@@ -1,4 +1,4 @@
-"""Device that runs a command and exchanges files with it."""
+"""A device whose chip is programmed and run by an external command, with files for input and output."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class CommandDevice:
                 ) from error
 
     def _call(self, folder: Path, call: str) -> str:
-        """Run the command to its end and return its last messages as text. Raise if the command fails."""
+        """Run the command and return the last lines that it printed. Raise ``DeviceError`` if the command fails."""
         own_group: dict[str, Any] = {"start_new_session": True} if os.name == "posix" else {}
         begin = time.monotonic()
         try:

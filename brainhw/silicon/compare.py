@@ -29,7 +29,8 @@ __all__ = ["compare"]
 # condition is needed because the spikes of a neuron with constant input match again after each period.
 _NAMED, _TRIED = (-2, -1, 1, 2), 12
 _CLEARER, _LEAST_SHARE = 1.5, 0.3
-# Largest number of samples for the fit of time constants and thresholds. It reaches a precision of 5 % in a minute.
+# Largest number of samples for the fit of time constants and thresholds. With this number, the fit takes a minute and
+# reaches a precision of 5 %.
 _FITTED = 50
 _MOST_TRIALS = 1000
 # A ratio of bench to model counts as a cause if it differs from 1 by more than ``_NOTABLE`` and by more than
@@ -70,13 +71,13 @@ def compare(
         Number of bench runs. With 2 or more, the agreement between these trials shows the best agreement that the noise
         allows. Default 1.
     n_classes : int, optional
-        Number of classes. Each class has the same number of consecutive output neurons. Default: the number stored in
-        the bundle, if the program comes from one, or else one output neuron per class.
+        Number of classes. Each class has the same number of consecutive output neurons. Default: the number that is
+        stored in the bundle if the program was made from a bundle. Otherwise, each output neuron is one class.
     explain : bool, optional
         Fit the time constants and thresholds of the bench with :func:`fit_recordings`, to find the causes of
         differences. The fit uses at most 50 samples in all trials and takes up to a minute. Default True.
     progress : bool, optional
-        Show a progress bar of the bench runs, and one of the fit. Default False.
+        Show progress bars for the bench runs and for the fit. Default False.
 
     Returns
     -------
@@ -307,7 +308,10 @@ def _itself(bench: list[np.ndarray]) -> np.ndarray:
 def _reason(
     n_own: float, n_bench: float, always: bool, found: float, itself: float, ratios: dict[str, tuple[float, float]]
 ) -> str:
-    """Return a short text with the most likely cause of a difference, or an empty string if none is found."""
+    """Return the most likely reason why a neuron spikes differently on the bench, or an empty string if none is found.
+
+    ``ratios`` contains, for the threshold and tau, the ratio of bench to model and its standard error.
+    """
     if n_bench == 0:
         return "dead: silent on the bench" if n_own >= _DEAD else ""
     if always:

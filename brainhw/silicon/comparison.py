@@ -20,7 +20,7 @@ __all__ = ["Comparison", "LayerComparison"]
 @final
 @dataclass(frozen=True, eq=False)
 class LayerComparison:
-    """Comparison of the ``N`` neurons of one layer.
+    """Differences between the model and the bench for the ``N`` neurons of one layer.
 
     All arrays have shape ``[N]`` and are averaged over the trials. NaN marks unknown values.
 
@@ -38,16 +38,17 @@ class LayerComparison:
         Fraction of the spikes of one bench trial that also occur in another bench trial in the same step. Noise limits
         ``found`` to about the same value. NaN for a single trial.
     model_spikes, bench_spikes, common : numpy.ndarray
-        Number of spikes in the model, number of spikes per bench trial, and number of spikes that occur in both in the
-        same step.
+        Number of spikes in the model, number of spikes per bench trial, and number of the model's spikes that also
+        occur on the bench in the same step.
     membrane_rms : Quantity or None
-        Root mean square difference of the membrane potentials after the reset, mV. None if they were not recorded.
+        Root mean square difference between the membrane potentials of the model and of the bench after the reset, in
+        mV. None if the membrane potentials were not recorded.
     tau_ratio, threshold_ratio : numpy.ndarray
         Time constant and threshold that were fitted to the bench, each divided by the value in the model. The fitted
         threshold is also divided by the relative charge gain, because spikes determine only the ratio of threshold to
         gain.
     reasons : tuple of str
-        The most likely cause of the difference. Empty if noise explains the difference.
+        The most likely cause of the difference for each neuron. Empty if noise explains the difference.
     """
 
     physical: np.ndarray
@@ -104,7 +105,7 @@ class Comparison(Shown, Drawn):
         return _ratio(parts, [one.bench_spikes for one in self.layers.values()]) if self.n_trials > 1 else float("nan")
 
     def worst(self, n: int = 10) -> list[tuple[str, int]]:
-        """Return the layer and the index of the neurons with the most unmatched spikes, worst first.
+        """Return the neurons with the most unmatched spikes as pairs of layer path and neuron index, worst first.
 
         Parameters
         ----------

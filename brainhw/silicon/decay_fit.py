@@ -1,4 +1,4 @@
-"""Joint fit of exponential decays with individual time constants and a shared read noise and offset."""
+"""Joint least-squares fit of exponential decays of the membrane potential, with a shared offset and read noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from brainhw.silicon.decay_readings import ceiling, why_none
 __all__ = ["LEAST_POINTS", "Decays", "fit_decays"]
 
 LEAST_POINTS = 4
-# A time constant with a larger relative error counts as not measured, because the decay is flat or only noise.
+# A time constant with a relative error above this value counts as not measured, because the decay is flat or only
+# noise.
 _WORST = 0.5
 # A read-out that clips at zero raises the mean of small readings above the membrane potential. So a reading is excluded
 # if its fitted value is below this many standard deviations of the noise. Excluding readings by their measured value
@@ -30,10 +31,11 @@ _SCATTER, _PART = 10.0, 0.05
 
 @dataclass
 class Decays:
-    """Results of the fit of ``D`` decays with up to ``R`` readings.
+    """Fit of ``D`` decays with up to ``R`` readings each.
 
-    Parameters of the decays have shape ``[D]``. The residuals and the mask of used readings have shape ``[D, R]``. The
-    offset, its error and the noise are shared by all decays.
+    The time constants ``tau``, their standard errors ``error``, the amplitudes ``start`` and the mask ``known`` of the
+    successfully fitted decays have shape ``[D]``. The residuals and the mask ``used`` of the readings in the fit have
+    shape ``[D, R]``. The offset, its standard error and the standard deviation of the noise are shared by all decays.
     """
 
     tau: np.ndarray
@@ -56,10 +58,11 @@ def fit_decays(
     call: str,
     what: str,
 ) -> tuple[Decays, list[str]]:
-    """Fit the decays ``V [D, R]`` to the readings where ``used`` is 1. Return the fit and notes.
+    """Fit an exponential to each decay ``V [D, R]``, using the readings where ``used`` is 1. Return the fit and notes.
 
-    Times are in ms and start at the first reading of a decay. Voltages are in mV. The readings of each trial must be
-    sorted by time.
+    ``t [D, R]`` contains the times in ms since the first reading of each decay, and ``trial [D, R]`` the trial indices.
+    The readings of each trial must be sorted by time. Voltages are in mV. ``what`` describes the decays in error
+    messages.
     """
     notes: list[str] = []
     there = used > 0
@@ -132,7 +135,10 @@ def fit_decays(
 def _with_offset(
     t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray
 ) -> tuple[np.ndarray, float, float]:
-    """Return log tau, the shared offset and its error. An offset below four standard errors is set to 0."""
+    """Fit the time constants and a shared offset. Return log tau, the offset and the standard error of the offset.
+
+    An offset smaller than four standard errors is set to 0.
+    """
 
     def refined(log_tau: np.ndarray, offset: float, rounds: int) -> tuple[np.ndarray, float, float]:
         error = 0.0
@@ -184,10 +190,10 @@ def _errors(
 def _above_noise(
     t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray, offset: float, offset_error: float
 ) -> tuple[np.ndarray, float, float, np.ndarray]:
-    """Fit only readings well above the membrane noise. Return log tau, the offset, its error and the mask.
+    """Repeat the fit with only the readings well above the membrane noise.
 
-    If the membrane potential is clamped at zero, noise alone has a positive mean. Late readings then seem to have an
-    offset.
+    Return log tau, the offset, the standard error of the offset, and the mask of the readings in the fit. If the
+    membrane potential is clamped at zero, noise alone has a positive mean, so late readings seem to have an offset.
     """
     start, _, residuals = _pieces(t, V - offset, mask, log_tau)
     noise = _noise(residuals, mask)
@@ -204,7 +210,10 @@ def _broken(own: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 
 def _scan(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: str) -> np.ndarray:
-    """Return the best log tau of each decay on a grid from 1/5 of the shortest interval to 100 times the total time."""
+    """Return the best log tau of each decay on a grid.
+
+    The grid extends from 1/5 of the shortest interval between readings to 100 times the total duration.
+    """
     if not np.ptp(t[used > 0]):
         time = f"{t[used > 0][0]:g} ms"
         raise ValueError(f"{call}: all readings of {what} are at one time, {time}. Read the membrane at more times.")
@@ -265,7 +274,7 @@ def _noise(residuals: np.ndarray, used: np.ndarray) -> float:
 def _shared_offset(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray) -> tuple[float, float]:
     """Return the Gauss-Newton step of the shared offset, and the standard error of the offset.
 
-    The amplitudes and time constants are eliminated.
+    The step takes into account that the amplitudes and time constants change with the offset.
     """
     _, slope, residuals = _pieces(t, V, used, log_tau)
     flat = _free_of(used, used * np.exp(-t / np.exp(log_tau)[:, None]), slope)

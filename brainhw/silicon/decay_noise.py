@@ -11,7 +11,7 @@ def correlated_errors(
     t: np.ndarray, trial: np.ndarray, used: np.ndarray, tau: np.ndarray, shape: np.ndarray, slope: np.ndarray,
     residuals: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
-    """Return the standard errors ``[D]`` of log tau in a least-squares fit with correlated residuals.
+    """Return the standard errors ``[D]`` of log tau in a least-squares fit of ``D`` decays with correlated residuals.
 
     The noise of a reading is the sum of read noise and membrane noise. Read noise is white and has variance ``r2``.
     Membrane noise is zero at the first reading of a trial. New noise with a variance of ``q2`` per ms is added to it,
@@ -54,7 +54,10 @@ def correlated_errors(
 
 
 class _MembraneNoise:
-    """Covariance of membrane noise that is zero at the first reading of a trial, for new noise of variance 1 per ms."""
+    """Covariance matrix of the membrane noise at the readings of each decay.
+
+    The noise is zero at the first reading of a trial. New noise with a variance of 1 per ms is then added to it.
+    """
 
     def __init__(self, t: np.ndarray, trial: np.ndarray, tau: np.ndarray) -> None:
         self.together = (trial[:, 1:] == trial[:, :-1]).astype(float)

@@ -22,12 +22,13 @@ _PLATEAU, _MORE = 3, 4
 
 
 def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray) -> np.ndarray:
-    """Return a mask ``[R]`` of single faulty readings. ``d`` contains the index of the decay of each reading.
+    """Return a mask ``[R]`` of single readings that lie far outside their decay.
 
+    The arguments contain the index of the decay, the trial, the time and the membrane potential of each reading.
     The membrane potential falls during the whole decay, so a correct reading lies between its neighbours, apart from
-    noise. The last reading is compared with the two before it. The first reading is compared with the largest readings
-    of all decays. It is not compared with the second reading, because a correct first reading is also far above the
-    second if the time constant is short.
+    noise. The last reading is compared with the two readings before it. The first reading is compared with the largest
+    readings of all decays. It is not compared with the second reading, because a correct first reading is also far
+    above the second reading if the time constant is short.
     """
     order = np.lexsort((t, trial, d))
     key = np.stack([d, trial])[:, order]

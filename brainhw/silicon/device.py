@@ -1,4 +1,4 @@
-"""Protocol for a bench, and the error for bench failures."""
+"""Protocol for chips that can be programmed and run, and the error for failures of a bench."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Device", "DeviceError", "checked_device"]
 
 @runtime_checkable
 class Device(Protocol):
-    """Protocol for a chip that can be programmed and run: a real bench or a model of one.
+    """Protocol for a chip that can be programmed and run: a chip on a real bench, or a model of a chip.
 
     ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest on ``x
-    [T, B, N_in]``, dimensionless float32 values, and returns the :class:`Recording` of all layers. Both raise
+    [T, B, N_in]``, dimensionless float32 values, and returns the :class:`Recording` of all layers. Both methods raise
     :class:`DeviceError` if the bench fails. The caller may then repair the bench, program it again and continue.
     """
 
@@ -42,7 +42,7 @@ class DeviceError(RuntimeError):
 
 
 def checked_device(device: Any, call: str) -> Device:
-    """Return the device. Raise if it lacks a method."""
+    """Return ``device``. Raise ``TypeError`` if it lacks a method of :class:`Device`."""
     if isinstance(device, type) or not isinstance(device, Device):
         raise TypeError(
             f"{call}: device must have the methods program and run of brainhw.silicon.Device; "

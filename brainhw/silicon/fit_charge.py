@@ -23,10 +23,10 @@ from brainhw.silicon.tables import ChargeTable, named
 __all__ = ["ChargeFit", "fit_charge"]
 
 LEAST_CODES = 3
-# The smooth form has five parameters and needs at least this many codes.
+# The fit of the saturating branches has five parameters and needs at least this many codes.
 _SMOOTH_FROM = 8
-# Significance level of the test of the smooth form. A correct form is rejected for one of 1000 benches. The monotone
-# table that is then used is also correct.
+# Significance level of the chi-square test of the branches. Correct branches are rejected for one of 1000 benches. The
+# monotone table that is then used is also correct.
 _POOR_FIT = 1e-3
 # If the slope is smaller than this many standard errors, the data are rejected, because they show no charge curve.
 _RISE = 3.0
@@ -250,7 +250,7 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
 
 
 def _zero_where_uncertain(codes: np.ndarray, charge: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Return the charges. Set the charge of code 0 to exactly zero if it is not significant."""
+    """Return the charges. Set the charge of code 0 to exactly zero if it is within two standard errors of zero."""
     # With any other charge at code 0, the power estimate would count each unused synapse as an event.
     (place,) = np.nonzero(codes == 0)
     uncertain = place.size and abs(charge[place[0]]) < 2 * error[place[0]]
@@ -313,7 +313,10 @@ class _Smooth:
 
 
 def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np.ndarray) -> _Smooth | None:
-    """Fit an offset and a saturating branch for each sign of the weight. Return the fit at the weights ``at``."""
+    """Fit the charges ``c`` with an offset and a saturating branch for each sign of the weights ``w``.
+
+    Return the fit at the weights ``at``, or ``None`` if there are too few codes.
+    """
     if w.size < _SMOOTH_FROM or min((w > 0).sum(), (w < 0).sum()) < 3:
         return None
     limit = np.abs(w).max()
@@ -361,7 +364,10 @@ def _monotone(c: np.ndarray, sd: np.ndarray) -> np.ndarray:
 
 
 def _check_rises(codes: np.ndarray, c: np.ndarray, sd: np.ndarray, call: str, what: str) -> None:
-    """Raise if the charge does not increase with the code, or decreases between two codes by more than the noise."""
+    """Raise ``ValueError`` if the charge does not increase with the code.
+
+    Also raise ``ValueError`` if the charge decreases between two codes by more than the noise.
+    """
     sd = np.maximum(sd, max(1e-12 * np.abs(c).max(), 1e-300))
     i, j = np.triu_indices(codes.size, 1)
     fall = (c[i] - c[j]) / np.hypot(sd[i], sd[j])

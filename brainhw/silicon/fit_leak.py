@@ -108,8 +108,9 @@ def fit_leak(table: DecayTable) -> LeakFit:
 
     If neighbouring residuals correlate, the fit assumes that the membrane potential itself is noisy, and that this
     noise decays with the same tau. The variances of the membrane noise and of the read noise are then estimated from
-    the squares of the residuals and the products of neighbouring residuals. The standard errors of tau include both
-    noises. Readings with a fitted value within four standard deviations of zero are then also excluded.
+    the squares of the residuals and the products of neighbouring residuals. The standard errors of tau include the
+    membrane noise and the read noise. Readings with a fitted value within four standard deviations of zero are then
+    also excluded.
 
     Parameters
     ----------

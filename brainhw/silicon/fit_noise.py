@@ -32,7 +32,8 @@ class NoiseFit(Shown, Drawn):
     read_noise, read_noise_error : Quantity, scalar
         Standard deviation of the noise of one reading, mV.
     residuals : Quantity, shape [trials, T - 1, N]
-        ``d[t + 1] - beta d[t]``, where ``d`` is the deviation of a trial from the mean of all trials, mV.
+        ``d[t + 1] - beta d[t]`` in mV, where ``d`` is the deviation of a trial from the mean of all trials and ``beta``
+        is ``exp(-dt / tau)``.
     notes : tuple of str
         Limits of the data.
     """
@@ -129,7 +130,10 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
 
 
 def _root(squares: np.ndarray, trials: int) -> tuple[u.Quantity, u.Quantity]:
-    """Return the root of the mean of ``squares`` and its standard error, in mV. A negative mean counts as zero."""
+    """Return the square root of the mean of ``squares``, and the standard error of this root, in mV.
+
+    A negative mean counts as zero.
+    """
     mean = max(float(squares.mean()), 0.0)
     # Subtracting the mean over trials costs one degree of freedom per neuron.
     count = squares.size * (trials - 1) / trials

@@ -49,7 +49,8 @@ class LayerFit:
         Number of spikes of each run minus the expected number, divided by the standard deviation of this number,
         ``[runs, N]``. NaN if not measured.
     shared : tuple of float or None
-        Factors of threshold and tau that are common to all neurons of the layer. None without ``per_layer=True``.
+        Ratios of the threshold and of tau to their nominal values, fitted to all neurons of the layer together. None
+        without ``per_layer=True``.
     """
 
     threshold: u.Quantity
@@ -154,7 +155,8 @@ def fit_recordings(
     min_spikes : int, optional
         A neuron with fewer recorded spikes, or with fewer steps without a spike, counts as not measured. Default 20.
     largest_error : float, optional
-        A neuron counts as not measured if the relative standard error of its threshold or tau is larger. Default 0.2.
+        A neuron counts as not measured if the relative standard error of its threshold or tau is larger than this
+        value. Default 0.2.
     per_layer : bool, optional
         For neurons that were not measured, use factors of threshold and tau that are fitted to all neurons of their
         layer. Default False, which leaves NaN for these neurons.
@@ -235,7 +237,7 @@ _CANNOT_TELL = {
 
 
 def _runs(net: Any, xs: Any, recordings: Any, *, call: str) -> tuple[list[ChipProgram], list[Any], list[Recording]]:
-    """Return the program, the input and the recording of each run."""
+    """Check the arguments of `fit_recordings`. Return the program, the input and the recording of each run."""
     one = isinstance(recordings, Recording)
     held = [recordings] if one else _arguments.several(recordings, call=call, name="recordings", of="Recording")
     if not held:
@@ -285,7 +287,7 @@ def _layer(
     values, errors = np.full((4, n), np.nan), np.full((2, n), np.nan)
     residuals = np.full((runs.spikes.shape[1], n), np.nan)
     if enough.any():
-        # Replace the other neurons by one that fired, because a different number of neurons would need another
+        # Replace the other neurons by a neuron that fired, because a different number of neurons would need another
         # compilation.
         used = np.where(enough, np.arange(n), np.argmax(enough))
         fit = fit_neurons(runs.only(used), nominal[used], steps[used], to_zero=to_zero)

@@ -23,9 +23,9 @@ from brainhw.silicon.tables import RateTable
 
 __all__ = ["ThresholdFit", "fit_threshold"]
 
-# A larger standard deviation of the gain of the synapses is not plausible, so the table is rejected.
+# A relative standard deviation of the synaptic gain above this value is not plausible, so the table is rejected.
 WIDEST_GAIN = 0.2
-# With fewer points per curve, differences in the gains of synapses cannot be distinguished from noise.
+# With fewer points per curve than this number, differences in the gains of synapses cannot be distinguished from noise.
 FEW_POINTS = 10
 
 LEAST_POINTS = 3
@@ -245,7 +245,10 @@ def _result(
     combined: bool,
     notes: list[str],
 ) -> ThresholdFit:
-    """Return the solution in physical units, with NaN for values that the data do not determine."""
+    """Check the solution of the fit. Return it in physical units, with NaN for values that the data do not determine.
+
+    ``common`` is the relative error in the charge per spike, which all neurons share.
+    """
     known = np.isfinite(found.error) & (found.error < WORST)
     telling = np.isin(data.neuron, np.flatnonzero(found.tells))
     off = float(np.mean(np.abs(found.mean - data.count)[telling] / data.n_steps[telling])) if telling.any() else 0.0
@@ -349,7 +352,7 @@ def _data(
     dt: float,
     call: str,
 ) -> tuple[RateData, float]:
-    """Return the spike counts with their inputs, and the relative error in the charge per spike."""
+    """Return the spike counts and inputs of the f-I curves, and the relative error in the charge per spike."""
     grid = stored_grid(chip, chip.weight_bits)
     code = np.full(index.size, grid.largest_code) if table.code is None else table.code
     off = (code > grid.largest_code) | (code < lowest_code(grid))

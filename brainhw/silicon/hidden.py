@@ -1,4 +1,4 @@
-"""Values of all neurons and synapses of a chip that is sampled with a PRNG key."""
+"""Parameters of each neuron and synapse of a virtual chip, sampled from a spec with a PRNG key; and scaled specs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _decimals(numbers: np.ndarray) -> Any:
 
 
 class HiddenValues:
-    """Values of a chip that is sampled from a spec.
+    """Parameters of each neuron and synapse of one chip, sampled from a spec with a PRNG key.
 
     ``tau [n_settings, n_neurons]`` is in ms, and ``V_th [n_neurons]`` in mV.
 
@@ -113,7 +113,7 @@ class HiddenValues:
         return self._stream(_NOISE, run)
 
     def pool(self, n: int, more: int) -> jax.Array:
-        """Return ``n`` normal random numbers for the noise of all runs. The first ``more`` are repeated at the end."""
+        """Return ``n`` normal random numbers, followed by the first ``more`` of them, for the noise of all runs."""
         if self._pool is None or len(self._pool) != n + more:
             self._pool = jnp.asarray(np.resize(self._stream(_POOL).standard_normal(n, np.float32), n + more))
         return self._pool

@@ -29,7 +29,10 @@ _MOST_CHOICES = 20_000
 def match_settings(
     means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, int] | None, call: str
 ) -> tuple[dict[int, int], str]:
-    """Return the profile of each leak setting, and a sentence that explains the match. Time constants are in ms."""
+    """Return the index of the tau profile of each leak setting, and a sentence that explains the assignment.
+
+    ``means`` contains the measured time constant of each leak setting, and ``presets`` those of the profiles, in ms.
+    """
     if len(means) > presets.size:
         raise ValueError(
             f"{call}: the tables contain {len(means)} leak settings, but the chip has {presets.size} tau_profiles. "

@@ -102,8 +102,9 @@ class InTheLoop:
 
     Notes
     -----
-    If the bench fails, :meth:`step` raises a :class:`DeviceError` with the step number. Weights, optimizer and counter
-    do not change, so you can repair the bench and call :meth:`step` again. The caller chooses the data of each step.
+    If the bench fails, :meth:`step` raises a :class:`DeviceError` with the step number. The weights, the optimizer and
+    ``n_steps`` do not change, so you can repair the bench and call :meth:`step` again. The caller chooses the data of
+    each step.
 
     The step is compiled once for each batch shape.
 
@@ -254,7 +255,7 @@ class InTheLoop:
         call = "InTheLoop.evaluate"
         x, y = self._batch(x, y, call)
         if self._accuracy is most_active:
-            # Call it before the chip runs, because it raises for invalid labels.
+            # Call the accuracy function before the chip runs, because it raises an error for invalid labels.
             answer(most_active, "accuracy", jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y), call)
             fix = "pass accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
             warn_of_classes(y, self._n_out, call=call, fix=fix)

@@ -1,4 +1,4 @@
-"""Checks of chip-in-the-loop training: chip, optimizer, loss and targets."""
+"""Checks for chip-in-the-loop training: the chip of the network, the optimizer, the loss and the targets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> None:
-    """Raise if the chip of the network was replaced after the loop was built. The program is for the old chip."""
+    """Raise ``ValueError`` if ``chip``, for which the loop was built, is no longer the chip of the network."""
     for weight in chip_weights(net).values():
         now = weight.chip
         if now is not chip and now != chip:
@@ -41,7 +41,7 @@ def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> Non
 
 
 def answer(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.Array, call: str) -> Any:
-    """Return ``function(outputs, y)``. Raise a one-sentence error if it fails."""
+    """Return ``function(outputs, y)``. If the function fails, raise an error with the shapes of its arguments."""
     try:
         return function(outputs, y)
     except Exception as error:  # user code may raise any error
@@ -53,7 +53,7 @@ def answer(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.A
 
 
 def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call: str) -> jax.Array:
-    """Return the loss of a batch. Raise a one-sentence error if it fails or is not a scalar."""
+    """Return the loss of a batch. Raise an error if the loss function fails or does not return a real scalar."""
     value = answer(loss, "loss", outputs, y, call)
     dtype = getattr(u.get_mantissa(value), "dtype", np.asarray(0.0).dtype if type(value) is float else None)
     shape = () if dtype is None else np.shape(u.get_mantissa(value))
@@ -64,7 +64,10 @@ def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call
 
 
 def odd_targets(y: np.ndarray, n_out: int) -> str:
-    """Return error text if targets are not finite or labels have no output neuron, otherwise an empty string."""
+    """Return text for an error message if the targets are invalid, otherwise an empty string.
+
+    Targets are invalid if they are not finite, or if a class index has no output neuron.
+    """
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         return ", y (it contains non-finite values)"
     if y.dtype.kind not in "iu" or y.ndim != 1 or (y.min() >= 0 and y.max() < n_out):
@@ -78,7 +81,7 @@ def all_finite(tree: Any) -> jax.Array:
 
 
 def checked_optimizer(optimizer: Any, net: brainstate.nn.Module, call: str) -> tuple[Any, dict[Any, brainstate.State]]:
-    """Return the optimizer and its weights. If it has no weights, register all weights of the network."""
+    """Return the optimizer and its weights. If the optimizer has no weights, register all weights of the network."""
     if not isinstance(optimizer, braintools.optim.Optimizer) or not hasattr(optimizer, "state_dict"):
         raise TypeError(
             f"{call}: optimizer must be an optimizer of braintools.optim, such as braintools.optim.Adam(lr=0.01); "

@@ -152,7 +152,7 @@ class MeasuredChip(Shown):
         return load_measured(path)
 
     def difference(self, other: MeasuredChip) -> ChipDifference:
-        """Return the change from this measurement to a later one. ``print`` shows a table.
+        """Return the change from this measurement to a later measurement. ``print`` shows a table.
 
         Parameters
         ----------

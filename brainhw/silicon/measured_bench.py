@@ -44,7 +44,7 @@ def model_run(
 
 
 class MeasuredBench:
-    """A :class:`Device` that simulates a measured chip with the exact model, without noise."""
+    """A :class:`Device` that simulates the model with the values of a measured chip, without noise."""
 
     def __init__(self, measured: MeasuredChip) -> None:
         self._measured = _arguments.instance(measured, MeasuredChip, call="MeasuredBench", name="measured")

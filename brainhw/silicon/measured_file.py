@@ -20,7 +20,7 @@ __all__ = ["TAG", "is_measured", "load_measured", "read_measured", "save_measure
 
 _KIND = FileKind("measured chip", "brainhw.silicon.MeasuredChip.save", 1)
 TAG = "brainhw-measured"
-"""The first word of the file."""
+"""The first word of each file that contains a measured chip."""
 # The size limit is 1000 times the size of a chip of 256 neurons with 8 settings.
 _FILE = Sealed(_KIND, TAG, 64 * 2**20)
 
@@ -41,7 +41,7 @@ def load_measured(path: str | os.PathLike[str]) -> MeasuredChip:
 
 
 def is_measured(path: str | os.PathLike[str]) -> bool:
-    """Return whether the name or the first word of a file marks it as a measured chip."""
+    """Return whether a file has the suffix ``.chip``, or starts with the first word of a measured chip."""
     if os.fsdecode(path).endswith(".chip"):
         return True
     try:

@@ -47,7 +47,7 @@ _LEAST_READ_MV = 0.1
 
 @dataclass(frozen=True, eq=False)
 class NeuronFit:
-    """Estimates for ``N`` neurons.
+    """Result of the maximum-likelihood fit for ``N`` neurons.
 
     ``p [K, N]`` contains the logarithms of threshold (mV), tau (steps), noise (mV) and, with membrane potentials, gain.
 
@@ -71,7 +71,12 @@ def fit_neurons(
     to_zero: bool,
     advance: Callable[[], None] = lambda: None,
 ) -> NeuronFit:
-    """Fit each neuron, starting from its nominal threshold (mV) and time constant (steps), ``[N]``."""
+    """Fit the threshold, time constant and noise of each neuron to the recorded runs of its layer.
+
+    The fit starts from the nominal ``threshold [N]`` in mV and the nominal time constants ``tau_steps [N]`` in time
+    steps. ``to_zero`` is whether a spike resets the membrane potential to zero. ``advance`` is called after the grid
+    search and after each round of the optimisation.
+    """
     read_noise = None
     start = np.stack([np.log(threshold), np.log(tau_steps), np.log(_NOISE * threshold)])
     if runs.membranes is not None:
@@ -114,7 +119,10 @@ def _observed(runs: LayerRuns, read_noise: float | None, typical: float, to_zero
 
 
 def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
-    """Return the best point of a grid around the start for each neuron, because the likelihood has several maxima."""
+    """Return, for each neuron, the most likely parameters on a grid around ``start``.
+
+    The grid search is needed because the likelihood has several maxima.
+    """
     best, value = start, np.full(start.shape[1], -np.inf)
 
     def tried(p: np.ndarray) -> None:
@@ -139,7 +147,7 @@ def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
 def _maximised(
     p: np.ndarray, seen: Observed, usual: np.ndarray, advance: Callable[[], None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the optimum of every neuron, the negative Hessian there, and which neurons have converged.
+    """Return the optimal parameters of each neuron, the negative Hessian at the optimum, and a mask of convergence.
 
     In each round, one call to L-BFGS optimises all neurons. The parameters of each neuron are whitened with the
     negative Hessian of its log-posterior, with absolute eigenvalues of at least 1, so that few iterations are enough.
@@ -196,7 +204,7 @@ def _maximised(
 def shared_factors(
     runs: LayerRuns, threshold: np.ndarray, tau_steps: np.ndarray, *, to_zero: bool
 ) -> tuple[float, float]:
-    """Return the maximum-likelihood factors by which all thresholds and all time constants are scaled."""
+    """Fit one factor for all thresholds and one for all time constants of a layer, by maximum likelihood."""
     from scipy.optimize import minimize
 
     seen = _observed(LayerRuns(runs.drive, runs.spikes, None, runs.valid), None, float(np.median(threshold)), to_zero)

@@ -26,8 +26,8 @@ def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> t
     mean, count = cell_means(k, s, charge)
     shared = (count > 0) & ((count > 0).sum(1, keepdims=True) > 1)
     if synapses.size == 2:
-        # With two synapses, the one with the larger slope is the reference, because the median would be the mean of
-        # both.
+        # With two synapses, the synapse with the larger slope is the reference, because the median would be the mean of
+        # the two synapses.
         slopes = [_slope(codes, mean[:, place]) for place in range(2)]
         reference = mean[:, int(np.argmax(slopes))]
     else:
@@ -53,7 +53,11 @@ def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> t
 
 
 def cell_means(k: np.ndarray, s: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean (NaN without readings) and number of readings for each pair of code and synapse, ``[K, S]``."""
+    """Return the mean charge and the number of readings for each pair of code and synapse, both ``[K, S]``.
+
+    ``k`` and ``s`` contain the indices of the code and of the synapse of each reading. Without readings, the mean is
+    NaN.
+    """
     count = np.zeros((k.max() + 1, s.max() + 1))
     np.add.at(count, (k, s), 1.0)
     total = np.zeros_like(count)

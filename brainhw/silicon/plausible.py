@@ -16,12 +16,12 @@ __all__ = ["note_charge", "note_leak", "note_taus", "note_threshold"]
 # brainhw assumes that real chips usually deviate from their data sheet by less than the first factor, and always by
 # less than the second.
 _UNUSUAL, _IMPOSSIBLE = 5.0, 100.0
-# It also assumes that a time constant always deviates from the nearest profile by less than this factor.
+# brainhw also assumes that a time constant always deviates from the nearest profile by less than this factor.
 _IMPOSSIBLE_TAU = 20.0
-# It assumes that thresholds deviate less from the data sheet. The factor is below 2, because half the time window or
-# twice the charge changes a threshold by a factor of 2.
+# brainhw assumes that thresholds deviate less from the data sheet. The factor is below 2, because half the time window
+# or twice the charge changes a threshold by a factor of 2.
 _UNUSUAL_V_TH = 1.9
-# It assumes that the charge of a chip at weight zero is smaller than this fraction of its largest charge.
+# brainhw assumes that the charge of a chip at weight zero is smaller than this fraction of its largest charge.
 _HIGH_ZERO = 0.1
 # If this many readings have exactly the largest or the smallest value, the read-out may saturate.
 _LEAST_SAME = 5
@@ -30,7 +30,7 @@ _HIGH_START = 3.0
 
 
 def note_charge(fit: ChargeFit, chip: ChipSpec, *, call: str) -> list[str]:
-    """Return notes on the charge of the strongest code."""
+    """Return notes on an implausible largest charge, a large charge at code 0, and a saturated read-out."""
     charge, weights = np.asarray(fit.charge.mantissa), np.asarray(fit.curve.weights, np.float32)
     at = int(np.argmax(np.abs(charge)))
     usual = float(np.asarray(chip.charge(weights).mantissa)[at])
@@ -53,7 +53,7 @@ def note_charge(fit: ChargeFit, chip: ChipSpec, *, call: str) -> list[str]:
 
 
 def note_leak(fit: LeakFit, chip: ChipSpec, *, call: str) -> list[str]:
-    """Return notes on the membrane potential at which the decays start. There is no lower limit."""
+    """Return a note if the decays start at an implausibly high membrane potential."""
     start, V_th = float(np.nanmedian(np.asarray(fit.start.mantissa))), float(chip.V_th.mantissa)
     if start <= V_th:
         return []
@@ -61,7 +61,7 @@ def note_leak(fit: LeakFit, chip: ChipSpec, *, call: str) -> list[str]:
 
 
 def note_taus(means: Mapping[int, float], presets: np.ndarray, *, call: str) -> list[str]:
-    """Return notes on the time constants of leak settings, in ms, compared with the nearest profile."""
+    """Return notes on the time constants (ms) of leak settings that are far from the nearest profile."""
     notes = []
     for setting, tau in means.items():
         nearest = float(presets[int(np.argmin(np.abs(np.log(tau / presets))))])
@@ -70,7 +70,7 @@ def note_taus(means: Mapping[int, float], presets: np.ndarray, *, call: str) -> 
 
 
 def note_threshold(fit: ThresholdFit, chip: ChipSpec, *, call: str) -> list[str]:
-    """Return notes on the mean threshold."""
+    """Return notes on an implausible mean threshold and, if it was measured, on an implausible capacitance."""
     mean, usual = float(fit.mean.mantissa), float(chip.V_th.mantissa)
     what = "rate, window and charge"
     if fit.C_measured:
@@ -93,7 +93,11 @@ def _far(
     note: float = _UNUSUAL,
     refuse: float = _IMPOSSIBLE,
 ) -> list[str]:
-    """Return a note if the values differ by a factor above ``note``. Raise if the factor is above ``refuse``."""
+    """Return a note if ``value`` and ``usual`` differ by more than the factor ``note``.
+
+    Raise ``ValueError`` if they differ by more than the factor ``refuse``. ``what`` and ``column`` name the value and
+    the columns of its table.
+    """
     if not (value > 0 and usual > 0):
         return []
     ratio = value / usual

@@ -111,7 +111,8 @@ class ChipProgram(Shown):
                     f"{call}: placement must be for the layers {sizes} and the cores {content.chip.cores} of the "
                     f"network; got a placement for the layers {placement.layers} and the cores {placement.chip.cores}."
                 )
-            # Check the pieces again, because their kinds determine the cores on which a layer may be placed.
+            # Check the pieces of the placement again, because the kind of a layer determines the cores on which its
+            # pieces may be placed.
             Placement.from_list(content.chip, placement.to_list(), sizes)
         return ChipProgram(content)
 
@@ -179,7 +180,7 @@ class ChipProgram(Shown):
 
     @property
     def frontend(self) -> str | None:
-        """The path of the frontend, if the program has one."""
+        """The path of the frontend, or None if the program has no frontend."""
         return next((path for path, synapse in self.content.synapses.items() if synapse.frontend), None)
 
     @property
@@ -189,7 +190,7 @@ class ChipProgram(Shown):
 
     @property
     def bits(self) -> dict[str, int]:
-        """Bits of each entry of :attr:`codes`."""
+        """Number of weight bits of each synapse and of each recurrent layer, by its path."""
         return {path: codes.bits for path, codes in self.content.weights()}
 
     def leak(self, layer: str) -> np.ndarray:
@@ -205,7 +206,7 @@ class ChipProgram(Shown):
     def save(self, folder: str | os.PathLike[str], *, format: Format = "npz") -> None:
         """Write the program to a folder, as ``program.json`` with ``program.npz`` or with three CSV files.
 
-        The folder is created if needed, but its parent folder must exist. Files of an earlier program in the folder are
+        A missing folder is created, but its parent folder must exist. Files of an earlier program in the folder are
         replaced. If writing is interrupted, the folder has no ``program.json`` and :meth:`load` rejects it.
 
         Parameters
@@ -266,7 +267,7 @@ class ChipProgram(Shown):
         ----------
         chip : ChipSpec, optional
             A different chip on which the network runs. It must have the same family and cores. Default: the chip of the
-            program, with its sampled or measured values, if any.
+            program. If this chip was sampled or measured, its sampled or measured values are used.
 
         Returns
         -------
@@ -336,9 +337,9 @@ class ChipProgram(Shown):
 
 
 def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> ChipProgram:
-    """Return ``program.updated(net)`` for ``weights = chip_weights(net)``.
+    """Return the program with the current values of ``weights``, as :meth:`ChipProgram.updated` does.
 
-    A training loop calls ``chip_weights`` only once.
+    ``weights`` is the result of ``chip_weights(net)``, which a training loop calls only once.
     """
     call, content = "ChipProgram.updated", program.content
     chips = [weight.effective.chip for weight in weights.values()]
@@ -361,7 +362,11 @@ def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> Chi
 
 
 def _codes(weights: Mapping[str, ChipWeight], call: str) -> dict[str, Codes]:
-    """Return the codes of the weights by path. Avoid the many small operations of :func:`codes_of` if possible."""
+    """Return the codes of each weight matrix, by path.
+
+    Weights on a plain grid without sign annealing are rounded together in one compiled call, which is faster than
+    :func:`codes_of`.
+    """
     found, grids, masters = {}, {}, []
     for path, (master, _, effective) in weights.items():
         _arguments.check_finite(master.value, call=call, name=f"the weight of {path}", fix="load it again")
@@ -384,9 +389,9 @@ def _rounded(grids: tuple[WeightGrid, ...], masters: list[jax.Array]) -> list[ja
 
 
 def on_chip(content: BundleContent, chip: ChipSpec, call: str) -> BundleContent:
-    """Return the program for a different chip.
+    """Return the content of a program for a different chip.
 
-    Raise if the chips differ in family, cores, number of frontend channels or number of leak settings.
+    Raise ``ValueError`` if the chips differ in family, cores, number of frontend channels or number of leak settings.
     """
     old = content.chip
     for what, wanted, got in (
@@ -407,7 +412,7 @@ def _settings(chip: ChipSpec) -> int:
 
 def _comparable(content: BundleContent) -> dict[str, Any]:
     plain = content.to_plain()
-    # Compare positions and not pieces, because the files merge adjacent pieces. Ignore the versions of the software
-    # that wrote the program.
+    # Compare the positions of the neurons and not the pieces of the placement, because the files merge adjacent pieces.
+    # Ignore the versions of the software that wrote the program.
     at = {layer: (core.tolist(), position.tolist()) for layer, (core, position) in places(content.placement).items()}
     return {**plain, "placement": at, "versions": None}

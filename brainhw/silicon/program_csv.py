@@ -1,4 +1,4 @@
-"""CSV files of a chip program, with plain tables of neurons, codes and levels."""
+"""CSV files of a chip program: tables of neurons, of weight codes, and of the weight and charge of each code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEVEL_COLUMNS = ("code", "weight", "charge_fC")
 
 
 def write_csv(stages: list[dict[str, Any]], arrays: dict[str, np.ndarray]) -> dict[str, str]:
-    """Return the text of each CSV file by file name."""
+    """Return the text of each CSV file, by file name, from the stages and the arrays of a program."""
     rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in CSV_FILES}
     for stage in stages:
         layer, synapse = stage["layer"], stage["synapse"]
@@ -59,7 +59,10 @@ def _text(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def read_csv(folder: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Return the arrays of the CSV files by name. A ``ValueError`` names the file, the line and the error."""
+    """Read the CSV files of a program and return their arrays by name.
+
+    If a file is invalid, raise a ``ValueError`` that names the file, the line and the error.
+    """
     arrays: dict[str, np.ndarray] = {}
     for stage in stages:
         shape = (stage["neurons"],)
@@ -126,7 +129,10 @@ def _read_levels(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each row of a CSV file with exactly these columns, and a text that names the file and the line."""
+    """Yield, for each row of a CSV file, a text with the file name and the line number, and the cells of the row.
+
+    The header of the file must be exactly ``columns``.
+    """
     try:
         with open_regular(path) as stream:
             text = stream.read().decode("utf-8-sig")
@@ -153,7 +159,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list
 
 
 def whole_in(text: str, where: str, name: str) -> int:
-    """Return the integer in a cell. Raise ``ValueError`` if the cell does not contain one."""
+    """Return the integer in a cell of a CSV file. Raise ``ValueError`` if the cell does not contain an integer."""
     # `int` would also accept "1_0" and digits of other scripts.
     digits = text.strip().removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 10):
@@ -162,7 +168,7 @@ def whole_in(text: str, where: str, name: str) -> int:
 
 
 def number_in(text: str, where: str, name: str) -> float:
-    """Return the finite number in a cell. Raise ``ValueError`` if the cell does not contain one."""
+    """Return the number in a cell of a CSV file. Raise ``ValueError`` if the cell does not contain a finite number."""
     try:
         value = float(text)
     except ValueError:

@@ -35,6 +35,7 @@ _KIND = FileKind("program", "ChipProgram.save", 1)
 _TAG = "brainhw-program"
 # Size limit in bytes, several hundred times the size of a full chip. A larger file is rejected before parsing.
 _LARGEST = 2**28
+# Fields of a stage and their types. A stage is a synapse with its source and its target layer.
 _STAGE = {
     "bits": (int, type(None)),
     "frontend": (bool,),
@@ -45,12 +46,12 @@ _STAGE = {
     "source": (str,),
     "synapse": (str,),
 }
-# Fields of the content that the files store as stages and arrays instead.
+# Fields of `BundleContent` that the files store as stages and arrays.
 _REPLACED = ("chip", "layers", "placement", "synapses", "wires")
 
 
 def write_folder(content: BundleContent, folder: Any, *, files: str, call: str) -> None:
-    """Write a program to a folder, which is created if needed. Files of an earlier program are replaced."""
+    """Write a program to a folder. A missing folder is created, and files of an earlier program are replaced."""
     files = choice(files, FORMATS, call=call, name="format")
     path = Path(path_text(folder, call=call, what="a folder"))
     top, arrays = _taken_apart(content)
@@ -79,7 +80,10 @@ def write_folder(content: BundleContent, folder: Any, *, files: str, call: str) 
 
 
 def content_of_folder(folder: Any, *, call: str) -> BundleContent:
-    """Read a program and check every value. Every error is a ``ValueError`` that names the folder."""
+    """Read the content of a program from a folder and check every value.
+
+    If the content is invalid, raise a ``ValueError`` that names the folder.
+    """
     path = Path(path_text(folder, call=call, what="the folder of a program"))
     what = f"{call}: the program in {str(path)!r}"
     top = _KIND.read(path / JSON_FILE, _json, call=call)
@@ -113,7 +117,10 @@ def _json(stream: IO[bytes], what: str) -> dict[str, Any]:
 
 
 def _check_top(top: dict[str, Any]) -> None:
-    """Raise unless the fields that this module reads are valid. ``content_from_plain`` checks the other fields."""
+    """Raise ``ValueError`` if a field that this module reads is missing from the JSON file or invalid.
+
+    ``content_from_plain`` checks the other fields.
+    """
     for name in ("arrays", "chip", "family", "stages", *(["npz_sha256"] if top.get("arrays") == "npz" else [])):
         if name not in top:
             raise ValueError(f"{JSON_FILE} lacks {name}")
@@ -140,7 +147,7 @@ def _check_top(top: dict[str, Any]) -> None:
 
 
 def wanted_shapes(stages: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each integer array by name, except the levels."""
+    """Return the shapes that the arrays of a program must have, by array name, without the arrays of levels."""
     shapes: dict[str, tuple[int, ...]] = {}
     for stage in stages:
         n, inputs = stage["neurons"], stage["inputs"]
@@ -152,7 +159,7 @@ def wanted_shapes(stages: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
 
 
 def places(placement: Placement) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return core and position on the core of each neuron, by layer."""
+    """Return, for each layer, the core of each neuron and the position of each neuron on its core."""
     found = {layer: (np.zeros(n, np.int32), np.zeros(n, np.int32)) for layer, n in placement.layers.items()}
     for piece in placement.pieces:
         core, position = found[piece.layer]
@@ -162,7 +169,7 @@ def places(placement: Placement) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _levels(chip: ChipSpec, bits: int, dtype: str) -> dict[str, np.ndarray]:
-    """Return each code of a grid with its weight and charge, in the precision of the model."""
+    """Return all codes of a weight grid, and their weights and charges in the precision of the model."""
     grid = stored_grid(chip, bits)
     codes = np.arange(lowest_code(grid), grid.largest_code + 1, dtype=np.int32)
     weights = grid.values(jnp.asarray(codes), dtype)
@@ -180,7 +187,7 @@ def _bits(stages: list[dict[str, Any]]) -> list[int]:
 
 
 def _taken_apart(content: BundleContent) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return a program as plain data and named arrays."""
+    """Return the content of a program as data for the JSON file, and as arrays by name."""
     stages, arrays = [], {}
     at = places(content.placement)
     for wire in content.wires:
@@ -230,7 +237,10 @@ def _npz(stream: IO[bytes], top: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> BundleContent:
-    """Build the program from plain data and arrays. Raise ``ValueError`` if they are invalid."""
+    """Build the content of a program from the data of the JSON file and the arrays.
+
+    Raise ``ValueError`` if the data or the arrays are invalid.
+    """
     stages = top.pop("stages")
     chip = chip_from_data(_table(top.pop("chip"), "chip"), call="chip")
     if top.pop("family") != chip.family or top.pop("format", None) is None:
@@ -271,7 +281,10 @@ def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Bund
 
 
 def _pieces(path: str, kind: str, core: np.ndarray, position: np.ndarray) -> list[dict[str, Any]]:
-    """Return the pieces of a layer. Neurons at consecutive positions on one core form one piece."""
+    """Return the placement of a layer as a list of pieces.
+
+    A piece consists of consecutive neurons of the layer at consecutive positions on one core.
+    """
     cuts = np.flatnonzero((np.diff(core) != 0) | (np.diff(position) != 1)) + 1
     return [
         {
@@ -287,7 +300,7 @@ def _pieces(path: str, kind: str, core: np.ndarray, position: np.ndarray) -> lis
 
 
 def _check_levels(chip: ChipSpec, bits: int, dtype: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise if the weights or charges of the codes in the files differ from those of the chip."""
+    """Raise ``ValueError`` if the weights or charges of the codes in the files differ from those of the chip."""
     # The levels are for benches that do not know the charge curve. If they differed from the curve, the charges of such
     # a bench would differ from those of brainhw.
     for name, right in _levels(chip, bits, dtype).items():

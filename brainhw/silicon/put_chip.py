@@ -25,7 +25,8 @@ from brainhw.transform.trace import put_back_on_failure
 
 __all__ = ["put_chip"]
 
-# If one of these fields changed, the network would need other codes, placements or resets. So they must be the same.
+# If one of these fields changed, the network would need different codes, placements or resets. So these fields must be
+# the same for the nominal chip and the measured chip.
 _SAME = ("family", "cores", "weight_limit", "weight_bits", "frontend_channels", "sign_block", "sign_axis", "reset")
 
 
@@ -142,7 +143,7 @@ def _check_fits(now: ChipSpec, measured: MeasuredChip, call: str) -> None:
 
 
 def _modules(net: brainstate.nn.Module, call: str) -> dict[str, Any]:
-    """Return every module that has a chip, by its path. Raise if the chip of a module cannot be replaced."""
+    """Return every module that has a chip, by its path. Raise ``TypeError`` if the chip cannot be replaced."""
     found = {}
     for where, node in net.nodes().items():
         if isinstance(getattr(node, "chip", None), ChipSpec) and not isinstance(node, (EffectiveWeight, BundledNet)):

@@ -1,4 +1,4 @@
-"""Least-squares fit of f-I curves with the noisy rate model, on arrays without units."""
+"""Least-squares fit of f-I curves with the expected spike counts of noisy neurons, on arrays without units."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["Bar", "RateData", "RateSolution", "rough_tau", "solve_gains", "solve
 # This variance is added to the variance of the model. Otherwise counts that are locked to the time steps would be taken
 # as exact.
 _ROUNDING = 0.1
-# For each stage: additional variance of each count as a fraction of the squared number of steps, largest number of
-# evaluations, precision. The first stage adds a variance, so that the fit converges from a poor start. Later stages use
-# only the variance of the model.
+# For each stage of the fit: additional variance of each count as a fraction of the squared number of steps, largest
+# number of evaluations, precision. The first stage adds a variance, so that the fit converges from a poor start. Later
+# stages use only the variance of the model.
 _PLAN = ((1e-4, 10, 1e-3), (0.0, 8, 1e-4), (0.0, 6, 1e-5))
 # First value of the search for the standard deviation of the gain, and largest number of rounds of the search.
 _FIRST_GAIN = 0.05
@@ -37,8 +37,9 @@ _DENSE = 200
 class RateData:
     """Spike counts of f-I curves, with one row per measurement.
 
-    ``neuron`` and ``setting`` are indices. ``charge`` is the charge per spike in fC. ``count`` is the number of
-    spikes in ``n_steps`` steps of ``dt`` ms.
+    ``neuron`` and ``setting`` are indices. ``inputs`` is the number of active synapses, and ``charge`` is the charge
+    per spike of a synapse in fC. ``count`` is the number of spikes in ``n_steps`` steps of ``dt`` ms. ``subtract`` is
+    whether a spike subtracts the threshold from the membrane potential.
     """
 
     neuron: np.ndarray
@@ -52,7 +53,7 @@ class RateData:
 
     @property
     def drive(self) -> np.ndarray:
-        """Charge per step in fC."""
+        """Charge per step in each measurement, in fC."""
         return self.inputs * self.charge
 
 
@@ -92,7 +93,7 @@ class RateSolution:
 def solve_rates(
     data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, bar: Bar
 ) -> tuple[np.ndarray, RateSolution]:
-    """Fit the curves and return the parameters and the solution.
+    """Fit the f-I curves with the same gain for all synapses. Return the fitted parameters and the solution.
 
     ``prior`` contains log tau from decays and its error, each ``[S, N]``, with NaN for unknown values.
     """
@@ -106,7 +107,10 @@ def solve_rates(
 
 
 def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: np.ndarray, bar: Bar) -> RateSolution:
-    """Fit the curves with a gain for each driving synapse, starting from the fit ``p`` without gains."""
+    """Fit the f-I curves with a separate gain for each synapse that drives a neuron.
+
+    The fit starts from the parameters ``p`` that `solve_rates` returned.
+    """
     gain = _FIRST_GAIN
     problem = _Problem(data, prior, gain)
     problem.middle = np.concatenate([p[:-1], np.zeros(problem.deviations), p[-1:]])
@@ -117,7 +121,7 @@ def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: 
         new = float(np.clip(problem.next_gain(p), 1e-4, 1.0))
         settled, gain = abs(new - gain) < 0.03 * gain, new
         problem = problem.with_gain(gain)
-        # The deviations are in units of the standard deviation, so convert them to the new one.
+        # The deviations are in units of the standard deviation, so convert them to the new standard deviation.
         xi = slice(-1 - problem.deviations, -1)
         p = np.concatenate([p[: xi.start], p[xi] * (problem.old_gain / gain), p[-1:]])
         if settled and not wide:
@@ -129,7 +133,10 @@ def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: 
 
 
 def rough_tau(data: RateData, log_tau: np.ndarray) -> np.ndarray:
-    """Return, for a table with one setting, the grid value of log tau whose noise-free curve fits best, ``[N]``."""
+    """Return, for each neuron, the value of ``log_tau`` whose noise-free f-I curve fits best, ``[N]``.
+
+    The f-I curves must all have the same leak setting.
+    """
     return _Problem(data, None).scan(np.exp(log_tau))[1][0]
 
 
@@ -190,11 +197,11 @@ class _Problem:
         return p[: self.n], p[self.n : self.n * (1 + self.s)].reshape(self.s, self.n), float(p[-1])
 
     def bounded(self, p: np.ndarray) -> np.ndarray:
-        """Clip the parameters to bounds around the start, so that undetermined parameters do not diverge."""
+        """Clip the parameters to bounds around their start values, so that undetermined parameters do not diverge."""
         return np.clip(p, self.middle - _FARTHEST, self.middle + _FARTHEST)
 
     def drive(self, p: np.ndarray) -> np.ndarray:
-        """Return the charge of one step in fC."""
+        """Return the charge per step in each measurement, in fC, with the gain deviations in ``p``."""
         data = self.data
         if not self.deviations:
             return data.drive

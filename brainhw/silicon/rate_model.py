@@ -32,15 +32,15 @@ _NODES_PER_WIDTH = 1.25
 _ROOT_2PI = np.sqrt(2 * np.pi)
 # If the drive is this many standard deviations of the noise above the threshold, a neuron fires in every step.
 _SURE = 8.0
-# A count with a smaller variance is locked to the time steps. It depends on how many whole interspike intervals fit
-# into the window.
+# A count with a variance below this value is locked to the time steps. It depends on how many whole interspike
+# intervals fit into the window.
 _LOCKED = 5.0
 _LONGEST_INTERVAL = 64
 _BLOCK = 24
 
 
 class Counts(NamedTuple):
-    """Mean and variance of the spike count, and derivatives of the mean. Each has shape ``[K]``."""
+    """Mean and variance of ``K`` spike counts, and derivatives of the mean. Each array has shape ``[K]``."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -52,7 +52,7 @@ class Counts(NamedTuple):
 def expected_counts(
     drive: np.ndarray, beta: np.ndarray, noise: np.ndarray, n_steps: np.ndarray, *, subtract: bool
 ) -> Counts:
-    """Return mean and variance of the spike count over ``n_steps`` from rest, and derivatives of the mean.
+    """Return mean and variance of ``K`` spike counts over ``n_steps`` steps from rest, and derivatives of the mean.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module docstr
     by_mu = (k1 - mu * k0) / s1**2 - h0 * at_low / s1
     by_s = (k2 - 2 * mu * k1 + mu**2 * k0) / s1**3 - k0 / s1 + h0 * low * at_low / s1
     # Variance per step of a martingale: the spikes of the step plus the expected later excess, minus the expectation of
-    # both before the step.
+    # this sum before the step.
     base = ahead + rate[:, None]
     stay = clipped * h0**2 + kk - 2 * base * (clipped * h0 + k0) + base**2 * (1 - spike)
     if subtract:
@@ -151,7 +151,7 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module docstr
 
 
 def _renewals(silent: np.ndarray, spike: np.ndarray, n_steps: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Return the exact mean count for short interspike intervals, or ``otherwise`` for longer ones.
+    """Return the exact mean count for short interspike intervals, or ``otherwise`` for longer intervals.
 
     Each spike resets the membrane potential to zero, so the spikes are a renewal process.
     """

@@ -14,7 +14,7 @@ __all__ = ["FOREIGN", "WORST", "fit_screened"]
 
 # Largest mean deviation of a valid curve, in spikes per step. In good fits of bench data, the deviation is 0.0005.
 FOREIGN = 0.02
-# A threshold with a larger relative error counts as not measured.
+# A threshold with a relative error above this value counts as not measured.
 WORST = 0.2
 # A spec allows a relative standard deviation of the thresholds of 20 %. A threshold is an outlier if it differs from
 # the median by more than this factor.
@@ -31,9 +31,9 @@ _FEWEST = 3
 def fit_screened(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, *, search: bool, progress: bool
 ) -> tuple[RateSolution, np.ndarray, bool, list[str]]:
-    """Return the result of `fit_with_decays` without neurons whose curves do not follow the model.
+    """Fit f-I curves with `fit_with_decays`, without the neurons whose curves do not follow the model.
 
-    These neurons have NaN in the result, and a note names them.
+    The results of these neurons are NaN, and a note names the neurons.
     """
     with Bar(progress) as bar:
         found, named, combined, notes = fit_with_decays(data, leak, settings, neurons, search=search, bar=bar)
@@ -83,7 +83,10 @@ def _only(data: RateData, kept: np.ndarray) -> RateData:
 def _each_alone(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, search: bool, bar: Bar
 ) -> list[RateSolution]:
-    """Fit each neuron separately, with its own noise. Use the decays at the setting that fits most neurons."""
+    """Fit the f-I curves of each neuron separately, with its own noise.
+
+    The decays that `first_prior` selects for all neurons together are the prior for tau.
+    """
     prior = first_prior(data, leak, settings, neurons, search=search)[0]
     found = []
     for i in range(neurons.size):
@@ -94,7 +97,10 @@ def _each_alone(
 
 
 def _odd(data: RateData, alone: list[RateSolution], tells: np.ndarray) -> np.ndarray:
-    """Return a mask of the neurons whose curves do not fit the model, or differ too much from the others."""
+    """Return a mask of the neurons whose curves do not fit the model or differ too much from those of other neurons.
+
+    ``alone`` contains the separate fit of each neuron.
+    """
     rows = [data.neuron == i for i in range(tells.size)]
     off = np.array(
         [

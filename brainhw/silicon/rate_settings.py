@@ -15,10 +15,10 @@ Prior = tuple[np.ndarray, np.ndarray]
 # A fit is poor if its excess variance is above ``_POOR`` and has a probability by chance below ``_CHANCE``. The second
 # condition is needed because a few counts can have a large scatter by chance.
 _POOR, _CHANCE = 1.5, 1e-3
-# From noise-free curves, the median over neurons of log tau is known to about 0.3. Neighbouring settings are about 0.7
-# apart.
+# Largest distance between the log tau of noise-free f-I curves and of the decays at the same setting. From such curves,
+# the median over neurons of log tau is known to about 0.3. Neighbouring settings are about 0.7 apart.
 _ROUGHLY = 0.5
-# The same limit for curves that are fitted with noise.
+# Largest distance between the log tau of f-I curves that are fitted with noise and the log tau of the decays.
 _SAME = 0.2
 # Gains of the driving synapses are kept only if they reduce the cost below this fraction.
 _BETTER = 0.6
@@ -32,8 +32,9 @@ def is_poor(found: RateSolution) -> bool:
 def fit_with_decays(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, *, search: bool, bar: Bar
 ) -> tuple[RateSolution, np.ndarray, bool, list[str]]:
-    """Return the fit, the leak settings of the curves, whether the fit includes the decays, and notes.
+    """Fit f-I curves, with the time constants of the decays as a prior.
 
+    Return the fit, the leak settings of the curves, whether the fit includes the decays, and notes.
     If ``search`` is true, all curves have the same setting, which is chosen from the settings of the decays.
     """
     notes: list[str] = []
@@ -101,7 +102,7 @@ class _Decays:
         self.error = np.where(column >= 0, error / tau, np.nan)
 
     def why_none(self, neurons: np.ndarray, settings: np.ndarray) -> str:
-        """Return the note for curves without matching decays."""
+        """Return a note on the reason why the fit of the f-I curves does not use the decays."""
         tail = "tau is fitted to the curves only"
         if not np.isfinite(self.log_tau).any():
             return f"the neurons of the f-I curves have no decays, so {tail}"
@@ -115,7 +116,10 @@ class _Decays:
         return np.linspace(known.min() - 0.5, known.max() + 0.5, 60) if known.size else np.log(np.geomspace(1, 300, 60))
 
     def nearest(self, log_tau: np.ndarray, most: float) -> int | None:
-        """Return the index of the setting with the smallest median distance, or None if it exceeds ``most``."""
+        """Return the index of the setting whose decays have the smallest median distance from ``log_tau``.
+
+        Return None if this distance exceeds ``most``.
+        """
         apart = log_tau - self.log_tau
         shared = [place for place in range(self.settings.size) if np.isfinite(apart[place]).any()]
         if not shared:
@@ -124,7 +128,7 @@ class _Decays:
         return shared[int(np.argmin(distances))] if min(distances) <= most else None
 
     def named(self, places: list[int | None]) -> np.ndarray:
-        """Return the indices of the settings, with -1 for unknown settings."""
+        """Return the leak settings at the indices ``places``, with -1 for None."""
         return np.array([-1 if place is None else self.settings[place] for place in places])
 
     def prior(self, places: list[int | None]) -> Prior | None:

@@ -1,4 +1,4 @@
-"""Drive of each neuron of a program, computed from recorded spikes and inputs."""
+"""Synaptic drive of each neuron in each time step, computed from the recorded spikes and the inputs of a program."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LayerRuns:
     """All runs of one layer as arrays ``[T, B, N]``, concatenated along the batch axis and padded to the longest run.
 
     ``drive`` is the nominal charge of each step divided by the nominal capacitance, in mV. ``membranes`` are membrane
-    potentials in mV, or None if a run has none. ``valid [T, B]`` marks the steps of each run.
+    potentials in mV, or None if a run has no membrane potentials. ``valid [T, B]`` marks the steps of each run.
     """
 
     drive: np.ndarray
@@ -42,7 +42,7 @@ class LayerRuns:
 
 
 def program_of(net: Any, *, call: str) -> ChipProgram:
-    """Return the program of a network. A program is returned unchanged."""
+    """Return the program of a network. If ``net`` is already a program, return it unchanged."""
     if isinstance(net, ChipProgram):
         return net
     if not isinstance(net, brainstate.nn.Module):
@@ -63,7 +63,10 @@ def bench_input(x: Any, program: ChipProgram, *, call: str, name: str) -> np.nda
 def layer_runs(
     programs: Sequence[ChipProgram], xs: Sequence[Any], recordings: Sequence[Recording], *, call: str
 ) -> dict[str, LayerRuns]:
-    """Return the runs of each layer. Each run has one program, one input and one recording."""
+    """Return the recorded runs of each layer, with the drive of its neurons.
+
+    Run ``i`` has the program ``programs[i]``, the input ``xs[i]`` and the recording ``recordings[i]``.
+    """
     first = programs[0]
     parts: dict[str, list[LayerRuns]] = {path: [] for path in first.layers}
     held: tuple[ChipProgram, Mapping[str, np.ndarray]] | None = None
@@ -83,7 +86,7 @@ def layer_runs(
 
 
 def _check_same(first: ChipProgram, other: ChipProgram, i: int, call: str) -> None:
-    """Raise if two programs differ in anything except their codes."""
+    """Raise ``ValueError`` if two programs differ in anything except their codes."""
     same = first.wires == other.wires and first.layers == other.layers and first.chip == other.chip
     same = same and all(
         np.array_equal(getattr(first, what)(path), getattr(other, what)(path))

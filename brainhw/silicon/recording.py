@@ -136,7 +136,7 @@ def _own(array: np.ndarray) -> np.ndarray:
 def check_recording(
     recording: Any, layers: Mapping[str, int], n_steps: int, batch_size: int, *, call: str
 ) -> Recording:
-    """Return the recording. Raise if its layers, or the shape of the spikes of a layer, are wrong.
+    """Return ``recording``. Raise an error if its layers or the shapes of its spikes do not match the program.
 
     ``layers`` maps the path of each layer to its number of neurons.
     """

@@ -12,7 +12,7 @@ __all__ = ["in_float32", "of_shape"]
 
 
 def of_shape(x: Any, n_in: int, *, call: str, name: str) -> np.ndarray:
-    """Return inputs as an array. Raise unless the shape is ``[T, B, n_in]`` (steps, samples, inputs)."""
+    """Return inputs as an array. Raise ``ValueError`` if they do not have the shape ``[T, B, n_in]``."""
     array = np.asarray(_arguments.as_array(x, call=call, name=name))
     if array.ndim != 3 or 0 in array.shape or array.shape[2] != n_in:
         raise ValueError(f"{call}: {name} must have shape [T, B, {n_in}]; got {array.shape}.")
@@ -20,7 +20,7 @@ def of_shape(x: Any, n_in: int, *, call: str, name: str) -> np.ndarray:
 
 
 def in_float32(array: np.ndarray, *, call: str, name: str) -> np.ndarray:
-    """Return an array in float32. Raise if a value is not finite in float32."""
+    """Return an array in float32. Raise ``ValueError`` if a value is not finite in float32."""
     # An overflow of the cast is reported below, with its index.
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = array.astype(np.float32, copy=False)

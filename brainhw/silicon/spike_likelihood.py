@@ -13,7 +13,8 @@ from jax.scipy.special import log_ndtr, ndtr
 __all__ = ["Observed", "curvature", "expected_spikes", "log_likelihood", "value_and_gradient"]
 
 _LOG_SQRT_2PI = 0.5 * float(np.log(2 * np.pi))
-# Smallest fraction of a variance that remains after a truncation. Smaller ones could round to zero or below in float32.
+# Smallest fraction of a variance that remains after a truncation. A smaller fraction could be rounded to zero or below
+# in float32.
 _LEAST = 1e-6
 
 
@@ -49,7 +50,10 @@ def _rectified(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Arr
 
 
 def _cut(mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.Array) -> tuple[Any, Any, Any]:
-    """Return the log-probability of the recorded ``spike`` (0 or 1), and the mean and variance of V given ``spike``."""
+    """Return the log-probability of the recorded ``spike`` (0 or 1).
+
+    Also return the mean and the variance of the membrane potential, given ``spike``.
+    """
     sd = jnp.sqrt(variance)
     sign = 1 - 2 * spike  # +1 if the membrane potential stayed below threshold
     z = (threshold - mean) / sd
@@ -179,7 +183,7 @@ def value_and_gradient(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.nd
 
 
 def curvature(p: np.ndarray, seen: Observed) -> np.ndarray:
-    """Return the negative Hessian of the log-likelihood of each neuron, ``[N, K, K]``."""
+    """Return the negative Hessian of the log-likelihood of each neuron for the ``K`` rows of ``p``, ``[N, K, K]``."""
     return -np.moveaxis(_sum(_hessian, p, seen), -1, 0)
 
 

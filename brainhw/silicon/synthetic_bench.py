@@ -22,7 +22,7 @@ from brainhw.silicon.tables import ChargeTable, DecayTable, RateTable
 
 __all__ = ["SyntheticBench", "synthetic_bench"]
 
-# Start of each decay in mV, below every threshold, and its length in steps.
+# Membrane potential at the start of each decay in mV, which is below every threshold, and duration of a decay in steps.
 _START = 60.0
 _DECAY_STEPS = 60
 
@@ -247,13 +247,16 @@ def _drawn(chip: ChipSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 def _of_neurons(
     chip: MeasuredChip, settings: np.ndarray, which: np.ndarray, call: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return all time constants and thresholds of a given chip. Raise if a value that the bench needs is NaN."""
+    """Return all time constants (ms) and thresholds (mV) of a measured chip.
+
+    Raise ``ValueError`` if a value that the bench needs is NaN.
+    """
     tau, V_th = np.asarray(chip.tau.mantissa, float), np.asarray(chip.V_th.mantissa, float)
     for name, values in (("tau", tau[np.ix_(settings, which)]), ("V_th", V_th[which])):
         if np.isnan(values).any():
             raise ValueError(
                 f"{call}: chip lacks {int(np.isnan(values).sum())} of the {values.size} values of {name} that the "
-                "bench needs. Omit the neurons or profiles without a value, or give a ChipSpec."
+                "bench needs. Omit the neurons or profiles without a value, or pass a ChipSpec."
             )
     return tau, V_th
 

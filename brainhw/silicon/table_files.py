@@ -277,7 +277,10 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def _decimal_comma(rows: Sequence[Sequence[str]], columns: dict[str, tuple[int, str, float]], what: str) -> bool:
-    """Return whether the commas are decimal commas. Raise if every comma could be a thousands separator."""
+    """Return whether the commas in the numbers are decimal commas.
+
+    Raise ``ValueError`` if every comma could also be a thousands separator.
+    """
     doubtful: tuple[int, str, str] | None = None
     for place, header, _ in columns.values():
         for at, row in enumerate(rows[1:]):

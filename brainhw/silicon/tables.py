@@ -196,7 +196,8 @@ def _check(
 ) -> None:
     """Check the columns of a table, and store each as a read-only array of the same length.
 
-    ``whole`` maps the name of each integer column to its lowest valid value, or to None for no limit.
+    ``whole`` maps the name of each integer column to its lowest valid value, or to None for no limit. ``units`` maps
+    the name of each other column to its unit.
     """
     call, first, length = type(table).__name__, "", 0
     for name, field in table.__dataclass_fields__.items():

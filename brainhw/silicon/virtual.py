@@ -170,7 +170,10 @@ class VirtualChip:
 
 
 def checked_run_input(x: Any, program: ChipProgram, *, call: str) -> np.ndarray:
-    """Return the input of a run in float32. Raise unless it is finite and has the shape ``[T, B, N_in]``."""
+    """Return the input of a run in float32.
+
+    Raise ``ValueError`` if the input does not have the shape ``[T, B, N_in]`` or contains non-finite values.
+    """
     array = of_shape(x, program.n_in, call=call, name="x")
     # Fast path with two passes over the data. NaN fails both comparisons.
     if array.min() >= 0 and array.max() <= MOST_EVENTS:

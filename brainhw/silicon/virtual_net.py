@@ -141,7 +141,7 @@ class CompiledRun:
         return records
 
     def _write(self, values: dict[str, Any]) -> None:
-        """Write codes and chip values into the modules, and compute the charges."""
+        """Write the codes and the values of the sampled chip into the modules, and compute the charges."""
         chip = self._hidden.chip
         for path, codes in self._content.weights():
             module = self._modules[path]
@@ -194,7 +194,7 @@ class CompiledRun:
 
 
 def _refuse_other_steps(module: Any, path: str, call: str) -> None:
-    """Raise if a module defines its own update or mismatch, which a virtual chip does not simulate."""
+    """Raise ``ValueError`` if a module defines its own update or mismatch, which a virtual chip does not simulate."""
     own = set(module.nominal()) - {"tau", "V_th"} if isinstance(module, H1Layer) else set()
     drawn = module.effective_class.drawn is EffectiveWeight.drawn
     if own or not drawn or not runs_whole_sequence(module, call=call):
