@@ -111,7 +111,7 @@ def _json(stream: IO[bytes], what: str) -> dict[str, Any]:
         raise _KIND.corrupted(what, f"is not valid JSON, or is truncated: {str(error)[:200]}") from None
     kind, _, version = str(top.get("format") if isinstance(top, dict) else None).partition("/")
     if kind != _TAG or not version.isdecimal():
-        raise _KIND.foreign(what)
+        raise _KIND.wrong_kind(what)
     _KIND.check_format(int(version), what)
     return top
 
