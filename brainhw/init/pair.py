@@ -264,8 +264,8 @@ class PairInitializer:
 
     def _draw(self, level: float) -> Draw:
         mu_U, sizes = self._sizes(level)
-        weight = self._add_neutral_weight(sizes.mu_W + sizes.sigma_FF * self.z_ff)
-        recurrent = None if self.z_rc is None else self._add_neutral_weight(sizes.sigma_RC * self.z_rc)
+        weight = self._to_weight(sizes.mu_W + sizes.sigma_FF * self.z_ff)
+        recurrent = None if self.z_rc is None else self._to_weight(sizes.sigma_RC * self.z_rc)
         return self._run_trial(level, mu_U, sizes, weight, recurrent)
 
     def _run_trial(
@@ -277,7 +277,7 @@ class PairInitializer:
         counts = self.circuit.total(np.asarray(spikes.sum(axis=(0, 1))))
         return Draw(level, mu_U, sizes, weight, recurrent, spikes, counts)
 
-    def _add_neutral_weight(self, weight: np.ndarray) -> jax.Array:
+    def _to_weight(self, weight: np.ndarray) -> jax.Array:
         # The theory assumes zero charge at zero weight. Add the neutral weight to cancel an offset of the charge curve.
         return self._reflect_into_range(weight + self.circuit.neutral_weight)
 
@@ -331,7 +331,7 @@ class PairInitializer:
         nonlinear = self.direction is not None and self.circuit.has_nonlinear_charge
         for _ in range(_CALIBRATION_ROUNDS):
             sigma = self._sizes(0.0)[1].sigma_FF
-            mean, measured = self.meter.feedforward_moments(self._add_neutral_weight(sigma * self.z_ff))
+            mean, measured = self.meter.feedforward_moments(self._to_weight(sigma * self.z_ff))
             off = mean - self.response.offset if nonlinear else np.zeros_like(mean)
             # With a linear charge curve, the standard deviation of the potential is proportional to that of the
             # weights, so one step is exact.
@@ -377,7 +377,7 @@ class PairInitializer:
     def _xi(self, level: float) -> float:
         """Return the median ``xi`` over neurons for feed-forward weights with the mean membrane potential ``level``."""
         sizes = self._sizes(level)[1]
-        mean, sd = self.meter.feedforward_moments(self._add_neutral_weight(sizes.mu_W + sizes.sigma_FF * self.z_ff))
+        mean, sd = self.meter.feedforward_moments(self._to_weight(sizes.mu_W + sizes.sigma_FF * self.z_ff))
         share = math.sqrt(self.settings.alpha)  # recurrent spikes contribute the rest of the variance
         return float(np.median((self.circuit.threshold() - mean) * share / np.maximum(sd, 1e-30)))
 
@@ -478,14 +478,14 @@ class MeasuredInitializer(PairInitializer):
         self.z_ff = _centred(jax.random.normal(key_ff, shape), self.direction)
         self.z_rc = _normal_like(key_rc, circuit.recurrent)
         self.meter = Meter(circuit, xs, rise_steps(response))
-        self.rest, rest_sd = self.meter.feedforward_moments(self._add_neutral_weight(np.zeros(shape)))
+        self.rest, rest_sd = self.meter.feedforward_moments(self._to_weight(np.zeros(shape)))
         # The probe must exceed rounding errors, but be small enough for the charge curve to be linear. Use a larger
         # probe if another synapse changes the membrane potentials so much that the response to the first one is lost.
         for share in (0.1, 1.0):
             probe = share * min(circuit.weight_limit, float(circuit.threshold().min()))
             # Probe with the random values of the draw itself, because with few inputs different ones could have a very
             # different effect.
-            probe_sd, later = self.meter.lag_one(self._add_neutral_weight(probe * self.z_ff))
+            probe_sd, later = self.meter.lag_one(self._to_weight(probe * self.z_ff))
             self.responds = probe_sd > 0
             # Over many draws, the response to the drawn weights is uncorrelated with the fluctuations at zero weights.
             # So their variances add.
@@ -496,7 +496,7 @@ class MeasuredInitializer(PairInitializer):
         self.rest_variance = self._typical(rest_sd**2)
         self.theta = self._typical(circuit.threshold() - self.rest)
         # Measure the response to the mean weight, which is used to lift silent neurons, with equal weights.
-        of_flat, flat_sd = self.meter.feedforward_moments(self._add_neutral_weight(np.full(shape, probe)))
+        of_flat, flat_sd = self.meter.feedforward_moments(self._to_weight(np.full(shape, probe)))
         rise = self._typical(of_flat - self.rest)
         of_rise = self._typical(np.maximum(flat_sd**2 - rest_sd**2, 0.0))
         self.basis = MembraneBasis(
@@ -547,7 +547,7 @@ class MeasuredInitializer(PairInitializer):
         most = np.maximum(self.circuit.weight_limit / max(float(predicted.max()), 1e-30), _MOST_GAIN)
         for _ in range(_MEASURED_ROUNDS):
             sigma = self._sizes(0.0)[1].sigma_FF
-            mean, sd = self.meter.feedforward_moments(self._add_neutral_weight(sigma * self.z_ff))
+            mean, sd = self.meter.feedforward_moments(self._to_weight(sigma * self.z_ff))
             rise = mean - self.rest
             if self.direction is None and self.responds.any():
                 # The mean of one unit depends on its random draw. So use the mean over all neurons, which can be

@@ -141,14 +141,10 @@ def test_every_neuron_is_calibrated_to_its_target(chip_pair: Callable) -> None:
     rng = np.random.default_rng(0)
     x = np.abs(np.cumsum(rng.normal(0, 0.1, (6, 300, 12)), axis=1)).astype(np.float32)
     solver = solver_of(chip_pair("H1v2", 12, 20), x, with_settings(DEFAULT, xi=1.5))
-    before = solver.meter.feedforward_moments(solver._add_neutral_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[
-        1
-    ]
+    before = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
     assert np.max(np.abs(before * 1.5 / 100 - 1)) > 0.1
     solver._calibrate()
-    after = solver.meter.feedforward_moments(solver._add_neutral_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[
-        1
-    ]
+    after = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
     np.testing.assert_allclose(after, 100 / 1.5, rtol=0.03)
 
 
@@ -157,9 +153,7 @@ def test_linear_synapse_is_calibrated_beyond_its_weight_range_too(chip_pair: Cal
     solver = solver_of(chip_pair("H1v2", 100, 40), poisson(100, (8, 400, 100)), with_settings(DEFAULT, xi=1.0))
     assert np.median(solver._sizes(0.0)[1].sigma_FF) > 1.66
     solver._calibrate()
-    after = solver.meter.feedforward_moments(solver._add_neutral_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[
-        1
-    ]
+    after = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
     np.testing.assert_allclose(after, 100, rtol=0.03)
 
 
@@ -170,13 +164,9 @@ def test_curve_with_two_slopes_and_a_charge_at_zero_is_calibrated_as_well(
     curve = bh.chip.TabulatedCharge([-0.9, -1e-5, 0.0, 1e-5, 0.9], [-0.35, 0.099995, 0.1, 0.10001, 1.0] * u.fcoulomb)
     chip = bh.chip.H1V1.replace(charge=curve, provenance="measured")
     solver = solver_of(chip_pair("H1v1", 40, 10, chip=chip), poisson(100, (8, 300, 40)), DEFAULT)
-    before, _ = solver.meter.feedforward_moments(
-        solver._add_neutral_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff)
-    )
+    before, _ = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))
     solver._calibrate()
-    mean, sd = solver.meter.feedforward_moments(
-        solver._add_neutral_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff)
-    )
+    mean, sd = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))
     assert before.min() > 50
     np.testing.assert_allclose((100 - mean) / sd, 2.0, rtol=0.06)
 
@@ -317,7 +307,7 @@ def test_range_hardly_matters_where_it_is_wide_enough(chip_pair: Callable, poiss
         solver = solver_of(chip_pair("H1v2", 200, 10), x, with_settings(DEFAULT, xi=3.0, in_range=in_range))
         solver._calibrate()
         assert solver._level_in_range() < 0.05
-        drawn.append(plain(solver._add_neutral_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff)))
+        drawn.append(plain(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff)))
     assert np.abs(drawn[0]).max() < 1.66
     np.testing.assert_allclose(drawn[1], drawn[0], rtol=1e-5)
 
