@@ -136,9 +136,9 @@ def test_basis_predicts_real_membranes_with_random_weights(layer: str, data: str
     mu_U = 2e-2
     mu_W = mu_U / (circuit.n_synapses * basis.mean_response)
     xs = jnp.asarray(np.swapaxes(x, 0, 1))
-    drawn = np.asarray(circuit.driven(jnp.asarray(sigma * z, jnp.float32), xs)[1])[200:]
+    drawn = np.asarray(circuit.drive_and_membrane(jnp.asarray(sigma * z, jnp.float32), xs)[1])[200:]
     means = np.broadcast_to(mu_W, (N_IN, circuit.n_columns))
-    lifted = np.asarray(circuit.driven(jnp.asarray(means, jnp.float32), xs)[1])[200:]
+    lifted = np.asarray(circuit.drive_and_membrane(jnp.asarray(means, jnp.float32), xs)[1])[200:]
 
     groups = np.unique(np.asarray(kernel.integral).reshape(N, -1)[:, 0].round(12), return_inverse=True)[1]
     predicted = (sigma**2 * basis.of_spread).reshape(N, -1).sum(axis=1)
