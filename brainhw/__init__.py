@@ -75,7 +75,7 @@ __all__ = [
     "visualize",
 ]
 
-_WINGS = frozenset(
+_SUBPACKAGES = frozenset(
     [
         "chip",
         "data",
@@ -94,7 +94,7 @@ _WINGS = frozenset(
 )
 # The subpackages in which the functions of the package are defined. Functions that are not listed are defined in
 # "transform".
-_HOME = {"check_deployable": "deploy", "fluct_init": "init", "fluct_report": "init"}
+_SUBPACKAGE_OF = {"check_deployable": "deploy", "fluct_init": "init", "fluct_report": "init"}
 
 
 if not TYPE_CHECKING:  # a type checker uses the imports above, so that it can report names that do not exist
@@ -103,9 +103,9 @@ if not TYPE_CHECKING:  # a type checker uses the imports above, so that it can r
         """Import a public name when it is first accessed."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
-        if name in _WINGS:
+        if name in _SUBPACKAGES:
             return importlib.import_module(f"{__name__}.{name}")
-        value = getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'transform')}"), name)
+        value = getattr(importlib.import_module(f"{__name__}.{_SUBPACKAGE_OF.get(name, 'transform')}"), name)
         globals()[name] = value
         return value
 

@@ -199,13 +199,15 @@ class FileKind:
     error: type[ValueError] = ValueError
 
     @property
-    def one(self) -> str:
+    def noun_with_article(self) -> str:
         """``noun`` with its indefinite article, for error messages."""
         return f"{'an' if self.noun[0] in 'aeiou' else 'a'} {self.noun}"
 
-    def foreign(self, what: str, fault: str = "") -> ValueError:
+    def wrong_kind(self, what: str, fault: str = "") -> ValueError:
         """Return the error to raise for a file that is not of this kind. ``what`` names the call and the file."""
-        return self.error(f"{what} {fault or f'is not {self.one}'}. Pass a file written by {self.writer}.")
+        return self.error(
+            f"{what} {fault or f'is not {self.noun_with_article}'}. Pass a file written by {self.writer}."
+        )
 
     def corrupted(self, what: str, fault: str) -> ValueError:
         """Return the error to raise for a corrupted file of this kind. ``what`` names the call and the file."""
@@ -213,7 +215,7 @@ class FileKind:
 
     def read(self, path: Any, use: Callable[[IO[bytes], str], T], *, call: str) -> T:
         """Open a regular file and return ``use(stream, what)``. ``what`` names the call and the file in errors."""
-        name = path_text(path, call=call, what=self.one)
+        name = path_text(path, call=call, what=self.noun_with_article)
         what = f"{call}: {name!r}"
         try:
             with open_regular(name) as stream:
@@ -226,7 +228,7 @@ class FileKind:
             full = f"{name}.{self.noun}"
             if isinstance(error, FileNotFoundError) and os.path.isfile(full):
                 fault += f" (did you mean {full!r}?)"
-            raise self.foreign(what, fault) from error
+            raise self.wrong_kind(what, fault) from error
 
     def check_format(self, number: int, what: str) -> None:
         """Raise if a file has the format number ``number``, and this version of brainhw is too old to read it."""
@@ -274,12 +276,14 @@ class Sealed:
         header = _HEADER.fullmatch(first)
         if header is None or header[1] != tag:
             if first.startswith(tag + b" "):
-                raise kind.corrupted(what, f"is {kind.one} with a corrupted first line")
-            raise kind.foreign(what, "" if first else "is empty")
+                raise kind.corrupted(what, f"is {kind.noun_with_article} with a corrupted first line")
+            raise kind.wrong_kind(what, "" if first else "is empty")
         kind.check_format(int(header[2]), what)
         length, there = int(header[4]), os.fstat(stream.fileno()).st_size - len(first)
         if length > self.largest:
-            raise kind.corrupted(what, f"states a size of {length} bytes, but {kind.one} has at most {self.largest}")
+            raise kind.corrupted(
+                what, f"states a size of {length} bytes, but {kind.noun_with_article} has at most {self.largest}"
+            )
         # Try to read one more byte, to detect whether the file has grown since its size was determined.
         payload = stream.read(length + 1) if there == length else b""
         if len(payload) != length:

@@ -32,10 +32,10 @@ def _text(value: Any, end: str) -> str:
 
 def parse_json(text: str) -> Any:
     """Parse JSON text. Raise a `ValueError` if an object contains a key twice, or the text contains NaN or infinity."""
-    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+    return json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # If a key occurs twice, some JSON readers use the first value and others the last, so the file is ambiguous.
     table: dict[str, Any] = {}
     for key, value in pairs:
@@ -45,5 +45,5 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _no_number(word: str) -> Any:
+def _reject_constant(word: str) -> Any:
     raise ValueError(f"{word} is not allowed as a number in this file")

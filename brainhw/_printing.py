@@ -40,8 +40,8 @@ def printable(text: str) -> str:
     if text.isascii():
         return text
     for encoding in _encodings():
-        if not _holds(encoding, text):
-            text = "".join(_reduced(character, encoding) for character in text)
+        if not _can_encode(encoding, text):
+            text = "".join(_replacement(character, encoding) for character in text)
     return text
 
 
@@ -69,7 +69,7 @@ def _is_known(encoding: str) -> bool:
     return True
 
 
-def _holds(encoding: str, text: str) -> bool:
+def _can_encode(encoding: str, text: str) -> bool:
     # If the encoding does not support all symbols, replace all of them by ASCII. A table with only some symbols
     # replaced would be hard to read, and the program that reads from a pipe often expects UTF-8.
     try:
@@ -79,7 +79,7 @@ def _holds(encoding: str, text: str) -> bool:
     return True
 
 
-def _reduced(character: str, encoding: str) -> str:
+def _replacement(character: str, encoding: str) -> str:
     if character in _PLAIN:
         return _PLAIN[character]
     name = unicodedata.name(character, "")

@@ -6,8 +6,8 @@ each compiled function. The state contains no array, and its pytree structure co
 changes, the structure changes, and brainstate and JAX compile again. The compiled program gets no additional input.
 
 The parameters of a chip, such as charge curve and capacitance, are also constants of a compiled function. Each module
-on a chip therefore has an integer, the mark of its chip. The mark changes if the module gets a different chip. The
-marks are part of the same pytree structure.
+on a chip therefore has an integer, the version of its chip. It changes if the module gets a different chip. The
+versions are part of the same pytree structure.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import brainunit as u
 import jax
 from brainstate._state import TRACE_CONTEXT
 
-__all__ = ["StandIn", "new_mark", "note_settings"]
+__all__ = ["AuxiliaryState", "next_chip_version", "note_settings"]
 
 _NAMES = ("dt", "fit")
-_marks = itertools.count(1)
+_version_numbers = itertools.count(1)
 
 
-def new_mark() -> int:
-    """Return an integer that was not returned before, as the mark of a module's chip."""
-    return next(_marks)
+def next_chip_version() -> int:
+    """Return an integer that was not returned before, as the version of the chip of a module."""
+    return next(_version_numbers)
 
 
-class StandIn(brainstate.State):  # type: ignore[type-arg]
+class AuxiliaryState(brainstate.State):  # type: ignore[type-arg]
     """A state that brainhw adds to a trace of brainstate.
 
     It does not represent a variable of the network, and it contains no array outside of the trace.
@@ -75,30 +75,30 @@ class _Structure:
         return cls(key)
 
 
-class _Settings(StandIn):
+class _Settings(AuxiliaryState):
     """The state that is added to a compiled function, with the settings of the function as its pytree structure."""
 
     def __init__(self, trace: Any, first: tuple[Any, ...]) -> None:
         super().__init__(trace, _Structure(first))
         self.__dict__.update(read={first}, outside=None, both=None, owners={})
 
-    def marks(self) -> tuple[int, ...]:
-        """Return the new chip marks of those modules whose chip has changed since the function was traced."""
+    def changed_versions(self) -> tuple[int, ...]:
+        """Return the new chip versions of those modules whose chip has changed since the function was traced."""
         return tuple(
             now
-            for ref, mark in self.owners.values()
-            if (owner := ref()) is not None and (now := owner.chip_mark) != mark
+            for ref, version in self.owners.values()
+            if (owner := ref()) is not None and (now := owner.chip_version) != version
         )
 
     def chip_changed(self) -> bool:
         """Return whether the chip of a module has changed since the function was compiled."""
-        return bool(self.marks())
+        return bool(self.changed_versions())
 
     def _read_value(self) -> _Structure:
         """Return the same structure as at compilation, or a different one if the function must be recompiled."""
         if self.is_traced():
             return self._value
-        if changed := self.marks():
+        if changed := self.changed_versions():
             return _Structure(("chips", *changed))
         now = _present()
         if self.outside is None:
@@ -119,9 +119,9 @@ class _Settings(StandIn):
             if self.is_traced() or now is not self._value or self.outside not in self.read:
                 return now
             # This is JAX's cache key for the compiled program: the settings outside of the function, the first settings
-            # that were read inside it, and the marks of the chips.
-            marks = tuple(mark for _, mark in self.owners.values())
-            self.__dict__["both"] = _Structure((self.outside, now.key, marks))
+            # that were read inside it, and the versions of the chips.
+            versions = tuple(version for _, version in self.owners.values())
+            self.__dict__["both"] = _Structure((self.outside, now.key, versions))
         return self.both
 
     def restore_value(self, v: Any) -> None:
@@ -131,7 +131,7 @@ class _Settings(StandIn):
 def note_settings(owner: Any = None) -> None:
     """Make every function that is being traced depend on the current ``dt`` and ``fit``, and on the chip of ``owner``.
 
-    ``owner`` is a module. The attribute ``chip_mark`` of the module changes if the module gets a different chip.
+    ``owner`` is a module. The attribute ``chip_version`` of the module changes if the module gets a different chip.
     """
     if not TRACE_CONTEXT.state_stack:
         return
@@ -143,7 +143,7 @@ def note_settings(owner: Any = None) -> None:
         else:
             known.read.add(now)
         if owner is not None:
-            known.owners[id(owner)] = weakref.ref(owner), owner.chip_mark
+            known.owners[id(owner)] = weakref.ref(owner), owner.chip_version
 
 
 def _present() -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from brainhw._files import check_target
 from brainhw.cli.bar import wants_bar
 from brainhw.cli.data import read_inputs, read_labels
 from brainhw.cli.encoded import encoded_inputs
-from brainhw.cli.look import opened
+from brainhw.cli.look import open_bundle
 from brainhw.cli.picture import figure_format, write_figure
 from brainhw.cli.result import Result
 from brainhw.silicon import CommandDevice, Comparison, Device, LayerComparison, MeasuredChip
@@ -57,7 +57,7 @@ def compare(
         figure_format(figure, call=call)
     bench = _bench(chip, device, timeout, call)
     n = worst or (10 if neurons else 0)
-    with opened(bundle, call=call) as (net, _):
+    with open_bundle(bundle, call=call) as (net, _):
         content = net.content
         n_classes = classes or content.n_classes
         if encoding is not None:

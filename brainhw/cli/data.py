@@ -13,8 +13,8 @@ import numpy as np
 from brainhw._arrays import ArrayFile, Header, ObjectsError
 from brainhw._closest import closest
 from brainhw._files import first_line, open_regular
-from brainhw.data.labels import not_whole
-from brainhw.recipe.encoding import check_range, padding_doubt
+from brainhw.data.labels import is_not_class_index
+from brainhw.recipe.encoding import check_range, padding_warning
 
 __all__ = ["known_lengths", "read_inputs", "read_labels", "read_lengths", "read_recordings"]
 
@@ -147,7 +147,7 @@ def known_lengths(
     """
     if lengths is not None or x.shape[1:] == in_shape:
         return lengths
-    if doubt := padding_doubt(x):
+    if doubt := padding_warning(x):
         warnings.warn(f"{call}: in {path!r}, {doubt} Save the number of steps of each as `lengths`.", stacklevel=2)
     return np.full(len(x), x.shape[1])
 
@@ -178,7 +178,7 @@ def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
     """Return the labels ``y``. Convert floating-point labels to integers, and raise if one is not integer-valued."""
     if y.dtype.kind != "f":
         return y
-    wrong = y[not_whole(y)]
+    wrong = y[is_not_class_index(y)]
     if len(wrong):
         fix = (
             "Remove the recordings without a label."

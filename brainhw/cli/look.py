@@ -24,13 +24,13 @@ from brainhw.nn.pinned import MISMATCH
 from brainhw.silicon.measured import MeasuredChip
 from brainhw.silicon.measured_file import is_measured, read_measured
 
-__all__ = ["check", "info", "measured_data", "opened"]
+__all__ = ["check", "info", "measured_data", "open_bundle"]
 
 _LISTED = 6  # maximum number of time constants in a row of the table
 
 
 @contextlib.contextmanager
-def opened(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
+def open_bundle(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
     """Context manager that yields the network of a bundle and the checksum of the file.
 
     Inside it, ``dt`` and ``precision`` of ``brainstate.environ`` have the values of the bundle.
@@ -45,7 +45,7 @@ def info(bundle: str, *, chip: bool = False) -> Result:
     """Return the content of a bundle or of a measured chip; ``chip=True`` adds every field of the chip's spec."""
     if is_measured(bundle):
         return _info_measured(bundle, chip)
-    with opened(bundle, call="info") as (net, checksum):
+    with open_bundle(bundle, call="info") as (net, checksum):
         content = net.content
     classes = "" if content.n_classes is None else f", {content.n_classes} classes"
     spec = content.chip
@@ -58,7 +58,7 @@ def info(bundle: str, *, chip: bool = False) -> Result:
         f"input       {content.n_in} channels",
         f"output      {content.output}, {content.n_out} neurons{classes}",
         f"written by  {_versions(content.versions)}",
-        *(f"in place    {words}" for words in [_in_place(content)] if words),
+        *(f"in place    {words}" for words in [_chip_in_place(content)] if words),
         *_notes(content),
         "",
         plain_table(_HEADINGS, [row for layer in layers for row in _rows(layer)], left=("layer", "fed by", "through")),
@@ -75,7 +75,7 @@ def info(bundle: str, *, chip: bool = False) -> Result:
         "output_layer": content.output,
         "n_outputs": content.n_out,
         "n_classes": content.n_classes,
-        "in_place": _in_place(content) or None,
+        "in_place": _chip_in_place(content) or None,
         "notes": content.notes,
         "layers": layers,
         "placement": content.placement.to_list(),
@@ -167,7 +167,7 @@ def _chip(spec: ChipSpec, every_number: bool) -> dict[str, Any]:
     }
 
 
-def _in_place(content: BundleContent) -> str:
+def _chip_in_place(content: BundleContent) -> str:
     if content.known:
         known = sum(int(mask.sum()) for named in content.known.values() for mask in named.values())
         # Count only time constants and thresholds, because the charges of single synapses are not measured.
@@ -179,7 +179,7 @@ def _in_place(content: BundleContent) -> str:
 
 def check(bundle: str) -> Result:
     """Verify a bundle and check its network against the rules of its chip."""
-    with opened(bundle, call="check") as (net, checksum):
+    with open_bundle(bundle, call="check") as (net, checksum):
         report = check_deployable(net)
     data = {
         "sha256": checksum,

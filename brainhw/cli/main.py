@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         if sys.stdout is None:
-            return _refused("the standard output is closed, so nothing can be shown. Send it to a file.", 1)
+            return _report_error("the standard output is closed, so nothing can be shown. Send it to a file.", 1)
         try:
             parser = build_parser(_program() if argv is None else "brainhw")
             code = _start(parser.parse_args(argv), parser, is_program=argv is None)
@@ -57,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return _CLOSED_PIPE
     except KeyboardInterrupt:
-        return _refused("interrupted", _INTERRUPTED)
+        return _report_error("interrupted", _INTERRUPTED)
     except Exception as error:
         # Errors of these classes have messages for users. For other errors, also show the name of the class.
         known = isinstance(error, (ValueError, TypeError, RuntimeError, OSError, ImportError))
-        return _refused(str(error) if known else f"{type(error).__name__}: {error}", 1)
+        return _report_error(str(error) if known else f"{type(error).__name__}: {error}", 1)
 
 
 def _program() -> str:
@@ -70,7 +70,7 @@ def _program() -> str:
     return "python -m brainhw" if name in ("__main__.py", "") else name
 
 
-def _refused(message: str, code: int) -> int:
+def _report_error(message: str, code: int) -> int:
     # The standard error may be missing or closed, but the exit code is always returned.
     _warn("error", message)
     try:
@@ -88,7 +88,7 @@ def _warn(kind: str, message: str) -> None:
 
 
 @contextlib.contextmanager
-def _ended_by_interrupt() -> Iterator[None]:
+def _default_interrupt() -> Iterator[None]:
     """Let Ctrl-C end the process at once, without an exception.
 
     If an exception is raised while a compiled module is imported, the module may print a traceback or ignore the
@@ -115,7 +115,7 @@ def _start(words: argparse.Namespace, parser: argparse.ArgumentParser, *, is_pro
     # Importing JAX is slow. Therefore each command imports only what it needs, and `--help` imports nothing.
     given = vars(words)
     command, as_json = given.pop("command"), given.pop("json", False)
-    with _ended_by_interrupt() if is_program else contextlib.nullcontext():
+    with _default_interrupt() if is_program else contextlib.nullcontext():
         module = importlib.import_module(f"brainhw.cli.{COMMANDS[command]}")
     if command == "completion":
         sys.stdout.write(module.completion(parser, **given))

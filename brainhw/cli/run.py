@@ -22,7 +22,7 @@ from brainhw.cli.bar import wants_bar
 from brainhw.cli.classes import class_data
 from brainhw.cli.data import known_lengths, read_inputs, read_labels, read_lengths, read_recordings
 from brainhw.cli.encoded import encoded_inputs
-from brainhw.cli.look import opened
+from brainhw.cli.look import open_bundle
 from brainhw.cli.result import Result
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
@@ -40,7 +40,7 @@ _IN_PLACE = "chip in the bundle"
 def power(bundle: str, data: str, *, encoding: str | None = None, quiet: bool = False) -> Result:
     """Estimate the power and energy that the network of a bundle uses on data."""
     call = "power"
-    with opened(bundle, call=call) as (net, _):
+    with open_bundle(bundle, call=call) as (net, _):
         if encoding is None:
             x = read_inputs(data, net.content.n_in, net.content.dtype, call=call)
         else:
@@ -133,7 +133,7 @@ def run(
     names: tuple[str, ...] = ()
     y: np.ndarray | None
     lengths: np.ndarray | None = None
-    with opened(bundle, call=call) as (net, _):
+    with open_bundle(bundle, call=call) as (net, _):
         content = net.content
         n_classes = content.n_classes or content.n_out
         if encoding is not None:

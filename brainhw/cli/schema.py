@@ -34,7 +34,7 @@ _WEIGHT = {
 }
 
 
-def _below(path: str, keys: dict[str, str]) -> dict[str, str]:
+def _prefix_keys(path: str, keys: dict[str, str]) -> dict[str, str]:
     return {f"{path}{key}": meaning for key, meaning in keys.items()}
 
 
@@ -46,12 +46,12 @@ _MEASURED_VALUE = {
 _MEASURED = {
     "neurons_measured": "number of neurons with at least one measured value",
     "tau[].setting": "leak setting",
-    **_below("tau[].", _MEASURED_VALUE),
+    **_prefix_keys("tau[].", _MEASURED_VALUE),
     **{
         f"tau[].{name}_ms": f"membrane time constant, {name} value, ms"
         for name in ("spec", "mean", "smallest", "largest")
     },
-    **_below("V_th.", _MEASURED_VALUE),
+    **_prefix_keys("V_th.", _MEASURED_VALUE),
     **{f"V_th.{name}_mV": f"threshold, {name} value, mV" for name in ("spec", "mean", "smallest", "largest")},
     "C_fF": "capacitance, fF",
     "noise_std_mV": "trial noise per step, mV",
@@ -95,8 +95,8 @@ SCHEMA: dict[str, dict[str, str]] = {
         "layers[].n_neurons": "number of neurons",
         "layers[].topology": "`FF` or `RC`",
         "layers[].tau_ms[]": "membrane time constants of the layer, ms",
-        **_below("layers[].weights.", _WEIGHT),
-        **_below("layers[].recurrent.", _WEIGHT),
+        **_prefix_keys("layers[].weights.", _WEIGHT),
+        **_prefix_keys("layers[].recurrent.", _WEIGHT),
         "placement[].layer": "path of the layer; each piece of a layer on a core has one entry",
         "placement[].first": "index of the piece's first neuron in the layer",
         "placement[].count": "number of neurons of the piece",
@@ -206,7 +206,7 @@ SCHEMA: dict[str, dict[str, str]] = {
         "threshold.noise_std_error_mV": "standard error of the trial noise, mV",
         "threshold.notes[]": "assumptions of this fit",
         "notes[]": "assumptions of the calibration",
-        **_below("chip.", _MEASURED),
+        **_prefix_keys("chip.", _MEASURED),
         **_WRITTEN,
     },
     "compare": {

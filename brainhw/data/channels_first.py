@@ -20,7 +20,7 @@ def refuse_channels_first(shape: tuple[int, ...]) -> None:
         )
 
 
-def channels_first_doubt(x: np.ndarray) -> str:
+def channels_first_warning(x: np.ndarray) -> str:
     """Return a warning text if ``x`` is probably not ``[n, T, ...]``, otherwise an empty string.
 
     The shape alone does not show this: 20 steps of 784 channels are valid. In recordings ``[n, C, T]``, neighbouring

@@ -14,7 +14,7 @@ import numpy as np
 from brainhw._arguments import as_array, check_finite, describe, flag, positive_int, several, text, whole_number
 from brainhw._printing import printable
 from brainhw._records import check_fields, each, is_a, is_in, optional
-from brainhw.data.channels_first import channels_first_doubt, refuse_channels_first
+from brainhw.data.channels_first import channels_first_warning, refuse_channels_first
 
 __all__ = ["Dataset", "Split", "batches"]
 
@@ -150,7 +150,7 @@ class Split:
             )
         # If lengths were given, they were already checked against the time axis.
         if isinstance(self.x, np.ndarray) and not lengths_given:
-            doubt = channels_first_doubt(self.x)
+            doubt = channels_first_warning(self.x)
             if doubt:
                 warnings.warn(f"Split: {doubt}", stacklevel=4)
 

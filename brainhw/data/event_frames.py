@@ -11,7 +11,7 @@ import numpy as np
 from brainhw._arguments import LONGEST_AXIS, as_array, choice, describe, flag, positive_int, quantity, several
 from brainhw.data.events import Checked, Events, checked_events
 
-__all__ = ["LAYOUTS", "FrameRule", "count_into", "events_to_frames", "frame_rule", "frames_to_events", "steps_of"]
+__all__ = ["LAYOUTS", "FrameRule", "count_events", "events_to_frames", "frame_rule", "frames_to_events", "steps_of"]
 
 Layout = Literal["PHW", "HWP", "flat"]
 LAYOUTS: dict[Layout, str] = {"PHW": "[T, P, H, W]", "HWP": "[T, H, W, P]", "flat": "[T, P * H * W]"}
@@ -144,11 +144,11 @@ def events_to_frames(
     if n_steps is not None:
         n_steps = positive_int(n_steps, call=call, name="n_steps", most=LONGEST_AXIS)
     events = checked_events(t, x, y, p, call=call)
-    since = since_start(events, start, call)
+    since = times_since_start(events, start, call)
     if n_steps is None:
         n_steps = steps_of(rule, since, call)
     frames = zero_frames((n_steps, *rule.shape), call)
-    count_into(frames, rule, events, since, call)
+    count_events(frames, rule, events, since, call)
     return frames
 
 
@@ -210,7 +210,7 @@ def checked_sensor(value: Any, polarities: int, call: str) -> tuple[int, int, in
     return (sizes[0], sizes[1], sizes[2] if len(sizes) == 3 else polarities)
 
 
-def since_start(events: Checked, start: Any, call: str) -> np.ndarray:
+def times_since_start(events: Checked, start: Any, call: str) -> np.ndarray:
     """Return the times since the start of the first frame in nanoseconds, as integer-valued float64."""
     first = float(events.t.min()) if len(events.t) else 0.0
     if start is not None:
@@ -227,7 +227,7 @@ def _nanoseconds(microseconds: Any) -> float:
     return float(near) if abs(length - near) <= 1e-9 * length else length
 
 
-def _steps_begun(since: np.ndarray, dt: float) -> np.ndarray:
+def _step_index(since: np.ndarray, dt: float) -> np.ndarray:
     """Return for each time the index of the step that contains it."""
     steps = since / dt
     near = np.rint(steps)
@@ -243,7 +243,7 @@ def steps_of(rule: FrameRule, since: np.ndarray, call: str) -> int:
             f"{call}: t extends over {latest:.3g} steps of dt (at most {LONGEST_AXIS}). Pass start and n_steps, or a "
             "longer dt. Check the units of t and dt."
         )
-    return int(_steps_begun(np.asarray(since.max(initial=0.0)), rule.dt)) + 1
+    return int(_step_index(np.asarray(since.max(initial=0.0)), rule.dt)) + 1
 
 
 def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
@@ -257,7 +257,7 @@ def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
         ) from None
 
 
-def count_into(
+def count_events(
     frames: np.ndarray, rule: FrameRule, events: Checked, since: np.ndarray, call: str, at: str = ""
 ) -> None:
     """Count the events in ``frames [T, ...]``, in place. The frames must contain zeros before the call.
@@ -269,8 +269,8 @@ def count_into(
     inside = (events.x >= 0) & (events.x < rule.sensor[0]) & (events.y >= 0) & (events.y < rule.sensor[1])
     if not inside.all():
         _refuse_off_sensor(rule, events, inside, call, at)
-    last = _steps_begun(since, rule.dt)
-    first = last if rule.window == rule.dt else _steps_begun(since - rule.window, rule.dt) + 1
+    last = _step_index(since, rule.dt)
+    first = last if rule.window == rule.dt else _step_index(since - rule.window, rule.dt) + 1
     on_time = (since >= 0) & (first < n_steps)
     if rule.off_time == "refuse" and not on_time.all():
         early, late = int(np.sum(since < 0)), int(np.sum(first >= n_steps))

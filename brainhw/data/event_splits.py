@@ -9,7 +9,15 @@ import numpy as np
 
 from brainhw._arguments import LONGEST_AXIS, as_array, choice, positive_int, several
 from brainhw.data.dataset import Split
-from brainhw.data.event_frames import Outside, Polarity, count_into, frame_rule, since_start, steps_of, zero_frames
+from brainhw.data.event_frames import (
+    Outside,
+    Polarity,
+    count_events,
+    frame_rule,
+    steps_of,
+    times_since_start,
+    zero_frames,
+)
 from brainhw.data.events import Events, checked_events, events_from_array
 
 __all__ = ["split_from_events", "split_from_frames"]
@@ -92,12 +100,12 @@ def split_from_events(
         n_steps = positive_int(n_steps, call=call, name="n_steps", most=LONGEST_AXIS)
     at = [f"recordings[{i}]." for i in range(len(made))]
     events = [checked_events(*one, call=call, at=where) for one, where in zip(made, at, strict=True)]
-    since = [since_start(one, start, call) for one in events]
+    since = [times_since_start(one, start, call) for one in events]
     lengths = np.array([steps_of(rule, one, call) for one in since])
     longest = int(lengths.max()) if n_steps is None else n_steps
     x = zero_frames((len(events), longest, *rule.shape), call)
     for row, one, times, where in zip(x, events, since, at, strict=True):
-        count_into(row, rule, one, times, call, where)
+        count_events(row, rule, one, times, call, where)
     return _split("recordings", x, y, np.minimum(lengths, longest), groups, call)
 
 

@@ -26,7 +26,7 @@ _HOW_TO_GET = (
 )
 
 
-def _takes(folder: Path) -> list[tuple[int, str, int, Path]]:
+def _list_recordings(folder: Path) -> list[tuple[int, str, int, Path]]:
     """Return one tuple ``(digit, speaker, take, file)`` per recording, sorted."""
     takes = []
     for file in folder.iterdir():
@@ -122,7 +122,7 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
     folder = locate("fsdd", root, marker=("recordings/*.wav", "*.wav"), how_to_get=_HOW_TO_GET)
     if any((folder / "recordings").glob("*.wav")):
         folder = folder / "recordings"
-    takes = _takes(folder)
+    takes = _list_recordings(folder)
     test = [one for one in takes if one[2] < _N_TEST_TAKES]
     train = [one for one in takes if one[2] >= _N_TEST_TAKES]
     if not (test and train):

@@ -11,7 +11,7 @@ import numpy as np
 from brainhw._arguments import describe, several
 from brainhw._closest import closest
 
-__all__ = ["class_indices", "indices_of", "not_whole"]
+__all__ = ["class_indices", "indices_of", "is_not_class_index"]
 
 
 def class_indices(labels: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -113,7 +113,7 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
             raise TypeError(
                 f"{call}: {name} contains bytes that are not UTF-8 text. Decode them before this call."
             ) from None
-    if array.dtype.kind == "f" and not not_whole(array).any():
+    if array.dtype.kind == "f" and not is_not_class_index(array).any():
         array = array.astype(np.int64)  # integers from a file that has a missing value elsewhere
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuUb":
         raise TypeError(
@@ -125,7 +125,7 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
     return array
 
 
-def not_whole(labels: np.ndarray) -> np.ndarray:
+def is_not_class_index(labels: np.ndarray) -> np.ndarray:
     """Return a mask of the float labels that are not a class index: fractions, NaN, and values of at least 2^31."""
     # NaN and infinity fail one of the two comparisons.
     return ~((labels == np.rint(labels)) & (np.abs(labels) < 2**31))

@@ -18,7 +18,7 @@ from brainhw._files import path_text, user_cache
 __all__ = ["bundled_arrays", "locate"]
 
 
-def _holds(folder: Path, marker: Sequence[str]) -> bool:
+def _has_marker(folder: Path, marker: Sequence[str]) -> bool:
     # os.path.isdir returns False for a folder without access permission; Path.is_dir raises.
     return os.path.isdir(folder) and any(next(folder.glob(pattern), None) is not None for pattern in marker)
 
@@ -33,7 +33,7 @@ def _root_text(root: Any, name: str) -> str:
     return text
 
 
-def _places(name: str, extra: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def _search_folders(name: str, extra: Iterable[str | os.PathLike[str]]) -> list[Path]:
     places: list[Path] = []
     if configured := os.environ.get("BRAINHW_DATA"):
         base = Path(os.path.expanduser(configured))
@@ -107,16 +107,16 @@ def locate(
     # If the user names a folder without the data, raise an error and do not silently use another copy.
     if root is not None:
         folder = Path(os.path.expanduser(_root_text(root, name)))
-        if _holds(folder, patterns):
+        if _has_marker(folder, patterns):
             return folder
         state = "contains no such file" if os.path.isdir(folder) else "is not a folder"
         raise FileNotFoundError(
             f"{name}: root {str(folder)!r} {state} ({wanted}). Pass the folder that contains the data, or omit root to "
             f"search the default folders. {how_to_get}"
         )
-    places = _places(name, extra)
+    places = _search_folders(name, extra)
     for folder in places:
-        if _holds(folder, patterns):
+        if _has_marker(folder, patterns):
             return folder
     looked = "\n".join(f"  {folder}" for folder in places)
     raise FileNotFoundError(

@@ -151,11 +151,11 @@ def qtdb_excerpt() -> Dataset:
       test  Split(29 recordings, x [29, 1301, 4], lengths 1301 to 1301))
     """
     stored = bundled_arrays(_EXCERPT, _EXCERPT_SHA256, call="qtdb_excerpt")
-    halves = [_unpacked(stored[f"{half}_spikes"], stored[f"{half}_labels"]) for half in ("train", "test")]
+    halves = [_unpack(stored[f"{half}_spikes"], stored[f"{half}_labels"]) for half in ("train", "test")]
     return _dataset("qtdb_excerpt", *halves)
 
 
-def _unpacked(spikes: np.ndarray, labels: np.ndarray) -> Split:
+def _unpack(spikes: np.ndarray, labels: np.ndarray) -> Split:
     x = np.unpackbits(spikes, axis=1, count=_EXCERPT_STEPS).astype(np.float32)
     # The first channel of every published sequence ends with -1, which cannot be stored in one bit.
     x[:, -1, 0] = -1

@@ -157,12 +157,12 @@ def content_of(
     notes: str = "",
     encoding_fingerprint: str | None = None,
     placement: Placement | None = None,
-    unjudged: Collection[str] = (),
+    unchecked: Collection[str] = (),
     call: str,
 ) -> BundleContent:
     """Return the content of the bundle of a network.
 
-    Raise ``NotDeployableError`` if the network violates a rule of its chip. The rules in ``unjudged`` are not checked.
+    Raise ``NotDeployableError`` if the network violates a rule of its chip. The rules in ``unchecked`` are not checked.
     """
     found = survey(net, call=call)
     in_place, known = values_in_place(net), known_in_place(net)
@@ -171,7 +171,7 @@ def content_of(
     dt = net.dt if bundled else _arguments.time_step(call=call)
     dtype = _dtype(found, call)
     report = judge(found)
-    broken = tuple(violation for violation in report.violations if violation.rule not in unjudged)
+    broken = tuple(violation for violation in report.violations if violation.rule not in unchecked)
     replace(report, violations=broken).raise_if_not()
     assert found.output is not None  # the rule on connections was checked above, and it requires an output layer
     n_out = found.n_neurons(found.output)

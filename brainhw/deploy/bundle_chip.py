@@ -16,7 +16,7 @@ from brainhw.nn.effective import check_pinned
 from brainhw.nn.known import checked_masks
 from brainhw.nn.pinned import MISMATCH, has_sampled_chip, pinned_states
 
-__all__ = ["chip_values", "known_in_place", "plain_values", "put_chip", "values_in_place"]
+__all__ = ["chip_values", "known_in_place", "plain_values", "set_chip_values", "values_in_place"]
 
 Values = Mapping[str, Mapping[str, u.Quantity]]
 Masks = Mapping[str, Mapping[str, np.ndarray]]
@@ -50,7 +50,7 @@ def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]
     return found
 
 
-def put_chip(net: brainstate.nn.Module, values: Values, known: Masks, placement: Placement) -> None:
+def set_chip_values(net: brainstate.nn.Module, values: Values, known: Masks, placement: Placement) -> None:
     """Set the values of the current chip of a network. Raise ``ValueError`` if they do not match the modules."""
     if not values:
         return
@@ -100,7 +100,10 @@ def plain_values(values: Values, known: Masks) -> dict[str, Any]:
 def chip_values(
     data: Any, paths: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, u.Quantity]], dict[str, dict[str, np.ndarray]]]:
-    """Convert the data of `plain_values` back to values and masks. `put_chip` checks that they match the network."""
+    """Convert the data of `plain_values` back to values and masks.
+
+    `set_chip_values` checks that they match the network.
+    """
     if not isinstance(data, dict):
         raise ValueError(f"in_place must be a mapping from module paths to values; got {describe(data):.80}")
     values: dict[str, dict[str, u.Quantity]] = {}

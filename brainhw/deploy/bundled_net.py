@@ -15,7 +15,7 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, get_family
-from brainhw.deploy.bundle_chip import put_chip
+from brainhw.deploy.bundle_chip import set_chip_values
 from brainhw.deploy.bundle_content import DTYPES, BundleContent, Codes
 from brainhw.deploy.inputs import warn_of_input
 from brainhw.deploy.packing import FRONTEND, RECURRENT, Need
@@ -74,7 +74,7 @@ class BundledNet(brainstate.nn.Module):
                     "the module"
                 )
         self.__dict__.update(tree)
-        put_chip(self, content.in_place, content.known, content.placement)
+        set_chip_values(self, content.in_place, content.known, content.placement)
         self.in_size, self.out_size = (content.n_in,), (content.n_out,)
 
     @property

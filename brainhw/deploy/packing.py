@@ -115,7 +115,7 @@ def pack(sizes: Sequence[int], capacities: Sequence[int], order: Iterable[int] |
     kinds = sorted(set(sizes), reverse=True)
     # Remaining items that do not fit into the later bins never fit, however the earlier bins are filled. So the search
     # stores each failure and does not repeat it.
-    hopeless: set[tuple[int, tuple[int, ...]]] = set()
+    failed: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
         """Return how many items of each size to put into each bin from ``order[depth]`` on.
@@ -124,7 +124,7 @@ def pack(sizes: Sequence[int], capacities: Sequence[int], order: Iterable[int] |
         """
         if not any(counts):
             return []
-        if depth == len(order) or (depth, counts) in hopeless:
+        if depth == len(order) or (depth, counts) in failed:
             return None
         capacity = capacities[order[depth]]
         # If all remaining bins have equal capacity, they are interchangeable. Putting the largest item into the first
@@ -135,7 +135,7 @@ def pack(sizes: Sequence[int], capacities: Sequence[int], order: Iterable[int] |
             rest = fill(depth + 1, tuple(map(operator.sub, counts, taken)), spare - (capacity - held))
             if rest is not None:
                 return [taken, *rest]
-        hopeless.add((depth, counts))
+        failed.add((depth, counts))
         return None
 
     spare = sum(capacities) - sum(sizes)
@@ -195,12 +195,12 @@ def arrange(chip: ChipSpec, needs: Sequence[Need], *, call: str) -> list[Piece]:
     for i, need in enumerate(needs):
         of_kind[need.kind].append(i)
     frontends, recurrent, forward = (of_kind[kind] for kind in KINDS)
-    _refuse_at_once(chip, needs, total, [needs[i] for i in frontends], call)
+    _check_simple_limits(chip, needs, total, [needs[i] for i in frontends], call)
     capacities = list(chip.cores)
     for i in frontends:
         capacities[0] -= needs[i].count
     if pack([needs[i].count for i in recurrent], capacities) is None:
-        raise _unpackable(chip, [needs[i] for i in recurrent], capacities, call)
+        raise _packing_error(chip, [needs[i] for i in recurrent], capacities, call)
     forward.sort(key=lambda i: needs[i].count)
     for n_whole in range(len(forward), -1, -1):
         whole = recurrent + forward[:n_whole]
@@ -271,7 +271,7 @@ def _add_split(split: list[tuple[int, int]], cores: _Cores, capacities: list[int
     return gaps
 
 
-def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends: list[Need], call: str) -> None:
+def _check_simple_limits(chip: ChipSpec, needs: Sequence[Need], total: int, frontends: list[Need], call: str) -> None:
     if total > chip.n_neurons:
         raise PlacementError(
             call,
@@ -299,25 +299,29 @@ def _refuse_at_once(chip: ChipSpec, needs: Sequence[Need], total: int, frontends
             )
 
 
-def _unpackable(chip: ChipSpec, recurrent: list[Need], capacities: list[int], call: str) -> PlacementError:
+def _packing_error(chip: ChipSpec, recurrent: list[Need], capacities: list[int], call: str) -> PlacementError:
     """Return the error for a minimal set of layers that cannot be packed."""
     # Small layers are removed first, so that the minimal set consists of large layers, which are more worth changing.
-    guilty = sorted(recurrent, key=lambda need: -need.count)
-    for need in guilty[::-1]:
-        without = [other for other in guilty if other is not need]
+    minimal = sorted(recurrent, key=lambda need: -need.count)
+    for need in minimal[::-1]:
+        without = [other for other in minimal if other is not need]
         if pack([other.count for other in without], capacities) is None:
-            guilty = without
-    names = tuple(need.name for need in guilty)
-    if len(guilty) == 1:
+            minimal = without
+    names = tuple(need.name for need in minimal)
+    if len(minimal) == 1:
         fix = "make it smaller, or feed-forward (topology='FF'), which may be split"
-        return PlacementError(call, _too_large(chip, guilty[0], capacities), fix, names)
+        return PlacementError(call, _too_large(chip, minimal[0], capacities), fix, names)
     fix = "make some of them smaller, or feed-forward (topology='FF'), which may be split"
-    layers = _listed(f"{need.name!r} ({need.count})" for need in guilty)
+    layers = _listed(f"{need.name!r} ({need.count})" for need in minimal)
     # If the n smallest layers are too large for a core, no n layers fit on it. These upper bounds are the proof if
     # their sum is less than the number of layers. Otherwise the message contains an example.
-    ascending = list(itertools.accumulate(sorted(need.count for need in guilty)))
+    ascending = list(itertools.accumulate(sorted(need.count for need in minimal)))
     takes = [sum(size <= capacity for size in ascending) for capacity in capacities]
-    why = _counted(chip, capacities, takes) if sum(takes) < len(guilty) else _left_over(guilty, capacities)
+    why = (
+        _text_of_capacity(chip, capacities, takes)
+        if sum(takes) < len(minimal)
+        else _text_of_example(minimal, capacities)
+    )
     reason = f"the recurrent layers {layers} must each be on one core, but they do not all fit: {why}"
     return PlacementError(call, reason, fix, names)
 
@@ -332,7 +336,7 @@ def _too_large(chip: ChipSpec, need: Need, capacities: list[int]) -> str:
     return f"{start}core 0 of {chip.name} {beside} and the other cores at most {max(capacities[1:])}"
 
 
-def _counted(chip: ChipSpec, capacities: list[int], takes: list[int]) -> str:
+def _text_of_capacity(chip: ChipSpec, capacities: list[int], takes: list[int]) -> str:
     """Return text that states how many of the recurrent layers fit on each core. Equal cores are listed together."""
     alike: dict[tuple[int, int, bool], list[int]] = {}
     for core, (capacity, most) in enumerate(zip(capacities, takes, strict=True)):
@@ -348,9 +352,9 @@ def _counted(chip: ChipSpec, capacities: list[int], takes: list[int]) -> str:
     return _listed(parts)
 
 
-def _left_over(guilty: list[Need], capacities: list[int]) -> str:
+def _text_of_example(minimal: list[Need], capacities: list[int]) -> str:
     """Return text that describes, as an example, an arrangement of the layers in which one layer does not fit."""
-    *others, last = guilty
+    *others, last = minimal
     homes = pack([need.count for need in others], capacities)
     assert homes is not None  # the set is minimal, so it fits without any one of its layers
     held: list[list[Need]] = [[] for _ in capacities]

@@ -257,7 +257,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     else:
         steps = np.asarray(check_lengths(lengths, n_steps, (n_samples,), call=call))
     counts = _counts(net, found, xs, steps, progress=progress)
-    return _bill(found, placement, counts, n_samples, float(steps.mean()) * dt)
+    return _power_report(found, placement, counts, n_samples, float(steps.mean()) * dt)
 
 
 def _counts(
@@ -287,7 +287,7 @@ def _counts(
     return dict(zip((INPUT, *paths), means, strict=True))
 
 
-def _bill(
+def _power_report(
     found: Survey, placement: Placement, counts: dict[str, np.ndarray], n_samples: int, duration: u.Quantity
 ) -> PowerReport:
     chip = found.chip

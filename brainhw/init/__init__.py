@@ -21,12 +21,12 @@ __all__ = [
     "nwave_preset",
 ]
 
-_HOME = {"frontend_init": "frontend", "kaiming_init": "baselines"}
+_MODULE_OF = {"frontend_init": "frontend", "kaiming_init": "baselines"}
 
 if not TYPE_CHECKING:  # type checkers use the imports above; at run time both functions are imported on first use
 
     def __getattr__(name: str) -> Any:
         """Import ``frontend_init`` or ``kaiming_init`` on first use."""
-        if name not in _HOME:
+        if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -15,10 +15,10 @@ __all__ = ["Data", "padded_ends", "take_batches", "take_data"]
 _PADDED = 0.1  # ignore padding if it makes up less than this fraction of all steps
 _LONGER = 2  # padding must last longer than this factor times the longest other pause of the recording
 _LEAST_PAUSE = 5  # in steps; a shorter pause is not evidence of padding
-_LEAST_HEARD = 5  # in steps; a recording with fewer active steps can have a long pause by chance
+_LEAST_ACTIVE = 5  # in steps; a recording with fewer active steps can have a long pause by chance
 # If the correlation of neighbouring recordings exceeds that of neighbouring steps by this amount, the first two axes
 # are probably swapped.
-_SMOOTH = 0.3
+_CORRELATION_MARGIN = 0.3
 
 
 class Data(NamedTuple):
@@ -34,7 +34,7 @@ def take_batches(dataloader: Iterable[Any], n_batches: Any, *, n_in: int | None,
     If ``n_in`` is not ``None``, each step must have this number of channels. If it is ``None``, a step may have any
     shape, such as an image ``[H, W, C]``.
     """
-    return _taken(dataloader, n_batches, n_in, call)[0]
+    return _read_batches(dataloader, n_batches, n_in, call)[0]
 
 
 def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: str) -> Data:
@@ -44,7 +44,7 @@ def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: 
     of type ``Split`` provide the lengths if any of their recordings is padded. Otherwise padding is detected and
     ignored, with a warning.
     """
-    x, brought = _taken(dataloader, n_batches, None, call)
+    x, brought = _read_batches(dataloader, n_batches, None, call)
     steps = np.arange(x.shape[1])[:, None]
     if lengths is not None:
         of_each = _checked_lengths(lengths, x, call)
@@ -59,7 +59,7 @@ def take_data(dataloader: Iterable[Any], n_batches: Any, lengths: Any, *, call: 
     return Data(x, None if valid.all() else valid)
 
 
-def _taken(dataloader: Any, n_batches: Any, n_in: int | None, call: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_batches(dataloader: Any, n_batches: Any, n_in: int | None, call: str) -> tuple[np.ndarray, np.ndarray | None]:
     wanted = _arguments.positive_int(n_batches, call=call, name="n_batches")
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: data and weights cannot be read inside jit. Call it outside of jit.")
@@ -152,25 +152,25 @@ def padded_ends(flat: np.ndarray) -> np.ndarray:
     none = np.zeros(n, int)
     # All recordings are padded with the same value: zero, or the value that zero has after scaling.
     same_as_last = (flat[:, -1:] == flat).all(axis=2)
-    pad = flat[int(np.argmax(_run(same_as_last))), -1]
+    pad = flat[int(np.argmax(_trailing_run(same_as_last))), -1]
     quiet = same_as_last & (flat[:, -1:] == pad).all(axis=2)
-    tail = _run(quiet)
+    tail = _trailing_run(quiet)
     tail[tail == length] = 0  # a recording that is constant throughout is empty, not padded
-    pause = np.array([_longest(row[: length - end]) for row, end in zip(quiet, tail, strict=True)])
-    few = np.sum(~quiet, axis=1) < _LEAST_HEARD
+    pause = np.array([_longest_run(row[: length - end]) for row, end in zip(quiet, tail, strict=True)])
+    few = np.sum(~quiet, axis=1) < _LEAST_ACTIVE
     tail[(tail <= _LONGER * pause) | (tail < _LEAST_PAUSE) | few] = 0
     if np.any(pad) and np.unique(tail[tail > 0]).size < 2:
         return none  # nonzero ends of equal length are a constant stimulus, not padding
     return tail if tail.sum() > _PADDED * n * length else none
 
 
-def _run(quiet: np.ndarray) -> np.ndarray:
+def _trailing_run(quiet: np.ndarray) -> np.ndarray:
     """Return the number of True steps at the end of each row of ``quiet`` ``[B, T]``, as ``[B]``."""
-    heard = ~quiet[:, ::-1]
-    return np.where(heard.any(axis=1), heard.argmax(axis=1), quiet.shape[1])
+    active = ~quiet[:, ::-1]
+    return np.where(active.any(axis=1), active.argmax(axis=1), quiet.shape[1])
 
 
-def _longest(quiet: np.ndarray) -> int:
+def _longest_run(quiet: np.ndarray) -> int:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
@@ -201,7 +201,7 @@ def _check_axes(x: np.ndarray, call: str) -> None:
     of_steps, of_recordings = (
         float(np.mean(a * b)) / power for a, b in ((off[:, 1:], off[:, :-1]), (off[1:], off[:-1]))
     )
-    if of_recordings > of_steps + _SMOOTH and of_steps < _SMOOTH:
+    if of_recordings > of_steps + _CORRELATION_MARGIN and of_steps < _CORRELATION_MARGIN:
         warnings.warn(
             f"{call}: neighbouring recordings are similar (correlation {of_recordings:.2f}) and neighbouring steps are "
             f"not ({of_steps:.2f}), so a batch of shape {x.shape} looks like [T, B, ...] (expected [B, T, ...]). "

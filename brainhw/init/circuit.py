@@ -21,7 +21,7 @@ from brainhw.init.stages import Wiring
 from brainhw.nn.protocols import Preparable, Quietable, Recurrent, Slot, fulfils, runs_whole_sequence, weight_slot_of
 from brainhw.transform.trace import StepTrace
 
-__all__ = ["Circuit", "Measured", "Meter", "WiredCircuit", "settled"]
+__all__ = ["Circuit", "Measured", "Meter", "WiredCircuit", "flatten_steady"]
 
 _SAMPLES = 200_000  # number of membrane potentials that are kept for a histogram
 
@@ -94,12 +94,12 @@ class Circuit:
         return bool(np.isfinite(self.weight_limit))
 
     @property
-    def remembers_all(self) -> bool:
+    def never_forgets(self) -> bool:
         """Whether the response to a spike never fades completely, as for a fractional neuron."""
         return bool(getattr(self.layer, "never_forgets", False))
 
     @property
-    def bends(self) -> bool:
+    def has_nonlinear_charge(self) -> bool:
         """Whether the layer's input is a nonlinear function of the weight."""
         return self.chip is not None and not isinstance(getattr(self.chip, "charge", None), LinearCharge)
 
@@ -186,7 +186,7 @@ class Circuit:
         """Return the gain from the synapse's output to each input of the layer; 1 if no operation lies between."""
         return 1.0
 
-    def driven(self, weight: jax.Array, xs: Any) -> tuple[u.Quantity, jax.Array]:
+    def drive_and_membrane(self, weight: jax.Array, xs: Any) -> tuple[u.Quantity, jax.Array]:
         """Return the drive and the sub-threshold membrane potentials, ``[T, B, n_neurons]`` in mV.
 
         The potentials are computed without spikes, reset and clamp.
@@ -215,7 +215,7 @@ class Circuit:
             return self._by_neuron(self.layer.update_sequence(drive))
         return self._by_neuron(brainstate.transform.for_loop(self.layer.update, drive))
 
-    def moved(self, drive: Any, sd: jax.Array) -> jax.Array:
+    def zero_where_constant(self, drive: Any, sd: jax.Array) -> jax.Array:
         """Return ``sd`` ``[n_neurons]`` unchanged. A subclass sets it to zero where ``drive`` is constant."""
         return sd
 
@@ -223,7 +223,7 @@ class Circuit:
         """Return the sum of ``counts`` over the neurons of each unit."""
         return counts
 
-    def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
+    def median_per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
         """Return the median of ``of_neurons`` over the neurons of each unit. NaN values are ignored."""
         return of_neurons
 
@@ -281,7 +281,7 @@ class WiredCircuit(Circuit):
         if len(self.gave.likes) != 1:
             raise ValueError(f"{call}: the synapse of a pair returns {len(self.gave.likes)} arrays (expected one).")
         self._gain = np.ones(self.n_neurons)
-        self._label(call)
+        self._group_into_units(call)
 
     def drive(self, weight: jax.Array, xs: Any) -> u.Quantity:
         """Return the layer's input, ``[T, B, *layer.in_size]``."""
@@ -294,7 +294,7 @@ class WiredCircuit(Circuit):
         folded = jax.tree.map(lambda a: a.reshape(n_steps * n_samples, *a.shape[2:]), given)
         gave = self.synapse.update(folded)
         gave = jax.tree.map(lambda a: a.reshape(n_steps, n_samples, *a.shape[1:]), gave)
-        return jax.vmap(self._linked)(gave, sources)
+        return jax.vmap(self._apply_link)(gave, sources)
 
     def probe(self, weight: float) -> float:
         """Return the synapse's output for one spike at one input, if all weights equal ``weight``."""
@@ -341,11 +341,11 @@ class WiredCircuit(Circuit):
             _prepare(self.synapse)
         return np.asarray(gradient, dtype=float).mean(axis=1)
 
-    def _linked(self, gave: Any, sources: Any) -> Any:
+    def _apply_link(self, gave: Any, sources: Any) -> Any:
         rest = iter(sources)
         return self.link(*(gave if ours else next(rest) for ours in self._slots))
 
-    def _label(self, call: str) -> None:
+    def _group_into_units(self, call: str) -> None:
         """Group the neurons and columns that depend on each other into units."""
         like = self.gave.likes[0]
         n = self.n_neurons
@@ -355,16 +355,16 @@ class WiredCircuit(Circuit):
             if not ours
         ]
 
-        def moved(column: jax.Array, size: float) -> jax.Array:
+        def drive_per_neuron(column: jax.Array, size: float) -> jax.Array:
             # Each weight column yields one channel on the last axis, because brainstate and brainhw put channels last.
             hot = jnp.zeros(like.shape, like.dtype).reshape(*like.shape[:-1], -1)
             hot = hot + size * (jnp.arange(like.shape[-1]) == column)
-            drive = u.get_mantissa(self._linked(self.gave.holding([hot]), others))[0]
+            drive = u.get_mantissa(self._apply_link(self.gave.holding([hot]), others))[0]
             return drive.reshape(n, self.layer_synapses).sum(axis=1)
 
         def all_columns(_: Any) -> jax.Array:
-            rest = moved(jnp.asarray(0), 0.0)
-            return jax.lax.map(lambda column: moved(column, 1.0) - rest, jnp.arange(like.shape[-1]))
+            rest = drive_per_neuron(jnp.asarray(0), 0.0)
+            return jax.lax.map(lambda column: drive_per_neuron(column, 1.0) - rest, jnp.arange(like.shape[-1]))
 
         if like.shape[-1] != self.n_columns:
             raise ValueError(
@@ -395,23 +395,23 @@ class WiredCircuit(Circuit):
             )
         self.n_units, self.n_synapses = len(units), int(sizes[0])
         counted = np.bincount(self.of_neuron[self.of_neuron >= 0], minlength=self.n_units)
-        self._served = counted > 0
-        self._fed = self._served
-        if not self._served.any():
+        self._has_neurons = counted > 0
+        self._has_input = self._has_neurons
+        if not self._has_neurons.any():
             raise ValueError(
                 f"{call}: if all recordings are equal, the weights of the {type(self.synapse).__name__} have no effect "
                 "on its layer. The cause is a normalisation over the batch axis between synapse and layer, for example "
                 "BatchNorm with fit=True. Run this call inside brainstate.environ.context(fit=False)."
             )
-        self.positions = float(counted[self._served].mean())
+        self.positions = float(counted[self._has_neurons].mean())
         self._size = np.maximum(counted, 1)
-        if self.is_recurrent and (self.n_units != n or not self._served.all()):
+        if self.is_recurrent and (self.n_units != n or not self._has_neurons.all()):
             raise ValueError(
                 f"{call}: {type(self.layer).__name__} is recurrent and shares incoming weights between its neurons, "
                 "which is unsupported. Freeze the recurrent weights or use a layer without recurrence."
             )
 
-    def moved(self, drive: Any, sd: jax.Array) -> jax.Array:
+    def zero_where_constant(self, drive: Any, sd: jax.Array) -> jax.Array:
         """Return ``sd`` ``[n_neurons]``, with zeros where the drive ``[T, B, *in]`` is constant."""
         # If the drive is constant, such as a bias at the empty border of an image, the membrane potential only rises to
         # its steady state. The standard deviation would then measure the end of this rise, not a fluctuation.
@@ -429,21 +429,23 @@ class WiredCircuit(Circuit):
         """
         return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
 
-    def leave_out(self, moves: np.ndarray) -> None:
+    def exclude_without_input(self, responds: np.ndarray) -> None:
         """Exclude units without any input from the count of silent units, because no weights can make them fire.
 
-        ``moves`` ``[n_neurons]`` is True for neurons whose membrane potential changes with the input.
+        ``responds`` ``[n_neurons]`` is True for neurons whose membrane potential changes with the input.
         """
         ours = self.of_neuron >= 0
-        self._fed = np.bincount(self.of_neuron[ours], moves[ours], self.n_units) > 0
-        self.without_input = int(np.sum(self._served & ~self._fed))
+        self._has_input = np.bincount(self.of_neuron[ours], responds[ours], self.n_units) > 0
+        self.without_input = int(np.sum(self._has_neurons & ~self._has_input))
 
     def total(self, counts: np.ndarray) -> np.ndarray:
         """Return the number of spikes of each unit. Units without neurons or input get the mean of the other units."""
         ours = self.of_neuron >= 0
-        return self._filled(np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._served & self._fed)
+        return self._filled(
+            np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._has_neurons & self._has_input
+        )
 
-    def per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
+    def median_per_unit(self, of_neurons: np.ndarray) -> np.ndarray:
         """Return the median of ``of_neurons`` over the neurons of each unit. NaN values are ignored."""
         ours = (self.of_neuron >= 0) & ~np.isnan(of_neurons)
         values, units = of_neurons[ours], self.of_neuron[ours]
@@ -456,13 +458,13 @@ class WiredCircuit(Circuit):
         low, high = (ordered[np.minimum(first + n // 2, last)] for n in (np.maximum(size - 1, 0), size))
         return self._filled(0.5 * (low + high), size > 0)
 
-    def by_column(self, of_inputs: np.ndarray) -> np.ndarray:
+    def mean_per_column(self, of_inputs: np.ndarray) -> np.ndarray:
         """Return the mean of ``of_inputs [L, inputs]`` over the neurons that each column drives, ``[L, n_columns]``."""
         per_neuron = of_inputs.reshape(len(of_inputs), self.n_neurons, -1).mean(axis=2)
         ours = np.zeros((self.n_neurons, self.n_units))
         reached = np.flatnonzero(self.of_neuron >= 0)
         ours[reached, self.of_neuron[reached]] = 1 / self._size[self.of_neuron[reached]]
-        ours[:, ~self._served] = 1 / self.n_neurons
+        ours[:, ~self._has_neurons] = 1 / self.n_neurons
         return (per_neuron @ ours)[:, self.of_column]
 
     def per_column(self, of_units: np.ndarray) -> np.ndarray:
@@ -507,15 +509,15 @@ class Meter:
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:
         self.circuit, self.xs = circuit, xs
         self.n_steps, self.n_samples = jax.tree.leaves(xs)[0].shape[:2]
-        self.first = first_settled(rise, self.n_steps, circuit.valid)
+        self.first = skipped_steps(rise, self.n_steps, circuit.valid)
         self.valid = circuit.valid
         self.n_runs = 0
         self._run = brainstate.transform.jit(circuit.run)
-        self._alone = brainstate.transform.jit(self._alone_moments)
+        self._run_feedforward = brainstate.transform.jit(self._measure_feedforward)
         # Compile this function on first use, because for dense pairs the lag-1 autocorrelation is predicted and not
         # measured.
         self._lag: Any = None
-        self._joint = brainstate.transform.jit(self._joint_moments)
+        self._joint = brainstate.transform.jit(self._measure_joint)
 
     @property
     def steps(self) -> int:
@@ -528,17 +530,17 @@ class Meter:
         spikes = self._run(weight, recurrent, self.xs)
         return spikes if self.valid is None else spikes * self.valid[..., None]
 
-    def alone(self, weight: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    def feedforward_moments(self, weight: jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the membrane potentials, ``[n_neurons]`` in mV.
 
         The potentials are the response to the feed-forward input alone.
         """
-        mean, sd, _ = self._alone(weight, self.xs)
+        mean, sd, _ = self._run_feedforward(weight, self.xs)
         return np.asarray(mean, dtype=float), np.asarray(sd, dtype=float)
 
     def measure(self, weight: jax.Array, recurrent: jax.Array | None, spikes: jax.Array) -> Measured:
         """Return the statistics of the membrane potentials for the spikes that :meth:`run` returned."""
-        mean, sd_FF, sample = (np.asarray(a, dtype=float) for a in self._alone(weight, self.xs))
+        mean, sd_FF, sample = (np.asarray(a, dtype=float) for a in self._run_feedforward(weight, self.xs))
         if recurrent is None:
             return Measured(mean, sd_FF, sd_FF, None, sample)
         joint = self._joint(weight, recurrent, self.xs, spikes)
@@ -558,47 +560,47 @@ class Meter:
     def peak(self, weight: jax.Array) -> float:
         """Return the highest membrane potential of any neuron in mV, for the feed-forward input."""
         held = self.circuit.weight
-        highest = brainstate.transform.jit(lambda weight, xs: self.circuit.driven(weight, xs)[1].max())
+        highest = brainstate.transform.jit(lambda weight, xs: self.circuit.drive_and_membrane(weight, xs)[1].max())
         peak = float(highest(weight, self.xs))
         self.circuit.store(held, None)  # the run above left its trial weights in the network
         return peak
 
     def _lagged(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array]:
-        drive, trace = self.circuit.driven(weight, xs)
-        flat, _ = settled(trace, self.first, self.valid)
+        drive, trace = self.circuit.drive_and_membrane(weight, xs)
+        flat, _ = flatten_steady(trace, self.first, self.valid)
         off = trace[self.first :] - flat.mean(axis=0)
         if self.valid is not None:
             off = off * self.valid[self.first :, :, None]
         # One correlation for all neurons suffices, because it only determines how often a membrane potential crosses
         # the threshold by chance.
         later = jnp.mean(off[1:] * off[:-1]) / jnp.maximum(jnp.mean(off**2), 1e-30)
-        return self.circuit.moved(drive, flat.std(axis=0)), later
+        return self.circuit.zero_where_constant(drive, flat.std(axis=0)), later
 
-    def spread_RC(self, weight: jax.Array, recurrent: jax.Array, spikes: jax.Array) -> np.ndarray:
+    def sd_of_recurrent(self, weight: jax.Array, recurrent: jax.Array, spikes: jax.Array) -> np.ndarray:
         """Return the standard deviation of the membrane's response to recurrent spikes, ``[n_neurons]`` in mV."""
         return np.asarray(self._joint(weight, recurrent, self.xs, spikes)[2], dtype=float)
 
-    def _alone_moments(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        drive, trace = self.circuit.driven(weight, xs)
+    def _measure_feedforward(self, weight: jax.Array, xs: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        drive, trace = self.circuit.drive_and_membrane(weight, xs)
         mean, sd, sample = self._moments(trace)
-        return mean, self.circuit.moved(drive, sd), sample
+        return mean, self.circuit.zero_where_constant(drive, sd), sample
 
-    def _joint_moments(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> tuple:
+    def _measure_joint(self, weight: jax.Array, recurrent: jax.Array, xs: Any, spikes: jax.Array) -> tuple:
         # Sub-threshold membrane potentials are linear in the input. So the difference between the potentials with and
         # without recurrent spikes is the response to these spikes.
         self.circuit.store(weight, recurrent)
-        drive, alone = self.circuit.driven(weight, xs)
+        drive, alone = self.circuit.drive_and_membrane(weight, xs)
         both = self.circuit.membrane(drive, spikes)
         mean, sd, sample = self._moments(both)
         return mean, sd, self._moments(both - alone)[1], sample
 
     def _moments(self, trace: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return each neuron's mean and standard deviation, and a sample, for the potentials ``trace [T, B, n]``."""
-        flat, sample = settled(trace, self.first, self.valid)
+        flat, sample = flatten_steady(trace, self.first, self.valid)
         return jnp.mean(flat, axis=0), jnp.std(flat, axis=0), sample
 
 
-def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
+def skipped_steps(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
     """Return how many steps the statistics skip: ``rise``, but at most half the length of a typical recording.
 
     Otherwise the rise of the membrane potential from rest would count as fluctuation. Padded steps, which are False in
@@ -608,7 +610,7 @@ def first_settled(rise: int, n_steps: int, valid: np.ndarray | None) -> int:
     return min(rise, typical // 2)
 
 
-def settled(trace: jax.Array, first: int, valid: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:
+def flatten_steady(trace: jax.Array, first: int, valid: np.ndarray | None = None) -> tuple[jax.Array, jax.Array]:
     """Flatten the time and batch axes of ``trace [T, B, n]``, without the steps before ``first``.
 
     Return the flattened values and a sample of them. If ``valid`` ``[T, B]`` is not ``None``, padded steps are

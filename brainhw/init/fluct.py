@@ -18,7 +18,7 @@ from brainhw.init.batches import Data, take_batches, take_data
 from brainhw.init.circuit import Circuit, WiredCircuit
 from brainhw.init.inputs import input_line, warn_of_inputs, warn_of_volleys
 from brainhw.init.padding import PaddedInitializer, true_steps
-from brainhw.init.pair import Draw, FluctSettings, MeasuredInitializer, PairInitializer, rise_of
+from brainhw.init.pair import Draw, FluctSettings, MeasuredInitializer, PairInitializer, rise_steps
 from brainhw.init.report import (
     FluctReport,
     InitOutcome,
@@ -39,7 +39,7 @@ from brainhw.transform.reasons import reason_in_words
 __all__ = ["fluct_init", "fluct_report", "nwave_preset"]
 
 _FEEDBACK_ROUNDS = 6
-_SETTLED = 0.05  # relative change of the weight statistics per round below which the iteration stops
+_CONVERGED = 0.05  # relative change of the weight statistics per round below which the iteration stops
 
 
 def fluct_init(
@@ -196,7 +196,7 @@ def fluct_init(
     milliseconds = dt.to(u.ms).mantissa
     say(f"[fluct_init] ξ={settings.xi} α={settings.alpha} dt={milliseconds}ms (stacked, adaptive µ) [{names}]")
     outcomes: dict[int, InitOutcome] = {}
-    with _undisturbed(net, keep_weights=True, call=call):
+    with _nominal_and_restored(net, keep_weights=True, call=call):
         # `prepare_net` raises an error for weights that are not finite, but these weights are replaced below anyway.
         for number in drawn:
             _make_finite(Circuit(*stages.pairs[number]))
@@ -207,7 +207,7 @@ def fluct_init(
         loops = _loops(drawn, wired)
         following = iter([number for loop in loops for number in loop][1:])
         for loop in loops:
-            found = _settle(loop, step, stages, wired, dt, settings, random_key, call)
+            found = _initialise_group(loop, step, stages, wired, dt, settings, random_key, call)
             for number, (solver, draw, report) in found.items():
                 if report.nu_in.to(u.Hz).mantissa * _seconds(dt) > 0.5 and report.nu_in == report.nu_var:
                     say("  ν·dt > 0.5: inputs spike in more than half of all steps, so they are rarely silent")
@@ -216,7 +216,7 @@ def fluct_init(
                     say(f"  → ν_{after + 1} = {report.nu_out.to(u.Hz).mantissa:.1f} Hz")
                 warn_of_outcome(report, solver, draw, call)
                 warn_of_inputs(np.asarray(jax.tree.leaves(solver.meter.xs)[0]), report.index, solver.circuit, call)
-                if not isinstance(solver.circuit, WiredCircuit) and _is_fed(number, wired):
+                if not isinstance(solver.circuit, WiredCircuit) and _has_upstream_pair(number, wired):
                     warn_of_volleys(report, solver.circuit, call)
                 assert report.init is not None
                 outcomes[number] = report.init
@@ -283,7 +283,7 @@ def fluct_report(
         for value in (Circuit(*pair).weight, Circuit(*pair).recurrent):
             name = f"a weight of layer {index}"
             _arguments.check_finite_tree(value, call=call, name=name, fix="load or initialise it again")
-    with _undisturbed(net, keep_weights=False, call=call):
+    with _nominal_and_restored(net, keep_weights=False, call=call):
         step = _own_step(net, stages, data, call)
         return _report(step, stages, wire(step, stages.pairs, stages.paths, initialise=False), dt, {})
 
@@ -369,12 +369,12 @@ def _loops(drawn: list[int], wired: list[Wiring]) -> list[list[int]]:
     return loops
 
 
-def _is_fed(number: int, wired: list[Wiring]) -> bool:
+def _has_upstream_pair(number: int, wired: list[Wiring]) -> bool:
     """Return whether the pair with the index ``number`` receives spikes from another pair."""
     return any(other.layer in wired[number].depends_on for i, other in enumerate(wired) if i != number)
 
 
-def _settle(
+def _initialise_group(
     loop: list[int],
     step: OwnStep,
     stages: Stages,
@@ -406,7 +406,7 @@ def _settle(
         # new weights.
         before = sizes
         sizes = np.concatenate([s for _, d, _ in found.values() for s in (d.sizes.mu_W, d.sizes.sigma_FF)])
-        if turn and np.allclose(sizes, before, rtol=_SETTLED, atol=1e-6):
+        if turn and np.allclose(sizes, before, rtol=_CONVERGED, atol=1e-6):
             return found
     if feeds_back:
         change = float(np.max(np.abs(sizes - before)) / max(float(np.max(np.abs(before))), 1e-30))
@@ -515,7 +515,7 @@ def _is_enough(solver: PairInitializer, draw: Draw) -> bool:
 
     All neurons must fire. If the layer has more than a few inputs, it must also meet the target.
     """
-    return solver.is_awake(draw) and (solver.has_few_inputs or solver.meets_target(draw))
+    return solver.enough_neurons_fire(draw) and (solver.has_few_inputs or solver.meets_target(draw))
 
 
 def _solve(
@@ -533,9 +533,9 @@ def _solve(
     if isinstance(circuit, WiredCircuit):
         rates = circuit.rates(xs[0]) / (0.5 * (circuit.probe(1e-3) - circuit.probe(-1e-3)) / 1e-3)
         measured_moments = dataclasses.replace(moments, rates=rates)
-        of_columns = dataclasses.replace(response, response=circuit.by_column(response.response))
+        of_columns = dataclasses.replace(response, response=circuit.mean_per_column(response.response))
         by_measuring = MeasuredInitializer(circuit, xs, of_columns, measured_moments, settings, key)
-        circuit.leave_out(by_measuring.moves)
+        circuit.exclude_without_input(by_measuring.responds)
         solver = by_measuring
         driven = int(np.sum(solver.theta <= 0))
         if driven:
@@ -573,7 +573,7 @@ def _report(
         with circuit.smooth():
             response = measure_response(circuit, dt, given.shape[0], call=step.call)
         step.prepare()  # the response was measured with small weights and without rounding, so prepare again
-        measured, correlation = observe(circuit, drive, spikes, rise_of(response))
+        measured, correlation = observe(circuit, drive, spikes, rise_steps(response))
         steps = given.shape[0] * given.shape[1] if step.valid is None else int(step.valid.sum())
         counts = np.asarray(step.without_padding(spikes).sum(axis=(0, 1))).reshape(-1)
         flat = np.swapaxes(given.reshape(*given.shape[:2], -1), 0, 1)
@@ -592,7 +592,7 @@ def _seconds(dt: u.Quantity) -> float:
 
 
 @contextlib.contextmanager
-def _undisturbed(net: brainstate.nn.Module, *, keep_weights: bool, call: str) -> Iterator[None]:
+def _nominal_and_restored(net: brainstate.nn.Module, *, keep_weights: bool, call: str) -> Iterator[None]:
     """Context manager that uses the nominal chip without noise, and restores the states at exit.
 
     With ``keep_weights``, the weights that the block sets are kept.

@@ -24,7 +24,7 @@ __all__ = ["frontend_init"]
 _MOST_HALVINGS = 40  # about 15 halvings are enough, unless a weight is thousands of times below the limit
 _PRECISION = 1e-4  # relative; chip weights have about five bits, and a finer search would depend on float rounding
 _ROUNDS_RC = 6  # in an RC layer neurons drive each other, so each round changes the rates of the round before
-_REOPENED = 1.5  # a later round searches up to this factor above and below the last weights
+_REOPEN_FACTOR = 1.5  # a later round searches up to this factor above and below the last weights
 _TOLERANCE = 0.1  # relative; a channel misses its target if it is off by more than this and by more than one spike
 _MOST_GAIN = 1024.0  # the largest factor on the input that is tried
 _GAIN_PRECISION = 1.01
@@ -122,7 +122,7 @@ def frontend_init(
     # Python's warning filter may turn a warning into an error. The weights must be restored also in this case.
     with states_restored(net, keep_weights=True):
         search = _ChannelSearch(frontend, layer, x, target * duration)
-        before = search.counts(search.left) / duration
+        before = search.counts(search.initial_weights) / duration
         found = search.solve()
         for message in _findings(search, found, target, duration):
             warnings.warn(f"{call}: {message}", UserWarning, stacklevel=2)
@@ -133,7 +133,7 @@ def frontend_init(
     return u.Quantity(jnp.asarray(rates, brainstate.environ.dftype()), unit=u.Hz)
 
 
-class _Found(NamedTuple):
+class _SearchResult(NamedTuple):
     """Result of a search: weights ``[channels]``, and the spike count of each channel with these weights."""
 
     weights: np.ndarray
@@ -146,11 +146,11 @@ class _ChannelSearch:
     Each trial calls one compiled function, which runs the frontend and its layer on the data.
     """
 
-    def __init__(self, frontend: H1Frontend, layer: H1Layer, x: np.ndarray, wanted: np.ndarray) -> None:
+    def __init__(self, frontend: H1Frontend, layer: H1Layer, x: np.ndarray, target_counts: np.ndarray) -> None:
         self.frontend, self.layer = frontend, layer
-        self.wanted = wanted
+        self.target_counts = target_counts
         self.limit = frontend.weight_slot().limit
-        self.left = np.asarray(frontend.weight.value, dtype=float)
+        self.initial_weights = np.asarray(frontend.weight.value, dtype=float)
         self.active = np.any(x != 0, axis=(0, 1))
         self.sign = np.where(x.mean(axis=(0, 1), dtype=float) < 0, -1.0, 1.0)
         self.two_sided = np.any(x > 0, axis=(0, 1)) & np.any(x < 0, axis=(0, 1))
@@ -176,28 +176,32 @@ class _ChannelSearch:
         spikes = self._run(jnp.asarray(weights, self.frontend.weight.value.dtype), gains, self.xs)
         return np.asarray(spikes, dtype=float).sum(axis=0)
 
-    def solve(self) -> _Found:
+    def solve(self) -> _SearchResult:
         """Return the best weights found. Channels without input keep their weights."""
-        strongest = self._signed(np.full_like(self.left, self.limit))
+        strongest = self._signed(np.full_like(self.initial_weights, self.limit))
         at_limit = self.counts(strongest)
-        weak = (at_limit < self.wanted) & self.two_sided
+        weak = (at_limit < self.target_counts) & self.two_sided
         if weak.any():
             other = self.counts(np.where(weak, -strongest, strongest))
             turned = weak & (other > at_limit)
             self.sign = np.where(turned, -self.sign, self.sign)
             at_limit = np.where(turned, other, at_limit)
-        magnitudes = self._bisect(np.zeros_like(self.left), np.full_like(self.left, self.limit), at_limit)
-        best = self._together(magnitudes)
+        magnitudes = self._bisect(
+            np.zeros_like(self.initial_weights), np.full_like(self.initial_weights, self.limit), at_limit
+        )
+        best = self._evaluate(magnitudes)
         last = best
         for _ in range(_ROUNDS_RC if self.layer.topology == "RC" else 0):
-            if not self.off(best.counts).any():
+            if not self.misses_target(best.counts).any():
                 break
             now = np.abs(last.weights)
-            last = self._together(self._bisect(now / _REOPENED, np.minimum(now * _REOPENED, self.limit), None))
+            last = self._evaluate(
+                self._bisect(now / _REOPEN_FACTOR, np.minimum(now * _REOPEN_FACTOR, self.limit), None)
+            )
             best = min(best, last, key=lambda found: float(self._miss_in_tolerances(found.counts).max()))
         return best
 
-    def off(self, counts: np.ndarray) -> np.ndarray:
+    def misses_target(self, counts: np.ndarray) -> np.ndarray:
         """Return a mask of the channels that have input, but are silent or miss the target.
 
         A channel misses the target if it is off by more than 10 % and by more than one spike.
@@ -208,13 +212,13 @@ class _ChannelSearch:
         """Return a mask of the weights that are at the limit of the chip, within the precision of the search."""
         return np.abs(weights) >= self.limit * (1 - 2 * _PRECISION)
 
-    def gain_wanted(self, weights: np.ndarray, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def required_gain(self, weights: np.ndarray, weak: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the factor by which to scale the input of each channel so that the channel reaches its target.
 
         Also return the spike counts with the largest factors tried. The mask ``weak`` selects the channels; the factor
         of all others is 1. If no factor suffices for a channel, its factor is infinite.
         """
-        need = np.ceil(self.wanted - 0.5)
+        need = np.ceil(self.target_counts - 0.5)
         low, high = np.ones_like(weights), np.where(weak, 2.0, 1.0)
         while True:
             counts = self.counts(weights, high)
@@ -230,17 +234,17 @@ class _ChannelSearch:
         return np.where(never, np.inf, high), counts
 
     def _signed(self, magnitudes: np.ndarray) -> np.ndarray:
-        return np.where(self.active, self.sign * magnitudes, self.left)
+        return np.where(self.active, self.sign * magnitudes, self.initial_weights)
 
     def _miss(self, counts: np.ndarray) -> np.ndarray:
-        return np.abs(counts - self.wanted)
+        return np.abs(counts - self.target_counts)
 
-    def _together(self, magnitudes: np.ndarray) -> _Found:
+    def _evaluate(self, magnitudes: np.ndarray) -> _SearchResult:
         weights = self._signed(magnitudes)
-        return _Found(weights, self.counts(weights))
+        return _SearchResult(weights, self.counts(weights))
 
     def _miss_in_tolerances(self, counts: np.ndarray) -> np.ndarray:
-        return np.where(self.active, self._miss(counts) / np.maximum(_TOLERANCE * self.wanted, 1.0), 0.0)
+        return np.where(self.active, self._miss(counts) / np.maximum(_TOLERANCE * self.target_counts, 1.0), 0.0)
 
     def _bisect(self, lower: np.ndarray, upper: np.ndarray, at_upper: np.ndarray | None) -> np.ndarray:
         """Return the magnitudes from ``lower`` to ``upper`` for which the spike counts are closest to the targets."""
@@ -248,7 +252,7 @@ class _ChannelSearch:
         miss = np.full_like(upper, np.inf) if at_upper is None else self._miss(at_upper)
         moving = self.active & (miss >= 0.5)
         if at_upper is not None:
-            moving &= at_upper > self.wanted
+            moving &= at_upper > self.target_counts
         for _ in range(_MOST_HALVINGS):
             moving &= upper - lower > _PRECISION * upper
             if not moving.any():
@@ -258,7 +262,7 @@ class _ChannelSearch:
             now = self._miss(counts)
             better = moving & ((now < miss) | ((now == miss) & (middle < best)))
             best, miss = np.where(better, middle, best), np.where(better, now, miss)
-            enough = counts >= self.wanted
+            enough = counts >= self.target_counts
             lower = np.where(moving & ~enough, middle, lower)
             upper = np.where(moving & enough, middle, upper)
             # No count can be closer to the target. Stop here. Further steps would move the weight to the lower edge of
@@ -297,7 +301,7 @@ def _check_data(
         )
 
 
-def _findings(search: _ChannelSearch, found: _Found, target: np.ndarray, duration: float) -> Iterator[str]:
+def _findings(search: _ChannelSearch, found: _SearchResult, target: np.ndarray, duration: float) -> Iterator[str]:
     """Yield the texts of warnings about channels that have no input or miss the target rate.
 
     Channels whose rate is too low even at the weight limit get separate warnings.
@@ -307,10 +311,10 @@ def _findings(search: _ChannelSearch, found: _Found, target: np.ndarray, duratio
             f"{_channels(~search.active)} have only zeros as input and keep their weights. Check the filter "
             "bank, or use data in which every channel is active."
         )
-    rates, off = found.counts / duration, search.off(found.counts)
-    weak = off & (found.counts < search.wanted) & search.at_limit(found.weights)
+    rates, off = found.counts / duration, search.misses_target(found.counts)
+    weak = off & (found.counts < search.target_counts) & search.at_limit(found.weights)
     if weak.any():
-        gain, strongest = search.gain_wanted(found.weights, weak)
+        gain, strongest = search.required_gain(found.weights, weak)
         never = weak & np.isinf(gain)
         helped = weak & ~never
         if helped.any():

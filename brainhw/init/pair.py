@@ -21,7 +21,7 @@ from brainhw.init.response import (
     silent_fraction,
 )
 
-__all__ = ["MISSED", "Draw", "FluctSettings", "MeasuredInitializer", "PairInitializer", "rise_of"]
+__all__ = ["MISS_TOLERANCE", "Draw", "FluctSettings", "MeasuredInitializer", "PairInitializer", "rise_steps"]
 
 _LEVELS = 8  # number of mean membrane potentials tried to meet the target within the weight range
 _FLOOR = 0.1  # smallest standard deviation, as a fraction of the mean, if the mean uses up the variance (vendor's rule)
@@ -36,13 +36,13 @@ _MEASURED_ROUNDS = 12
 _MEASURED_STOP = 0.01
 # Least growth of the fluctuations if the standard deviation of the weights doubles. They double in a linear path, and
 # stay equal behind a normalisation.
-_LEAST_ANSWER = 1.2
+_LEAST_GROWTH = 1.2
 _MOST_GAIN = 1.3  # always allow this correction of the standard deviation, because a single draw deviates from the mean
 _ENOUGH_SPIKES = 4.0  # with at least this mean spike count, a silent neuron may be explained by Poisson statistics
-MISSED = 0.1  # the target is missed if the relative deviation exceeds this value
-_LEAST_KEPT = 0.01  # centring must leave at least this fraction of the variance
-_SPREADS_IN_RANGE = 3.0  # least distance of the mean weight from the limit, in standard deviations
-_LEAST_ROOM = 0.01  # smallest standard deviation, as a fraction of the mean, if a neuron fires only near the limit
+MISS_TOLERANCE = 0.1  # the target is missed if the relative deviation exceeds this value
+_LEAST_VARIANCE_KEPT = 0.01  # centring must leave at least this fraction of the variance
+_LIMIT_DISTANCE_SDS = 3.0  # least distance of the mean weight from the limit, in standard deviations
+_LEAST_RELATIVE_SD = 0.01  # smallest standard deviation relative to the mean, if a neuron fires only near the limit
 _FEW_INPUTS = 8  # with at most this many inputs, the weights and not chance decide whether a neuron is silent
 
 
@@ -110,10 +110,10 @@ class PairInitializer:
         self.settings = dataclasses.replace(settings, in_range=bool(settings.in_range) and circuit.has_weight_limit)
         # Membrane variance that does not come from the drawn weights, but from other synapses and skip connections.
         self.rest_variance: np.ndarray | float = 0.0
-        self.theta = circuit.per_unit(circuit.threshold()) - response.offset
+        self.theta = circuit.median_per_unit(circuit.threshold()) - response.offset
         self.direction = self._direction(moments.rates)
         self.basis = self._basis(x, self.direction)
-        if settings.center == "auto" and self.basis.kept < _LEAST_KEPT:
+        if settings.center == "auto" and self.basis.variance_kept < _LEAST_VARIANCE_KEPT:
             # The inputs are nearly proportional to each other, so centring would remove nearly all of their variance.
             self.direction = None
             self.basis = self._basis(x, None)
@@ -121,7 +121,7 @@ class PairInitializer:
         n_in, n_columns, n = circuit.n_in, circuit.n_columns, circuit.n_units
         self.z_ff = _centred(jax.random.normal(key_ff, (n_in, n_columns)), self.direction)
         self.z_rc = _normal_like(key_rc, circuit.recurrent)
-        self.meter = Meter(circuit, jnp.asarray(np.swapaxes(x, 0, 1)), rise_of(response))
+        self.meter = Meter(circuit, jnp.asarray(np.swapaxes(x, 0, 1)), rise_steps(response))
         self._start_search(n)
 
     def _start_search(self, n: int) -> None:
@@ -138,20 +138,20 @@ class PairInitializer:
     @property
     def can_fluctuate(self) -> bool:
         """Whether the input makes the membrane potentials fluctuate, also after centring."""
-        return bool(np.all(self.basis.of_spread > 0)) and self.basis.kept >= _LEAST_KEPT
+        return bool(np.all(self.basis.of_spread > 0)) and self.basis.variance_kept >= _LEAST_VARIANCE_KEPT
 
     def solve(self) -> Draw:
         """Search for weights, write them to the network, and return them with the spikes that they cause."""
         self._calibrate()
         self.base = self._level_in_range()
-        best = self._settled(self.base)
-        if not self.is_awake(best) and self.moments.mean_is_a_lever:
+        best = self._draw_with_recurrence(self.base)
+        if not self.enough_neurons_fire(best) and self.moments.has_mean_input:
             if self.direction is not None:
                 # Lift only silent neurons. The vendor's rule lifts all neurons if any neuron is silent.
                 self.lifted = best.counts == 0
             best = self._search(best)
             if self.settings.in_range and best.dead:
-                best = self._at_the_edge(best)
+                best = self._raise_to_limit(best)
         self.circuit.store(best.weight, best.recurrent)
         return best
 
@@ -163,14 +163,14 @@ class PairInitializer:
     def meets_target(self, draw: Draw) -> bool:
         """Return whether a draw meets the target ``xi`` and the variance fraction ``1 - alpha`` of recurrent input."""
         measured = self.meter.measure(draw.weight, draw.recurrent, draw.spikes)
-        if abs(float(np.median(measured.xi(self.circuit.threshold()))) / self.settings.xi - 1) > MISSED:
+        if abs(float(np.median(measured.xi(self.circuit.threshold()))) / self.settings.xi - 1) > MISS_TOLERANCE:
             return False
         share = 1 - self.settings.alpha
         if measured.sd_RC is None or not share:
             return True
         return 0.5 * share <= float(np.mean(measured.sd_RC**2) / np.mean(measured.sd**2)) <= 2 * share
 
-    def what_limits(self, xi: float) -> str:
+    def reason_for_miss(self, xi: float) -> str:
         """Return the reason why the median ``xi`` misses the target, or an empty string if the reason is unknown."""
         return ""
 
@@ -178,7 +178,7 @@ class PairInitializer:
         n_synapses, exact = self.circuit.n_synapses, self.settings.exact
         return membrane_basis(x, self.response, self.moments, n_synapses, exact=exact, direction=direction)
 
-    def is_awake(self, draw: Draw) -> bool:
+    def enough_neurons_fire(self, draw: Draw) -> bool:
         """Return whether the number of silent neurons is within chance level for data of this length.
 
         Without centring, or with few inputs, no neuron may be silent.
@@ -258,17 +258,17 @@ class PairInitializer:
             exhausted &= mu_U > self.base * self.theta
             driven = self.circuit.per_column(exhausted.astype(float)) > 0
             wanted = np.where(driven, np.minimum(wanted, _FLOOR * np.abs(mu_W)), wanted)
-            sigma_FF = np.minimum(wanted, np.maximum(limit - np.abs(mu_W), 0.0) / _SPREADS_IN_RANGE)
-            sigma_RC = None if sigma_RC is None else np.minimum(sigma_RC, limit / _SPREADS_IN_RANGE)
+            sigma_FF = np.minimum(wanted, np.maximum(limit - np.abs(mu_W), 0.0) / _LIMIT_DISTANCE_SDS)
+            sigma_RC = None if sigma_RC is None else np.minimum(sigma_RC, limit / _LIMIT_DISTANCE_SDS)
         return mu_U, _Sizes(mu_W, sigma_FF, sigma_RC, exhausted)
 
     def _draw(self, level: float) -> Draw:
         mu_U, sizes = self._sizes(level)
-        weight = self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff)
-        recurrent = None if self.z_rc is None else self._kept(sizes.sigma_RC * self.z_rc)
-        return self._tried(level, mu_U, sizes, weight, recurrent)
+        weight = self._to_weight(sizes.mu_W + sizes.sigma_FF * self.z_ff)
+        recurrent = None if self.z_rc is None else self._to_weight(sizes.sigma_RC * self.z_rc)
+        return self._run_trial(level, mu_U, sizes, weight, recurrent)
 
-    def _tried(
+    def _run_trial(
         self, level: float, mu_U: np.ndarray, sizes: _Sizes, weight: jax.Array, recurrent: jax.Array | None
     ) -> Draw:
         self.circuit.store(weight, recurrent)
@@ -277,11 +277,11 @@ class PairInitializer:
         counts = self.circuit.total(np.asarray(spikes.sum(axis=(0, 1))))
         return Draw(level, mu_U, sizes, weight, recurrent, spikes, counts)
 
-    def _kept(self, weight: np.ndarray) -> jax.Array:
+    def _to_weight(self, weight: np.ndarray) -> jax.Array:
         # The theory assumes zero charge at zero weight. Add the neutral weight to cancel an offset of the charge curve.
-        return self._within(weight + self.circuit.neutral_weight)
+        return self._reflect_into_range(weight + self.circuit.neutral_weight)
 
-    def _within(self, weight: np.ndarray) -> jax.Array:
+    def _reflect_into_range(self, weight: np.ndarray) -> jax.Array:
         if self.settings.in_range:
             limit = self.circuit.weight_limit
             # Reflect weights at the limit instead of clipping them, because clipped weights would all be equal.
@@ -290,7 +290,7 @@ class PairInitializer:
             )
         return jnp.asarray(weight, self.circuit.weight.dtype)
 
-    def _settled(self, level: float) -> Draw:
+    def _draw_with_recurrence(self, level: float) -> Draw:
         """Draw weights for the mean membrane potential ``level``.
 
         For a recurrent layer, repeat the draw so that the firing rate can converge. The recurrent weights affect the
@@ -310,7 +310,7 @@ class PairInitializer:
             if not self.nu_rec or not self.settings.exact:
                 self.nu_rec = rate if not self.nu_rec else 0.5 * (self.nu_rec + rate)
             elif rate >= _MIN_REC_RATE:
-                have = np.mean(self.meter.spread_RC(draw.weight, draw.recurrent, draw.spikes) ** 2)
+                have = np.mean(self.meter.sd_of_recurrent(draw.weight, draw.recurrent, draw.spikes) ** 2)
                 budget = ((self.theta - draw.mu_U) / self.settings.xi) ** 2
                 want = (1 - self.settings.alpha) * float(np.mean(budget))
                 step = math.sqrt(want / max(float(have), 1e-6 * want))
@@ -328,11 +328,11 @@ class PairInitializer:
         predicted = self._sizes(0.0)[1].sigma_FF.reshape(self.circuit.n_units, -1).max(axis=1)
         most = np.maximum(self.circuit.weight_limit / np.maximum(predicted, 1e-30), _MOST_GAIN)
         wanted = math.sqrt(self.settings.alpha) * self.theta / self.settings.xi
-        bends = self.direction is not None and self.circuit.bends
+        nonlinear = self.direction is not None and self.circuit.has_nonlinear_charge
         for _ in range(_CALIBRATION_ROUNDS):
             sigma = self._sizes(0.0)[1].sigma_FF
-            mean, measured = self.meter.alone(self._kept(sigma * self.z_ff))
-            off = mean - self.response.offset if bends else np.zeros_like(mean)
+            mean, measured = self.meter.feedforward_moments(self._to_weight(sigma * self.z_ff))
+            off = mean - self.response.offset if nonlinear else np.zeros_like(mean)
             # With a linear charge curve, the standard deviation of the potential is proportional to that of the
             # weights, so one step is exact.
             miss = wanted / np.maximum(measured, 1e-3 * wanted)
@@ -359,7 +359,7 @@ class PairInitializer:
         because the target is a distance in standard deviations. If no mean meets the target, return the one that comes
         closest.
         """
-        if not self.settings.in_range or not self.moments.mean_is_a_lever or self._xi(0.0) <= self.settings.xi:
+        if not self.settings.in_range or not self.moments.has_mean_input or self._xi(0.0) <= self.settings.xi:
             return 0.0
         # With a mean above threshold, the neurons would be driven by their mean and not by fluctuations.
         ceiling = min(self._highest_in_range(_FLOOR), 1.0)
@@ -377,7 +377,7 @@ class PairInitializer:
     def _xi(self, level: float) -> float:
         """Return the median ``xi`` over neurons for feed-forward weights with the mean membrane potential ``level``."""
         sizes = self._sizes(level)[1]
-        mean, sd = self.meter.alone(self._kept(sizes.mu_W + sizes.sigma_FF * self.z_ff))
+        mean, sd = self.meter.feedforward_moments(self._to_weight(sizes.mu_W + sizes.sigma_FF * self.z_ff))
         share = math.sqrt(self.settings.alpha)  # recurrent spikes contribute the rest of the variance
         return float(np.median((self.circuit.threshold() - mean) * share / np.maximum(sd, 1e-30)))
 
@@ -388,10 +388,10 @@ class PairInitializer:
         it, because with a standard deviation of zero all neurons would be equal.
         """
         response = self.circuit.n_synapses * np.abs(self.basis.mean_response)
-        limit = self.circuit.weight_limit / (1 + _SPREADS_IN_RANGE * spread)
+        limit = self.circuit.weight_limit / (1 + _LIMIT_DISTANCE_SDS * spread)
         return float(np.min(response / self.circuit.per_column(self.theta))) * limit
 
-    def _at_the_edge(self, best: Draw) -> Draw:
+    def _raise_to_limit(self, best: Draw) -> Draw:
         """Move the weights of silent neurons step by step towards the weight limit, but keep the weights different."""
         sign, share = np.sign(self.basis.mean_response), norm.cdf(self.z_ff)
         for room in (0.1, 0.01, 0.001):
@@ -404,7 +404,7 @@ class PairInitializer:
                 sigma_FF=np.where(silent, edge.std(axis=0), best.sizes.sigma_FF),
                 exhausted=best.sizes.exhausted | (best.counts == 0),
             )
-            draw = self._tried(best.level, best.mu_U, sizes, self._within(weight), best.recurrent)
+            draw = self._run_trial(best.level, best.mu_U, sizes, self._reflect_into_range(weight), best.recurrent)
             best = min(best, draw, key=lambda d: d.dead)
             if not best.dead:
                 break
@@ -418,14 +418,14 @@ class PairInitializer:
         reach = 2 * float(np.max(response / self.response.peak))
         ceiling = max(4.0, reach)
         if self.settings.in_range:
-            ceiling = min(ceiling, self._highest_in_range(_LEAST_ROOM))
+            ceiling = min(ceiling, self._highest_in_range(_LEAST_RELATIVE_SD))
 
         best, low, high = silent, self.base, min(max(0.05, 2 * self.base), ceiling)
         while True:
             draw = self._draw(high)
             # If no level makes all neurons fire, return the draw with the fewest silent neurons.
             best = min(best, draw, key=lambda d: d.dead)
-            if self.is_awake(draw):
+            if self.enough_neurons_fire(draw):
                 break
             if high >= ceiling:
                 return best
@@ -436,12 +436,12 @@ class PairInitializer:
         while high - low > _RESOLUTION * high:
             middle = 0.5 * (low + high)
             draw = self._draw(middle)
-            if self.is_awake(draw):
+            if self.enough_neurons_fire(draw):
                 best, high = draw, middle
             else:
                 low = middle
         # Add 10 %, as in the vendor's rule. If a neuron becomes silent again, return the result of the search instead.
-        draw = self._settled(min(_MARGIN * high, max(high, ceiling)))
+        draw = self._draw_with_recurrence(min(_MARGIN * high, max(high, ceiling)))
         return draw if draw.dead <= best.dead else best
 
 
@@ -477,16 +477,16 @@ class MeasuredInitializer(PairInitializer):
         shape = (circuit.n_in, circuit.n_columns)
         self.z_ff = _centred(jax.random.normal(key_ff, shape), self.direction)
         self.z_rc = _normal_like(key_rc, circuit.recurrent)
-        self.meter = Meter(circuit, xs, rise_of(response))
-        self.rest, rest_sd = self.meter.alone(self._kept(np.zeros(shape)))
+        self.meter = Meter(circuit, xs, rise_steps(response))
+        self.rest, rest_sd = self.meter.feedforward_moments(self._to_weight(np.zeros(shape)))
         # The probe must exceed rounding errors, but be small enough for the charge curve to be linear. Use a larger
         # probe if another synapse changes the membrane potentials so much that the response to the first one is lost.
         for share in (0.1, 1.0):
             probe = share * min(circuit.weight_limit, float(circuit.threshold().min()))
             # Probe with the random values of the draw itself, because with few inputs different ones could have a very
             # different effect.
-            probe_sd, later = self.meter.lag_one(self._kept(probe * self.z_ff))
-            self.moves = probe_sd > 0
+            probe_sd, later = self.meter.lag_one(self._to_weight(probe * self.z_ff))
+            self.responds = probe_sd > 0
             # Over many draws, the response to the drawn weights is uncorrelated with the fluctuations at zero weights.
             # So their variances add.
             own = self._typical(np.maximum(probe_sd**2 - rest_sd**2, 0.0))
@@ -496,19 +496,19 @@ class MeasuredInitializer(PairInitializer):
         self.rest_variance = self._typical(rest_sd**2)
         self.theta = self._typical(circuit.threshold() - self.rest)
         # Measure the response to the mean weight, which is used to lift silent neurons, with equal weights.
-        of_flat, flat_sd = self.meter.alone(self._kept(np.full(shape, probe)))
+        of_flat, flat_sd = self.meter.feedforward_moments(self._to_weight(np.full(shape, probe)))
         rise = self._typical(of_flat - self.rest)
         of_rise = self._typical(np.maximum(flat_sd**2 - rest_sd**2, 0.0))
         self.basis = MembraneBasis(
             mean_response=circuit.per_column(rise / (probe * circuit.n_synapses)),
             of_mean=np.divide(of_rise, rise**2, out=np.zeros_like(rise), where=rise != 0),
             of_spread=circuit.per_column(own / probe**2 / circuit.n_synapses),
-            kept=1.0,
+            variance_kept=1.0,
             step_correlation=later,
         )
         self._start_search(circuit.n_units)
 
-    def what_limits(self, xi: float) -> str:
+    def reason_for_miss(self, xi: float) -> str:
         """Return the reason if a bias, or an operation between synapse and layer, makes the target impossible.
 
         Otherwise, return an empty string.
@@ -517,18 +517,18 @@ class MeasuredInitializer(PairInitializer):
         # Use tiny weights instead of zero weights, because neurons with a constant drive are ignored. Do not clip the
         # weights to the range of the chip, because clipped weights would look like a path that does not respond.
         tried = [jnp.asarray(times * spread, held.dtype) for times in (1e-3, 1, 2)]
-        (mean, sd), (_, once), (_, twice) = (self.meter.alone(weight) for weight in tried)
+        (mean, sd), (_, once), (_, twice) = (self.meter.feedforward_moments(weight) for weight in tried)
         self.circuit.store(held, None)
         theta = self.circuit.threshold()
-        without = float(np.median(((theta - mean) / np.maximum(sd, 1e-30))[self.moves]))
+        without = float(np.median(((theta - mean) / np.maximum(sd, 1e-30))[self.responds]))
         if max(xi, without) < self.settings.xi:
             return (
                 f"even with weights near zero, xi is {without:.2g} and the mean membrane potential is "
                 f"{np.median(mean):.3g} mV (V_th is {np.median(theta):.3g} mV). The cause is a bias, other synapses or "
                 "skip connections. Make those weaker or raise V_th."
             )
-        ratio = float(np.median(twice[self.moves] / np.maximum(once[self.moves], 1e-30)))
-        if self.circuit.bends or ratio > _LEAST_ANSWER:  # a nonlinear charge curve also lowers the ratio
+        ratio = float(np.median(twice[self.responds] / np.maximum(once[self.responds], 1e-30)))
+        if self.circuit.has_nonlinear_charge or ratio > _LEAST_GROWTH:  # a nonlinear charge curve also lowers the ratio
             return ""
         return (
             f"if the standard deviation of the weights doubles, the membrane potentials fluctuate only {ratio:.2g} "
@@ -538,7 +538,7 @@ class MeasuredInitializer(PairInitializer):
 
     def _typical(self, of_neurons: np.ndarray) -> np.ndarray:
         """Return the median over the neurons of each unit, without neurons that get no input."""
-        return self.circuit.per_unit(np.where(self.moves, of_neurons, np.nan))
+        return self.circuit.median_per_unit(np.where(self.responds, of_neurons, np.nan))
 
     def _calibrate(self) -> None:
         """Scale the standard deviation of the weights until the median neuron of each unit meets the target ``xi``."""
@@ -547,12 +547,12 @@ class MeasuredInitializer(PairInitializer):
         most = np.maximum(self.circuit.weight_limit / max(float(predicted.max()), 1e-30), _MOST_GAIN)
         for _ in range(_MEASURED_ROUNDS):
             sigma = self._sizes(0.0)[1].sigma_FF
-            mean, sd = self.meter.alone(self._kept(sigma * self.z_ff))
+            mean, sd = self.meter.feedforward_moments(self._to_weight(sigma * self.z_ff))
             rise = mean - self.rest
-            if self.direction is None and self.moves.any():
+            if self.direction is None and self.responds.any():
                 # The mean of one unit depends on its random draw. So use the mean over all neurons, which can be
                 # nonzero, for example after max pooling.
-                rise = np.full_like(rise, rise[self.moves].mean())
+                rise = np.full_like(rise, rise[self.responds].mean())
             # Mean and standard deviation of the potential are both proportional to the standard deviation of the
             # weights if the path is linear. So one step then reaches the target. The factor of a neuron exceeds 1
             # exactly if its xi is too large. So the median factor brings the median neuron to the target.
@@ -568,7 +568,7 @@ def _normal_like(key: jax.Array, weight: jax.Array | None) -> np.ndarray | None:
     return None if weight is None else np.asarray(jax.random.normal(key, weight.shape), float)
 
 
-def rise_of(response: Response) -> int:
+def rise_steps(response: Response) -> int:
     """Return the number of steps in which the slowest membrane potential rises to within 1 % of its steady state."""
     total = np.cumsum(response.response, axis=0)
     return int(np.max(np.argmax(np.abs(total) >= 0.99 * np.abs(total[-1]), axis=0)))

@@ -19,9 +19,9 @@ from brainhw._drawn import Drawn
 from brainhw._records import check_fields, each, is_a, optional
 from brainhw._shown import Shown
 from brainhw._table import Table
-from brainhw.init.circuit import Circuit, Measured, first_settled, settled
-from brainhw.init.normalised import what_is_hidden
-from brainhw.init.pair import MISSED, Draw, FluctSettings, PairInitializer
+from brainhw.init.circuit import Circuit, Measured, flatten_steady, skipped_steps
+from brainhw.init.normalised import normalisation_warning
+from brainhw.init.pair import MISS_TOLERANCE, Draw, FluctSettings, PairInitializer
 from brainhw.init.report_checks import LAYER, OUTCOME
 from brainhw.init.response import InputMoments, Response, silent_fraction
 from brainhw.nn.protocols import Recurrent, fulfils
@@ -40,7 +40,7 @@ __all__ = [
 
 
 _XI_LEAST, _XI_MOST = 1.0, 3.0  # recommended range of xi_target
-_LUCK = 1.2  # safety factor, because the largest weight may be larger with another draw or other data
+_SAFETY_FACTOR = 1.2  # safety factor, because the largest weight may be larger with another draw or other data
 _ROUNDS = 5
 _MOST_LOST = 0.4  # largest fraction of weights that may round to zero without a warning
 _STEPS = 4  # recommended standard deviation of the weights in grid steps; a tenth of such weights round to zero
@@ -271,19 +271,19 @@ def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple
     """
     slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
     valid = circuit.valid
-    first = first_settled(rise, drive.shape[0], valid)
+    first = skipped_steps(rise, drive.shape[0], valid)
 
     def statistics(drive: Any, spikes: jax.Array) -> tuple[jax.Array, ...]:
         alone = circuit.membrane(drive)
         both = alone if slot is None else circuit.membrane(drive, spikes)
-        flat, sample = settled(both, first, valid)
+        flat, sample = flatten_steady(both, first, valid)
         off = both[first:] - flat.mean(axis=0)
         if valid is not None:
             off = off * valid[first:, :, None]
         later = jnp.sum(off[1:] * off[:-1]) / jnp.maximum(jnp.sum(off**2), 1e-30)
-        own, _ = settled(alone, first, valid)
-        returned, _ = settled(both - alone, first, valid)
-        sd = flat.std(axis=0) if slot is not None else circuit.moved(drive, flat.std(axis=0))
+        own, _ = flatten_steady(alone, first, valid)
+        returned, _ = flatten_steady(both - alone, first, valid)
+        sd = flat.std(axis=0) if slot is not None else circuit.zero_where_constant(drive, flat.std(axis=0))
         return flat.mean(axis=0), sd, own.std(axis=0), returned.std(axis=0), sample, later
 
     found = brainstate.transform.jit(statistics)(drive, spikes)
@@ -433,7 +433,7 @@ def warn_of_outcome(report: LayerReport, solver: PairInitializer, draw: Draw, ca
             f"{where}: {no_input} channel(s) get no input on the data, so no weights can make them fire. Check the "
             "data or the connections before them."
         )
-    if hidden := what_is_hidden(solver, draw):
+    if hidden := normalisation_warning(solver, draw):
         warn(f"{where}: {hidden}")
     if report.saturated:
         remedy = "Try a larger xi_target or weaker input" if target else "Try more and weaker inputs"
@@ -444,7 +444,7 @@ def _dead(report: LayerReport, solver: PairInitializer, draw: Draw, smaller: str
     what = "channel(s)" if solver.circuit.positions > 1 else "neuron(s)"
     text = f"{draw.dead} {what} never spike on the data"
     limit, theta = solver.circuit.weight_limit, float(np.max(report.threshold.to(u.mV).mantissa))
-    if np.isfinite(limit) and solver.moments.mean_is_a_lever and not solver.rest_variance:
+    if np.isfinite(limit) and solver.moments.has_mean_input and not solver.rest_variance:
         peak = solver.meter.peak(jnp.full_like(draw.weight, limit))
         if peak < theta:
             # Even with all weights at the limit, no neuron reaches threshold. So the layer needs more input.
@@ -464,7 +464,7 @@ def _lost(draw: Draw, step: float) -> float:
 
 def _is_missed(report: LayerReport) -> bool:
     assert report.init is not None
-    return not abs(report.xi_median / report.init.xi_target - 1) <= MISSED
+    return not abs(report.xi_median / report.init.xi_target - 1) <= MISS_TOLERANCE
 
 
 def _why_dead(report: LayerReport) -> str:
@@ -480,7 +480,7 @@ def _why_dead(report: LayerReport) -> str:
 def _why_missed(report: LayerReport, solver: PairInitializer, *, target: bool) -> str:
     """Return a text with the reason for the missed target and, for a chip, the factor by which the input must grow."""
     assert report.init is not None
-    if reason := solver.what_limits(report.xi_median):
+    if reason := solver.reason_for_miss(report.xi_median):
         return f": {reason}"
     if solver.circuit.chip is None or report.xi_median < report.init.xi_target:
         return ". The layer has too few inputs, too little data or strong recurrence. Use more inputs or more data."
@@ -546,7 +546,7 @@ def _times_the_inputs(excess: float, n_weights: int) -> float:
     times = excess**2
     for _ in range(_ROUNDS):
         grown = norm.isf(0.5 / (n_weights * times)) / norm.isf(0.5 / n_weights)
-        times = (_LUCK * excess * grown) ** 2
+        times = (_SAFETY_FACTOR * excess * grown) ** 2
     return times
 
 
@@ -560,7 +560,7 @@ def _stronger(report: LayerReport, solver: PairInitializer, excess: float) -> st
         return f" or input values {math.ceil(100 * excess) / 100:g} times as large"
     p = solver.moments.rates
     first, second = float(np.sum(p)), float(np.sum(p**2)) if solver.settings.exact else 0.0
-    wanted = (_LUCK * excess) ** 2 * (first - second)
+    wanted = (_SAFETY_FACTOR * excess) ** 2 * (first - second)
     root = first**2 - 4 * second * wanted
     if root < 0:
         return ""

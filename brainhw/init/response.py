@@ -40,7 +40,7 @@ class Response:
     """Response of the membrane potential to one input spike, per unit weight, for each input of the layer.
 
     Each input of the layer belongs to one weight column of the synapse. If other operations lie between synapse and
-    layer, :meth:`WiredCircuit.by_column` converts inputs to columns. ``offset`` has one value per neuron. In a
+    layer, :meth:`WiredCircuit.mean_per_column` converts inputs to columns. ``offset`` has one value per neuron. In a
     :class:`MeasuredInitializer` it has one value per unit, the median over the neurons of the unit. ``asymmetry``
     compares the slopes of the charge curve below and above weight zero. It is the root mean square of the two slopes,
     divided by the absolute value of their mean. For a charge curve that is smooth at zero, ``asymmetry`` is 1.
@@ -104,14 +104,14 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
         impulse[0] = mask * size
         drive = jnp.asarray(impulse.reshape(*impulse.shape[:2], *circuit.layer.in_size)) * unit
         traces = np.asarray(circuit.membrane(drive), dtype=np.float64)
-        moved = (traces[:, :-1] - traces[:, -1:]) / size * mean_slope
-        return np.moveaxis(moved, 1, 2).reshape(length, -1) * reach, traces[-1, -1]
+        change = (traces[:, :-1] - traces[:, -1:]) / size * mean_slope
+        return np.moveaxis(change, 1, 2).reshape(length, -1) * reach, traces[-1, -1]
 
-    length = n_steps if circuit.remembers_all else _FIRST_STEPS
+    length = n_steps if circuit.never_forgets else _FIRST_STEPS
     while True:
         response, offset = respond(length)
         tail = np.abs(response[-max(1, length // 20) :]).sum(axis=0)
-        if circuit.remembers_all or np.all(tail <= _TAIL * np.abs(response).sum(axis=0)):
+        if circuit.never_forgets or np.all(tail <= _TAIL * np.abs(response).sum(axis=0)):
             break
         if length >= _MAX_STEPS:
             warnings.warn(
@@ -174,7 +174,7 @@ class InputMoments:
         return len(self.rates)
 
     @property
-    def mean_is_a_lever(self) -> bool:
+    def has_mean_input(self) -> bool:
         """Whether the mean weight affects the mean membrane potential. This is false for input with mean zero."""
         # mu_W = mu_U / (n nu_mean eps_bar) grows without bound as the mean input approaches zero.
         return abs(self.nu_mean) > 0.05 * self.nu_size
@@ -192,7 +192,7 @@ class MembraneBasis:
     mean_response: np.ndarray  # mean membrane potential per unit of a column's mean weight, ``[n_columns]`` in mV
     of_mean: np.ndarray  # m, ``[n_neurons]``: variance due to the mean weight, divided by mu_U^2
     of_spread: np.ndarray  # s, ``[n_columns]`` in mV^2
-    kept: float  # fraction of the variance due to ``sigma_W`` that is left after centring; the minimum over neurons
+    variance_kept: float  # fraction of the variance due to ``sigma_W`` left after centring; minimum over neurons
     step_correlation: float  # lag-1 autocorrelation of the membrane potential, mean over neurons
 
 
@@ -238,13 +238,13 @@ def membrane_basis(
     products = _autocorrelation(of_data, len(each) + 1)
     spread = _weighted(each, products[:-1])
     spread_later = _weighted(each, _shifted(products))
-    kept = 1.0
+    variance_kept = 1.0
     if exact:
         if direction is not None:
             # tr(PCP) with P = I - d d^T, rescaled because centred columns are rescaled to the original variance.
             whole = spread
             spread = np.maximum(spread - _weighted(along, products[:-1]), 0.0) / (1 - 1 / moments.fan_in)
-            kept = float(np.min(spread / np.maximum(whole, 1e-30)))
+            variance_kept = float(np.min(spread / np.maximum(whole, 1e-30)))
             spread_later = (spread_later - _weighted(along, _shifted(products))) / (1 - 1 / moments.fan_in)
         of_mean = _weighted(common, _autocorrelation(_joined(of_data, weight_per_mean, n_synapses), len(common)))
         of_spread = spread * response.asymmetry**2
@@ -255,7 +255,7 @@ def membrane_basis(
         joined = response.asymmetry * _joined(response.response, weight_per_mean, n_synapses)
         of_mean = moments.fan_in * moments.nu_var * response.dt * (joined**2).sum(axis=0)
     correlation = float(np.mean(spread_later) / np.mean(spread)) if np.mean(spread) > 0 else 0.0
-    return MembraneBasis(mean_response, of_mean, of_spread, kept, correlation)
+    return MembraneBasis(mean_response, of_mean, of_spread, variance_kept, correlation)
 
 
 def _joined(response: np.ndarray, weight_per_mean: np.ndarray, n_synapses: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from brainstate._state import TRACE_CONTEXT
 from jax.custom_derivatives import SymbolicZero
 
 from brainhw import _arguments
-from brainhw._settings import new_mark, note_settings
+from brainhw._settings import next_chip_version, note_settings
 from brainhw.chip import ChipSpec
 from brainhw.chip.family import Family, families
 from brainhw.kernel import WeightGrid, signs
@@ -95,7 +95,7 @@ class EffectiveWeight(brainstate.nn.Module):
 
     # Name of the kind of mismatch, in the chip family, to which the state `mismatch` belongs.
     kind = "synapse"
-    chip_mark = 0
+    chip_version = 0
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class EffectiveWeight(brainstate.nn.Module):
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
         # Do not print weak references, because their text contains an address that differs between runs.
-        return None if name in ("_source", "chip_mark") else super().__pretty_repr_item__(name, value)
+        return None if name in ("_source", "chip_version") else super().__pretty_repr_item__(name, value)
 
     def set_grid(self, weight_bits: int | str | None, rounding: str, *, call: str) -> None:
         """Set the grid to which the next preparation rounds the weights. Raise if an argument is invalid."""
@@ -134,7 +134,7 @@ class EffectiveWeight(brainstate.nn.Module):
         self.weight_bits = None if self.grid is None else int(self.grid.bits)
         self.rounding = rounding
         if (self.grid, rounding) != before:
-            self.chip_mark = new_mark()
+            self.chip_version = next_chip_version()
         self.forget()
 
     def take_chip(self, chip: ChipSpec, *, call: str) -> None:
@@ -144,7 +144,7 @@ class EffectiveWeight(brainstate.nn.Module):
         """
         self.chip = chip
         self.set_grid(self.weight_bits, self.rounding, call=call)
-        self.chip_mark = new_mark()
+        self.chip_version = next_chip_version()
         self.mismatch.value = self.nominal_mismatch()
 
     def grid_of(self, weight_bits: int | str | None, rounding: str, *, call: str) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments, surrogate
-from brainhw._settings import new_mark, note_settings
+from brainhw._settings import next_chip_version, note_settings
 from brainhw.chip import H1V1, H1V2, ChipSpec, get_chip
 from brainhw.chip.family import families, get_family
 from brainhw.chip.presets import H1V1_FAMILY, H1V2_FAMILY
@@ -415,7 +415,7 @@ class H1Layer(SpikingLayer):
     # `physical` holds the index of each neuron on the chip.
     known: Mapping[str, np.ndarray]
     physical: np.ndarray | None
-    chip_mark: int
+    chip_version: int
     drive_unit = u.fcoulomb
     drive_word = "a charge"
     clamped = True
@@ -447,7 +447,7 @@ class H1Layer(SpikingLayer):
         chip = _chip_of(chip, self, "layer", call=call)
         # Set the chip before the states are created, because a subclass may read its refractory period from the chip.
         self.chip = chip
-        self.known, self.physical, self.chip_mark = {}, None, 0
+        self.known, self.physical, self.chip_version = {}, None, 0
         super().__init__(
             size,
             topology=topology,
@@ -496,7 +496,7 @@ class H1Layer(SpikingLayer):
 
     def __pretty_repr_item__(self, name: str, value: Any) -> Any:
         # Do not print attributes that describe a measured chip, because they are not settings.
-        return None if name in ("known", "physical", "chip_mark") else super().__pretty_repr_item__(name, value)
+        return None if name in ("known", "physical", "chip_version") else super().__pretty_repr_item__(name, value)
 
     @property
     def tau(self) -> u.Quantity:
@@ -512,7 +512,7 @@ class H1Layer(SpikingLayer):
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "layer", call=call)
         self._tau = self._taus(self._tau.mantissa.dtype)
-        self.known, self.chip_mark = {}, new_mark()
+        self.known, self.chip_version = {}, next_chip_version()
         for name, value in self.nominal().items():
             for state in (getattr(self, f"chip_{name}"), getattr(self, f"pinned_{name}")):
                 # Keep the precision of the network, which may differ from the current precision of `environ`.
@@ -589,7 +589,7 @@ class H1Layer(SpikingLayer):
         if key is None:
             self.physical = None
         if self.known and key is None:
-            self.known, self.chip_mark = {}, new_mark()
+            self.known, self.chip_version = {}, next_chip_version()
         elif self.known:
             values = keep_known(self, values)
         for name, value in values.items():

@@ -18,7 +18,7 @@ from brainhw.init.batches import padded_ends
 from brainhw.kernel.lengths import check_lengths
 from brainhw.recipe.features import WINDOWS, position_means, statistics
 
-__all__ = ["Encoding", "check_range", "fit_encoding", "padding_doubt"]
+__all__ = ["Encoding", "check_range", "fit_encoding", "padding_warning"]
 
 _KIND = FileKind("encoding", "Encoding.save", 1)
 _FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
@@ -207,7 +207,7 @@ def checked(x: Any, lengths: Any, shape: tuple[int, ...], *, call: str) -> tuple
     steps = np.full(len(array), array.shape[1])
     if lengths is not None:
         steps = np.asarray(check_lengths(lengths, array.shape[1], (len(array),), call=call))
-    if lengths is None and (doubt := padding_doubt(array)):
+    if lengths is None and (doubt := padding_warning(array)):
         warnings.warn(f"{call}: {doubt} Pass the number of steps of each as lengths.", stacklevel=3)
     return array.reshape(*array.shape[:2], -1), steps
 
@@ -226,7 +226,7 @@ def check_range(x: np.ndarray, *, call: str, what: str) -> None:
         )
 
 
-def padding_doubt(x: np.ndarray) -> str:
+def padding_warning(x: np.ndarray) -> str:
     """Return a warning if recordings ``[n, T, *channels]`` seem to be padded, otherwise an empty text."""
     ends = padded_ends(x.reshape(*x.shape[:2], -1)) if len(x) > 1 else np.zeros(1)
     if not ends.any():
@@ -257,7 +257,7 @@ def fit_encoding(
     n_parts = min(longest, max(_LEAST_PARTS, _PARTS // x.shape[-1]))
     windows = tuple(one for one in WINDOWS if 4 * one <= longest)
     blocks = features_of(x, lengths, n_parts, windows)
-    std = np.concatenate([_spread(one) for one in blocks])
+    std = np.concatenate([_floored_std(one) for one in blocks])
     mean = np.concatenate([one.mean(axis=0) for one in blocks])
     # A feature that is constant in the training recordings cannot distinguish classes, so it is not used.
     varies = np.concatenate([one.std(axis=0) for one in blocks]) > 0
@@ -265,7 +265,7 @@ def fit_encoding(
     return encoding, [one.shape[1] for one in blocks]
 
 
-def _spread(block: np.ndarray) -> np.ndarray:
+def _floored_std(block: np.ndarray) -> np.ndarray:
     std = block.std(axis=0)
     varying = std[std > 0]
     return np.maximum(std, _LEAST_SPREAD * np.median(varying) if len(varying) else 1.0)

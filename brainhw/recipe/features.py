@@ -17,7 +17,7 @@ def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
 
     If a part begins or ends within a step, the step is weighted by its fraction inside the part.
     """
-    sums, n_steps = _sums(recording), len(recording)
+    sums, n_steps = _cumulative_sums(recording), len(recording)
     borders = np.linspace(0, n_steps, n_parts + 1)
     whole = np.minimum(np.floor(borders).astype(int), n_steps)
     after = np.minimum(whole + 1, n_steps)
@@ -34,7 +34,7 @@ def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
     """
     spread = np.log(recording.std(axis=0) + _LEAST)
     found = [recording.mean(axis=0), spread, *np.quantile(recording, _QUANTILES, axis=0)]
-    sums = _sums(recording)
+    sums = _cumulative_sums(recording)
     for window in windows:
         means = (sums[window:] - sums[:-window]) / window
         changes = np.abs(means[window:] - means[:-window])
@@ -43,6 +43,6 @@ def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
     return np.stack(found)
 
 
-def _sums(recording: np.ndarray) -> np.ndarray:
+def _cumulative_sums(recording: np.ndarray) -> np.ndarray:
     """Return the sums of ``recording [T, C]`` over the first 0, 1, ..., T steps, ``[T + 1, C]``."""
     return np.concatenate([np.zeros((1, recording.shape[1])), np.cumsum(recording, axis=0)])

@@ -48,7 +48,7 @@ class Mixtures:
         self._n_batches, self._batch_size, self._seed = n_batches, batch_size, seed
         self._epoch = 0
 
-    def begin(self, epoch: int, numbers: Mapping[str, float] | None) -> None:
+    def set_epoch(self, epoch: int, numbers: Mapping[str, float] | None) -> None:
         """Store the index of the epoch, which seeds its mixtures; used as a callback of :func:`brainhw.train.fit`."""
         self._epoch = epoch
 
@@ -58,11 +58,11 @@ class Mixtures:
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         rng = np.random.default_rng((self._seed, self._epoch))
         for _ in range(self._n_batches):
-            mixed = self._mixed(rng)
+            mixed = self._draw_mixtures(rng)
             x = self._encoding.rows(mixed)[:, None]
             yield x, self._teacher(mixed).astype(np.float32), np.ones(len(x), int)
 
-    def _mixed(self, rng: np.random.Generator) -> np.ndarray:
+    def _draw_mixtures(self, rng: np.random.Generator) -> np.ndarray:
         n, n_features = self._batch_size, self._features.shape[1]
         one, other, left, right = self._features[rng.integers(len(self._features), size=(4, n))]
         share = np.where(rng.random(n) < 0.5, 1.0, rng.random(n))[:, None]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from brainhw.chip import ChipSpec, get_family
 from brainhw.transform import prepare_net
 
-__all__ = ["VoterNet", "n_voters", "run_held"]
+__all__ = ["VoterNet", "n_voters", "run_constant_input"]
 
 _TAU = 20.0 * u.ms
 # Approximate number of output neurons, and their minimum and maximum number per class.
@@ -50,7 +50,7 @@ class VoterNet(brainstate.nn.Module):
         return self.output(self.to_output(self.hidden(self.to_hidden(x))))
 
 
-def run_held(net: VoterNet, x: jax.Array, n_steps: int, key: jax.Array | None = None) -> Any:
+def run_constant_input(net: VoterNet, x: jax.Array, n_steps: int, key: jax.Array | None = None) -> Any:
     """Run a network for ``n_steps`` steps with a constant input ``[B, n_in]``, and return its output spikes.
 
     The result equals that of ``rollout``, but the input weights are applied only once.

@@ -53,7 +53,7 @@ class KernelTeacher:
         self._sizes, targets = sizes, 2 * np.eye(n_classes)[y] - 1
         found = []
         for shares in _SHARES if len(sizes) == 2 else ((1.0,),):
-            x = self._joined(features, shares)
+            x = self._scale_blocks(features, shares)
             found += [(*_ridge(_kernel(x, x, width), targets), shares, width, x) for width in _WIDTHS]
         least = min(error for error, *_ in found)
         weights = np.array([np.exp(-_PREFERENCE * (error - least) / least) for error, *_ in found])
@@ -68,12 +68,12 @@ class KernelTeacher:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Return the probability of each class, ``[n, n_classes]``."""
         scores = sum(
-            weight * ((_kernel(self._joined(features, shares), x, width) + 1.0) @ alpha)
+            weight * ((_kernel(self._scale_blocks(features, shares), x, width) + 1.0) @ alpha)
             for weight, alpha, shares, width, x in self._parts
         )
         return softmax(_SHARPNESS * scores, axis=1)
 
-    def _joined(self, features: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
+    def _scale_blocks(self, features: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
         scales = np.repeat(np.sqrt(np.array(shares) / self._sizes / sum(shares)), self._sizes)
         return features[:, scales > 0] * scales[scales > 0]
 
@@ -121,13 +121,13 @@ class LinearTeacher:
         """Return the probability of each class, ``[n, n_classes]``."""
         given = features[:, : self._n]
         each = [
-            softmax(_with_one(given * scale) @ weights, axis=1)
+            softmax(_append_ones(given * scale) @ weights, axis=1)
             for scale, weights in zip(self._scales, self._weights, strict=True)
         ]
         return np.mean(each, axis=0)
 
 
-def _with_one(x: np.ndarray) -> np.ndarray:
+def _append_ones(x: np.ndarray) -> np.ndarray:
     return np.concatenate([x, np.ones((len(x), 1))], axis=1)
 
 
@@ -136,7 +136,7 @@ def _logistic(x: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
 
     They minimise the summed cross-entropy plus half of the sum of squared weights, which does not include the bias.
     """
-    x, hot = _with_one(x), np.eye(n_classes)[y]
+    x, hot = _append_ones(x), np.eye(n_classes)[y]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(x.shape[1], n_classes)

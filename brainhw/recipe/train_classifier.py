@@ -13,14 +13,14 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.chip import ChipSpec, get_chip
-from brainhw.data.channels_first import channels_first_doubt
+from brainhw.data.channels_first import channels_first_warning
 from brainhw.data.dataset import Split
 from brainhw.deploy import check_deployable
 from brainhw.init import fluct_init
 from brainhw.recipe.chip_classifier import ChipClassifier, label_indices
 from brainhw.recipe.encoding import Encoding, checked, features_of, fit_encoding
 from brainhw.recipe.mixtures import Mixtures
-from brainhw.recipe.net import VoterNet, n_voters, run_held
+from brainhw.recipe.net import VoterNet, n_voters, run_constant_input
 from brainhw.recipe.teacher import choose_teacher
 from brainhw.train import SignAnnealing, classifier_loss, fit
 
@@ -118,18 +118,18 @@ def train_classifier(
     power = np.mean(np.sum((features * gain) ** 2, axis=1))
     encoding = dataclasses.replace(encoding, gain=gain * np.sqrt(_POWER / power))
     with brainstate.environ.context(dt=_DT):
-        net = _started(encoding, features, voters * len(classes), n_neurons, spec, seed)
+        net = _initial_net(encoding, features, voters * len(classes), n_neurons, spec, seed)
         mixtures = Mixtures(features, teacher, encoding, n_batches=_N_BATCHES, batch_size=_BATCH_SIZE, seed=seed)
         history = fit(
             net,
             mixtures,
             loss=classifier_loss(len(classes), floor=_FLOOR, scale=_SCALE),
-            forward=lambda net, batch: run_held(net, batch.x[0], _STEPS, batch.key),
+            forward=lambda net, batch: run_constant_input(net, batch.x[0], _STEPS, batch.key),
             epochs=_EPOCHS,
             learning_rate=_RATE,
             max_gradient=_MAX_GRADIENT,
             schedules=[SignAnnealing(net, total_epochs=_SIGNS_HARD)],
-            callbacks=[mixtures.begin],
+            callbacks=[mixtures.set_epoch],
             seed=seed,
             checkpoint=checkpoint,
             progress=progress,
@@ -161,7 +161,7 @@ def _recordings(
         )
     in_shape = array.shape[1:] if array.ndim == 2 else array.shape[2:]
     recordings, of_each = checked(array, lengths, in_shape, call=call)
-    if lengths is None and array.ndim == 3 and (doubt := channels_first_doubt(array)):
+    if lengths is None and array.ndim == 3 and (doubt := channels_first_warning(array)):
         warnings.warn(f"{call}: {doubt}", stacklevel=4)
     indices, classes = label_indices(y, call=call)
     if len(indices) != len(recordings):
@@ -195,7 +195,7 @@ def _warn_of_spaces(classes: tuple[str, ...], call: str) -> None:
         )
 
 
-def _started(
+def _initial_net(
     encoding: Encoding, features: np.ndarray, n_out: int, n_neurons: int, chip: ChipSpec, seed: int
 ) -> VoterNet:
     brainstate.random.seed(seed)

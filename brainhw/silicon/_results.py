@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-__all__ = ["PROGRESS_AFTER", "counted", "percent", "pooled_spread", "student_scale", "with_error"]
+__all__ = ["PROGRESS_AFTER", "corrected_std", "counted", "percent", "student_scale", "with_error"]
 
 # A fit shows a progress bar after this time, in seconds.
 PROGRESS_AFTER = 2.0
@@ -31,7 +31,7 @@ def student_scale(freedom: float) -> float:
     return float(stats.t.ppf(0.975, max(freedom, 1.0)) / stats.norm.ppf(0.975))
 
 
-def pooled_spread(values: np.ndarray, errors: np.ndarray) -> float:
+def corrected_std(values: np.ndarray, errors: np.ndarray) -> float:
     """Estimate the standard deviation of the true values from estimates and their standard errors.
 
     The squared result is the variance of ``values`` minus the mean square of ``errors``, or 0 if this difference is

@@ -15,7 +15,7 @@ from brainhw._arguments import describe
 from brainhw._files import open_regular, write_whole
 from brainhw._plain_json import parse_json
 from brainhw.silicon.program import ChipProgram
-from brainhw.silicon.program_csv import number_in, read_table, whole_in
+from brainhw.silicon.program_csv import parse_float, parse_int, read_rows
 from brainhw.silicon.recording import Recording, check_recording
 
 __all__ = ["read_output", "write_input"]
@@ -122,7 +122,7 @@ def _read_csv(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
     sizes: dict[str, tuple[int, ...]] = {path: (*shape, n) for path, n in layers.items()}
     spikes = {path: np.zeros(size, np.uint8) for path, size in sizes.items()}
     n_rows = 0
-    for where, row in read_table(folder / SPIKES_CSV, _SPIKE_COLUMNS):
+    for where, row in read_rows(folder / SPIKES_CSV, _SPIKE_COLUMNS):
         layer, at = _place(row, sizes, where)
         if spikes[layer][at]:
             raise ValueError(f"{where}: this spike of layer {layer!r} appears twice")
@@ -137,13 +137,13 @@ def _read_csv(folder: Path, layers: dict[str, int], shape: tuple[int, int], run:
 def _csv_membranes(folder: Path, sizes: dict[str, tuple[int, ...]], wanted: Any) -> _Arrays:
     membranes: _Arrays = {}
     n_rows = 0
-    for where, (*place, text) in read_table(folder / MEMBRANES_CSV, _MEMBRANE_COLUMNS):
+    for where, (*place, text) in read_rows(folder / MEMBRANES_CSV, _MEMBRANE_COLUMNS):
         layer, at = _place(place, sizes, where)
         # NaN marks the values that no row has set yet. A row cannot set NaN.
         numbers = membranes.setdefault(layer, np.full(sizes[layer], np.nan, np.float32))
         if not np.isnan(numbers[at]):
             raise ValueError(f"{where}: this membrane potential of {layer!r} appears twice")
-        numbers[at], n_rows = number_in(text, where, "V_mV"), n_rows + 1
+        numbers[at], n_rows = parse_float(text, where, "V_mV"), n_rows + 1
     _check_rows(wanted, n_rows, "membranes")
     return membranes
 
@@ -157,7 +157,7 @@ def _place(row: list[str], sizes: dict[str, tuple[int, ...]], where: str) -> tup
     layer, *numbers = row
     if layer not in sizes:
         raise ValueError(f"{where}: layer {layer!r:.80} does not exist; expected one of {', '.join(sizes)}")
-    at = tuple(whole_in(text, where, name) for text, name in zip(numbers, _SPIKE_COLUMNS[1:], strict=True))
+    at = tuple(parse_int(text, where, name) for text, name in zip(numbers, _SPIKE_COLUMNS[1:], strict=True))
     if not all(0 <= i < n for i, n in zip(at, sizes[layer], strict=True)):
         raise ValueError(f"{where}: step, sample and neuron must be at least 0 and less than {sizes[layer]}; got {at}")
     return layer, at

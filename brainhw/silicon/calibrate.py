@@ -15,7 +15,7 @@ from brainhw._drawn import Drawn
 from brainhw._shown import Shown
 from brainhw.chip import ChipSpec, TauProfiles, get_chip
 from brainhw.chip.spec import WIDEST_THRESHOLD, Provenance
-from brainhw.silicon._results import pooled_spread
+from brainhw.silicon._results import corrected_std
 from brainhw.silicon.fit_charge import ChargeFit, fit_charge
 from brainhw.silicon.fit_leak import LeakFit, fit_leak
 from brainhw.silicon.fit_threshold import ThresholdFit, fit_threshold
@@ -276,7 +276,7 @@ def _put_leak(
     for setting, (neurons, tau, error) in held.items():
         row = matched[setting]
         draft.tau[row, neurons], draft.tau_error[row, neurons] = tau, error
-        spreads[row] = pooled_spread(np.log(tau), error / tau)
+        spreads[row] = corrected_std(np.log(tau), error / tau)
     profiles, note = scaled_profiles({matched[s]: mean for s, mean in means.items()}, presets, call)
     draft.notes.append(how)
     if note:

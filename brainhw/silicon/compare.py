@@ -263,7 +263,7 @@ def _layer(
         V = np.asarray(model.membranes[path].mantissa)
         squares = [np.mean((np.asarray(run.membranes[path].mantissa) - V) ** 2, axis=(0, 1)) for run in trials]
         membranes = np.sqrt(np.mean(squares, axis=0)) * u.mV
-    itself = _itself(bench)
+    itself = _repeatability(bench)
     found = _share(common, n_own)
     always = n_bench > _STUCK * own.shape[0] * own.shape[1]
     reasons = [
@@ -295,7 +295,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
-def _itself(bench: list[np.ndarray]) -> np.ndarray:
+def _repeatability(bench: list[np.ndarray]) -> np.ndarray:
     """Return, for each neuron ``[N]``, the fraction of its spikes that another trial repeats in the same step."""
     k = len(bench)
     if k < 2:

@@ -9,21 +9,21 @@ from scipy import stats
 
 from brainhw.silicon._results import student_scale
 from brainhw.silicon.decay_noise import correlated_errors
-from brainhw.silicon.decay_readings import ceiling, why_none
+from brainhw.silicon.decay_readings import ceiling, reason_for_no_fit
 
 __all__ = ["LEAST_POINTS", "Decays", "fit_decays"]
 
 LEAST_POINTS = 4
 # A time constant with a relative error above this value counts as not measured, because the decay is flat or only
 # noise.
-_WORST = 0.5
+_MAX_ERROR = 0.5
 # A read-out that clips at zero raises the mean of small readings above the membrane potential. So a reading is excluded
 # if its fitted value is below this many standard deviations of the noise. Excluding readings by their measured value
 # would bias the fit.
 _CLIPPED_BELOW = 4.0
 _ITERATIONS = 12
 # If neighbouring residuals correlate by more than this, the fit assumes that the membrane potential itself is noisy.
-_ECHO = 0.1
+_MAX_CORRELATION = 0.1
 # A decay counts as not exponential if the standard deviation of its residuals exceeds both ``_SCATTER`` times the
 # median over all decays and the fraction ``_PART`` of the median amplitude.
 _SCATTER, _PART = 10.0, 0.05
@@ -74,7 +74,7 @@ def fit_decays(
     log_tau = _scan(t, V, mask, call, what)
     for _ in range(3 if clipped or capped else 1):
         log_tau = _newton(t, V - offset, mask, log_tau)
-        start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
+        start, slope, residuals = _linear_fit(t, V - offset, mask, log_tau)
         noise = _noise(residuals, mask)
         if clipped or capped:
             expected = start[:, None] * np.exp(-t / np.exp(log_tau)[:, None])
@@ -97,13 +97,13 @@ def fit_decays(
                 f"{call}: the decays must not be straight lines; the fit to {what} decays to {offset:.4g} mV, but "
                 f"no reading exceeds {height:.4g} mV. Check the leak of the bench, or record for longer."
             )
-    start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
-    if not clipped and _autocorrelation(residuals, mask) > _ECHO:
-        log_tau, offset, offset_error, mask = _above_noise(t, V, mask, log_tau, offset, offset_error)
-        start, slope, residuals = _pieces(t, V - offset, mask, log_tau)
+    start, slope, residuals = _linear_fit(t, V - offset, mask, log_tau)
+    if not clipped and _autocorrelation(residuals, mask) > _MAX_CORRELATION:
+        log_tau, offset, offset_error, mask = _refit_above_noise(t, V, mask, log_tau, offset, offset_error)
+        start, slope, residuals = _linear_fit(t, V - offset, mask, log_tau)
     freedom = mask.sum(1) - 2
     own = np.sqrt((residuals**2).sum(1) / np.maximum(freedom, 1))
-    broken = _broken(own, start)
+    broken = _not_exponential(own, start)
     # Decays that are not exponential must not change the noise estimate of the others.
     noise = _noise(residuals[~broken], mask[~broken])
     # All decays share the read noise, except those that are clearly noisier than the others or not exponential.
@@ -111,18 +111,20 @@ def fit_decays(
     if odd.any():
         some = "decay scatters" if odd.sum() == 1 else "decays scatter"
         notes.append(f"{int(odd.sum())} {some} more than the read noise, so the errors there are enlarged")
-    echo = _autocorrelation(residuals, mask)
+    correlation = _autocorrelation(residuals, mask)
     own = np.where(odd, own, noise)
     kept = residuals * ~broken[:, None]
-    error = _errors(t, mask, trial, log_tau, slope, kept, own, noise, offset_error, correlated=echo > _ECHO)
-    known = (error < _WORST) & (start > 0) & ~broken
+    error = _errors(
+        t, mask, trial, log_tau, slope, kept, own, noise, offset_error, correlated=correlation > _MAX_CORRELATION
+    )
+    known = (error < _MAX_ERROR) & (start > 0) & ~broken
     if not known.any():
         raise ValueError(
-            f"{call}: no time constant can be fitted to the {known.size} decays of {what}: {why_none(V, used)}"
+            f"{call}: no time constant can be fitted to the {known.size} decays of {what}: {reason_for_no_fit(V, used)}"
         )
-    if echo > _ECHO:
+    if correlation > _MAX_CORRELATION:
         notes.append(
-            f"neighbouring residuals correlate ({echo:.2f}), so the decays have trial noise or are not single "
+            f"neighbouring residuals correlate ({correlation:.2f}), so the decays have trial noise or are not single "
             "exponentials. The errors are enlarged. Average decays over trials, or check the residuals"
         )
     tau = np.where(known, np.exp(log_tau), np.nan)
@@ -152,7 +154,7 @@ def _with_offset(
         return log_tau, offset, error
 
     def cost(log_tau: np.ndarray, offset: float) -> float:
-        return float((_pieces(t, V - offset, mask, log_tau)[2] ** 2).sum())
+        return float((_linear_fit(t, V - offset, mask, log_tau)[2] ** 2).sum())
 
     best = refined(log_tau, 0.0, 4)
     # These steps start at an offset of 0 and do not find an offset of some 10 mV. So restart from an offset near the
@@ -160,7 +162,7 @@ def _with_offset(
     ends = np.sort(np.where(mask > 0, V, np.inf), 1)[:, : max(2, mask.shape[1] // 10)]
     level = float(np.min(np.median(ends, 1)))
     for part in (1.0, 0.8, 0.5):
-        other = refined(_best(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
+        other = refined(_best_on_grid(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
         noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
         # Accept the new result only if it reduces the sum of squares by 25 noise variances, as an offset of five
         # standard errors does. Without an offset, the first result is therefore kept.
@@ -187,7 +189,7 @@ def _errors(
     return np.asarray(error * student_scale(float((mask.sum(1) - 2).sum())))
 
 
-def _above_noise(
+def _refit_above_noise(
     t: np.ndarray, V: np.ndarray, mask: np.ndarray, log_tau: np.ndarray, offset: float, offset_error: float
 ) -> tuple[np.ndarray, float, float, np.ndarray]:
     """Repeat the fit with only the readings well above the membrane noise.
@@ -195,7 +197,7 @@ def _above_noise(
     Return log tau, the offset, the standard error of the offset, and the mask of the readings in the fit. If the
     membrane potential is clamped at zero, noise alone has a positive mean, so late readings seem to have an offset.
     """
-    start, _, residuals = _pieces(t, V - offset, mask, log_tau)
+    start, _, residuals = _linear_fit(t, V - offset, mask, log_tau)
     noise = _noise(residuals, mask)
     high = mask * (start[:, None] * np.exp(-t / np.exp(log_tau)[:, None]) > _CLIPPED_BELOW * noise)
     mask = np.where(high.sum(1, keepdims=True) >= LEAST_POINTS, high, mask)
@@ -204,7 +206,7 @@ def _above_noise(
     return _newton(t, V - offset, mask, log_tau), offset, offset_error, mask
 
 
-def _broken(own: np.ndarray, start: np.ndarray) -> np.ndarray:
+def _not_exponential(own: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Return a mask of the decays that scatter far more than the median decay and are therefore not exponential."""
     return (own > _SCATTER * np.median(own)) & (own > _PART * np.median(np.abs(start)))
 
@@ -217,7 +219,7 @@ def _scan(t: np.ndarray, V: np.ndarray, used: np.ndarray, call: str, what: str) 
     if not np.ptp(t[used > 0]):
         time = f"{t[used > 0][0]:g} ms"
         raise ValueError(f"{call}: all readings of {what} are at one time, {time}. Read the membrane at more times.")
-    return _best(t, V, used, _grid(t, used))
+    return _best_on_grid(t, V, used, _grid(t, used))
 
 
 def _grid(t: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -225,7 +227,7 @@ def _grid(t: np.ndarray, used: np.ndarray) -> np.ndarray:
     return np.linspace(np.log(steps.min() / 5), np.log(100 * np.ptp(t[used > 0])), 80)
 
 
-def _best(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> np.ndarray:
+def _best_on_grid(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> np.ndarray:
     best, best_score = np.full(t.shape[0], grid[0]), np.full(t.shape[0], -np.inf)
     first = np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True)
     for log_tau in grid:
@@ -237,7 +239,7 @@ def _best(t: np.ndarray, V: np.ndarray, used: np.ndarray, grid: np.ndarray) -> n
     return best
 
 
-def _pieces(
+def _linear_fit(
     t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the amplitudes, the derivatives of the fit with respect to log tau, and the residuals.
@@ -256,7 +258,7 @@ def _pieces(
 
 def _newton(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.ndarray) -> np.ndarray:
     for _ in range(_ITERATIONS):
-        _, slope, residuals = _pieces(t, V, used, log_tau)
+        _, slope, residuals = _linear_fit(t, V, used, log_tau)
         power = (slope**2).sum(1)
         step = np.divide((slope * residuals).sum(1), power, out=np.zeros_like(power), where=power > 0)
         # Limit the steps, so that a flat decay does not diverge. Other decays need smaller steps, because the grid is
@@ -276,8 +278,8 @@ def _shared_offset(t: np.ndarray, V: np.ndarray, used: np.ndarray, log_tau: np.n
 
     The step takes into account that the amplitudes and time constants change with the offset.
     """
-    _, slope, residuals = _pieces(t, V, used, log_tau)
-    flat = _free_of(used, used * np.exp(-t / np.exp(log_tau)[:, None]), slope)
+    _, slope, residuals = _linear_fit(t, V, used, log_tau)
+    flat = _orthogonalise(used, used * np.exp(-t / np.exp(log_tau)[:, None]), slope)
     power = max(float((flat**2).sum()), 1e-300)
     return float((flat * residuals).sum()) / power, _noise(residuals, used) / float(np.sqrt(power))
 
@@ -289,7 +291,7 @@ def _offset_effect(
     return np.divide((slope * used).sum(1), power, out=np.zeros_like(power), where=power > 0)
 
 
-def _free_of(flat: np.ndarray, *others: np.ndarray) -> np.ndarray:
+def _orthogonalise(flat: np.ndarray, *others: np.ndarray) -> np.ndarray:
     for other in others:
         # The vectors in `others` are orthogonal, so the projections can be subtracted one after the other.
         power = np.maximum((other**2).sum(1, keepdims=True), 1e-300)

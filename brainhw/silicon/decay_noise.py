@@ -32,9 +32,9 @@ def correlated_errors(
     noise = _MembraneNoise(t, trial, tau)
     # The fit absorbs the components of the noise along ``shape`` and ``slope``. These are the two unit vectors.
     fitted = np.stack([part / np.sqrt(np.maximum((part**2).sum(1, keepdims=True), 1e-300)) for part in (shape, slope)])
-    carried = np.stack([noise.times(part) for part in fitted]) * used
+    carried = np.stack([noise.multiply(part) for part in fitted]) * used
     overlap = np.einsum("adr,bdr->abd", fitted, carried)
-    pairs = used[:, 1:] * used[:, :-1] * noise.together
+    pairs = used[:, 1:] * used[:, :-1] * noise.same_trial
     here, there = np.s_[..., :-1], np.s_[..., 1:]
     # Expected sums of squared residuals and of products of neighbouring residuals, for membrane noise and for white
     # noise of unit variance.
@@ -50,7 +50,7 @@ def correlated_errors(
     if r2 < 0 or q2 < 0:  # the other noise explains all residuals
         q2, r2 = (seen[0] / squares[0], 0.0) if r2 < 0 else (0.0, seen[0] / squares[1])
     power = np.maximum((slope**2).sum(1), 1e-300)
-    return np.asarray(np.sqrt(q2 * (slope * noise.times(slope)).sum(1) + r2 * power) / power)
+    return np.asarray(np.sqrt(q2 * (slope * noise.multiply(slope)).sum(1) + r2 * power) / power)
 
 
 class _MembraneNoise:
@@ -60,18 +60,18 @@ class _MembraneNoise:
     """
 
     def __init__(self, t: np.ndarray, trial: np.ndarray, tau: np.ndarray) -> None:
-        self.together = (trial[:, 1:] == trial[:, :-1]).astype(float)
+        self.same_trial = (trial[:, 1:] == trial[:, :-1]).astype(float)
         ahead = np.diff(t, axis=1)
         # Noise is not carried over from one trial to the next, or into the padding.
-        self.together *= ahead >= 0
-        self.step = self.together * np.exp(-np.maximum(ahead, 0.0) / tau[:, None])
+        self.same_trial *= ahead >= 0
+        self.step = self.same_trial * np.exp(-np.maximum(ahead, 0.0) / tau[:, None])
         self.variance = np.zeros_like(t)
         for j in range(1, t.shape[1]):
             step = self.step[:, j - 1]
-            fresh = self.together[:, j - 1] * (1 - step**2) * tau / 2
+            fresh = self.same_trial[:, j - 1] * (1 - step**2) * tau / 2
             self.variance[:, j] = step**2 * self.variance[:, j - 1] + fresh
 
-    def times(self, x: np.ndarray) -> np.ndarray:
+    def multiply(self, x: np.ndarray) -> np.ndarray:
         """Multiply the covariance matrix by ``x [D, R]``, with one forward and one backward pass over the readings."""
         before, behind = np.zeros_like(x), np.zeros_like(x)
         for j in range(1, x.shape[1]):

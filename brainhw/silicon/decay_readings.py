@@ -7,7 +7,7 @@ import numpy as np
 from brainhw.silicon._results import counted
 from brainhw.silicon.tables import DecayTable
 
-__all__ = ["ceiling", "faults", "sticking_out", "why_none"]
+__all__ = ["ceiling", "note_of_faulty", "outlier_readings", "reason_for_no_fit"]
 
 # A reading is an outlier if it lies outside the range of its two neighbours by more than ``_USUAL`` times the median
 # distance and by more than the fraction ``_PART`` of the median height of a decay.
@@ -21,7 +21,7 @@ _FIRST = 5.0
 _PLATEAU, _MORE = 3, 4
 
 
-def sticking_out(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray) -> np.ndarray:
+def outlier_readings(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray) -> np.ndarray:
     """Return a mask ``[R]`` of single readings that lie far outside their decay.
 
     The arguments contain the index of the decay, the trial, the time and the membrane potential of each reading.
@@ -74,7 +74,7 @@ def ceiling(V: np.ndarray, used: np.ndarray) -> float:
     return top
 
 
-def faults(table: DecayTable, faulty: np.ndarray) -> str:
+def note_of_faulty(table: DecayTable, faulty: np.ndarray) -> str:
     """Return a note that lists the faulty readings, which the fit excludes."""
     rows = np.flatnonzero(faulty)
     where = "; ".join(
@@ -85,7 +85,7 @@ def faults(table: DecayTable, faulty: np.ndarray) -> str:
     return f"excluded {counted(rows.size, 'reading')} far outside the decay: {where}"
 
 
-def why_none(V: np.ndarray, used: np.ndarray) -> str:
+def reason_for_no_fit(V: np.ndarray, used: np.ndarray) -> str:
     """Return the reason why no time constant could be fitted to any decay."""
     number = used.sum(1)
     place = (np.cumsum(used, 1) - 0.5) / number[:, None]

@@ -16,7 +16,7 @@ from brainhw._drawn import Drawn
 from brainhw._shown import Shown
 from brainhw.chip import ChipSpec, TabulatedCharge, get_chip
 from brainhw.kernel.quantize import lowest_code, stored_grid
-from brainhw.silicon._results import counted, student_scale, with_error
+from brainhw.silicon._results import corrected_std, counted, student_scale, with_error
 from brainhw.silicon.odd_synapses import cell_means, odd_synapses, shares_codes
 from brainhw.silicon.tables import ChargeTable, named
 
@@ -299,16 +299,20 @@ def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[floa
     n = g.size if compared else 0
     if n < 2:
         return float("nan"), float("nan"), 0.0
-    spread = float(np.sqrt(max(np.var(g, ddof=1) - np.mean(error**2), 0.0)))
+    spread = corrected_std(g, error)
     return spread, float(np.std(g, ddof=1) / np.sqrt(2 * (n - 1))), spread / np.sqrt(n) * student_scale(n - 1)
 
 
 @dataclass(frozen=True)
 class _Smooth:
+    """Fit of the saturating branches, at the requested weights."""
+
     value: np.ndarray
     # Standard error, in units of the read noise.
     error: np.ndarray
+    # Standard deviation of the residuals, in units of ``sd`` in `_branches`.
     noise: float
+    # Whether the fit increases and a chi-square test accepts it.
     fits: bool
 
 
@@ -323,7 +327,7 @@ def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np
     slope = max((c[-1] - c[0]) / (w[-1] - w[0]), 1e-9)
 
     def form(p: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return p[0] + np.where(x > 0, p[1] * _bent(x, p[2]), p[3] * _bent(x, p[4]))
+        return p[0] + np.where(x > 0, p[1] * _saturating(x, p[2]), p[3] * _saturating(x, p[4]))
 
     # Allow a negative bend (a curve that gets steeper), so that noise does not bias the fit of a straight curve. The
     # limit keeps the tangent below its pole, at a bend of -(pi / 2 / limit)**2.
@@ -350,7 +354,7 @@ def _branches(w: np.ndarray, c: np.ndarray, sd: np.ndarray, sigma: float, at: np
     return _Smooth(value, np.sqrt(np.maximum(spread, 0.0)), noise, fits and rises)
 
 
-def _bent(x: np.ndarray, bend: float) -> np.ndarray:
+def _saturating(x: np.ndarray, bend: float) -> np.ndarray:
     """Return ``w_s tanh(x / w_s)`` with ``bend = 1 / w_s**2``, or ``w_s tan(x / w_s)`` for a negative bend."""
     root = np.sqrt(abs(bend))
     if root * np.abs(x).max() < 1e-4:

@@ -12,9 +12,9 @@ import numpy as np
 from brainhw import _arguments
 from brainhw._drawn import Drawn
 from brainhw._shown import Shown
-from brainhw.silicon._results import counted, percent, pooled_spread, with_error
+from brainhw.silicon._results import corrected_std, counted, percent, with_error
 from brainhw.silicon.decay_fit import LEAST_POINTS, fit_decays
-from brainhw.silicon.decay_readings import faults, sticking_out
+from brainhw.silicon.decay_readings import note_of_faulty, outlier_readings
 from brainhw.silicon.tables import DecayTable, named
 
 __all__ = ["LeakFit", "fit_leak"]
@@ -165,13 +165,13 @@ def fit_leak(table: DecayTable) -> LeakFit:
     # Count time from the first reading of each decay. This changes only the amplitude, and late times would overflow.
     t = np.where(used > 0, t - np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True), 0.0)
     used_all = used.copy()
-    faulty = sticking_out(d, trials, np.asarray(table.t.mantissa), np.asarray(table.V.mantissa))
+    faulty = outlier_readings(d, trials, np.asarray(table.t.mantissa), np.asarray(table.V.mantissa))
     used[d[order], column] = ~faulty[order]
     # A decay with too few readings left keeps all of them, outliers included.
     used[used.sum(1) < LEAST_POINTS] = used_all[used.sum(1) < LEAST_POINTS]
     found, notes = fit_decays(t, V, used, trial, call=call, what=named(table))
     if faulty.any():
-        notes.append(faults(table, faulty))
+        notes.append(note_of_faulty(table, faulty))
 
     def spread_out(values: np.ndarray) -> np.ndarray:
         dense = np.full(settings.size * neurons.size, np.nan)
@@ -189,7 +189,7 @@ def fit_leak(table: DecayTable) -> LeakFit:
     tau, error = spread_out(found.tau), spread_out(found.error)
     residuals = np.empty(d.size)
     residuals[order] = np.where(found.used > 0, found.residuals, np.nan)[d[order], column]
-    spread = np.array([pooled_spread(np.log(row), e / row) for row, e in zip(tau, error, strict=True)])
+    spread = np.array([corrected_std(np.log(row), e / row) for row, e in zip(tau, error, strict=True)])
     known = np.isfinite(tau).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(known > 0, np.exp(np.nansum(np.log(tau), 1) / known), np.nan)

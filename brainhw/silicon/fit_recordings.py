@@ -294,7 +294,7 @@ def _layer(
         for k in np.flatnonzero(enough):
             # The fit uses logarithms, whose errors are relative errors.
             relative = np.sqrt(np.maximum(np.diag(fit.covariance[k])[:2], 0))
-            if not fit.settled[k]:
+            if not fit.converged[k]:
                 reasons[k] = "no optimum found"
             elif not relative.max() <= largest_error:
                 reasons[k] = f"a standard error above {largest_error:.0%}"

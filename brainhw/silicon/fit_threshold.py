@@ -14,11 +14,11 @@ from brainhw._drawn import Drawn
 from brainhw._shown import Shown
 from brainhw.chip import ChipSpec, get_chip
 from brainhw.kernel.quantize import lowest_code, stored_grid
-from brainhw.silicon._results import counted, percent, pooled_spread, with_error
+from brainhw.silicon._results import corrected_std, counted, percent, with_error
 from brainhw.silicon.fit_charge import ChargeFit
 from brainhw.silicon.fit_leak import LeakFit
 from brainhw.silicon.rate_fit import RateData, RateSolution
-from brainhw.silicon.rate_screen import FOREIGN, NOISY, WORST, fit_screened
+from brainhw.silicon.rate_screen import MAX_DEVIATION, MAX_NOISE, MAX_THRESHOLD_ERROR, fit_screened
 from brainhw.silicon.tables import RateTable
 
 __all__ = ["ThresholdFit", "fit_threshold"]
@@ -249,14 +249,18 @@ def _result(
 
     ``common`` is the relative error in the charge per spike, which all neurons share.
     """
-    known = np.isfinite(found.error) & (found.error < WORST)
-    telling = np.isin(data.neuron, np.flatnonzero(found.tells))
-    off = float(np.mean(np.abs(found.mean - data.count)[telling] / data.n_steps[telling])) if telling.any() else 0.0
-    if off > FOREIGN:
+    known = np.isfinite(found.error) & (found.error < MAX_THRESHOLD_ERROR)
+    determined = np.isin(data.neuron, np.flatnonzero(found.determined))
+    off = (
+        float(np.mean(np.abs(found.mean - data.count)[determined] / data.n_steps[determined]))
+        if determined.any()
+        else 0.0
+    )
+    if off > MAX_DEVIATION:
         raise ValueError(
             f"fit_threshold: the f-I curves do not follow the model of the chip; the rates deviate by {100 * off:.1f} "
-            f"% of a spike per step on average (at most {100 * FOREIGN:g} % is accepted). Check dt, window, and the "
-            "family."
+            f"% of a spike per step on average (at most {100 * MAX_DEVIATION:g} % is accepted). Check dt, window, "
+            "and the family."
         )
     if found.gain_std > WIDEST_GAIN:
         raise ValueError(
@@ -276,10 +280,10 @@ def _result(
         lost = neurons[~known & ~np.isnan(found.theta)]
         if lost.size:
             notes.append(f"no threshold was found for {counted(lost.size, 'neuron')}: {', '.join(map(str, lost[:8]))}")
-    if found.noise > NOISY * np.median(found.theta[known]):
+    if found.noise > MAX_NOISE * np.median(found.theta[known]):
         notes.append(
             f"the trial noise is {100 * found.noise / np.median(found.theta[known]):.0f} % of the threshold, but "
-            f"usually at most {100 * NOISY:g} %. A wrong leak setting, dt or window looks like noise and leads to "
+            f"usually at most {100 * MAX_NOISE:g} %. A wrong leak setting, dt or window looks like noise and leads to "
             "wrong thresholds"
         )
     elif found.noise_error > 1:
@@ -295,7 +299,7 @@ def _result(
             "the charge table"
         )
     theta = np.where(known, found.theta, np.nan)
-    spread = pooled_spread(theta, own * theta) / np.nanmean(theta)
+    spread = corrected_std(theta, own * theta) / np.nanmean(theta)
     n = int(known.sum())
     scatter = np.hypot(0.0 if np.isnan(spread) else spread, np.nanmean(own)) / n**0.5
     # All neurons share the error in the charge per spike, or the error in the noise if the noise sets the scale.

@@ -39,7 +39,9 @@ def match_settings(
             "Check the chip, or remove the rows of some settings from the tables."
         )
     if given is not None:
-        return _given(means, presets, given, call), "leak settings are matched to profiles as passed in settings"
+        return _match_as_given(
+            means, presets, given, call
+        ), "leak settings are matched to profiles as passed in settings"
     by_index = all(
         setting < presets.size and abs(math.log(tau / presets[setting])) < math.log(_PLAUSIBLE)
         for setting, tau in means.items()
@@ -51,8 +53,8 @@ def match_settings(
     ranked = sorted((_cost(taus, np.log(presets[list(rows)])), rows) for rows in _choices(presets, taus))
     rows = ranked[0][1]
     matched = dict(zip(order, rows, strict=True))
-    told = ", ".join(f"{s} -> profile {matched[s]} ({presets[matched[s]]:g} ms)" for s in sorted(matched))
-    how = f"leak settings are matched to profiles by their time constants: {told}"
+    assignment = ", ".join(f"{s} -> profile {matched[s]} ({presets[matched[s]]:g} ms)" for s in sorted(matched))
+    how = f"leak settings are matched to profiles by their time constants: {assignment}"
     apart = float(np.abs(taus - np.log(presets[list(rows)])).max())
     if apart > _NEAR and len(ranked) > 1 and ranked[1][0] - ranked[0][0] < 4.0:
         other = ", ".join(f"{s}={row}" for s, row in sorted(zip(order, ranked[1][1], strict=True)))
@@ -78,7 +80,9 @@ def _cost(taus: np.ndarray, presets: np.ndarray) -> float:
     return float(np.sum((ratio - common) ** 2) / _EACH**2 + (common / _COMMON) ** 2)
 
 
-def _given(means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, int], call: str) -> dict[int, int]:
+def _match_as_given(
+    means: Mapping[int, float], presets: np.ndarray, given: Mapping[int, int], call: str
+) -> dict[int, int]:
     matched = {
         _arguments.whole_number(setting, call=call, name="a key of settings"): _arguments.whole_number(
             row, call=call, name=f"settings[{setting!r}]", most=presets.size - 1

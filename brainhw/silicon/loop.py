@@ -22,11 +22,11 @@ from brainhw.silicon.class_note import warn_of_classes
 from brainhw.silicon.device import Device, DeviceError, checked_device
 from brainhw.silicon.loop_checks import (
     all_finite,
-    answer,
+    call_function,
     check_same_chip,
     checked_optimizer,
-    odd_targets,
     scalar_loss,
+    target_fault,
 )
 from brainhw.silicon.loop_notes import notes_of
 from brainhw.silicon.membranes import fault_of_membranes
@@ -36,7 +36,7 @@ from brainhw.silicon.run_input import in_float32, of_shape
 from brainhw.train import accuracy as most_active
 from brainhw.train import clip_weights
 from brainhw.train.run_file import RunFile
-from brainhw.train.run_state import content_of, take_up
+from brainhw.train.run_state import content_of, restore_content
 from brainhw.transform import rollout
 
 __all__ = ["InTheLoop"]
@@ -197,7 +197,7 @@ class InTheLoop:
             raise FloatingPointError(
                 f"{call}: loss, gradient or updated weights are not finite after {self.n_steps} updates (loss "
                 f"{float(value):g}). The training state has not changed. Check the loss "
-                f"function{odd_targets(y, self._n_out)} "
+                f"function{target_fault(y, self._n_out)} "
                 "and the learning rate."
             )
         self.n_steps += 1
@@ -256,11 +256,11 @@ class InTheLoop:
         x, y = self._batch(x, y, call)
         if self._accuracy is most_active:
             # Call the accuracy function before the chip runs, because it raises an error for invalid labels.
-            answer(most_active, "accuracy", jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y), call)
+            call_function(most_active, "accuracy", jnp.zeros((1, len(y), self._n_out)), jnp.asarray(y), call)
             fix = "pass accuracy=lambda outputs, y: brainhw.train.accuracy_population(outputs, y, {})"
             warn_of_classes(y, self._n_out, call=call, fix=fix)
         outputs = self._on_chip(x, call).spikes[self.program.output]
-        return float(answer(self._accuracy, "accuracy", jnp.asarray(outputs, jnp.float32), jnp.asarray(y), call))
+        return float(call_function(self._accuracy, "accuracy", jnp.asarray(outputs, jnp.float32), jnp.asarray(y), call))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights, the optimizer state and the number of updates to one file, atomically.
@@ -306,7 +306,7 @@ class InTheLoop:
         check_same_chip(self._net, self.program.chip, call)
         like = content_of(self._net, self._optimizer, self.n_steps)
         content, _ = _FILE.read(path_text(path, call=call, what="a training state"), like, self._notes(), call=call)
-        self.n_steps = take_up(content, self._net, self._optimizer)
+        self.n_steps = restore_content(content, self._net, self._optimizer)
 
     def __repr__(self) -> str:
         return f"InTheLoop({type(self._net).__name__} on {self._device!r}, {self.n_steps} updates)"

@@ -19,11 +19,11 @@ from brainhw.nn import chip_weights
 
 __all__ = [
     "all_finite",
-    "answer",
+    "call_function",
     "check_same_chip",
     "checked_optimizer",
-    "odd_targets",
     "scalar_loss",
+    "target_fault",
 ]
 
 
@@ -40,7 +40,7 @@ def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> Non
             )
 
 
-def answer(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.Array, call: str) -> Any:
+def call_function(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.Array, call: str) -> Any:
     """Return ``function(outputs, y)``. If the function fails, raise an error with the shapes of its arguments."""
     try:
         return function(outputs, y)
@@ -54,7 +54,7 @@ def answer(function: Callable[..., Any], name: str, outputs: jax.Array, y: jax.A
 
 def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call: str) -> jax.Array:
     """Return the loss of a batch. Raise an error if the loss function fails or does not return a real scalar."""
-    value = answer(loss, "loss", outputs, y, call)
+    value = call_function(loss, "loss", outputs, y, call)
     dtype = getattr(u.get_mantissa(value), "dtype", np.asarray(0.0).dtype if type(value) is float else None)
     shape = () if dtype is None else np.shape(u.get_mantissa(value))
     if dtype is None or shape or not jnp.issubdtype(dtype, jnp.floating):
@@ -63,7 +63,7 @@ def scalar_loss(loss: Callable[..., Any], outputs: jax.Array, y: jax.Array, call
     return value
 
 
-def odd_targets(y: np.ndarray, n_out: int) -> str:
+def target_fault(y: np.ndarray, n_out: int) -> str:
     """Return text for an error message if the targets are invalid, otherwise an empty string.
 
     Targets are invalid if they are not finite, or if a class index has no output neuron.

@@ -10,6 +10,7 @@ import numpy as np
 
 from brainhw.chip import TauProfiles
 from brainhw.chip.spec import WIDEST_THRESHOLD
+from brainhw.silicon._results import corrected_std
 from brainhw.silicon.measured import MeasuredChip
 from brainhw.silicon.program import ChipProgram
 
@@ -48,10 +49,10 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
         "tau_profiles": TauProfiles(profiles * float(np.exp(np.nanmean(np.log(ratio)))) * u.ms),
         "noise_std": gain * float(np.nanmedian(np.concatenate(noises))) * u.mV,
     }
-    if (spread := _spread(V_th / mean, V_th_error / mean)) is not None:
+    if np.isfinite(spread := corrected_std(V_th / mean, V_th_error / mean)):
         changes["threshold_mismatch_std"] = min(spread, WIDEST_THRESHOLD)
     relative = np.concatenate([one.tau_error.mantissa / one.tau.mantissa for one in layers.values()])
-    if (spread := _spread(np.log(ratio), relative)) is not None:
+    if np.isfinite(spread := corrected_std(np.log(ratio), relative)):
         changes["leak_mismatch_std"] = spread
     notes = "Fitted to recorded spikes. V_th is fitted for the charge and the capacitance of the program."
     if gain != 1.0:
@@ -65,11 +66,3 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
         V_th_error=V_th_error * u.mV,
         notes=notes,
     )
-
-
-def _spread(values: np.ndarray, errors: np.ndarray) -> float | None:
-    """Return the standard deviation of the values, corrected for their errors, or None for fewer than two values."""
-    known = np.isfinite(values) & np.isfinite(errors)
-    if known.sum() < 2:
-        return None
-    return float(np.sqrt(max(np.var(values[known], ddof=1) - np.mean(errors[known] ** 2), 0.0)))

@@ -11,10 +11,10 @@ __all__ = ["fault_of_membranes"]
 _MOST = 100
 # After a reset the membrane potential is zero, or the excess over the threshold. The excess is rarely larger than this
 # fraction of the threshold.
-_AFTER_RESET = 0.8
+_MAX_AFTER_RESET = 0.8
 _LEAST_SPIKES = 20
 # Checking this many values is usually enough. Checking a whole batch takes a third of the time of a training step.
-_LOOKED_AT = 50_000
+_N_CHECKED = 50_000
 
 
 def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float) -> tuple[str, bool]:
@@ -41,11 +41,11 @@ def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float
             False,
         )
     if rate < 0.5 and n_spikes >= _LEAST_SPIKES:
-        where = np.flatnonzero(fired[:_LOOKED_AT])
+        where = np.flatnonzero(fired[:_N_CHECKED])
         if where.size < _LEAST_SPIKES:
             where = np.flatnonzero(fired)
         at_spikes = float(np.median(V.reshape(-1)[where]))
-        if at_spikes > _AFTER_RESET * V_th:
+        if at_spikes > _MAX_AFTER_RESET * V_th:
             return (
                 f"membranes of {path!r} must be read after the reset; in the steps with a spike their "
                 f"median is {at_spikes:.4g} mV, and the threshold is {V_th:g} mV. Read them after the reset, or omit "

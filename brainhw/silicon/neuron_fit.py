@@ -21,9 +21,9 @@ __all__ = ["NeuronFit", "fit_neurons", "shared_factors"]
 
 # To compute its derivatives, the likelihood stores some 20 values per step, about 0.3 GB for this many steps.
 _NUMBERS_AT_ONCE = 4_000_000
-# A fit has converged if a Newton step changes each parameter by less than ``_SETTLED`` standard errors. A fit has at
+# A fit has converged if a Newton step changes each parameter by less than ``_CONVERGED`` standard errors. A fit has at
 # most ``_ROUNDS`` rounds of ``_STEPS`` iterations.
-_SETTLED, _ROUNDS, _STEPS = 0.1, 12, 12
+_CONVERGED, _ROUNDS, _STEPS = 0.1, 12, 12
 # Membrane potentials can make the errors smaller than the precision of float32. So a fit has also converged if a Newton
 # step changes the logarithms of the parameters by less than this.
 _CLOSE = 1e-3
@@ -51,14 +51,14 @@ class NeuronFit:
 
     ``p [K, N]`` contains the logarithms of threshold (mV), tau (steps), noise (mV) and, with membrane potentials, gain.
 
-    ``covariance [N, K, K]`` is the inverse of the negative Hessian of the log-posterior. ``settled`` marks the neurons
-    whose optimisation has converged. ``read_noise`` is in mV, or None without membrane potentials.
+    ``covariance [N, K, K]`` is the inverse of the negative Hessian of the log-posterior. ``converged`` marks the
+    neurons whose optimisation has converged. ``read_noise`` is in mV, or None without membrane potentials.
     ``residuals [runs, N]`` are recorded minus expected spikes, divided by their standard deviation.
     """
 
     p: np.ndarray
     covariance: np.ndarray
-    settled: np.ndarray
+    converged: np.ndarray
     read_noise: float | None
     residuals: np.ndarray
 
@@ -84,19 +84,19 @@ def fit_neurons(
         start = np.stack(
             [np.log(threshold), np.log(tau), np.log(noise / gain + _LEAST_NOISE * threshold), np.log(gain)]
         )
-    seen = _observed(runs, read_noise, float(np.median(threshold)), to_zero)
-    p = _searched(start, seen)
+    seen = _observed_chunks(runs, read_noise, float(np.median(threshold)), to_zero)
+    p = _grid_search(start, seen)
     advance()
-    p, bend, settled = _maximised(p, seen, np.log(_PRIOR * threshold), advance)
+    p, bend, converged = _maximise_posterior(p, seen, np.log(_PRIOR * threshold), advance)
     expected, variance = expected_spikes(p, seen)
     spikes = runs.spikes.sum(axis=0, dtype=float)
     n_runs = spikes.shape[0]
     residuals = (spikes - expected[:n_runs]) / np.sqrt(np.maximum(variance[:n_runs], 1e-9))
     p[2] = 0.5 * np.log(np.exp(2 * p[2]) + (_LEAST_NOISE * np.median(threshold)) ** 2)
-    return NeuronFit(p, np.linalg.pinv(bend, hermitian=True), settled, read_noise, residuals)
+    return NeuronFit(p, np.linalg.pinv(bend, hermitian=True), converged, read_noise, residuals)
 
 
-def _observed(runs: LayerRuns, read_noise: float | None, typical: float, to_zero: bool) -> Observed:
+def _observed_chunks(runs: LayerRuns, read_noise: float | None, typical: float, to_zero: bool) -> Observed:
     n_steps, n_runs, n_neurons = runs.drive.shape
     # Runs are split into chunks to limit the memory. The last chunk is padded with invalid runs.
     size = max(1, min(n_runs, _NUMBERS_AT_ONCE // (n_steps * n_neurons)))
@@ -118,14 +118,14 @@ def _observed(runs: LayerRuns, read_noise: float | None, typical: float, to_zero
     )
 
 
-def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
+def _grid_search(start: np.ndarray, seen: Observed) -> np.ndarray:
     """Return, for each neuron, the most likely parameters on a grid around ``start``.
 
     The grid search is needed because the likelihood has several maxima.
     """
     best, value = start, np.full(start.shape[1], -np.inf)
 
-    def tried(p: np.ndarray) -> None:
+    def try_parameters(p: np.ndarray) -> None:
         nonlocal best, value
         found = log_likelihood(p, seen)
         better = found > value
@@ -135,16 +135,16 @@ def _searched(start: np.ndarray, seen: Observed) -> np.ndarray:
     for threshold in _THRESHOLDS:
         for tau in _TAUS if alone else [0.0]:
             # Scale the noise with the threshold. With membrane potentials, noise and tau are already known.
-            tried(start + np.array([threshold, tau, threshold] if alone else [threshold, 0, 0, 0])[:, None])
+            try_parameters(start + np.array([threshold, tau, threshold] if alone else [threshold, 0, 0, 0])[:, None])
     if not alone:
         coarse = best
         for threshold in _FINE:
             for noise in _NOISES:
-                tried(coarse + np.array([threshold, 0, noise, 0])[:, None])
+                try_parameters(coarse + np.array([threshold, 0, noise, 0])[:, None])
     return best
 
 
-def _maximised(
+def _maximise_posterior(
     p: np.ndarray, seen: Observed, usual: np.ndarray, advance: Callable[[], None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the optimal parameters of each neuron, the negative Hessian at the optimum, and a mask of convergence.
@@ -171,8 +171,8 @@ def _maximised(
         whiten = axes / scale[:, None, :]
         steps = np.einsum("nki,kn->in", whiten, gradient)
         left = np.abs(np.einsum("nki,in->kn", whiten, steps)).max(axis=0)
-        settled = ((np.abs(steps).max(axis=0) < _SETTLED) | (left < _CLOSE)) & (sizes.min(axis=1) > 0)
-        if last or settled.all():
+        converged = ((np.abs(steps).max(axis=0) < _CONVERGED) | (left < _CLOSE)) & (sizes.min(axis=1) > 0)
+        if last or converged.all():
             break
 
         # Without weights, the gradient of a neuron far from its optimum would dominate the sum. Weights do not move the
@@ -207,7 +207,9 @@ def shared_factors(
     """Fit one factor for all thresholds and one for all time constants of a layer, by maximum likelihood."""
     from scipy.optimize import minimize
 
-    seen = _observed(LayerRuns(runs.drive, runs.spikes, None, runs.valid), None, float(np.median(threshold)), to_zero)
+    seen = _observed_chunks(
+        LayerRuns(runs.drive, runs.spikes, None, runs.valid), None, float(np.median(threshold)), to_zero
+    )
     start = np.stack([np.log(threshold), np.log(tau_steps), np.log(_NOISE * threshold)])
 
     def loss(common: np.ndarray) -> tuple[float, np.ndarray]:

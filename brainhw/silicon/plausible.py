@@ -34,7 +34,9 @@ def note_charge(fit: ChargeFit, chip: ChipSpec, *, call: str) -> list[str]:
     charge, weights = np.asarray(fit.charge.mantissa), np.asarray(fit.curve.weights, np.float32)
     at = int(np.argmax(np.abs(charge)))
     usual = float(np.asarray(chip.charge(weights).mantissa)[at])
-    notes = _far(abs(charge[at]), abs(usual), f"the charge of code {fit.codes[at]}", "charge", "fC", call=call)
+    notes = _note_deviation(
+        abs(charge[at]), abs(usual), f"the charge of code {fit.codes[at]}", "charge", "fC", call=call
+    )
     share = float(np.abs(charge[fit.codes == 0]).sum() / np.abs(charge[at]))
     if share > _HIGH_ZERO:
         notes.append(
@@ -57,7 +59,7 @@ def note_leak(fit: LeakFit, chip: ChipSpec, *, call: str) -> list[str]:
     start, V_th = float(np.nanmedian(np.asarray(fit.start.mantissa))), float(chip.V_th.mantissa)
     if start <= V_th:
         return []
-    return _far(start, V_th, "the median start of the decays", "V", "mV", call=call, note=_HIGH_START)
+    return _note_deviation(start, V_th, "the median start of the decays", "V", "mV", call=call, note=_HIGH_START)
 
 
 def note_taus(means: Mapping[int, float], presets: np.ndarray, *, call: str) -> list[str]:
@@ -65,7 +67,9 @@ def note_taus(means: Mapping[int, float], presets: np.ndarray, *, call: str) -> 
     notes = []
     for setting, tau in means.items():
         nearest = float(presets[int(np.argmin(np.abs(np.log(tau / presets))))])
-        notes += _far(tau, nearest, f"tau of setting {setting}", "t", "ms", call=call, refuse=_IMPOSSIBLE_TAU)
+        notes += _note_deviation(
+            tau, nearest, f"tau of setting {setting}", "t", "ms", call=call, refuse=_IMPOSSIBLE_TAU
+        )
     return notes
 
 
@@ -76,13 +80,15 @@ def note_threshold(fit: ThresholdFit, chip: ChipSpec, *, call: str) -> list[str]
     if fit.C_measured:
         what += ", and noise_std"
         C = float(fit.C.mantissa), float(chip.C.mantissa)
-        notes = _far(*C, "the capacitance", "noise_std", "fF", call=call, note=_UNUSUAL_V_TH, refuse=_UNUSUAL)
+        notes = _note_deviation(
+            *C, "the capacitance", "noise_std", "fF", call=call, note=_UNUSUAL_V_TH, refuse=_UNUSUAL
+        )
     else:
         notes = []
-    return notes + _far(mean, usual, "the mean threshold", what, "mV", call=call, note=_UNUSUAL_V_TH)
+    return notes + _note_deviation(mean, usual, "the mean threshold", what, "mV", call=call, note=_UNUSUAL_V_TH)
 
 
-def _far(
+def _note_deviation(
     value: float,
     usual: float,
     what: str,

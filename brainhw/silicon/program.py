@@ -31,7 +31,7 @@ __all__ = ["ChipProgram", "on_chip", "with_weights"]
 
 # Training may violate these two rules temporarily, so programs do not check them. The codes are the same as in the
 # model, where rounding clips weights that are out of range.
-_UNJUDGED = ("weights in range", "one sign in a block")
+_UNCHECKED = ("weights in range", "one sign in a block")
 
 
 @final
@@ -103,7 +103,7 @@ class ChipProgram(Shown):
         call = "ChipProgram.of"
         if placement is not None:
             _arguments.instance(placement, Placement, call=call, name="placement", source="brainhw.deploy.place")
-        content = content_of(net, placement=placement, unjudged=_UNJUDGED, call=call)
+        content = content_of(net, placement=placement, unchecked=_UNCHECKED, call=call)
         if placement is not None:
             sizes = {path: len(layer.profiles) for path, layer in content.layers.items()}
             if placement.layers != sizes or placement.chip.cores != content.chip.cores:

@@ -12,7 +12,7 @@ import numpy as np
 
 from brainhw._files import open_regular
 
-__all__ = ["CSV_FILES", "number_in", "read_csv", "read_table", "whole_in", "write_csv"]
+__all__ = ["CSV_FILES", "parse_float", "parse_int", "read_csv", "read_rows", "write_csv"]
 
 NEURONS, CODES, LEVELS = CSV_FILES = ("neurons.csv", "codes.csv", "levels.csv")
 _COLUMNS = {
@@ -69,10 +69,10 @@ def read_csv(folder: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarray
         arrays |= {f"{column}/{stage['layer']}": np.zeros(shape, np.int32) for column in ("core", "position", "leak")}
     layers = {stage["layer"]: stage["neurons"] for stage in stages}
     seen: set[tuple[str, int]] = set()
-    for where, (layer, *row) in read_table(folder / NEURONS, _COLUMNS[NEURONS]):
+    for where, (layer, *row) in read_rows(folder / NEURONS, _COLUMNS[NEURONS]):
         if layer not in layers:
             raise ValueError(f"{where}: layer {layer!r:.80} does not exist; expected one of {', '.join(layers)}")
-        index, *values = (whole_in(text, where, name) for text, name in zip(row, _COLUMNS[NEURONS][1:], strict=True))
+        index, *values = (parse_int(text, where, name) for text, name in zip(row, _COLUMNS[NEURONS][1:], strict=True))
         if not 0 <= index < layers[layer] or (layer, index) in seen:
             fault = "appears twice" if (layer, index) in seen else f"is not one of its {layers[layer]} neurons"
             raise ValueError(f"{where}: neuron {index} of layer {layer!r} {fault}")
@@ -95,10 +95,10 @@ def _read_codes(path: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarra
         if stage["recurrent_bits"] is not None:
             owners[stage["layer"]] = f"recurrent/{stage['layer']}", np.zeros((n, n), np.int32), False
     seen = {name: np.zeros(array.shape, bool) for name, (_, array, _) in owners.items()}
-    for where, (name, *row) in read_table(path, _COLUMNS[CODES]):
+    for where, (name, *row) in read_rows(path, _COLUMNS[CODES]):
         if name not in owners:
             raise ValueError(f"{where}: synapse {name!r:.80} does not exist; expected one of {', '.join(owners)}")
-        pre, post, code = (whole_in(text, where, what) for text, what in zip(row, _COLUMNS[CODES][1:], strict=True))
+        pre, post, code = (parse_int(text, where, what) for text, what in zip(row, _COLUMNS[CODES][1:], strict=True))
         _, array, one_to_one = owners[name]
         at = (pre,) if one_to_one else (pre, post)
         inside = all(0 <= i < n for i, n in zip(at, array.shape, strict=True)) and (not one_to_one or pre == post)
@@ -118,9 +118,9 @@ def _read_codes(path: Path, stages: list[dict[str, Any]]) -> dict[str, np.ndarra
 
 def _read_levels(path: Path) -> dict[str, np.ndarray]:
     held: dict[str, list[list[float]]] = {}
-    for where, (bits, code, *numbers) in read_table(path, _COLUMNS[LEVELS]):
-        row = [number_in(text, where, name) for text, name in zip(numbers, _LEVEL_COLUMNS[1:], strict=True)]
-        held.setdefault(str(whole_in(bits, where, "bits")), []).append([whole_in(code, where, "code"), *row])
+    for where, (bits, code, *numbers) in read_rows(path, _COLUMNS[LEVELS]):
+        row = [parse_float(text, where, name) for text, name in zip(numbers, _LEVEL_COLUMNS[1:], strict=True)]
+        held.setdefault(str(parse_int(bits, where, "bits")), []).append([parse_int(code, where, "code"), *row])
     return {
         f"levels/{bits}/{name}": column
         for bits, rows in held.items()
@@ -128,7 +128,7 @@ def _read_levels(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
+def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
     """Yield, for each row of a CSV file, a text with the file name and the line number, and the cells of the row.
 
     The header of the file must be exactly ``columns``.
@@ -158,7 +158,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list
         yield where, row
 
 
-def whole_in(text: str, where: str, name: str) -> int:
+def parse_int(text: str, where: str, name: str) -> int:
     """Return the integer in a cell of a CSV file. Raise ``ValueError`` if the cell does not contain an integer."""
     # `int` would also accept "1_0" and digits of other scripts.
     digits = text.strip().removeprefix("-")
@@ -167,7 +167,7 @@ def whole_in(text: str, where: str, name: str) -> int:
     return int(text)
 
 
-def number_in(text: str, where: str, name: str) -> float:
+def parse_float(text: str, where: str, name: str) -> float:
     """Return the number in a cell of a CSV file. Raise ``ValueError`` if the cell does not contain a finite number."""
     try:
         value = float(text)

@@ -54,7 +54,7 @@ def write_folder(content: BundleContent, folder: Any, *, files: str, call: str) 
     """Write a program to a folder. A missing folder is created, and files of an earlier program are replaced."""
     files = choice(files, FORMATS, call=call, name="format")
     path = Path(path_text(folder, call=call, what="a folder"))
-    top, arrays = _taken_apart(content)
+    top, arrays = _to_stages(content)
     try:
         path.mkdir(exist_ok=True)
         # Remove the JSON file first and write it last. If writing is interrupted, the folder has no JSON file and is
@@ -93,7 +93,7 @@ def content_of_folder(folder: Any, *, call: str) -> BundleContent:
             arrays = _KIND.read(path / NPZ_FILE, lambda stream, _: _npz(stream, top), call=call)
         else:
             arrays = read_csv(path, top["stages"])
-        return _put_together(top, arrays)
+        return _from_stages(top, arrays)
     except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
         text = str(error)
         raise ValueError(
@@ -111,7 +111,7 @@ def _json(stream: IO[bytes], what: str) -> dict[str, Any]:
         raise _KIND.corrupted(what, f"is not valid JSON, or is truncated: {str(error)[:200]}") from None
     kind, _, version = str(top.get("format") if isinstance(top, dict) else None).partition("/")
     if kind != _TAG or not version.isdecimal():
-        raise _KIND.foreign(what)
+        raise _KIND.wrong_kind(what)
     _KIND.check_format(int(version), what)
     return top
 
@@ -186,7 +186,7 @@ def _bits(stages: list[dict[str, Any]]) -> list[int]:
     return sorted({bits for stage in stages for bits in (stage["bits"], stage["recurrent_bits"]) if bits is not None})
 
 
-def _taken_apart(content: BundleContent) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _to_stages(content: BundleContent) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return the content of a program as data for the JSON file, and as arrays by name."""
     stages, arrays = [], {}
     at = places(content.placement)
@@ -236,7 +236,7 @@ def _npz(stream: IO[bytes], top: dict[str, Any]) -> dict[str, np.ndarray]:
         raise ValueError(f"{NPZ_FILE} is not an npz file of arrays: {str(error)[:200]}") from None
 
 
-def _put_together(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> BundleContent:
+def _from_stages(top: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> BundleContent:
     """Build the content of a program from the data of the JSON file and the arrays.
 
     Raise ``ValueError`` if the data or the arrays are invalid.

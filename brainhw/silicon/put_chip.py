@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw._settings import new_mark
+from brainhw._settings import next_chip_version
 from brainhw.chip import ChipSpec
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.placement import Placement, place
@@ -185,4 +185,4 @@ def _put_values(layer: Any, measured: MeasuredChip, physical: np.ndarray, call: 
         # Round only once, to the precision of the network.
         state.value = u.Quantity(jnp.where(masks[name], jnp.asarray(numbers, mean.dtype), mean), unit=unit)
     layer.known = checked_masks(layer, masks, call=call)
-    layer.chip_mark = new_mark()
+    layer.chip_version = next_chip_version()

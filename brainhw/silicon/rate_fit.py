@@ -65,8 +65,8 @@ class RateSolution:
     ``mean`` and ``variance`` are the mean and the variance of the count of each row in the model. ``excess`` is the
     variance of the counts around the fit, divided by the variance of the model. ``chance`` is the p-value of ``excess``
     in a chi-square test. ``cost`` is the sum of all squared residuals. ``gain_std`` is the relative standard deviation
-    of the gain of the synapses that drive a neuron. ``tells`` marks the neurons whose curves determine a threshold,
-    because at least one rate is between zero and one spike per step.
+    of the gain of the synapses that drive a neuron. ``determined`` marks the neurons whose curves determine a
+    threshold, because at least one rate is between zero and one spike per step.
     """
 
     theta: np.ndarray
@@ -81,7 +81,7 @@ class RateSolution:
     chance: float
     cost: float
     gain_std: float
-    tells: np.ndarray
+    determined: np.ndarray
     notes: list[str] = field(default_factory=list)
 
     def enlarge(self, factor: float) -> None:
@@ -100,9 +100,9 @@ def solve_rates(
     problem = _Problem(data, prior)
     p = problem.start()
     for wide, most, precision in _PLAN:
-        problem.weigh(p, wide)
-        p = problem.improve(p, most, precision, bar)
-    problem.weigh(p, 0.0)
+        problem.set_weights(p, wide)
+        p = problem.optimise(p, most, precision, bar)
+    problem.set_weights(p, 0.0)
     return problem.bounded(p), problem.solution(p)
 
 
@@ -113,11 +113,11 @@ def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: 
     """
     gain = _FIRST_GAIN
     problem = _Problem(data, prior, gain)
-    problem.middle = np.concatenate([p[:-1], np.zeros(problem.deviations), p[-1:]])
-    p = problem.middle
+    problem.center = np.concatenate([p[:-1], np.zeros(problem.deviations), p[-1:]])
+    p = problem.center
     for wide in (1e-4, *(0.0,) * _GAIN_ROUNDS):
-        problem.weigh(p, wide)
-        p = problem.improve(p, 8, 1e-4, bar)
+        problem.set_weights(p, wide)
+        p = problem.optimise(p, 8, 1e-4, bar)
         new = float(np.clip(problem.next_gain(p), 1e-4, 1.0))
         settled, gain = abs(new - gain) < 0.03 * gain, new
         problem = problem.with_gain(gain)
@@ -126,9 +126,9 @@ def solve_gains(data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, p: 
         p = np.concatenate([p[: xi.start], p[xi] * (problem.old_gain / gain), p[-1:]])
         if settled and not wide:
             break
-    problem.weigh(p, 0.0)
-    p = problem.improve(p, 8, 1e-5, bar)
-    problem.weigh(p, 0.0)
+    problem.set_weights(p, 0.0)
+    p = problem.optimise(p, 8, 1e-5, bar)
+    problem.set_weights(p, 0.0)
     return problem.solution(p)
 
 
@@ -160,6 +160,8 @@ class Bar:
 
 
 class _Problem:
+    """Least-squares problem of a fit of f-I curves: parameters, residuals, Jacobian and solution."""
+
     def __init__(self, data: RateData, prior: tuple[np.ndarray, np.ndarray] | None, gain: float = 0.0) -> None:
         self.data, self.given, self.gain, self.old_gain = data, prior, gain, gain
         self.n, self.s = int(data.neuron.max()) + 1, int(data.setting.max()) + 1
@@ -174,21 +176,21 @@ class _Problem:
         self.root = np.ones(data.count.size)
         # The curve of a neuron that is always silent or fires in every step does not show its threshold.
         between = (data.count > 0) & (data.count < data.n_steps)
-        self.tells = np.bincount(data.neuron[between], minlength=self.n) > 0
+        self.determined = np.bincount(data.neuron[between], minlength=self.n) > 0
         # With n inputs, the first n synapses are active. The synapses between two consecutive input counts are
         # always active together, so the sum of their gain deviations is one normal number for each neuron.
         levels, at = np.unique(np.concatenate([[0.0], data.inputs]), return_inverse=True)
         self.reach = np.tri(levels.size, levels.size - 1, -1) * np.sqrt(np.diff(levels))
         self.level, self.deviations = at[1:], (levels.size - 1) * self.n if gain else 0
-        self.middle = np.zeros(self.n * (1 + self.s) + self.deviations + 1)
-        self._held: tuple[bytes, Any] = (b"", None)
-        self.held_rows: np.ndarray | None = None
-        self.telling = np.ones(data.count.size, bool)
+        self.center = np.zeros(self.n * (1 + self.s) + self.deviations + 1)
+        self._cache: tuple[bytes, Any] = (b"", None)
+        self.cached_rows: np.ndarray | None = None
+        self.sensitive = np.ones(data.count.size, bool)
 
     def with_gain(self, gain: float) -> _Problem:
         """Return a copy of the problem with a different standard deviation of the gain."""
         other = _Problem(self.data, self.given, gain)
-        other.old_gain, other.middle = self.gain, self.middle
+        other.old_gain, other.center = self.gain, self.center
         return other
 
     # Parameters: log threshold charge [N], log tau [S * N], deviations of the gains [N * K], log noise charge.
@@ -198,7 +200,7 @@ class _Problem:
 
     def bounded(self, p: np.ndarray) -> np.ndarray:
         """Clip the parameters to bounds around their start values, so that undetermined parameters do not diverge."""
-        return np.clip(p, self.middle - _FARTHEST, self.middle + _FARTHEST)
+        return np.clip(p, self.center - _FARTHEST, self.center + _FARTHEST)
 
     def drive(self, p: np.ndarray) -> np.ndarray:
         """Return the charge per step in each measurement, in fC, with the gain deviations in ``p``."""
@@ -218,8 +220,8 @@ class _Problem:
         )
         log_theta, log_tau = self.scan(taus)
         log_tau = np.where(self.tied, self.prior, log_tau)
-        self.middle = np.concatenate([log_theta, log_tau.ravel(), [np.median(log_theta) + np.log(0.02)]])
-        return self.middle
+        self.center = np.concatenate([log_theta, log_tau.ravel(), [np.median(log_theta) + np.log(0.02)]])
+        return self.center
 
     def scan(self, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return log threshold ``[N]`` and log tau ``[S, N]`` of the best noise-free curves on a grid."""
@@ -228,7 +230,7 @@ class _Problem:
         theta = np.geomspace(0.5 * least, 4 * largest, 160)
         # Each distinct drive is simulated once for all neurons.
         drives, place = np.unique(data.drive, return_inverse=True)
-        rate = _noise_free(drives[:, None, None] / theta[:, None], np.exp(-data.dt / taus), data.subtract)
+        rate = _noise_free_rates(drives[:, None, None] / theta[:, None], np.exp(-data.dt / taus), data.subtract)
         log_theta, log_tau = np.zeros(self.n), np.zeros((self.s, self.n))
         for i, rows in enumerate(self.rows):
             misfit = np.zeros((self.s, theta.size, taus.size))
@@ -244,36 +246,41 @@ class _Problem:
         """Return the counts and their derivatives with respect to log threshold, log tau and log noise.
 
         If ``every`` is true, all rows are computed. Otherwise, rows whose counts hardly depend on the parameters keep
-        the counts from the last call to `weigh`.
+        the counts from the last call to `set_weights`.
         """
         key = p.tobytes()
-        if every or self._held[0] != key:
-            data, row = self.data, slice(None) if every or self.held_rows is None else self.telling
+        if every or self._cache[0] != key:
+            data, row = self.data, slice(None) if every or self.cached_rows is None else self.sensitive
             theta, log_tau, noise = self.split(p)
             m = self.drive(p) / np.exp(theta)[data.neuron]
             s = np.exp(noise - theta)[data.neuron]
             tau = np.exp(log_tau[data.setting, data.neuron])
             beta = np.exp(-data.dt / tau)
             found = np.array(expected_counts(m[row], beta[row], s[row], data.n_steps[row], subtract=data.subtract))
-            if self.held_rows is None or every:
-                self.held_rows = found
+            if self.cached_rows is None or every:
+                self.cached_rows = found
             else:
-                found, some = self.held_rows.copy(), found
+                found, some = self.cached_rows.copy(), found
                 found[:, row] = some
             counts = Counts(*found)
             by_noise = counts.by_noise * s
-            self._held = key, (counts, -counts.by_drive * m - by_noise, counts.by_beta * beta * data.dt / tau, by_noise)
-        return self._held[1]
+            self._cache = (
+                key,
+                (counts, -counts.by_drive * m - by_noise, counts.by_beta * beta * data.dt / tau, by_noise),
+            )
+        return self._cache[1]
 
-    def weigh(self, p: np.ndarray, wide: float) -> None:
+    def set_weights(self, p: np.ndarray, wide: float) -> None:
         """Set the weight of each row from the variance of its count at ``p``.
 
         The squared number of steps times ``wide`` is added to the variance.
         """
         counts, by_theta, by_tau, by_noise = self.evaluate(p, every=True)
         # A row is sensitive if its count changes by more than this when the parameters change by 5 %.
-        self.telling = 0.05 * (np.abs(by_theta) + np.abs(by_tau) + np.abs(by_noise)) > (1e-4 if self.gain else 0.01)
-        self.root = self.tells[self.data.neuron] / np.sqrt(counts.variance + _ROUNDING + wide * self.data.n_steps**2)
+        self.sensitive = 0.05 * (np.abs(by_theta) + np.abs(by_tau) + np.abs(by_noise)) > (1e-4 if self.gain else 0.01)
+        self.root = self.determined[self.data.neuron] / np.sqrt(
+            counts.variance + _ROUNDING + wide * self.data.n_steps**2
+        )
 
     def residuals(self, p: np.ndarray) -> np.ndarray:
         counts, *_ = self.evaluate(p)
@@ -336,7 +343,7 @@ class _Problem:
         error[-1] = np.sqrt(noise)
         return error
 
-    def improve(self, p: np.ndarray, most: int, precision: float, bar: Bar) -> np.ndarray:
+    def optimise(self, p: np.ndarray, most: int, precision: float, bar: Bar) -> np.ndarray:
         def residuals(p: np.ndarray) -> np.ndarray:
             bar.step()
             return self.residuals(p)
@@ -373,12 +380,12 @@ class _Problem:
             chance=float(stats.chi2.sf(excess * freedom, freedom)),
             cost=float(squares.sum()),
             gain_std=self.gain,
-            tells=self.tells,
+            determined=self.determined,
             notes=notes,
         )
 
 
-def _noise_free(m: np.ndarray, beta: np.ndarray, subtract: bool, n_steps: int = 200) -> np.ndarray:
+def _noise_free_rates(m: np.ndarray, beta: np.ndarray, subtract: bool, n_steps: int = 200) -> np.ndarray:
     """Return the number of spikes per step without noise.
 
     ``m [D, A, 1]`` is the drive in units of the threshold, and ``beta [B]`` the decay factor of a step.

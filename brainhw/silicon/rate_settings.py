@@ -39,7 +39,7 @@ def fit_with_decays(
     """
     notes: list[str] = []
     prior, settings, taus = first_prior(data, leak, settings, neurons, search=search)
-    told = prior is not None
+    had_prior = prior is not None
     p, found = solve_rates(data, prior, bar)
     if taus is not None and prior is not None and is_poor(found):
         # The cause may be a wrong setting, a different temperature or chip, or gains that differ between the synapses.
@@ -64,8 +64,8 @@ def fit_with_decays(
     if taus is not None and prior is None:
         notes.append(
             "the f-I curves do not agree with the decays, so tau is fitted to the curves only"
-            if told
-            else taus.why_none(neurons, settings)
+            if had_prior
+            else taus.note_on_missing_decays(neurons, settings)
         )
     elif search and leak is not None:
         notes.append(f"the f-I curves were taken at leak setting {settings[0]}, which was found by its time constants")
@@ -101,7 +101,7 @@ class _Decays:
         self.log_tau = np.where(column >= 0, np.log(tau), np.nan)
         self.error = np.where(column >= 0, error / tau, np.nan)
 
-    def why_none(self, neurons: np.ndarray, settings: np.ndarray) -> str:
+    def note_on_missing_decays(self, neurons: np.ndarray, settings: np.ndarray) -> str:
         """Return a note on the reason why the fit of the f-I curves does not use the decays."""
         tail = "tau is fitted to the curves only"
         if not np.isfinite(self.log_tau).any():

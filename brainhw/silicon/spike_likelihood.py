@@ -49,7 +49,9 @@ def _rectified(mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Arr
     return first, jnp.maximum(second - first * first, _LEAST * variance)
 
 
-def _cut(mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.Array) -> tuple[Any, Any, Any]:
+def _condition_on_spike(
+    mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.Array
+) -> tuple[Any, Any, Any]:
     """Return the log-probability of the recorded ``spike`` (0 or 1).
 
     Also return the mean and the variance of the membrane potential, given ``spike``.
@@ -64,7 +66,7 @@ def _cut(mean: jax.Array, variance: jax.Array, threshold: jax.Array, spike: jax.
     return log_p, mean - sign * sd * mills, variance * kept
 
 
-def _read(
+def _condition_on_reading(
     mean: jax.Array, variance: jax.Array, reading: jax.Array, floor: jax.Array, noise: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the log-density of a reading, and mean and variance of the membrane potential given this reading."""
@@ -94,12 +96,14 @@ def _chunk(p: jax.Array, seen: Observed) -> tuple[jax.Array, jax.Array, jax.Arra
         if gain is not None:
             # Divide the reading by the charge gain, because all other values are in units of the nominal drive.
             before = reading if seen.to_zero else reading + spike * threshold * gain
-            log_r, mean_r, variance_r = _read(mean, variance, before / gain, seen.floor / gain, seen.read_noise / gain)
+            log_r, mean_r, variance_r = _condition_on_reading(
+                mean, variance, before / gain, seen.floor / gain, seen.read_noise / gain
+            )
             # After a reset to zero, the reading does not depend on the membrane potential before the reset.
             known = (1 - spike) if seen.to_zero else jnp.ones_like(spike)
             log_p = known * (log_r - jnp.log(gain) * (before > seen.floor))
             mean, variance = jnp.where(known > 0, mean_r, mean), jnp.where(known > 0, variance_r, variance)
-        log_s, mean, variance = _cut(mean, variance, threshold, spike)
+        log_s, mean, variance = _condition_on_spike(mean, variance, threshold, spike)
         after = (0.0, 0.0) if seen.to_zero else (jnp.maximum(mean - threshold, 0.0), variance)
         clamped = _rectified(mean, variance)
         mean, variance = (jnp.where(spike > 0, a, c) for a, c in zip(after, clamped, strict=True))
@@ -114,7 +118,7 @@ def _chunk(p: jax.Array, seen: Observed) -> tuple[jax.Array, jax.Array, jax.Arra
     return end[2:]
 
 
-def _each(seen: Observed, k: int) -> Observed:
+def _chunk_of(seen: Observed, k: int) -> Observed:
     membranes = None if seen.membranes is None else seen.membranes[k]
     return seen._replace(drive=seen.drive[k], spikes=seen.spikes[k], valid=seen.valid[k], membranes=membranes)
 
@@ -152,7 +156,7 @@ def _expected(p: jax.Array, arrays: Any, to_zero: bool) -> tuple[jax.Array, jax.
 def _sum(function: Any, p: np.ndarray, seen: Observed) -> Any:
     parts = []
     for k in range(seen.drive.shape[0]):
-        arrays, to_zero = _static(_each(seen, k))
+        arrays, to_zero = _static(_chunk_of(seen, k))
         parts.append(function(jnp.asarray(p, seen.drive.dtype), arrays, to_zero=to_zero))
     # Sum in float64, because a float32 sum over many runs would lose the effect of a small step of the optimiser.
     return jax.tree.map(lambda *leaves: np.sum([np.asarray(leaf, np.float64) for leaf in leaves], axis=0), *parts)
@@ -191,6 +195,6 @@ def expected_spikes(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.ndarr
     """Return mean and variance of the spike count, ``[runs, N]``, conditioned on the recorded past of each step."""
     parts = []
     for k in range(seen.drive.shape[0]):
-        arrays, to_zero = _static(_each(seen, k))
+        arrays, to_zero = _static(_chunk_of(seen, k))
         parts.append(_expected(jnp.asarray(p, seen.drive.dtype), arrays, to_zero=to_zero))
     return tuple(np.concatenate([np.asarray(part[i], np.float64) for part in parts]) for i in range(2))  # type: ignore[return-value]

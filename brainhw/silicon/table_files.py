@@ -35,6 +35,8 @@ _WHOLE: dict[str, float] = {}
 
 @dataclass(frozen=True)
 class _Kind:
+    """Kind of a table: its class, and for each column the spellings of its unit and the stored unit."""
+
     table: type
     columns: dict[str, tuple[dict[str, float], Any]]
     optional: tuple[str, ...]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from brainhw.kernel.precision import for_sums
 from brainhw.train.decision import choose_class
-from brainhw.train.rates import check_output, equal_populations, output_spikes, population_size
+from brainhw.train.rates import check_output, check_populations, equal_populations, output_spikes
 
 __all__ = ["accuracy", "accuracy_population", "population_votes"]
 
@@ -82,7 +82,7 @@ def accuracy_population(
     >>> float(bh.train.accuracy_population(spikes, jnp.array([1]), 2))
     1.0
     """
-    spikes, labels, size = population_size(spikes, labels, n_classes, lengths, call="accuracy_population")
+    spikes, labels, size = check_populations(spikes, labels, n_classes, lengths, call="accuracy_population")
     return jnp.mean(choose_class(spikes, n_classes, size).predicted == labels)
 
 

@@ -52,7 +52,7 @@ def lengths_of(outputs: Any, batch: Batch) -> jax.Array | None:
     return batch.lengths if len(outputs) == len(batch.x) else None
 
 
-def _can_be_gone_through_again(data: Any) -> bool:
+def _is_reiterable(data: Any) -> bool:
     if isinstance(data, (str, bytes, u.Quantity, set)) or hasattr(data, "dtype") or hasattr(data, "__next__"):
         return False
     return hasattr(type(data), "__iter__") and not isinstance(data, Mapping)
@@ -89,7 +89,7 @@ class Source:
         self._loader: Any = () if isinstance(data, Split) else data
         if self.split is not None:
             self._check(self.split)
-        elif not _can_be_gone_through_again(data):
+        elif not _is_reiterable(data):
             raise TypeError(
                 f"{call}: {name} must be a Split, a pair (x, y) with the batch axis first, or an iterable of pairs "
                 f"that can be iterated once per epoch, such as a data loader; got {_arguments.describe(data)}."
@@ -124,13 +124,13 @@ class Source:
         for i, part in enumerate(self._parts(seed, epoch, training)):
             key = jax.random.fold_in(base, i) if training else None
             yield Batch(
-                self._placed(np.swapaxes(np.asarray(part.x), 0, 1), 1),
-                self._placed(part.y, 0),
-                self._placed(part.lengths, 0),
+                self._to_device(np.swapaxes(np.asarray(part.x), 0, 1), 1),
+                self._to_device(part.y, 0),
+                self._to_device(part.lengths, 0),
                 key,
             )
 
-    def _placed(self, array: np.ndarray, axis: int) -> jax.Array:
+    def _to_device(self, array: np.ndarray, axis: int) -> jax.Array:
         """Return ``array`` as a JAX array. If there is a mesh, divide ``axis`` among its devices."""
         if self._mesh is None:
             return jnp.asarray(array)

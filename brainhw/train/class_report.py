@@ -16,7 +16,7 @@ from brainhw._printing import printable
 from brainhw._shown import Shown
 from brainhw._table import Table
 from brainhw.train.decision import Decision, choose_class
-from brainhw.train.rates import population_size
+from brainhw.train.rates import check_populations
 
 __all__ = ["ClassReport", "Counts", "class_report", "count", "report_on"]
 
@@ -175,7 +175,7 @@ def class_report(
     ClassReport(accuracy 66.67% of 3; 1 of 3 recordings have no output spike; they count as class 0)
     """
     n_classes = jnp.shape(spikes)[-1] if n_classes is None else n_classes
-    spikes, labels, size = population_size(spikes, labels, n_classes, lengths, call="class_report")
+    spikes, labels, size = check_populations(spikes, labels, n_classes, lengths, call="class_report")
     return report_on([count(choose_class(spikes, n_classes, size), labels, n_classes)])
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from brainhw.train.decision import choose_class
-from brainhw.train.rates import population_size
+from brainhw.train.rates import check_populations
 
 __all__ = ["ClassScores", "class_scores"]
 
@@ -72,7 +72,7 @@ def class_scores(
     (0.5, 0.5)
     """
     n_classes = jnp.shape(spikes)[-1] if n_classes is None else n_classes
-    spikes, labels, size = population_size(spikes, labels, n_classes, lengths, call="class_scores")
+    spikes, labels, size = check_populations(spikes, labels, n_classes, lengths, call="class_scores")
     decision = choose_class(spikes, n_classes, size)
     parts = (decision.predicted == labels, decision.silent, decision.tied, decision.undecided)
     return ClassScores(*(jnp.mean(part) for part in parts))

@@ -189,20 +189,20 @@ def fit(
         _check_mesh(mesh, call)
     source, checked = _sources(train, validation, batch_size, seed, n_classes, mesh, call)
     _warn_of_missing_classes(source, n_classes, call)
-    measured = _measured(loss, metrics, n_classes, call)
+    measures = _loss_and_metrics(loss, metrics, n_classes, call)
     listed = _arguments.several(callbacks, call=call, name="callbacks", of="functions", flat=False)
     called = [_arguments.function(one, call=call, name="each of callbacks") for one in listed]
-    names = [*measured, *(CLASS_NUMBERS if n_classes is not None else ())]
+    names = [*measures, *(CLASS_NUMBERS if n_classes is not None else ())]
     run = Run(
         net,
         optimizer=_optimizer(optimizer, learning_rate, max_gradient, epochs, source, net, call),
-        measured=measured,
+        measures=measures,
         forward=_forward(forward, sample_chips, source.is_padded or (checked or source).is_padded, net, call),
         n_classes=n_classes,
         constrain=_constraint(constrain, net, call),
         schedules=_schedules(schedules, epochs, call),
-        watch=_watched(watch, names, n_classes is not None, checked is not None, call),
-        keep=_kept(keep, checked is not None, call),
+        watch=_choose_watch(watch, names, n_classes is not None, checked is not None, call),
+        keep=_choose_keep(keep, checked is not None, call),
         mesh=mesh,
     )
     path = None
@@ -218,7 +218,7 @@ def fit(
         "numbers": ", ".join(names),
         "watch and keep": f"{run.watch}, {run.keep}",
         "n_classes": f"{n_classes}",
-        "loss": _name_of(measured["loss"]),
+        "loss": _name_of(measures["loss"]),
         "forward": _name_of(run.forward),
         "sample_chips": f"{sample_chips}",
         "max_gradient": f"{max_gradient}",
@@ -229,7 +229,7 @@ def fit(
     }
     if path is not None and os.path.exists(path):
         run.load(path, notes, call)
-    history = run.go(source, checked, epochs, patience, seed, called, path, notes, progress=progress)
+    history = run.run_epochs(source, checked, epochs, patience, seed, called, path, notes, progress=progress)
     _warn(history, call)
     return history
 
@@ -279,12 +279,12 @@ def _sources(
     return first, source(validation, "validation")
 
 
-def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict[str, Callable[..., Any]]:
+def _loss_and_metrics(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict[str, Callable[..., Any]]:
     if loss is None:
         if n_classes is None:
             raise TypeError(f"{call}: loss is missing. Pass loss, or pass n_classes for a classifier.")
         loss = classifier_loss(n_classes)
-    measured = {"loss": _arguments.function(loss, call=call, name="loss")}
+    measures = {"loss": _arguments.function(loss, call=call, name="loss")}
     if metrics is not None and not isinstance(metrics, Mapping):
         raise TypeError(f"{call}: metrics must map names to functions; got {_arguments.describe(metrics)}.")
     for given, metric in (metrics or {}).items():
@@ -293,10 +293,11 @@ def _measured(loss: Any, metrics: Any, n_classes: int | None, call: str) -> dict
             raise ValueError(
                 f"{call}: the name {name!r} is reserved by fit and cannot be used in metrics. Choose a different name."
             )
-        measured[name] = _arguments.function(metric, call=call, name=f"metrics[{name!r}]")
-    return measured
+        measures[name] = _arguments.function(metric, call=call, name=f"metrics[{name!r}]")
+    return measures
 
 
+# Checkpoints contain the qualified name of `outputs` below, so this function must keep its name.
 def _forward(forward: Any, sample_chips: Any, padded: bool, net: brainstate.nn.Module, call: str) -> Callable[..., Any]:
     on_chip = bool(chip_weights(net))
     if isinstance(sample_chips, str) and sample_chips == "auto":
@@ -343,7 +344,7 @@ def _schedules(schedules: Any, epochs: int, call: str) -> list[Any]:
     return found
 
 
-def _kept(keep: Keep | Literal["auto"], validated: bool, call: str) -> Keep:
+def _choose_keep(keep: Keep | Literal["auto"], validated: bool, call: str) -> Keep:
     _arguments.choice(keep, ("auto", "best", "last"), call=call, name="keep")
     if keep == "auto":
         return "best" if validated else "last"
@@ -437,7 +438,7 @@ def _constraint(constrain: Any, net: brainstate.nn.Module, call: str) -> Callabl
     return None if constrain is None else _arguments.function(constrain, call=call, name="constrain")
 
 
-def _watched(watch: str | None, names: list[str], classifies: bool, validated: bool, call: str) -> str:
+def _choose_watch(watch: str | None, names: list[str], classifies: bool, validated: bool, call: str) -> str:
     prefix = "validation_" if validated else ""
     allowed = [*names, *([f"validation_{name}" for name in names] if validated else [])]
     if watch is None:

@@ -164,7 +164,7 @@ def balanced_population_mse(
     low = _arguments.number(low, call=call, name="low", nonnegative=True, traced=True)
     if _arguments.is_concrete((low, high)) and low > high:
         raise ValueError(f"{call}: low must not exceed high; got {low:g} and {high:g}. Swap them.")
-    spikes, labels, size = population_size(spikes, labels, n_classes, lengths, call=call)
+    spikes, labels, size = check_populations(spikes, labels, n_classes, lengths, call=call)
     # Consecutive neurons form a population, as in `accuracy_population`.
     right = jnp.repeat(jax.nn.one_hot(labels, n_classes), size, axis=-1)
     target = low + (high - low) * right
@@ -180,7 +180,7 @@ def mean_over_steps(spikes: jax.Array, lengths: Any, *, call: str) -> jax.Array:
     return jnp.sum(zero_padding(for_sums(spikes), lengths), axis=axes) / jnp.sum(lengths)
 
 
-def population_size(
+def check_populations(
     spikes: Any, labels: Any, n_classes: int, lengths: Any, *, call: str
 ) -> tuple[jax.Array, jax.Array, int]:
     """Check output spikes and labels, and return them with the number of neurons per class.

@@ -22,9 +22,9 @@ from brainhw.train.batch import Batch, Source, lengths_of
 from brainhw.train.class_report import ClassReport, Counts, count, report_on
 from brainhw.train.decision import choose_class
 from brainhw.train.history import History, Keep
-from brainhw.train.rates import population_size
+from brainhw.train.rates import check_populations
 from brainhw.train.run_file import RunFile
-from brainhw.train.run_state import content_of, parameters_of, take_up
+from brainhw.train.run_state import content_of, parameters_of, restore_content
 
 __all__ = ["CLASS_NUMBERS", "Run"]
 
@@ -59,7 +59,7 @@ class Run:
 
     net: brainstate.nn.Module
     optimizer: Any
-    measured: Mapping[str, Callable[[Any, Batch], jax.Array]]
+    measures: Mapping[str, Callable[[Any, Batch], jax.Array]]
     forward: Callable[[brainstate.nn.Module, Batch], Any]
     n_classes: int | None
     constrain: Callable[[brainstate.nn.Module], Any] | None
@@ -73,11 +73,11 @@ class Run:
     report: ClassReport | None = None
 
     def __post_init__(self) -> None:
-        measured, optimizer = self.measured, self.optimizer
+        measures, optimizer = self.measures, self.optimizer
 
         def numbers(batch: Batch) -> tuple[jax.Array, tuple[dict[str, jax.Array], Counts | None]]:
             outputs = _traced("the step of net, or forward,", self.forward, self.net, batch)
-            found = {name: _traced(name, measure, outputs, batch) for name, measure in measured.items()}
+            found = {name: _traced(name, measure, outputs, batch) for name, measure in measures.items()}
             for name, value in found.items():
                 if isinstance(value, u.Quantity) or not isinstance(value, (float, int, jax.Array)):
                     raise TypeError(f"fit: {name} must return a number; got {_arguments.describe(value)}.")
@@ -103,20 +103,20 @@ class Run:
         self._step = step
         self._evaluate = brainstate.transform.jit(lambda batch: numbers(batch)[1])
 
-    def go(
+    def run_epochs(
         self, source: Source, checked: Source | None, epochs: int, patience: int | None, seed: int,
         callbacks: Sequence[Callable[..., Any]], path: str | None, notes: dict[str, str], *, progress: bool,
     ) -> History:  # fmt: skip
         """Run the remaining epochs, set the weights to those of the best or the last epoch, and return the history."""
         if self.mesh is not None:
-            self._move(lambda array: jax.device_put(array, NamedSharding(self.mesh, PartitionSpec())))
+            self._place_parameters(lambda array: jax.device_put(array, NamedSharding(self.mesh, PartitionSpec())))
         try:
             reason = self._epochs(source, checked, epochs, patience, seed, callbacks, path, notes, progress=progress)
             if reason != "callback":
                 self._finish(source if checked is None else checked)
         finally:
             if self.mesh is not None:
-                self._move(lambda array: jnp.asarray(np.asarray(array)))
+                self._place_parameters(lambda array: jnp.asarray(np.asarray(array)))
         # After a stop by a callback, the run may be resumed, so the network keeps the weights of the last epoch.
         keep: Keep = "last" if reason == "callback" else self.keep
         return History(tuple(self.entries), self.best, self.watch, reason, keep, self.report)
@@ -130,23 +130,25 @@ class Run:
         reason = ""
         shown = progress and not jax.process_index()
         with progress_bar(epochs, desc="fit", unit="epoch", initial=len(self.entries), shown=shown) as bar:
-            while not (reason := self._end(epochs, patience, reason)):
+            while not (reason := self._stop_reason(epochs, patience, reason)):
                 epoch = len(self.entries)
                 for schedule in self.schedules:
                     schedule.step(epoch)
                 for callback in callbacks:
                     callback(epoch, None)
-                self._take(self._epoch(source, checked, seed, epoch), epoch)
+                self._record_epoch(self._epoch(source, checked, seed, epoch), epoch)
                 if path is not None:
                     self.save(path, notes)
                 answers = [callback(epoch, dict(self.entries[-1])) for callback in callbacks]
                 if any(answer is True for answer in answers) and len(self.entries) < epochs:
                     reason = "callback"
                 bar.update()
-                bar.set_postfix({**{name: f"{value:.3g}" for name, value in self.entries[-1].items()}, **self._never()})
+                bar.set_postfix(
+                    {**{name: f"{value:.3g}" for name, value in self.entries[-1].items()}, **self._never_predicted()}
+                )
         return reason
 
-    def _end(self, epochs: int, patience: int | None, reason: str) -> str:
+    def _stop_reason(self, epochs: int, patience: int | None, reason: str) -> str:
         if reason:
             return reason
         if patience is not None and self.best is not None and len(self.entries) - 1 - self.best >= patience:
@@ -161,7 +163,7 @@ class Run:
         for schedule in self.schedules:
             schedule.step(max(len(self.entries) - 1, getattr(schedule, "total_epochs", 0)))
         if self.n_classes is not None:
-            self._means(source.epoch(0, 0, training=False), self._evaluate)
+            self._run_batches(source.epoch(0, 0, training=False), self._evaluate)
         for schedule in self.schedules:
             if hasattr(schedule, "finish"):
                 schedule.finish()
@@ -169,24 +171,26 @@ class Run:
     def _counts(self, outputs: Any, batch: Batch) -> Counts | None:
         if self.n_classes is None:
             return None
-        spikes, labels, size = population_size(outputs, batch.y, self.n_classes, lengths_of(outputs, batch), call="fit")
+        spikes, labels, size = check_populations(
+            outputs, batch.y, self.n_classes, lengths_of(outputs, batch), call="fit"
+        )
         return count(choose_class(spikes, self.n_classes, size), labels, self.n_classes)
 
     def _epoch(self, source: Source, checked: Source | None, seed: int, epoch: int) -> dict[str, float]:
         before = content_of(self.net, self.optimizer, len(self.entries))
         try:
-            entry = self._means(source.epoch(seed, epoch, training=True), self._step)
-            self._check(entry, epoch, "train")
+            entry = self._run_batches(source.epoch(seed, epoch, training=True), self._step)
+            self._check_finite(entry, epoch, "train")
             if checked is not None:
-                found = self._means(checked.epoch(seed, epoch, training=False), self._evaluate)
+                found = self._run_batches(checked.epoch(seed, epoch, training=False), self._evaluate)
                 entry |= {f"validation_{name}": value for name, value in found.items()}
-                self._check(entry, epoch, "validation")
+                self._check_finite(entry, epoch, "validation")
         except BaseException:
-            take_up(before, self.net, self.optimizer)
+            restore_content(before, self.net, self.optimizer)
             raise
         return entry
 
-    def _check(self, entry: dict[str, float], epoch: int, where: str) -> None:
+    def _check_finite(self, entry: dict[str, float], epoch: int, where: str) -> None:
         finite = all(
             bool(jnp.isfinite(u.get_mantissa(leaf)).all())
             for state in parameters_of(self.net).values()
@@ -200,7 +204,7 @@ class Run:
                 "the learning rate, the loss and the targets."
             )
 
-    def _means(self, batches: Any, act: Callable[[Batch], Any]) -> dict[str, float]:
+    def _run_batches(self, batches: Any, act: Callable[[Batch], Any]) -> dict[str, float]:
         sizes, found, counts = [], [], []
         for batch in batches:
             sizes.append(batch.x.shape[1])
@@ -208,7 +212,7 @@ class Run:
             found.append(numbers)
             counts.append(counted)
         weights = np.array(sizes) / sum(sizes)
-        means = {name: float(np.sum(weights * np.array([float(one[name]) for one in found]))) for name in self.measured}
+        means = {name: float(np.sum(weights * np.array([float(one[name]) for one in found]))) for name in self.measures}
         if self.n_classes is None:
             return means
         self.report = report_on(counts)
@@ -216,7 +220,7 @@ class Run:
         shares = (self.report.accuracy, self.report.silent / of_all, self.report.tied / of_all)
         return means | dict(zip(CLASS_NUMBERS, shares, strict=True))
 
-    def _take(self, entry: dict[str, float], epoch: int) -> None:
+    def _record_epoch(self, entry: dict[str, float], epoch: int) -> None:
         self.entries.append(entry)
         # While signs are soft, the weights are not valid on a chip, so such an epoch cannot be the best.
         forming = [schedule for schedule in self.schedules if hasattr(schedule, "constrain")]
@@ -227,14 +231,14 @@ class Run:
             self.best = len(self.entries) - 1
             self.best_weights = {name: state.value for name, state in parameters_of(self.net).items()}
 
-    def _never(self) -> dict[str, str]:
+    def _never_predicted(self) -> dict[str, str]:
         """Return a dict for the progress bar with the classes that were never predicted in this epoch."""
         classes = () if self.report is None else self.report.never_predicted
         return {"never": ",".join(map(str, classes[:5])) + ("..." if len(classes) > 5 else "")} if classes else {}
 
-    def _move(self, moved: Callable[[jax.Array], jax.Array]) -> None:
+    def _place_parameters(self, place: Callable[[jax.Array], jax.Array]) -> None:
         for state in parameters_of(self.net).values():
-            state.value = jax.tree.map(moved, state.value)
+            state.value = jax.tree.map(place, state.value)
 
     def _content(self) -> dict[str, Any]:
         now = content_of(self.net, self.optimizer, len(self.entries))
@@ -248,6 +252,6 @@ class Run:
         """Restore the state of the run from the file ``path``. If the file is invalid, raise and change nothing."""
         content, saved = _FILE.read(path, self._content(), notes, call=call)
         entries = json.loads(saved["history"])
-        take_up(content, self.net, self.optimizer)
+        restore_content(content, self.net, self.optimizer)
         self.entries, self.best_weights = entries, content["best"]
         self.best = None if content["best_epoch"] < 0 else int(content["best_epoch"])

@@ -38,9 +38,9 @@ class RunFile:
     def write(self, path: str | os.PathLike[str], tree: Any, notes: Mapping[str, str], *, call: str) -> None:
         """Write the pytree ``tree`` and ``notes`` to a file. An existing file is replaced atomically."""
         described, pieces = [], []
-        for name, leaf in _by_name(tree).items():
+        for name, leaf in _leaves_by_name(tree).items():
             numbers = np.asarray(u.get_mantissa(leaf))
-            described.append({"name": name, **_described(leaf)})
+            described.append({"name": name, **_describe_leaf(leaf)})
             pieces.append(numbers.tobytes())
         header = json.dumps({"notes": dict(notes), "leaves": described}).encode()
         # The content is one line of JSON, then the bytes of all arrays in order. It is neither a pickle nor an archive.
@@ -78,40 +78,40 @@ class RunFile:
                     f"{wanted!r:.120}. "
                     "Use the same value, or a different file."
                 )
-        leaves = _by_name(like)
+        leaves = _leaves_by_name(like)
         if missing := sorted(leaves.keys() - held.keys()):
-            raise _other(what, f"does not contain {missing[0]}")
+            raise _mismatch_error(what, f"does not contain {missing[0]}")
         if unknown := sorted(held.keys() - leaves.keys()):
-            raise _other(what, f"contains {unknown[0]}, which does not exist in this run")
+            raise _mismatch_error(what, f"contains {unknown[0]}, which does not exist in this run")
         structure = jax.tree.structure(like, is_leaf=_is_quantity)
         return structure.unflatten(
-            [_taken(name, leaf, *held[name], what) for name, leaf in leaves.items()]
+            [_convert_leaf(name, leaf, *held[name], what) for name, leaf in leaves.items()]
         ), saved_notes
 
 
-def _taken(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, what: str) -> Any:
-    plain, here = isinstance(like, (bool, int, float)), _described(like)
+def _convert_leaf(name: str, like: Any, saved: Mapping[str, Any], numbers: np.ndarray, what: str) -> Any:
+    plain, here = isinstance(like, (bool, int, float)), _describe_leaf(like)
     for part in ("shape", "unit") if plain else ("dtype", "shape", "unit"):
         if saved[part] != here[part]:
-            raise _other(what, f"contains {name} with {part} {saved[part]}, but this run has {here[part]}")
+            raise _mismatch_error(what, f"contains {name} with {part} {saved[part]}, but this run has {here[part]}")
     if plain:  # an optimizer's counter is a plain number before the first step, then an array
         return type(like)(numbers.item())
     array = jnp.asarray(numbers)
     return u.Quantity(array, unit=like.unit) if _is_quantity(like) else array
 
 
-def _other(what: str, fault: str) -> ValueError:
+def _mismatch_error(what: str, fault: str) -> ValueError:
     return ValueError(
         f"{what} {fault}. The file belongs to a different network, chip or optimizer. Use those of the saved run."
     )
 
 
-def _by_name(tree: Any) -> dict[str, Any]:
+def _leaves_by_name(tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_quantity)
     return {jax.tree_util.keystr(place): leaf for place, leaf in leaves}
 
 
-def _described(leaf: Any) -> dict[str, Any]:
+def _describe_leaf(leaf: Any) -> dict[str, Any]:
     numbers = np.asarray(u.get_mantissa(leaf))
     unit = f"{leaf.unit}" if _is_quantity(leaf) else ""
     return {"dtype": numbers.dtype.name, "shape": list(numbers.shape), "unit": unit}

@@ -7,24 +7,24 @@ from typing import Any
 
 import brainstate
 
-__all__ = ["content_of", "parameters_of", "take_up"]
+__all__ = ["content_of", "parameters_of", "restore_content"]
 
 
-def content_of(net: brainstate.nn.Module, optimizer: Any, n_steps: int) -> dict[str, Any]:
-    """Return a pytree of the weights, the state of the optimizer and its learning rate schedules, and ``n_steps``.
+def content_of(net: brainstate.nn.Module, optimizer: Any, n_done: int) -> dict[str, Any]:
+    """Return a pytree of the weights, the state of the optimizer and its learning rate schedules, and ``n_done``.
 
-    ``n_steps`` is the number of completed updates or epochs, as the caller counts.
+    ``n_done`` is the number of completed updates or epochs, as the caller counts.
     """
     return {
         "weights": {path: state.value for path, state in parameters_of(net).items()},
         "optimizer": optimizer.state_dict(),
         "schedules": [schedule.state_dict() for schedule in _schedules(optimizer)],
-        "n_steps": n_steps,
+        "n_steps": n_done,
     }
 
 
-def take_up(content: Mapping[str, Any], net: brainstate.nn.Module, optimizer: Any) -> int:
-    """Restore the network and the optimizer from a result of :func:`content_of`, and return its ``n_steps``."""
+def restore_content(content: Mapping[str, Any], net: brainstate.nn.Module, optimizer: Any) -> int:
+    """Restore the network and the optimizer from a result of :func:`content_of`, and return its ``n_done``."""
     for path, state in parameters_of(net).items():
         state.value = content["weights"][path]
     optimizer.load_state_dict(content["optimizer"])

@@ -63,7 +63,7 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
     weights = on_chip(net, "weight_magnitude_loss")
     # As in the vendor's loss, average over all weights and not per layer, so that the weights of small layers do not
     # count more.
-    excess = [jnp.sum(jax.nn.relu(_beyond(w)) ** 2) for w in weights.values()]
+    excess = [jnp.sum(jax.nn.relu(_distance_from_range(w)) ** 2) for w in weights.values()]
     return jnp.sum(jnp.stack(excess)) / sum(w.master.value.size for w in weights.values())
 
 
@@ -130,7 +130,7 @@ def out_of_range(net: brainstate.nn.Module) -> int:
     return sum(int(jnp.sum(~((values >= low) & (values <= high)))) for values, low, high in ends)
 
 
-def _beyond(weight: ChipWeight) -> jax.Array:
+def _distance_from_range(weight: ChipWeight) -> jax.Array:
     """Return the distance of each weight from the weight range of the chip, negative for weights inside the range."""
     master, (low, high) = weight.master.value, weight.chip.weight_range
     return jnp.abs(master) - high if low == -high else jnp.maximum(master - high, low - master)

@@ -280,7 +280,7 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
     nodes = net.nodes().values()
     charges = [(node, node._source) for node in nodes if hasattr(node, "_source")]
     # Also restore which values of the current chip are known from `put_chip`.
-    known = [(node, node.known, node.physical, node.chip_mark) for node in nodes if hasattr(node, "known")]
+    known = [(node, node.known, node.physical, node.chip_version) for node in nodes if hasattr(node, "known")]
     try:
         yield
     except BaseException:
@@ -292,8 +292,8 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
                 state.value = value
         for node, source in charges:
             node._source = source
-        for node, masks, physical, mark in known:
-            node.known, node.physical, node.chip_mark = masks, physical, mark
+        for node, masks, physical, version in known:
+            node.known, node.physical, node.chip_version = masks, physical, version
 
 
 def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: bool | float) -> None:

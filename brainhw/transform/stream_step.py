@@ -13,7 +13,7 @@ import numpy as np
 from brainstate._state import TRACE_CONTEXT
 
 from brainhw import _arguments
-from brainhw._settings import StandIn
+from brainhw._settings import AuxiliaryState
 from brainhw.transform.clock import Clock, reads_last_argument
 from brainhw.transform.trace import dotted
 
@@ -229,11 +229,11 @@ class StreamStep:
         The shapes and dtypes of the states must be the same as at compilation.
         """
         # The spec of the chip is a constant of the compiled step, and `put_chip` replaces it in the network.
-        if any(held.state.chip_changed() for held in self.held if isinstance(held.state, StandIn)):
+        if any(held.state.chip_changed() for held in self.held if isinstance(held.state, AuxiliaryState)):
             return False
         paths = _paths(net)
         # Ignore stand-ins for settings, because the stream keeps the settings of its first step.
-        own = [held for held in self.held if not isinstance(held.state, StandIn)]
+        own = [held for held in self.held if not isinstance(held.state, AuxiliaryState)]
         return all(paths.get(id(held.state)) == held.path and held.is_like(held.state.value) for held in own)
 
     def numbers(self) -> tuple[Numbers, Numbers]:

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 from brainstate._state import TRACE_CONTEXT
 
-from brainhw._settings import StandIn
+from brainhw._settings import AuxiliaryState
 
 __all__ = ["writing_first"]
 
@@ -25,7 +25,7 @@ __all__ = ["writing_first"]
 _RUN_ONCE = ("jit", "gradient")
 
 
-class _Output(StandIn):
+class _Output(AuxiliaryState):
     """Stand-in for a state in a trace that does not need the old value of the state."""
 
     def __init__(self, trace: Any, state: Any) -> None:

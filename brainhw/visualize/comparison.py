@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_comparison"]
 
-_WORST = 5  # number of neurons whose indices are written in the figure
+_N_LABELLED = 5  # number of neurons whose indices are written in the figure
 _COLORS = ("C0", "C1", "C2", "C4", "C5", "C6")
 
 
@@ -59,9 +59,9 @@ def plot_comparison(comparison: Comparison) -> Figure:
     from matplotlib import pyplot as plt
 
     figure, (rates, shares, causes) = plt.subplots(1, 3, figsize=(13, 4.6), layout="constrained")
-    _rates(comparison, rates)
-    _shares(comparison, shares)
-    _causes(comparison, causes)
+    _plot_rates(comparison, rates)
+    _plot_shares(comparison, shares)
+    _plot_causes(comparison, causes)
     parts = [f"{comparison.agreement:.1%} of the model's spikes found in the same step"]
     if comparison.n_trials > 1:
         parts.append(f"the bench repeats {comparison.ceiling:.1%} of its own spikes")
@@ -71,14 +71,14 @@ def plot_comparison(comparison: Comparison) -> Figure:
     return figure
 
 
-def _rates(comparison: Comparison, ax: Axes) -> None:
+def _plot_rates(comparison: Comparison, ax: Axes) -> None:
     top = 1.0
     for color, (path, one) in zip(_COLORS * 9, comparison.layers.items(), strict=False):
         model, bench = one.model_rate.mantissa, one.bench_rate.mantissa
         ax.plot(model, bench, "o", color=color, ms=4, alpha=0.7, mew=0, label=f"{path} ({len(model)})")
         top = max(top, float(np.max(model)), float(np.max(bench)))
     ax.plot([0, top], [0, top], color="0.6", lw=0.8, zorder=0)
-    for path, k in comparison.worst(_WORST):
+    for path, k in comparison.worst(_N_LABELLED):
         one = comparison.layers[path]
         at = (one.model_rate.mantissa[k], one.bench_rate.mantissa[k])
         ax.annotate(f"{k}", at, xytext=(4, 2), textcoords="offset points", fontsize="x-small", color="0.3")
@@ -87,7 +87,7 @@ def _rates(comparison: Comparison, ax: Axes) -> None:
     legend_above(ax, ncols=2)
 
 
-def _shares(comparison: Comparison, ax: Axes) -> None:
+def _plot_shares(comparison: Comparison, ax: Axes) -> None:
     for color, (path, one) in zip(_COLORS * 9, comparison.layers.items(), strict=False):
         # Omit neurons that are silent in the model, because their percentage is undefined.
         known = np.flatnonzero(np.isfinite(one.found))
@@ -105,7 +105,7 @@ def _shares(comparison: Comparison, ax: Axes) -> None:
     legend_above(ax, ncols=3)
 
 
-def _causes(comparison: Comparison, ax: Axes) -> None:
+def _plot_causes(comparison: Comparison, ax: Axes) -> None:
     some = False
     for color, (path, one) in zip(_COLORS * 9, comparison.layers.items(), strict=False):
         known = np.isfinite(one.tau_ratio) & np.isfinite(one.threshold_ratio)
@@ -113,7 +113,7 @@ def _causes(comparison: Comparison, ax: Axes) -> None:
             some = True
             tau, threshold = one.tau_ratio[known], one.threshold_ratio[known]
             ax.plot(threshold, tau, "o", color=color, ms=4, alpha=0.7, mew=0, label=f"{path} ({known.sum()} fitted)")
-        for k in (k for name, k in comparison.worst(_WORST) if name == path and known[k]):
+        for k in (k for name, k in comparison.worst(_N_LABELLED) if name == path and known[k]):
             at = (one.threshold_ratio[k], one.tau_ratio[k])
             ax.annotate(f"{k}", at, xytext=(4, 2), textcoords="offset points", fontsize="x-small", color="0.3")
     ax.axhline(1, color="0.6", lw=0.8, zorder=0)

@@ -20,7 +20,7 @@ __all__ = ["plot_confusion"]
 _MOST_NUMBERS = 20
 
 
-def _shortened(name: str) -> str:
+def _shorten(name: str) -> str:
     """Return at most 16 characters of a name: its beginning and its end, because names often begin alike."""
     return name if len(name) <= 16 else f"{name[:8]}\u2026{name[-7:]}"
 
@@ -74,7 +74,7 @@ def plot_confusion(report: ClassReport, *, numbers: bool | None = None, ax: Axes
     names = report.names or tuple(map(str, range(n)))
     # Up to forty names fit on an axis.
     ticks = np.arange(0, n, -(-n // 40))
-    labels = [_shortened(names[one]) for one in ticks]
+    labels = [_shorten(names[one]) for one in ticks]
     is_short = max(map(len, labels)) <= 2
     ax.set_xticks(ticks, labels, rotation=0 if is_short else 45, ha="center" if is_short else "right")
     ax.set_yticks(ticks, labels)

@@ -87,6 +87,8 @@ def plot_placement(placement: Placement, *, ax: Axes | None = None) -> Axes:
 
 
 class _Block(NamedTuple):
+    """A rectangle of the plot, the texts that may be written into it, and texts for a block that is too small."""
+
     bar: Rectangle
     words: tuple[str, ...]
     legend: str = ""

@@ -127,8 +127,8 @@ def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="physical neuron", ylabel="time constant (ms)")
     ax.set_title(f"leak: read noise {float(fit.read_noise.mantissa):.2g} mV", fontsize="medium")
     columns = 1 if fit.settings.size <= 4 else 2
-    told = {"title": "setting: mean, std", "title_fontsize": "small", "alignment": "left"}
-    ax.legend(frameon=False, fontsize="small", loc="lower left", ncols=columns, **told)
+    legend_style = {"title": "setting: mean, std", "title_fontsize": "small", "alignment": "left"}
+    ax.legend(frameon=False, fontsize="small", loc="lower left", ncols=columns, **legend_style)
     low, high = ax.get_ylim()
     # Make room for the legend below the points.
     share = min(0.1 + 0.07 * -(-fit.settings.size // columns), 0.6)

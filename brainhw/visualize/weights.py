@@ -73,10 +73,10 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     low, high = chip.weight_range
     grids = {grid for weight in weights.values() if (grid := weight.effective.grid) is not None}
     shared = len(grids) == 1 and all(weight.effective.grid is not None for weight in weights.values())
-    inside = _inside(chip.weight_range, bins, next(iter(grids)) if shared else None)
+    inside = _bin_edges(chip.weight_range, bins, next(iter(grids)) if shared else None)
     # The bins cover the range and all weights, so that the histogram shows how far a weight is out of range.
     every = np.concatenate(list(values.values()))
-    edges = _outside(inside, float(every.min()), float(every.max()))
+    edges = _extend_bins(inside, float(every.min()), float(every.max()))
     end = max(1.05 * max(-low, high), -edges[0], edges[-1])
     ax = axes_or_new(ax, call=call)
     for path, numbers in values.items():
@@ -98,7 +98,7 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     return ax
 
 
-def _inside(limits: tuple[float, float], bins: int | None, grid: WeightGrid | None) -> np.ndarray:
+def _bin_edges(limits: tuple[float, float], bins: int | None, grid: WeightGrid | None) -> np.ndarray:
     """Return the edges of the bins inside the weight range.
 
     The edges are half-way between the weight levels of ``grid``, or evenly spaced.
@@ -115,7 +115,7 @@ def _inside(limits: tuple[float, float], bins: int | None, grid: WeightGrid | No
     return edges
 
 
-def _outside(inside: np.ndarray, lowest: float, highest: float) -> np.ndarray:
+def _extend_bins(inside: np.ndarray, lowest: float, highest: float) -> np.ndarray:
     """Return the bin edges ``inside`` with more edges on both sides, so that the bins cover all weights."""
     width = (inside[-1] - inside[0]) / (len(inside) - 1)
 
@@ -130,7 +130,7 @@ def _outside(inside: np.ndarray, lowest: float, highest: float) -> np.ndarray:
 
 # Colours of negative, zero and positive weights in a block that mixes signs. They differ from the red and blue of other
 # blocks.
-_MIXED = ("#202020", "#ffdf5d", "#8a3c00")
+_MIXED_COLORS = ("#202020", "#ffdf5d", "#8a3c00")
 
 
 def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -> Axes:
@@ -188,7 +188,7 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
     rows = chip.sign_axis == "pre"
     each = np.repeat(mixed, chip.sign_block, axis=0)[: n_in if rows else n_out]
     breaking = np.ma.masked_where(~(each if rows else each.T), values)
-    ax.imshow(breaking, cmap=LinearSegmentedColormap.from_list("mixed", _MIXED), **look)
+    ax.imshow(breaking, cmap=LinearSegmentedColormap.from_list("mixed", _MIXED_COLORS), **look)
     frames = []
     for block, line in np.argwhere(mixed):
         first = int(block) * chip.sign_block

@@ -81,7 +81,7 @@ def test_packing_the_excerpt_is_reproducible_and_loses_nothing(builder) -> None:
     packed = builder.pack(data.train, data.test)
     assert packed == builder.pack(data.train, data.test)
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
-        again = MODULE._unpacked(stored["test_spikes"], stored["test_labels"])
+        again = MODULE._unpack(stored["test_spikes"], stored["test_labels"])
     np.testing.assert_array_equal(again.x, data.test.x)
     np.testing.assert_array_equal(again.y, data.test.y)
 

@@ -63,7 +63,7 @@ def test_runs_the_real_layer_and_knows_its_sizes(kind: str, chip_pair: Callable,
     assert circuit.n_synapses == (2 if kind == "ALIF" else 1)
     assert circuit.is_recurrent == (kind in ("H1v1", "H1v2", "LIF", "ALIF"))
     assert np.isfinite(circuit.weight_limit) == kind.startswith("H1")
-    assert circuit.remembers_all == (kind == "fractional")
+    assert circuit.never_forgets == (kind == "fractional")
     assert circuit.clamped == kind.startswith("H1")
     assert circuit.threshold().shape == (N,)
 
@@ -76,7 +76,7 @@ def test_spikes_come_back_one_step_later(xs: Any) -> None:
     spikes = circuit.run(weight, recurrent, xs)
     _, seen = bh.rollout(brainstate.nn.Sequential(circuit.synapse, layer), xs, record=("layers.1.V_pre",))
     circuit.store(weight, recurrent)
-    drive, alone = circuit.driven(weight, xs)
+    drive, alone = circuit.drive_and_membrane(weight, xs)
     both = circuit.membrane(drive, spikes)
     np.testing.assert_allclose(both, seen["layers.1.V_pre"].mantissa, rtol=1e-4, atol=1e-4)
     assert not np.allclose(both, alone, atol=0.1)

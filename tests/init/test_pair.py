@@ -13,7 +13,7 @@ import pytest
 
 import brainhw as bh
 from brainhw.init.circuit import Circuit
-from brainhw.init.pair import FluctSettings, PairInitializer, _centred, rise_of
+from brainhw.init.pair import FluctSettings, PairInitializer, _centred, rise_steps
 from brainhw.init.response import Response, input_moments, measure_response
 
 DT = 1e-3
@@ -141,10 +141,10 @@ def test_every_neuron_is_calibrated_to_its_target(chip_pair: Callable) -> None:
     rng = np.random.default_rng(0)
     x = np.abs(np.cumsum(rng.normal(0, 0.1, (6, 300, 12)), axis=1)).astype(np.float32)
     solver = solver_of(chip_pair("H1v2", 12, 20), x, with_settings(DEFAULT, xi=1.5))
-    before = solver.meter.alone(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
+    before = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
     assert np.max(np.abs(before * 1.5 / 100 - 1)) > 0.1
     solver._calibrate()
-    after = solver.meter.alone(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
+    after = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
     np.testing.assert_allclose(after, 100 / 1.5, rtol=0.03)
 
 
@@ -153,7 +153,7 @@ def test_linear_synapse_is_calibrated_beyond_its_weight_range_too(chip_pair: Cal
     solver = solver_of(chip_pair("H1v2", 100, 40), poisson(100, (8, 400, 100)), with_settings(DEFAULT, xi=1.0))
     assert np.median(solver._sizes(0.0)[1].sigma_FF) > 1.66
     solver._calibrate()
-    after = solver.meter.alone(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
+    after = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))[1]
     np.testing.assert_allclose(after, 100, rtol=0.03)
 
 
@@ -164,9 +164,9 @@ def test_curve_with_two_slopes_and_a_charge_at_zero_is_calibrated_as_well(
     curve = bh.chip.TabulatedCharge([-0.9, -1e-5, 0.0, 1e-5, 0.9], [-0.35, 0.099995, 0.1, 0.10001, 1.0] * u.fcoulomb)
     chip = bh.chip.H1V1.replace(charge=curve, provenance="measured")
     solver = solver_of(chip_pair("H1v1", 40, 10, chip=chip), poisson(100, (8, 300, 40)), DEFAULT)
-    before, _ = solver.meter.alone(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))
+    before, _ = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))
     solver._calibrate()
-    mean, sd = solver.meter.alone(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))
+    mean, sd = solver.meter.feedforward_moments(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff))
     assert before.min() > 50
     np.testing.assert_allclose((100 - mean) / sd, 2.0, rtol=0.06)
 
@@ -297,7 +297,7 @@ def test_no_weight_leaves_the_range_if_it_is_to_be_kept(
     assert bh.train.out_of_range(net) == 0
     if rate == 300:
         assert np.mean(draw.counts == 0) < 0.15
-        mean, sd = solver.meter.alone(draw.weight)
+        mean, sd = solver.meter.feedforward_moments(draw.weight)
         assert np.median((100 - mean) / sd) == pytest.approx(2.0, rel=0.2)
 
 
@@ -307,7 +307,7 @@ def test_range_hardly_matters_where_it_is_wide_enough(chip_pair: Callable, poiss
         solver = solver_of(chip_pair("H1v2", 200, 10), x, with_settings(DEFAULT, xi=3.0, in_range=in_range))
         solver._calibrate()
         assert solver._level_in_range() < 0.05
-        drawn.append(plain(solver._kept(solver._sizes(0.0)[1].sigma_FF * solver.z_ff)))
+        drawn.append(plain(solver._to_weight(solver._sizes(0.0)[1].sigma_FF * solver.z_ff)))
     assert np.abs(drawn[0]).max() < 1.66
     np.testing.assert_allclose(drawn[1], drawn[0], rtol=1e-5)
 
@@ -332,5 +332,5 @@ def test_alpha_one_leaves_recurrent_weights_zero(chip_pair: Callable, poisson: C
 def test_rise_is_the_time_to_the_mean() -> None:
     beta = np.exp(-1 / np.array([5.0, 20.0]))
     kernel = Response(beta ** np.arange(400)[:, None], 1.0, np.zeros(2), DT)
-    assert rise_of(kernel) == pytest.approx(20 * np.log(100), abs=1.5)
-    assert rise_of(Response(np.ones((1, 1)), 1.0, np.zeros(1), DT)) == 0
+    assert rise_steps(kernel) == pytest.approx(20 * np.log(100), abs=1.5)
+    assert rise_steps(Response(np.ones((1, 1)), 1.0, np.zeros(1), DT)) == 0

@@ -85,8 +85,8 @@ def test_basis_is_the_variance_of_the_filtered_input(
         weight_per_mean = 1 / (n_in * moments.nu_mean * kernel.integral[column])
         common[column] = weight_per_mean**2 * np.sum(of_all**2) / (n_batch * n_steps)
     without = membrane_basis(x, kernel, moments, exact=True, direction=None)
-    assert without.kept == 1
-    assert basis.kept == pytest.approx(np.min(spread / without.of_spread), rel=1e-6, abs=1e-9)
+    assert without.variance_kept == 1
+    assert basis.variance_kept == pytest.approx(np.min(spread / without.of_spread), rel=1e-6, abs=1e-9)
     np.testing.assert_allclose(basis.of_spread, spread, rtol=1e-7, atol=1e-9 * spread.max())
     np.testing.assert_allclose(basis.of_mean, common, rtol=1e-7, atol=1e-9 * common.max())
     np.testing.assert_allclose(basis.step_correlation, later.mean() / spread.mean(), rtol=1e-6, atol=1e-7)
@@ -136,9 +136,9 @@ def test_basis_predicts_real_membranes_with_random_weights(layer: str, data: str
     mu_U = 2e-2
     mu_W = mu_U / (circuit.n_synapses * basis.mean_response)
     xs = jnp.asarray(np.swapaxes(x, 0, 1))
-    drawn = np.asarray(circuit.driven(jnp.asarray(sigma * z, jnp.float32), xs)[1])[200:]
+    drawn = np.asarray(circuit.drive_and_membrane(jnp.asarray(sigma * z, jnp.float32), xs)[1])[200:]
     means = np.broadcast_to(mu_W, (N_IN, circuit.n_columns))
-    lifted = np.asarray(circuit.driven(jnp.asarray(means, jnp.float32), xs)[1])[200:]
+    lifted = np.asarray(circuit.drive_and_membrane(jnp.asarray(means, jnp.float32), xs)[1])[200:]
 
     groups = np.unique(np.asarray(kernel.integral).reshape(N, -1)[:, 0].round(12), return_inverse=True)[1]
     predicted = (sigma**2 * basis.of_spread).reshape(N, -1).sum(axis=1)
@@ -166,7 +166,7 @@ def test_nothing_is_kept_of_channels_that_move_as_one() -> None:
     for x, kept in ((np.repeat(one, 10, axis=2), 0.0), (bernoulli(np.full(10, 100.0), (4, 300)), 1.0)):
         moments = input_moments(x, DT)
         basis = membrane_basis(x, kernel, moments, exact=True, direction=unit_vector(moments.rates))
-        assert basis.kept == pytest.approx(kept, abs=0.2 * kept + 1e-6)
+        assert basis.variance_kept == pytest.approx(kept, abs=0.2 * kept + 1e-6)
         assert np.all(basis.of_spread >= 0)
 
 
@@ -208,10 +208,10 @@ def test_moments_of_spikes_and_of_analog_values() -> None:
 
 def test_mean_is_a_lever_unless_the_input_is_symmetric_about_zero() -> None:
     noise = np.random.default_rng(0).normal(size=(4, 1000, 8))
-    assert not input_moments(noise, DT).mean_is_a_lever
-    assert input_moments(noise + 0.2, DT).mean_is_a_lever
-    assert input_moments(noise - 0.2, DT).mean_is_a_lever
-    assert input_moments(bernoulli([5.0] * 8, (4, 1000)), DT).mean_is_a_lever
+    assert not input_moments(noise, DT).has_mean_input
+    assert input_moments(noise + 0.2, DT).has_mean_input
+    assert input_moments(noise - 0.2, DT).has_mean_input
+    assert input_moments(bernoulli([5.0] * 8, (4, 1000)), DT).has_mean_input
 
 
 def test_participation_counts_the_channels_that_carry_the_mean() -> None:

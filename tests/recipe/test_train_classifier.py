@@ -18,7 +18,7 @@ from recipe_sets import recordings
 
 import brainhw as bh
 from brainhw._files import path_text
-from brainhw.recipe.net import n_voters, run_held
+from brainhw.recipe.net import n_voters, run_constant_input
 
 X, Y, LENGTHS = recordings(30, 2)
 # The shortest recording has 15 steps, so nothing is padded here.
@@ -46,7 +46,7 @@ def test_held_inputs_are_run_as_rollout_runs_them(classifier: Any) -> None:
     rows = jnp.asarray(classifier.encoding(X[:5], LENGTHS[:5]))
     with brainstate.environ.context(dt=classifier.dt):
         expected = bh.rollout(classifier.net, jnp.asarray(classifier.inputs(X[:5], LENGTHS[:5])).swapaxes(0, 1))[0]
-        np.testing.assert_array_equal(run_held(classifier.net, rows, 100), expected)
+        np.testing.assert_array_equal(run_constant_input(classifier.net, rows, 100), expected)
     assert expected.sum() > 0
 
 

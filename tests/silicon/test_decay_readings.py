@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from brainhw.silicon.decay_readings import ceiling, sticking_out
+from brainhw.silicon.decay_readings import ceiling, outlier_readings
 
 pytestmark = pytest.mark.no_dt
 T = np.arange(61.0)
@@ -17,7 +17,7 @@ def test_sound_decays_hold_no_fault_and_no_ceiling(noise: float) -> None:
     d, t = (grid.ravel() for grid in np.meshgrid(np.arange(5), T, indexing="ij"))
     for seed in range(20):
         V = DECAYS + noise * np.random.default_rng(seed).standard_normal(DECAYS.shape)
-        assert not sticking_out(d, 0 * d, t, V.ravel()).any()
+        assert not outlier_readings(d, 0 * d, t, V.ravel()).any()
         assert ceiling(V, np.ones_like(V)) == np.inf
 
 

@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing():
 
 def test_a_failure_half_way_leaves_the_net_as_it_was(monkeypatch):
     net = firing_net()
-    before, marks = spikes(net), [getattr(node, "chip_mark", None) for node in net.nodes().values()]
+    before, marks = spikes(net), [getattr(node, "chip_version", None) for node in net.nodes().values()]
 
     def fails(chip):
         raise RuntimeError("broken")
@@ -228,7 +228,7 @@ def test_a_failure_half_way_leaves_the_net_as_it_was(monkeypatch):
         put_chip(net, measured())
     monkeypatch.undo()
     np.testing.assert_array_equal(spikes(net), before)
-    assert [getattr(node, "chip_mark", None) for node in net.nodes().values()] == marks
+    assert [getattr(node, "chip_version", None) for node in net.nodes().values()] == marks
     assert net.layers[0].effective.chip == bh.chip.H1V1
 
 

@@ -107,9 +107,9 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
         tag, _, version = description["format"].partition("/")
         number = int(version)
     except (ValueError, KeyError, AttributeError, IndexError, TypeError):
-        raise FILE.foreign(what) from None
+        raise FILE.wrong_kind(what) from None
     if tag != _TAG or number < 1:
-        raise FILE.foreign(what)
+        raise FILE.wrong_kind(what)
     FILE.check_format(number, what)
     if number < _OLDEST:
         raise ValueError(
@@ -138,7 +138,7 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
 def _arrays(stream: IO[bytes], what: str) -> tuple[dict[str, np.ndarray], str]:
     first = stream.read(2)
     if first != b"PK":
-        raise FILE.foreign(what, "" if first else "is empty")
+        raise FILE.wrong_kind(what, "" if first else "is empty")
     size = os.fstat(stream.fileno()).st_size
     try:
         # brainhw writes uncompressed archives. Compressed ones are rejected, because a small file could expand to a
