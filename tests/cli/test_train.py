@@ -103,7 +103,11 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
         assert main(["run", "mine.bundle", "misspelt.npz", "--encoding", "mine.encoding"]) == 0
     told = "\n".join(str(one.message) for one in caught)
     assert "contains the array 'length', which is not used (did you mean 'lengths'?)" in told
-    assert re.search(r"^run: in 'misspelt.npz', \d+ of 18 recordings end with up to \d+ equal steps, which are used as data because", told, re.MULTILINE)
+    assert re.search(
+        r"^run: in 'misspelt.npz', \d+ of 18 recordings end with up to \d+ equal steps, which are used as data because",
+        told,
+        re.MULTILINE,
+    )
     shown = capsys.readouterr().out
     assert all(re.search(rf"^ *{name} +\d+ *$", shown, re.MULTILINE) for name in ("fall", "rise", "swing"))
     Path("misspelt.npz").unlink()

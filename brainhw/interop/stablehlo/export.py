@@ -128,25 +128,25 @@ def export_step(
                 f"{call}: the step reads t or i from brainstate.environ, but an exported program does not count time "
                 "steps. Pass the time as part of x."
             )
-        moving, fixed = step.numbers()
+        written, constants = step.numbers()
         output_units: list[u.Unit | None] = []
 
         def pure(state: dict[str, jax.Array], x: jax.Array) -> tuple[dict[str, jax.Array], Any]:
             # The barriers prevent constant folding, because the compiler may round an exponential differently from the
             # processor. Each constant has its own barrier, so that JAX can remove constants that only training reads.
-            constants = tuple(map(jax.lax.optimization_barrier, fixed))
-            moved, out, _ = step.pure(tuple(state[name] for name in names), constants, [x])
+            barred_constants = tuple(map(jax.lax.optimization_barrier, constants))
+            new_state, out, _ = step.pure(tuple(state[name] for name in names), barred_constants, [x])
             leaves, tree = jax.tree.flatten(step.out_tree.unflatten(out), is_leaf=_is_quantity)
             output_units[:] = [_unit(leaf) for leaf in leaves]
-            return dict(zip(names, moved, strict=True)), tree.unflatten([u.get_mantissa(leaf) for leaf in leaves])
+            return dict(zip(names, new_state, strict=True)), tree.unflatten([u.get_mantissa(leaf) for leaf in leaves])
 
-        rest = dict(zip(names, moving, strict=True))
+        initial_state = dict(zip(names, written, strict=True))
         try:
             with _without_locations():
                 # keep_unused, so that each state is an argument, even if a step only writes it, such as spikes without
                 # recurrence.
                 step_once = jax.jit(pure, keep_unused=True)
-                exported = jax.export.export(step_once, platforms=chosen)(rest, u.get_mantissa(x))
+                exported = jax.export.export(step_once, platforms=chosen)(initial_state, u.get_mantissa(x))
         except (ValueError, NotImplementedError) as error:
             if str(error).startswith(call):
                 raise
@@ -166,7 +166,7 @@ def export_step(
         tuple(output_units),
         dt,
         versions(),
-        {name: np.asarray(value) for name, value in rest.items()},
+        {name: np.asarray(value) for name, value in initial_state.items()},
     )
 
 
