@@ -354,7 +354,7 @@ class FractionalLayer(RestingStates):
         state = _plain(self.resting_values(*xs.shape[1 : xs.ndim - len(self.in_size)]))
         rules = self.rules()._replace(spk_fun=jnp.zeros_like)
         _, trace = run_steps(rules, self.parameters(dt), state, xs.to(u.mV).mantissa)
-        return u.Quantity(trace.decided, unit=u.mV)
+        return u.Quantity(trace.V_compared, unit=u.mV)
 
     @broadcasting
     def update(self, x: u.Quantity) -> jax.Array:
@@ -368,7 +368,7 @@ class FractionalLayer(RestingStates):
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         rules, parameters = self.rules(), self.parameters(dt)
         state, event = step(rules, parameters, schemes_of(rules, parameters.operator), self.state(), drive)
-        tap(self, "V_pre", event.decided * u.mV)
+        tap(self, "V_pre", event.V_compared * u.mV)
         self.write(state, event.spk)
         return self.spk.value
 
@@ -392,7 +392,7 @@ class FractionalLayer(RestingStates):
         state, trace = runner(rules, self.parameters(dt), self.state(), drives, keep_V=heard_now.get() is not None)
         spk = as_dtype(trace.spk, jnp.result_type(self.spk.value))
         if heard_now.get() is not None:
-            tap(self, "V_pre", trace.decided * u.mV)
+            tap(self, "V_pre", trace.V_compared * u.mV)
             tap(self, "V", trace.V * u.mV)
             tap(self, "spk", spk)
         self.write(state, spk[-1])

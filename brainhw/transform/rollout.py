@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.kernel.leaky import KEPT
+from brainhw.kernel.leaky import SAVED_NAME
 from brainhw.kernel.lengths import check_lengths, zero_padding
 from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.nn.ranges import check_ranges
@@ -284,7 +284,7 @@ def _layer_by_layer(
     links_in_one_piece = length == n_steps and not layers.is_plain
     if segment is None and (links_in_one_piece or not layers.can_be_cut):
         return run(*inputs)
-    return in_pieces(run, inputs, n_steps, length, keeps=() if segment else (KEPT,))
+    return in_pieces(run, inputs, n_steps, length, keeps=() if segment else (SAVED_NAME,))
 
 
 def _check_values(net: brainstate.nn.Module, xs: Any, call: str) -> None:
