@@ -23,7 +23,7 @@ from brainhw.kernel.precision import as_dtype, narrowed, wide
 from brainhw.kernel.recorded import membrane_after, substitute
 from brainhw.nn.leak import LEAKS, LeakForm, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, drawn_weights, neuron_parameter, weight_state
-from brainhw.nn.protocols import Slot, heard_now, tap
+from brainhw.nn.protocols import Slot, tap, tapped_now
 from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
 from brainhw.nn.recorded import recorded_for, recorded_now
 from brainhw.nn.spiking import (
@@ -396,7 +396,7 @@ class CubaLIFLayer(RestingStates):
         rules = CurrentRules(self._spikes, self.detach_reset, forward, self.max_spikes_per_step)
         state, trace = run(rules, parameters, state, drives.mantissa, recorded)
         tap(self, "V_pre", trace.V_pre * u.mV)
-        if heard_now.get() is not None:
+        if tapped_now.get() is not None:
             V_th = jnp.broadcast_to(parameters.V_th, trace.V_pre.shape)
             after = trace.V_pre - (jax.lax.stop_gradient(trace.spk) if self.detach_reset else trace.spk) * V_th
             tap(self, "V", (membrane_after(recorded, after, V_th) if recorded else after) * u.mV)
@@ -421,7 +421,7 @@ class CubaLIFLayer(RestingStates):
             u.mV,
             "the voltage that each synapse receives",
             size=self.in_size,
-            held=(*V.shape[: V.ndim - len(self.out_size)], *self.in_size),
+            state_shape=(*V.shape[: V.ndim - len(self.out_size)], *self.in_size),
             call=call,
             source="Pass spikes through a LIFSynapse first, or multiply by u.mV.",
             steps=steps,

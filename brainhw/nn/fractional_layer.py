@@ -22,7 +22,7 @@ from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.kernel.precision import as_dtype, state_dtype, widened
 from brainhw.nn.fractional_terms import Terms, make_terms
 from brainhw.nn.parameter import current_value, neuron_parameter
-from brainhw.nn.protocols import Slot, heard_now, tap
+from brainhw.nn.protocols import Slot, tap, tapped_now
 from brainhw.nn.ranges import DURATION, FACTOR, ORDER, THRESHOLD, Range
 from brainhw.nn.spiking import (
     RestingStates,
@@ -389,9 +389,9 @@ class FractionalLayer(RestingStates):
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         rules = self.rules()
         runner = run if is_linear(rules) else run_steps
-        state, trace = runner(rules, self.parameters(dt), self.state(), drives, keep_V=heard_now.get() is not None)
+        state, trace = runner(rules, self.parameters(dt), self.state(), drives, keep_V=tapped_now.get() is not None)
         spk = as_dtype(trace.spk, jnp.result_type(self.spk.value))
-        if heard_now.get() is not None:
+        if tapped_now.get() is not None:
             tap(self, "V_pre", trace.V_compared * u.mV)
             tap(self, "V", trace.V * u.mV)
             tap(self, "spk", spk)
@@ -405,7 +405,7 @@ class FractionalLayer(RestingStates):
             u.mV,
             "the voltage towards which the membrane potential relaxes",
             size=self.in_size,
-            held=self.slots.value.shape[1:],
+            state_shape=self.slots.value.shape[1:],
             call=call,
             source="Pass spikes through a LIFSynapse first.",
             steps=steps,
@@ -416,10 +416,10 @@ class FractionalLayer(RestingStates):
         dt = _arguments.time_step(call=call)
         if not _arguments.is_concrete(dt.mantissa):
             return dt
-        held = self._dt_of_past
-        if held is not None and dt.mantissa != held:
+        dt_of_past = self._dt_of_past
+        if dt_of_past is not None and dt.mantissa != dt_of_past:
             raise ValueError(
-                f"{call}: dt is {dt.mantissa:g} ms, but the past steps were stored with dt = {held:g} ms, and a "
+                f"{call}: dt is {dt.mantissa:g} ms, but the past steps were stored with dt = {dt_of_past:g} ms, and a "
                 "fractional derivative requires equal time steps. Use the previous dt, or call "
                 "brainhw.prepare_net(net, batch_size) to reset the stored history."
             )

@@ -191,8 +191,8 @@ def test_nets_fire_the_same_spikes_and_have_the_same_gradients(
     kind: str, numbers_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rollout = importlib.import_module("brainhw.transform.rollout")
-    monkeypatch.setattr(rollout, "_NUMBERS", numbers_at_once)
-    monkeypatch.setattr(rollout, "_WHOLE", 0)
+    monkeypatch.setattr(rollout, "_VALUES_PER_PIECE", numbers_at_once)
+    monkeypatch.setattr(rollout, "_MAX_VALUES_UNSPLIT", 0)
     brainstate.random.seed(1)
     # Use other sizes in each case, because JAX caches traces by size.
     n = 25 + 2 * [*KINDS, "H1v2"].index(kind) + (numbers_at_once == 300)

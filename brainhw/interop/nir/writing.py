@@ -244,7 +244,7 @@ def _clamped_shares(net: brainstate.nn.Module, layers: dict[str, Any], sample: A
     def step(x: Any) -> dict[str, Any]:
         shares = {}
 
-        def record_clamping(layer: Any, drive: Any, gave: Any, before: dict[str, Any]) -> None:
+        def record_clamping(layer: Any, drive: Any, output: Any, before: dict[str, Any]) -> None:
             if layer.topology == "RC":
                 drive = drive + layer.recurrent_drive(before["spk"])
             # The layer stores only the clamped membrane potential, so the step is computed again without the clamp.

@@ -21,7 +21,7 @@ from brainhw.interop.stablehlo.safety import faults
 from brainhw.kernel.events import dense_products
 from brainhw.transform.prepare import prepare_net, states_restored, step_limit
 from brainhw.transform.record import advance
-from brainhw.transform.stream_step import Held, StreamStep
+from brainhw.transform.stream_step import StepState, StreamStep
 
 __all__ = ["export_step"]
 
@@ -128,7 +128,7 @@ def export_step(
                 f"{call}: the step reads t or i from brainstate.environ, but an exported program does not count time "
                 "steps. Pass the time as part of x."
             )
-        written, constants = step.numbers()
+        written, constants = step.state_arrays()
         output_units: list[u.Unit | None] = []
 
         def pure(state: dict[str, jax.Array], x: jax.Array) -> tuple[dict[str, jax.Array], Any]:
@@ -234,7 +234,7 @@ def _check_endless(net: brainstate.nn.Module, call: str) -> None:
         )
 
 
-def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]]:
+def _states(held: list[StepState], call: str) -> tuple[list[str], list[u.Unit | None]]:
     """Return the names and the units of all arrays in the states that a step writes.
 
     Raise a ``ValueError`` if the step draws random numbers.
@@ -243,12 +243,12 @@ def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]
     units: list[u.Unit | None] = []
     for one in held:
         value = one.state.value
-        if isinstance(one.state, brainstate.random.RandomState) or any(impl is not None for impl in one.impls):
+        if isinstance(one.state, brainstate.random.RandomState) or any(impl is not None for impl in one.key_impls):
             raise ValueError(
                 f"{call}: a step draws random numbers ({one.path or type(one.state).__name__}), but an exported "
                 "program is deterministic. Export outside of brainstate.environ.context(fit=True), or remove the noise."
             )
-        if not one.moves:
+        if not one.is_written:
             continue
         path = one.path or f"{type(one.state).__name__}{len(names)}"
         for where, leaf in jax.tree_util.tree_leaves_with_path(value, is_leaf=_is_quantity):

@@ -12,7 +12,7 @@ import numpy as np
 
 from brainhw.kernel.leaky import Reset
 from brainhw.nn import LIFLayer
-from brainhw.nn.protocols import Slot, listening, tap
+from brainhw.nn.protocols import Slot, collect_taps, tap
 from brainhw.nn.ranges import DECAY, Range
 from brainhw.nn.spiking import Topology, drives_over_time, zeros
 
@@ -133,7 +133,7 @@ class CurrentLIFLayer(DecayLIFLayer):
 
     def _step_by_step(self, xs: u.Quantity) -> jax.Array:
         def one_step(x: u.Quantity) -> tuple[jax.Array, u.Quantity, u.Quantity]:
-            with listening() as tapped:
+            with collect_taps() as tapped:
                 spk = self.update(x)
             return spk, self.V.value, tapped[id(self), "V_pre"]
 
