@@ -52,7 +52,7 @@ def exact(
         return numbers
     # A change of unit multiplies by a power of ten, which causes a rounding error. Rounding to 15 digits removes this
     # error.
-    return _map_elements(numbers, lambda x: float(f"{x:.15g}"))
+    return _each(numbers, lambda x: float(f"{x:.15g}"))
 
 
 def _float64(value: Any, *, call: str, name: str) -> np.ndarray:
@@ -64,11 +64,11 @@ def _float64(value: Any, *, call: str, name: str) -> np.ndarray:
         raise TypeError(f"{call}: {name} must be real numbers; got {describe(value)}.")
     if array.dtype.itemsize < 8 and jnp.issubdtype(array.dtype, np.floating):
         # The shortest decimal number that rounds to a float32 is the one that the user typed: 0.1, not 0.10000000149.
-        return _map_elements(array, lambda x: float(str(x)))
+        return _each(array, lambda x: float(str(x)))
     return array.astype(np.float64)
 
 
-def _map_elements(array: np.ndarray, change: Any) -> np.ndarray:
+def _each(array: np.ndarray, change: Any) -> np.ndarray:
     return np.array([change(x) for x in array.ravel()], dtype=np.float64).reshape(array.shape)
 
 

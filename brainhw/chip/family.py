@@ -351,10 +351,10 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     text(call, call="get_chip", name="call", some=True)
     if isinstance(chip, ChipSpec):
         return chip
-    named = _chips_by_name()
+    named = _named()
     if isinstance(chip, str) and chip.lower() not in named:
         _load_entry_point(chip, call)
-        named = _chips_by_name()
+        named = _named()
     if isinstance(chip, str) and chip.lower() in named:
         return named[chip.lower()]
     listed = ", ".join(map(repr, named))
@@ -365,7 +365,7 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     )
 
 
-def _chips_by_name() -> dict[str, ChipSpec]:
+def _named() -> dict[str, ChipSpec]:
     """Return a dict that maps the name of each preset and of each family, in lower case, to a chip."""
     named = {preset.name.lower(): preset for family in families() for preset in family.presets}
     # If a family and a preset have the same name, this name stands for the default chip of the family.

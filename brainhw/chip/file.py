@@ -139,7 +139,7 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
     if family.package != "brainhw":  # tells a user without the family which package to import
         top["package"] = family.package
-    lines = [*header, *(_hints_for_optional_fields(spec) if hints else ()), "", *_toml_lines(top)]
+    lines = [*header, *(_hints_for_optional_fields(spec) if hints else ()), "", *_lines(top)]
     infos = info_of(spec)
     # Optional fields come first, so that an incomplete file always lacks a required field. Optional fields without a
     # value are omitted, so that older versions of brainhw can read the file.
@@ -152,7 +152,7 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
         note = {"note": spec.notes[name]} if name in spec.notes else {}
         # The provenance, which is required, comes last, so that an incomplete file always lacks it and is rejected.
         entry = {**note, **_file_entry(info, getattr(spec, name)), "provenance": spec.provenance[name]}
-        lines += ["", f"[{name}]  # {info.meaning}", *_toml_lines(entry)]
+        lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
     return "\n".join(lines) + "\n"
 
 
@@ -288,7 +288,7 @@ def _file_entry(info: FieldInfo, value: Any) -> dict[str, Any]:
     return {"value": _NONE if value is None else value if info.unit is None else value.mantissa, **unit}
 
 
-def _toml_lines(entry: Mapping[str, Any]) -> list[str]:
+def _lines(entry: Mapping[str, Any]) -> list[str]:
     # Strings, numbers and lists in JSON are valid TOML too, except for escapes of non-ASCII text. So these are
     # disabled.
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]

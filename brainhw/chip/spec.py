@@ -276,12 +276,12 @@ class ChipSpec(Shown):
         rows = list(self._rows())
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [self._heading]
-        for *row, difference in rows:
+        for *row, was in rows:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            lines.append(f"{'*' if difference else ' '} {'  '.join(cells)}  {difference}".rstrip())
+            lines.append(f"{'*' if was else ' '} {'  '.join(cells)}  {was}".rstrip())
             if notes and row[0] in self.notes:
                 lines.append(f"      {self.notes[row[0]]}")
-        if any(difference for *_, difference in rows):
+        if any(was for *_, was in rows):
             lines.append(f"* differs from the preset {self.name}")
         return printable("\n".join(lines))
 
@@ -296,15 +296,15 @@ class ChipSpec(Shown):
         presets = [preset for family in families() if family.name == self.family for preset in family.presets]
         preset = next((preset for preset in presets if preset.name == self.name), None)
         for name, info in info_of(self).items():
-            difference = "" if preset is None else _difference(self, preset, name)
-            yield name, info.text(getattr(self, name)), self.provenance[name], difference
+            was = "" if preset is None else _difference(self, preset, name)
+            yield name, info.text(getattr(self, name)), self.provenance[name], was
 
     def _parts(self) -> Iterator[str | Table]:
         yield self._heading
         rows = list(self._rows())
         headings = ("field", "value", "provenance", "preset")
         # Omit the last column if no field differs from the preset, as for most chips.
-        n = 4 if any(difference for *_, difference in rows) else 3
+        n = 4 if any(was for *_, was in rows) else 3
         yield Table(headings[:n], [row[:n] for row in rows], left=headings)
 
     def __str__(self) -> str:

@@ -21,10 +21,10 @@ def broadcasting(function: Callable[P, R]) -> Callable[P, R]:
     """
 
     @functools.wraps(function)
-    def wrapper(*given: Any, **options: Any) -> R:
+    def allowed(*given: Any, **options: Any) -> R:
         if jax.config.jax_numpy_rank_promotion == "allow":
             return function(*given, **options)
         with jax.numpy_rank_promotion("allow"):
             return function(*given, **options)
 
-    return wrapper
+    return allowed

@@ -15,7 +15,7 @@ from brainhw.kernel.fractional_weights import METHODS, FractionalMethod, Method
 
 __all__ = ["amplitudes", "check_count", "decay_rates", "n_exponentials", "weight_error"]
 
-MAX_HORIZON = 2**26  # limits memory, because one weight is computed per step of the horizon
+MOST_STEPS = 2**26  # limits memory, because one weight is computed per step of the horizon
 MIN_EXPONENTIALS, MAX_EXPONENTIALS = 4, 128
 _WORST_ORDERS = (0.05, 0.2, 0.5, 0.8, 0.95)
 
@@ -132,7 +132,7 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
     n = check_count(n, call=call, name="n")
     return float(
         _weight_errors(
-            method, (alpha,), n, _arguments.positive_int(horizon, call=call, name="horizon", most=MAX_HORIZON)
+            method, (alpha,), n, _arguments.positive_int(horizon, call=call, name="horizon", most=MOST_STEPS)
         )[0]
     )
 
@@ -177,7 +177,7 @@ def n_exponentials(tolerance: float, horizon: int, method: Method = "gl") -> int
     """
     call = "n_exponentials"
     tolerance = _arguments.number(tolerance, call=call, name="tolerance", positive=True)
-    horizon = _arguments.positive_int(horizon, call=call, name="horizon", most=MAX_HORIZON)
+    horizon = _arguments.positive_int(horizon, call=call, name="horizon", most=MOST_STEPS)
     _arguments.choice(method, METHODS, call=call, name="method")
 
     def reached(n: int) -> bool:

@@ -416,10 +416,10 @@ class FractionalLayer(RestingStates):
         dt = _arguments.time_step(call=call)
         if not _arguments.is_concrete(dt.mantissa):
             return dt
-        dt_of_past = self._dt_of_past
-        if dt_of_past is not None and dt.mantissa != dt_of_past:
+        held = self._dt_of_past
+        if held is not None and dt.mantissa != held:
             raise ValueError(
-                f"{call}: dt is {dt.mantissa:g} ms, but the past steps were stored with dt = {dt_of_past:g} ms, and a "
+                f"{call}: dt is {dt.mantissa:g} ms, but the past steps were stored with dt = {held:g} ms, and a "
                 "fractional derivative requires equal time steps. Use the previous dt, or call "
                 "brainhw.prepare_net(net, batch_size) to reset the stored history."
             )

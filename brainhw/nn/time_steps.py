@@ -18,7 +18,7 @@ from brainhw.nn.ranges import held_value, ranged
 
 __all__ = ["warn_of_long_steps"]
 
-_MAX_LISTED = 4
+_LISTED = 4
 # The last warning of each network. It prevents repeated warnings in a loop over batches.
 _last_warnings: WeakKeyDictionary[brainstate.nn.Module, str] = WeakKeyDictionary()
 
@@ -41,9 +41,9 @@ def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, c
             found.append(f"{path.replace('.pinned_', '.')} is {tau:g} ms ({words})")
     if not found:
         return
-    more = f"; and {len(found) - _MAX_LISTED} more" if len(found) > _MAX_LISTED else ""
+    more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     message = (
-        f"{call}: dt is {dt:g} ms, but {'; '.join(found[:_MAX_LISTED])}{more}. "
+        f"{call}: dt is {dt:g} ms, but {'; '.join(found[:_LISTED])}{more}. "
         "Check the units of dt and tau, or use a shorter dt or longer time constants."
     )
     if _last_warnings.get(net) != message:

@@ -25,7 +25,7 @@ def cheap_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
     Operations that ``function`` runs inside a compiled function or a loop keep XLA's gradients.
     """
 
-    def wrapper(*given: Any) -> Any:
+    def same(*given: Any) -> Any:
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*given)
         eqns = [_with_cheap_gradient(eqn) for eqn in closed.jaxpr.eqns]
         if all(eqn is own for eqn, own in zip(eqns, closed.jaxpr.eqns, strict=True)):
@@ -33,7 +33,7 @@ def cheap_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
         found = jax.core.eval_jaxpr(closed.jaxpr.replace(eqns=eqns), closed.consts, *jax.tree.leaves(given))
         return jax.tree.unflatten(jax.tree.structure(shape), found)
 
-    return wrapper
+    return same
 
 
 def _with_cheap_gradient(eqn: Any) -> Any:
@@ -125,7 +125,7 @@ def _is_plain_convolution(eqn: Any) -> bool:
 # and 7 ms here. The gradient of the weight (1 to 12 channels, output 24x24) takes 14 ms in XLA and 4 ms here. This code
 # is faster because it processes a few images at a time, whose patches stay in the cache.
 _VALUES_PER_PIECE = 2**18
-_MAX_CHANNELS = 12  # largest number of input channels; with more, XLA's gradient of the weight is as fast
+_MOST_CHANNELS = 12  # largest number of input channels; with more, XLA's gradient of the weight is as fast
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -141,9 +141,9 @@ def _convolution_forward(
 
 
 def _convolution_backward(
-    options: tuple[tuple[str, Any], ...], saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+    options: tuple[tuple[str, Any], ...], kept: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    x, weight = saved
+    x, weight = kept
     plain = partial(jax.lax.conv_general_dilated_p.bind, **dict(options))
     patches = _Patches(options, x, weight, gradient)
 
@@ -154,7 +154,7 @@ def _convolution_backward(
         return jax.vjp(lambda weight: plain(x, weight), weight)[1](gradient)[0]
 
     # Make two separate calls. A first layer uses only the gradient of the weight, so the compiler drops the other call.
-    few_channels = patches.n_in <= _MAX_CHANNELS
+    few_channels = patches.n_in <= _MOST_CHANNELS
     return (
         jax.lax.platform_dependent(gradient, cpu=patches.gradient_of_x, default=xla_gradient_of_x),
         jax.lax.platform_dependent(

@@ -107,10 +107,10 @@ def keep_compiled(path: str | os.PathLike[str] | None = None) -> Path | None:
     >>> folder = bh.keep_compiled()
     """
     call = "keep_compiled"
-    current = jax.config.jax_compilation_cache_dir
-    if path is None and current:
+    held = jax.config.jax_compilation_cache_dir
+    if path is None and held:
         _keep_small_programs()
-        return Path(current)
+        return Path(held)
     folder = user_cache("compiled") if path is None else Path(_local(path, call)).expanduser().absolute()
     try:
         if not folder.is_absolute():
@@ -125,7 +125,7 @@ def keep_compiled(path: str | os.PathLike[str] | None = None) -> Path | None:
         raise ValueError(f"{call}: path {str(folder)!r} cannot be used as a folder ({fault}). Pass a different folder.")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     _keep_small_programs()
-    if current and current != str(folder):
+    if held and held != str(folder):
         # Without a reset JAX would continue to use the folder that it started with.
         compilation_cache.reset_cache()
     return folder

@@ -90,11 +90,11 @@ def gain(module: Any, at: Export) -> Weights | ImageGain | None:
 @register_export(brainstate.nn.Linear)
 def linear(module: Any, at: Export) -> Weights:
     """Return the weight matrix multiplied by its mask, and the bias if there is one."""
-    weights = module.weight.value
-    matrix = numbers_in(weights["weight"], at.weight_unit)
+    held = module.weight.value
+    matrix = numbers_in(held["weight"], at.weight_unit)
     if module.w_mask is not None:
         matrix = matrix * np.asarray(u.get_mantissa(module.w_mask), float)
-    return Weights(matrix.T, numbers_in(weights["bias"], at.call.gives) if "bias" in weights else None)
+    return Weights(matrix.T, numbers_in(held["bias"], at.call.gives) if "bias" in held else None)
 
 
 @register_export(H1Synapse)
@@ -460,7 +460,7 @@ def _current_based_leak(module: Any, at: Export) -> tuple[LeakParameters, list[L
     tau_mem, taus = None, [None] * module.n_synapses
 
     def for_each(values: Any) -> np.ndarray:
-        return np.broadcast_to(_mantissa(module.per_synapse(values)), (module.n_neurons, module.n_synapses)).T
+        return np.broadcast_to(_plain(module.per_synapse(values)), (module.n_neurons, module.n_synapses)).T
 
     if module.leak == "taus":
         tau_mem = current_value(module.tau_mem)
@@ -511,11 +511,11 @@ def _leak_parameters(decay: Any, tau: Any, module: Any, at: Export) -> LeakParam
     """
     # The weights are divided by 1 minus the float32 decay factor that the layer itself uses. A constant current
     # therefore leads to the steady state of the equation.
-    beta = at.per_neuron(_mantissa(decay))
+    beta = at.per_neuron(_plain(decay))
     if tau is None or at.options.how != "exact":
         tau = tau_of(beta, at.seconds, at.options.how)
     else:
-        tau = at.per_neuron(_mantissa(tau.to(u.ms).mantissa) / 1000)
+        tau = at.per_neuron(_plain(tau.to(u.ms).mantissa) / 1000)
     return LeakParameters(beta, tau, *at.gains(beta))
 
 
@@ -550,5 +550,5 @@ def _is_step(spk_fun: Any) -> bool:
     return spikes.shape == (6,) and bool(np.all(spikes == [0, 0, 1, 1, 1, 1]))
 
 
-def _mantissa(value: Any) -> np.ndarray:
+def _plain(value: Any) -> np.ndarray:
     return np.asarray(u.get_mantissa(value)).astype(float)

@@ -11,12 +11,12 @@ __all__ = ["check_file"]
 
 # Largest depth of groups. `nir.read` calls itself once per group. A nested graph uses two levels of groups; nodes and
 # metadata use a few more.
-_MAX_DEPTH = 160
-_MAX_OBJECTS = 100_000
+_DEEPEST = 160
+_MOST_OBJECTS = 100_000
 # Limits on the declared sizes. Zeros compress by a factor of 1000, and an array that was never written takes no space,
 # so a small file can declare arrays that fill the memory.
-_ALWAYS_ALLOWED_BYTES = 2**28
-_MAX_COMPRESSION = 100
+_ALWAYS_ALLOWED = 2**28
+_MOST_COMPRESSED = 100
 
 
 def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
@@ -29,23 +29,23 @@ def check_file(h5py: Any, path: str | os.PathLike[str]) -> str | None:
         if raw.read(4) == b"PK\x03\x04":
             return "is a zip archive, such as torch.save writes"
     size = os.path.getsize(path)
-    max_bytes = max(_ALWAYS_ALLOWED_BYTES, _MAX_COMPRESSION * size)
+    allowed = max(_ALWAYS_ALLOWED, _MOST_COMPRESSED * size)
     total = 0
     with h5py.File(path, "r") as file:
-        for count, (where, item) in enumerate(_objects(h5py, file)):
-            if isinstance(item, str):
-                return item
-            if count >= _MAX_OBJECTS:
-                return f"contains more than {_MAX_OBJECTS} groups and arrays"
-            if not isinstance(item, h5py.Dataset):
+        for count, (where, held) in enumerate(_objects(h5py, file)):
+            if isinstance(held, str):
+                return held
+            if count >= _MOST_OBJECTS:
+                return f"contains more than {_MOST_OBJECTS} groups and arrays"
+            if not isinstance(held, h5py.Dataset):
                 continue
-            if item.is_virtual or item.external:
+            if held.is_virtual or held.external:
                 return f"contains an array at {where} whose data are stored in another file"
             # Python ints do not overflow. A crafted file can declare axes whose product overflows NumPy ints.
-            total += math.prod(item.shape or ()) * int(item.dtype.itemsize)
-            if total > max_bytes:
+            total += math.prod(held.shape or ()) * int(held.dtype.itemsize)
+            if total > allowed:
                 return (
-                    f"declares arrays of {total:.3g} bytes, up to {where} of shape {item.shape}, in a file of {size} "
+                    f"declares arrays of {total:.3g} bytes, up to {where} of shape {held.shape}, in a file of {size} "
                     "bytes"
                 )
     return None
@@ -65,17 +65,17 @@ def _objects(h5py: Any, file: Any) -> Iterator[tuple[str, Any]]:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 yield where, f"contains a link at {where}, which may point to another file"
                 return
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                if _address(h5py, item) in seen:
+            held = group[name]
+            if isinstance(held, h5py.Group):
+                if _address(h5py, held) in seen:
                     yield where, f"contains the group {where} in two places or inside itself"
                     return
-                if depth >= _MAX_DEPTH:
-                    yield where, f"has groups nested more than {_MAX_DEPTH} levels deep"
+                if depth >= _DEEPEST:
+                    yield where, f"has groups nested more than {_DEEPEST} levels deep"
                     return
-                seen.add(_address(h5py, item))
-                waiting.append((item, where, depth + 1))
-            yield where, item
+                seen.add(_address(h5py, held))
+                waiting.append((held, where, depth + 1))
+            yield where, held
 
 
 def _address(h5py: Any, group: Any) -> int:

@@ -20,7 +20,7 @@ __all__ = ["Feed", "FlatGraph", "read_graph"]
 Feed = tuple[str, bool]
 Edge = tuple[str, str]
 # Largest depth of nested graphs. Without a limit, a crafted file could exhaust the stack.
-_MAX_DEPTH = 64
+_DEEPEST = 64
 
 
 class FlatGraph(NamedTuple):
@@ -109,8 +109,8 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
     Return the names of the input node and the output node of the graph.
     """
     problems, nodes = parts.problems, parts.nodes
-    if id(graph) in outer or len(outer) >= _MAX_DEPTH:
-        why = "contains itself" if id(graph) in outer else f"is nested more than {_MAX_DEPTH} graphs deep"
+    if id(graph) in outer or len(outer) >= _DEEPEST:
+        why = "contains itself" if id(graph) in outer else f"is nested more than {_DEEPEST} graphs deep"
         problems.add(prefix.removesuffix("."), "NIRGraph", f"{why}; move its nodes to the enclosing graph.")
         return None, None
     inner: dict[str, tuple[str | None, str | None]] = {}

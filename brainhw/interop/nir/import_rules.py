@@ -28,7 +28,7 @@ _INTEGRATORS = ("LI", "I")
 _SILENT_STEPS = 50
 # Largest number of values that one Delay node may store. Without a limit, a small array in a file could fill the
 # memory.
-_MAX_DELAYED_VALUES = 10**8
+_MOST_DELAYED = 10**8
 # Names that a node may not have as an attribute of the network: attributes of NIRNet itself, and attributes that
 # brainhw looks up in every module.
 _NET_ATTRIBUTES = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
@@ -434,7 +434,7 @@ def delay(builder: NetBuilder, name: str, node: Any) -> None:
         dt = builder.reading.seconds * 1000
         why = f"has a delay of {first:g} s, which is not an integer multiple of dt = {dt:g} ms."
         builder.problems.add(name, "Delay", why)
-    elif np.max(whole, initial=0) * whole.size > _MAX_DELAYED_VALUES:
+    elif np.max(whole, initial=0) * whole.size > _MOST_DELAYED:
         why = f"delays {whole.size} channels by up to {np.max(whole):g} steps; shorten the delay or pass a longer dt."
         builder.problems.add(name, "Delay", why)
     else:

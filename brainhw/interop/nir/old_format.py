@@ -79,6 +79,6 @@ def _without_reset(node: Any) -> dict[str, Any]:
 
     ``v_reset`` is zero in all exported nodes.
     """
-    data: dict[str, Any] = type(node).to_dict(node)
-    del data["v_reset"]
-    return data
+    written: dict[str, Any] = type(node).to_dict(node)
+    del written["v_reset"]
+    return written

@@ -16,7 +16,7 @@ __all__ = ["spread_scalars"]
 
 # Largest number of neurons to broadcast to. Without a limit, a file with one value and a huge Input shape could fill
 # the memory.
-_MAX_NEURONS = 10**7
+_MOST_NEURONS = 10**7
 
 
 def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems) -> list[str]:
@@ -36,7 +36,7 @@ def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems
             shape = _own_shape(nodes[name]) or _shape_beside(name, shapes, edges)
             if not shape:
                 continue
-            if math.prod(shape) > _MAX_NEURONS:
+            if math.prod(shape) > _MOST_NEURONS:
                 words = f"has scalar parameters for {math.prod(shape)} neurons; store each as an array."
                 problems.add(name, kind_of(nodes[name]), words)
                 return spread

@@ -136,7 +136,7 @@ def _convert(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _GraphCont
         elif kind in WINDOWS:
             nodes[name] = _as_matrix(node, *shapes[path])
         elif kind != "Flatten":
-            nodes[name] = _flattened(node, shapes[path])
+            nodes[name] = _flat(node, shapes[path])
         elif not _bypass(name, edges):
             n = math.prod(shapes[path][0] or ())
             nodes[name] = _Matrix(sparse.csr_array(sparse.identity(n, np.float32)), None, node.metadata, new=True)
@@ -178,7 +178,7 @@ def _merge(nodes: dict[str, Any], edges: list[Edge]) -> None:
         waiting = list(edges)
 
 
-def _flattened(node: Any, shapes: tuple[Shape, Shape]) -> Any:
+def _flat(node: Any, shapes: tuple[Shape, Shape]) -> Any:
     """Return a copy of a node in which all image arrays are flat."""
     flat, (before, after) = copy.copy(node), shapes
     # In a graph for nir 1.0.4, a node has its own `to_dict`, which would write the original arrays.
