@@ -14,7 +14,7 @@ from brainhw.chip._units import exact
 __all__ = ["FieldInfo", "added_field", "has_default", "info_of", "one_or_several", "sourced_fields", "spec_field"]
 
 # These fields identify a spec or describe its sources, so they have no provenance themselves.
-_UNSOURCED = ("name", "family", "provenance", "notes")
+_WITHOUT_PROVENANCE = ("name", "family", "provenance", "notes")
 
 
 @final
@@ -167,7 +167,7 @@ def has_default(spec: Any, name: str) -> bool:
 
 def sourced_fields(spec: Any) -> tuple[str, ...]:
     """Return the names of all fields with a provenance, in the order of the table. ``spec`` may be a class."""
-    return tuple(item.name for item in dataclasses.fields(spec) if item.name not in _UNSOURCED)
+    return tuple(item.name for item in dataclasses.fields(spec) if item.name not in _WITHOUT_PROVENANCE)
 
 
 def info_of(spec: Any) -> dict[str, FieldInfo]:

@@ -27,7 +27,7 @@ __all__ = ["chip_from_data", "chip_from_text", "chip_to_text", "load_chip", "sav
 _KIND, _VERSION = "brainhw-chip", 1
 # This limit is a thousand times the size of a preset. It is low because parsing TOML needs many times the memory of the
 # file.
-_LARGEST = 2**23
+_MAX_FILE_BYTES = 2**23
 _NONE = "none"  # TOML has no null
 
 _HEADER = """\
@@ -103,9 +103,9 @@ def load_chip(path: str | os.PathLike[str]) -> ChipSpec:
     call = f"load_chip: {name!r}"
     try:
         with open_regular(name) as stream:
-            data = stream.read(_LARGEST + 1)
-        if len(data) > _LARGEST:
-            raise ValueError(f"it is larger than the limit of {_LARGEST} bytes for a chip file")
+            data = stream.read(_MAX_FILE_BYTES + 1)
+        if len(data) > _MAX_FILE_BYTES:
+            raise ValueError(f"it is larger than the limit of {_MAX_FILE_BYTES} bytes for a chip file")
         # Some editors start a text file with a byte order mark, which TOML does not allow.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -139,19 +139,19 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
     if family.package != "brainhw":  # tells a user without the family which package to import
         top["package"] = family.package
-    lines = [*header, *(_left_out(spec) if hints else ()), "", *_lines(top)]
+    lines = [*header, *(_hints_for_optional_fields(spec) if hints else ()), "", *_lines(top)]
     infos = info_of(spec)
     # Optional fields come first, so that an incomplete file always lacks a required field. Optional fields without a
     # value are omitted, so that older versions of brainhw can read the file.
-    added = [name for name in infos if has_default(spec, name)]
+    optional_fields = [name for name in infos if has_default(spec, name)]
     for name in (
-        *(name for name in added if not _says_nothing(spec, name)),
-        *(name for name in infos if name not in added),
+        *(name for name in optional_fields if not _is_unset(spec, name)),
+        *(name for name in infos if name not in optional_fields),
     ):
         info = infos[name]
         note = {"note": spec.notes[name]} if name in spec.notes else {}
         # The provenance, which is required, comes last, so that an incomplete file always lacks it and is rejected.
-        entry = {**note, **_plain(info, getattr(spec, name)), "provenance": spec.provenance[name]}
+        entry = {**note, **_file_entry(info, getattr(spec, name)), "provenance": spec.provenance[name]}
         lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
     return "\n".join(lines) + "\n"
 
@@ -175,14 +175,14 @@ def chip_from_data(data: Mapping[str, Any], *, call: str = "chip_from_data") -> 
     _check_format(data, call)
     kind = _spec_class(data, call)
     infos = info_of(kind)
-    added = [name for name in infos if has_default(kind, name)]
-    wanted = ("format", "name", "family", *(name for name in infos if name not in added))
-    _check_keys(data, wanted, call=call, what="the file", optional=("package", *added))
+    optional_fields = [name for name in infos if has_default(kind, name)]
+    wanted = ("format", "name", "family", *(name for name in infos if name not in optional_fields))
+    _check_keys(data, wanted, call=call, what="the file", optional=("package", *optional_fields))
     values: dict[str, Any] = {"name": data["name"], "family": data["family"], "provenance": {}, "notes": {}}
     # Overflows raise an error instead of a warning, so that values near the largest float are rejected.
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         for name, info in infos.items():
-            if name not in data and name in added:
+            if name not in data and name in optional_fields:
                 continue
             values[name] = _read_field(name, info, data[name], call=call)
             values["provenance"][name] = data[name]["provenance"]
@@ -194,14 +194,14 @@ def chip_from_data(data: Mapping[str, Any], *, call: str = "chip_from_data") -> 
             raise ValueError(f"{call}: {error}") from error
 
 
-def _says_nothing(spec: ChipSpec, name: str) -> bool:
+def _is_unset(spec: ChipSpec, name: str) -> bool:
     return getattr(spec, name) is None and spec.provenance[name] == "assumed" and name not in spec.notes
 
 
-def _left_out(spec: ChipSpec) -> Iterator[str]:
+def _hints_for_optional_fields(spec: ChipSpec) -> Iterator[str]:
     """Yield comments about the optional tables that a user may add to the file."""
     infos = info_of(spec)
-    names = [name for name in infos if has_default(spec, name) and _says_nothing(spec, name)]
+    names = [name for name in infos if has_default(spec, name) and _is_unset(spec, name)]
     if names:
         yield "#\n# Optional tables that you can add below if you know their values:"
     for name in names:
@@ -279,7 +279,7 @@ def _read_value(name: str, info: FieldInfo, entry: Mapping[str, Any]) -> Any:
     return TauProfiles(quantity) if info.kind is TauProfiles else quantity
 
 
-def _plain(info: FieldInfo, value: Any) -> dict[str, Any]:
+def _file_entry(info: FieldInfo, value: Any) -> dict[str, Any]:
     if info.kind is ChargeCurve:
         return value.to_dict()
     if info.kind is TauProfiles:

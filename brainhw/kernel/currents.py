@@ -21,10 +21,10 @@ from jax.custom_derivatives import SymbolicZero
 
 from brainhw.kernel import fused
 from brainhw.kernel.events import event_outer
-from brainhw.kernel.leaky import KEPT, converted, each_primal, filled, per_sample, summed
+from brainhw.kernel.leaky import SAVED_NAME, convert_closure, instantiate_zeros, map_primals, per_sample, sum_terms
 from brainhw.kernel.numba_calls import call_loop
 from brainhw.kernel.precision import as_dtype
-from brainhw.kernel.recorded import Recorded, instead, membrane_after
+from brainhw.kernel.recorded import Recorded, membrane_after, substitute
 
 __all__ = ["CurrentParameters", "CurrentRules", "CurrentState", "CurrentTrace", "run"]
 
@@ -47,7 +47,7 @@ class CurrentParameters(NamedTuple):
     """Parameters of the neurons. Voltages are in mV.
 
     ``alpha``, ``V_th`` and ``bias`` are scalars or have shape ``[*size]``. ``beta`` broadcasts to ``[*size, S]``.
-    ``recurrent`` has shape ``[N, N * S]`` or is ``None``. ``gamma`` and ``w_own`` are the decay and the weight of the
+    ``recurrent`` has shape ``[N, N * S]`` or is ``None``. ``gamma`` and ``w_ahp`` are the decay and the weight of the
     after-hyperpolarisation current, as scalars or with shape ``[*size]``; ``None`` for neurons without this current.
     ``read`` contains the values of the states that the function ``spikes`` reads. It is set by :func:`run`.
     """
@@ -58,21 +58,21 @@ class CurrentParameters(NamedTuple):
     bias: jax.Array
     recurrent: jax.Array | None = None
     gamma: jax.Array | None = None
-    w_own: jax.Array | None = None
+    w_ahp: jax.Array | None = None
     read: tuple[jax.Array, ...] = ()
 
 
 class CurrentState(NamedTuple):
     """Membrane potential ``V`` after the reset, synaptic currents, spikes, and after-hyperpolarisation current.
 
-    ``current`` has shape ``[..., *size, S]``, the other arrays have shape ``[..., *size]``. ``own`` is ``None`` for
+    ``current`` has shape ``[..., *size, S]``, the other arrays have shape ``[..., *size]``. ``ahp`` is ``None`` for
     neurons without an after-hyperpolarisation current.
     """
 
     V: jax.Array
     current: jax.Array
     spk: jax.Array
-    own: jax.Array | None = None
+    ahp: jax.Array | None = None
 
 
 class CurrentTrace(NamedTuple):
@@ -86,7 +86,7 @@ class _Inputs(NamedTuple):
     """Synaptic currents and after-hyperpolarisation current of one step, each before it decays."""
 
     synapses: Any
-    own: Any
+    ahp: Any
 
 
 # (potential before the reset, threshold, *recorded, *states that the rules read) -> (potential after the reset, spikes)
@@ -102,28 +102,28 @@ def run(
     computed values.
     """
 
-    def by_rules(V_pre: jax.Array, V_th: jax.Array, *recorded: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def fire_and_reset(V_pre: jax.Array, V_th: jax.Array, *recorded: jax.Array) -> tuple[jax.Array, jax.Array]:
         spk = jnp.asarray(rules.spikes(V_pre, V_th))
         if recorded:
-            spk = instead(spk, recorded[0])
+            spk = substitute(spk, recorded[0])
         V = V_pre - (jax.lax.stop_gradient(spk) if rules.detach else spk) * V_th
         return (membrane_after(recorded, V, V_th) if recorded else V), spk
 
     V_th = jnp.broadcast_to(parameters.V_th, state.V.shape)
     first = tuple(one[0] for one in recorded)
-    by_rules(
+    fire_and_reset(
         state.V, V_th, *first
     )  # brainstate binds a state to the trace of its first read, which must not be the conversion below
-    fire: _Fire = by_rules
-    of_rules, read = converted(by_rules, state.V, V_th, *first)
+    fire: _Fire = fire_and_reset
+    converted_fire, read = convert_closure(fire_and_reset, state.V, V_th, *first)
     if read:
-        parameters, fire = parameters._replace(read=tuple(read)), of_rules
-    runner = jax.custom_vjp(lambda *given: _scan(rules, fire, _Kept(False, False), *given)[:2])
+        parameters, fire = parameters._replace(read=tuple(read)), converted_fire
+    runner = jax.custom_vjp(lambda *given: _scan(rules, fire, _Stored(False, False), *given)[:2])
     runner.defvjp(partial(_forward, rules, fire), partial(_backward, fire), symbolic_zeros=True)
     return runner(parameters, state, drives, recorded)
 
 
-def _charged(
+def _integrate(
     parameters: CurrentParameters, state: CurrentState, drive: jax.Array
 ) -> tuple[_Inputs, jax.Array, jax.Array | None, jax.Array]:
     """Compute one step up to the reset.
@@ -135,43 +135,43 @@ def _charged(
     if parameters.recurrent is not None:
         inputs = inputs + (state.spk @ parameters.recurrent).reshape(inputs.shape)
     current = per_sample(parameters.beta, inputs) * inputs
-    arrived = own = None
-    if parameters.gamma is not None and state.own is not None:
-        arrived = state.own + state.spk * per_sample(parameters.w_own, V)
-        own = per_sample(parameters.gamma, V) * arrived
+    ahp_input = ahp = None
+    if parameters.gamma is not None and state.ahp is not None:
+        ahp_input = state.ahp + state.spk * per_sample(parameters.w_ahp, V)
+        ahp = per_sample(parameters.gamma, V) * ahp_input
     # Add in the same order as Rockpool. A different order rounds differently in float32, and spikes could then differ.
     terms = [current[..., k] for k in range(current.shape[-1])]
-    total = functools.reduce(operator.add, terms if own is None else [*terms, own])
+    total = functools.reduce(operator.add, terms if ahp is None else [*terms, ahp])
     V_pre = per_sample(parameters.alpha, V) * V + total + per_sample(parameters.bias, V)
-    return _Inputs(inputs, arrived), current, own, V_pre
+    return _Inputs(inputs, ahp_input), current, ahp, V_pre
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Stored:
     """Arrays that the forward pass stores for the backward pass, in addition to the membrane potentials.
 
-    ``synapses`` is True to store the synaptic currents before their decay, and ``own`` is True to store the
+    ``synapses`` is True to store the synaptic currents before their decay, and ``ahp`` is True to store the
     after-hyperpolarisation current before its decay.
     """
 
     synapses: bool
-    own: bool
+    ahp: bool
 
 
 def _scan(
     rules: CurrentRules,
     fire: _Fire,
-    kept: _Kept,
+    stored: _Stored,
     parameters: CurrentParameters,
     state: CurrentState,
     drives: jax.Array,
     recorded: Recorded,
 ) -> tuple[CurrentState, CurrentTrace, _Inputs]:
-    """Run the loop over time. In the returned ``_Inputs``, values that ``kept`` does not request are ``None``."""
-    known = rules.forward and not recorded and not parameters.read and kept == _Kept(False, False)
-    if known and fused.pays(drives, state.V, parameters.recurrent):
+    """Run the loop over time. In the returned ``_Inputs``, values that ``stored`` does not request are ``None``."""
+    known = rules.forward and not recorded and not parameters.read and stored == _Stored(False, False)
+    if known and fused.is_faster(drives, state.V, parameters.recurrent):
         return *_in_one_loop(rules, fire, parameters, state, drives), _Inputs(None, None)
-    return _by_steps(fire, kept, parameters, state, drives, recorded)
+    return _by_steps(fire, stored, parameters, state, drives, recorded)
 
 
 def _in_one_loop(
@@ -180,29 +180,29 @@ def _in_one_loop(
     """Run the compiled loop, which runs all steps of one sample before it starts the next sample."""
     V, dtype = state.V, state.V.dtype
     n, m = jnp.shape(parameters.recurrent)
-    has_own = parameters.gamma is not None
+    has_ahp = parameters.gamma is not None
     nothing = jnp.zeros_like(V)
-    gamma, w_own = (parameters.gamma, parameters.w_own) if has_own else (nothing, nothing)
-    own = nothing if state.own is None else state.own
+    gamma, w_ahp = (parameters.gamma, parameters.w_ahp) if has_ahp else (nothing, nothing)
+    ahp = nothing if state.ahp is None else state.ahp
 
-    def of_neurons(value: Any) -> jax.Array:
+    def per_neuron(value: Any) -> jax.Array:
         return per_sample(value, V).reshape(-1, n)[0]
 
     def by_steps(drives: jax.Array, V: jax.Array, current: jax.Array, *rest: jax.Array) -> list[jax.Array]:
-        spk, own, alpha, beta, V_th, bias, recurrent, gamma, w_own = rest
+        spk, ahp, alpha, beta, V_th, bias, recurrent, gamma, w_ahp = rest
         numbers = CurrentParameters(alpha, beta.reshape(n, -1), V_th, bias, recurrent)
-        if has_own:
-            numbers = numbers._replace(gamma=gamma, w_own=w_own)
-        by_synapse = CurrentState(V, current.reshape(len(V), n, -1), spk, own if has_own else None)
+        if has_ahp:
+            numbers = numbers._replace(gamma=gamma, w_ahp=w_ahp)
+        by_synapse = CurrentState(V, current.reshape(len(V), n, -1), spk, ahp if has_ahp else None)
         split = drives.reshape(len(drives), len(V), n, -1)
-        end, trace, _ = _by_steps(fire, _Kept(False, False), numbers, by_synapse, split, ())
-        return [trace.V_pre, end.current.reshape(len(V), m), own if end.own is None else end.own]
+        end, trace, _ = _by_steps(fire, _Stored(False, False), numbers, by_synapse, split, ())
+        return [trace.V_pre, end.current.reshape(len(V), m), ahp if end.ahp is None else end.ahp]
 
     def loop(*given: jax.Array) -> list[jax.Array]:
         from brainhw.kernel import fused_loops
 
         firing = fused_loops.STEP if rules.forward == "step" else fused_loops.COUNT
-        chosen = jnp.array([firing, rules.most or 0, has_own], jnp.int32)
+        chosen = jnp.array([firing, rules.most or 0, has_ahp], jnp.int32)
         rows = len(given[1])
         shapes = (len(drives), rows, n), (rows, m), (rows, n)
         results = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes] + [jax.ShapeDtypeStruct((rows,), jnp.int32)]
@@ -213,31 +213,36 @@ def _in_one_loop(
         V.reshape(-1, n),
         state.current.reshape(-1, m),
         as_dtype(state.spk, dtype).reshape(-1, n),
-        own.reshape(-1, n),
-        of_neurons(parameters.alpha),
+        ahp.reshape(-1, n),
+        per_neuron(parameters.alpha),
         per_sample(parameters.beta, state.current).reshape(-1, m)[0],
-        of_neurons(parameters.V_th),
-        of_neurons(parameters.bias),
+        per_neuron(parameters.V_th),
+        per_neuron(parameters.bias),
         parameters.recurrent,
-        of_neurons(gamma),
-        of_neurons(w_own),
+        per_neuron(gamma),
+        per_neuron(w_ahp),
     )
-    V_pre, current, own = fused.loop_or_steps(loop, by_steps, 9, *given)
+    V_pre, current, ahp = fused.loop_or_steps(loop, by_steps, 9, *given)
     V_pre = V_pre.reshape(len(drives), *V.shape)
     after, last = fire(V_pre[-1], per_sample(parameters.V_th, V))
-    end = CurrentState(after, current.reshape(state.current.shape), last, own.reshape(V.shape) if has_own else None)
+    end = CurrentState(after, current.reshape(state.current.shape), last, ahp.reshape(V.shape) if has_ahp else None)
     return end, CurrentTrace(_spikes(fire, parameters, V_pre, ()), V_pre)
 
 
 def _by_steps(
-    fire: _Fire, kept: _Kept, parameters: CurrentParameters, state: CurrentState, drives: jax.Array, recorded: Recorded
+    fire: _Fire,
+    stored: _Stored,
+    parameters: CurrentParameters,
+    state: CurrentState,
+    drives: jax.Array,
+    recorded: Recorded,
 ) -> tuple[CurrentState, CurrentTrace, _Inputs]:
     def step(state: CurrentState, given: tuple[jax.Array, Recorded]) -> tuple[CurrentState, tuple[CurrentTrace, Any]]:
         drive, recorded = given
-        inputs, current, own, V_pre = _charged(parameters, state, drive)
+        inputs, current, ahp, V_pre = _integrate(parameters, state, drive)
         V, spk = fire(V_pre, per_sample(parameters.V_th, V_pre), *recorded, *parameters.read)
-        held = (inputs.synapses if kept.synapses else None, inputs.own if kept.own else None)
-        return CurrentState(V, current, spk, own), (CurrentTrace(spk, V_pre), held)
+        held = (inputs.synapses if stored.synapses else None, inputs.ahp if stored.ahp else None)
+        return CurrentState(V, current, spk, ahp), (CurrentTrace(spk, V_pre), held)
 
     state, (trace, held) = jax.lax.scan(step, state, (drives, recorded))
     return state, trace, _Inputs(*held)
@@ -245,7 +250,7 @@ def _by_steps(
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class _Wanted:
+class _RequestedGradients:
     """Names of the parameters whose gradients are requested, and the dtype of the drives."""
 
     names: frozenset[str]
@@ -253,17 +258,17 @@ class _Wanted:
 
 
 def _forward(rules: CurrentRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]:
-    parameters, state, drives, recorded = each_primal(lambda leaf: leaf.value, arguments)
+    parameters, state, drives, recorded = map_primals(lambda leaf: leaf.value, arguments)
     given = arguments[0]
     names = {name for name in given._fields if name != "read" and _is_perturbed(getattr(given, name))}
     names |= {"read"} if any(leaf.perturbed for leaf in given.read) else set()
-    needed = _Kept("beta" in names, "gamma" in names)
-    final, trace, held = _scan(rules, fire, needed, parameters, state, drives, recorded)
-    V_pre, held = jax.tree.map(lambda array: checkpoint_name(array, KEPT), (trace.V_pre, held))
+    to_store = _Stored("beta" in names, "gamma" in names)
+    final, trace, held = _scan(rules, fire, to_store, parameters, state, drives, recorded)
+    V_pre, held = jax.tree.map(lambda array: checkpoint_name(array, SAVED_NAME), (trace.V_pre, held))
     # To save memory, recompute the spikes from the membrane potentials instead of storing them.
     spk = _spikes(fire, parameters, V_pre, recorded)
-    kept = (parameters, _Wanted(frozenset(names), drives.dtype), state, V_pre, held, recorded)
-    return (final, CurrentTrace(spk, V_pre)), kept
+    stored = (parameters, _RequestedGradients(frozenset(names), drives.dtype), state, V_pre, held, recorded)
+    return (final, CurrentTrace(spk, V_pre)), stored
 
 
 def _is_perturbed(leaf: Any) -> bool:
@@ -273,10 +278,10 @@ def _is_perturbed(leaf: Any) -> bool:
 def _spikes(fire: _Fire, parameters: CurrentParameters, V_pre: jax.Array, recorded: Recorded) -> jax.Array:
     """Return the spikes for membrane potentials ``[T, ..., *size]``. ``fire`` is called for single steps."""
     V_th = jnp.broadcast_to(parameters.V_th, V_pre.shape[1:])
-    return jax.vmap(lambda V, *of_step: fire(V, V_th, *of_step, *parameters.read)[1])(V_pre, *recorded)
+    return jax.vmap(lambda V, *step_recorded: fire(V, V_th, *step_recorded, *parameters.read)[1])(V_pre, *recorded)
 
 
-class _Later(NamedTuple):
+class _LaterGradients(NamedTuple):
     """Values that the backward pass carries from a step to the previous step.
 
     These are gradients, and ``sums`` of the gradients of parameters over the later steps. A field that is not needed is
@@ -285,103 +290,110 @@ class _Later(NamedTuple):
 
     V: jax.Array
     current: jax.Array
-    own: Any
+    ahp: Any
     spk: jax.Array | None
     charged: Any  # gradient of the potential before the reset in the later step; needed for the gradient of alpha
-    arrived: Any  # gradient of the input to the after-hyperpolarisation current, likewise; needed for that of w_own
+    ahp_input: Any  # gradient of the input to the after-hyperpolarisation current, likewise; needed for that of w_ahp
     sums: dict[str, Any]
 
 
-def _backward(fire: _Fire, kept: Any, cotangents: Any) -> Any:
-    parameters, wanted, state, V_pre, held, recorded = kept
-    of_final, of_trace = cotangents
-    names, nothing = wanted.names, jnp.zeros_like(state.V)
+def _backward(fire: _Fire, stored: Any, cotangents: Any) -> Any:
+    parameters, requested, state, V_pre, held, recorded = stored
+    grad_final, grad_trace = cotangents
+    names, nothing = requested.names, jnp.zeros_like(state.V)
     alpha, beta = per_sample(parameters.alpha, nothing), per_sample(parameters.beta, state.current)
     # Use one threshold per neuron and sample, so that its gradient is summed over the batch only once, after the loop.
     V_th = per_sample(parameters.V_th, nothing)
     every = {"V_th": V_th, "read": parameters.read}
     extra = {name: value for name, value in every.items() if name in names}
 
-    def step(later: _Later, incoming: tuple[Any, Any, Any, _Inputs, Recorded]) -> tuple[_Later, jax.Array]:
-        V_pre, of_spk, of_V_pre, inputs, recorded = incoming
+    def step(
+        later: _LaterGradients, incoming: tuple[Any, Any, Any, _Inputs, Recorded]
+    ) -> tuple[_LaterGradients, jax.Array]:
+        V_pre, grad_spk, grad_V_pre, inputs, recorded = incoming
 
         def fire_with(V_pre: jax.Array, extra: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
             return fire(V_pre, extra.get("V_th", V_th), *recorded, *extra.get("read", parameters.read))
 
         (V, spk), pull = jax.vjp(fire_with, V_pre, extra)
-        of_charged, of_extra = pull((later.V, summed(nothing, later.spk, of_spk)))
-        of_charged = summed(of_charged, of_V_pre)
-        of_current = later.current + of_charged[..., None]
-        of_drive = beta * of_current
-        of_earlier = of_own = of_arrived = None
+        grad_charged, grad_extra = pull((later.V, sum_terms(nothing, later.spk, grad_spk)))
+        grad_charged = sum_terms(grad_charged, grad_V_pre)
+        grad_current = later.current + grad_charged[..., None]
+        grad_drive = beta * grad_current
+        grad_earlier = grad_ahp = grad_ahp_input = None
         if parameters.recurrent is not None:
-            of_earlier = of_drive.reshape(*nothing.shape[:-1], -1) @ parameters.recurrent.T
+            grad_earlier = grad_drive.reshape(*nothing.shape[:-1], -1) @ parameters.recurrent.T
         if parameters.gamma is not None:
-            of_own = summed(later.own, of_charged)
-            of_arrived = per_sample(parameters.gamma, nothing) * of_own
-            of_earlier = summed(of_arrived * per_sample(parameters.w_own, nothing), of_earlier)
+            grad_ahp = sum_terms(later.ahp, grad_charged)
+            grad_ahp_input = per_sample(parameters.gamma, nothing) * grad_ahp
+            grad_earlier = sum_terms(grad_ahp_input * per_sample(parameters.w_ahp, nothing), grad_earlier)
         # The later step started from the membrane potential and the spikes of this step.
-        of_step = {
+        step_gradients = {
             "alpha": lambda: later.charged * V,
-            "w_own": lambda: later.arrived * spk,
-            "beta": lambda: of_current * inputs.synapses,
-            "gamma": lambda: of_own * inputs.own,
-            "bias": lambda: of_charged,
-            "V_th": lambda: of_extra["V_th"],
-            "read": lambda: of_extra["read"],
+            "w_ahp": lambda: later.ahp_input * spk,
+            "beta": lambda: grad_current * inputs.synapses,
+            "gamma": lambda: grad_ahp * inputs.ahp,
+            "bias": lambda: grad_charged,
+            "V_th": lambda: grad_extra["V_th"],
+            "read": lambda: grad_extra["read"],
         }
-        sums = {name: jax.tree.map(jnp.add, total, of_step[name]()) for name, total in later.sums.items()}
-        charged = of_charged if "alpha" in names else None
-        arrived = of_arrived if "w_own" in names else None
-        return _Later(alpha * of_charged, of_drive, of_arrived, of_earlier, charged, arrived, sums), of_drive
+        sums = {name: jax.tree.map(jnp.add, total, step_gradients[name]()) for name, total in later.sums.items()}
+        charged = grad_charged if "alpha" in names else None
+        ahp_input = grad_ahp_input if "w_ahp" in names else None
+        earlier = _LaterGradients(
+            alpha * grad_charged, grad_drive, grad_ahp_input, grad_earlier, charged, ahp_input, sums
+        )
+        return earlier, grad_drive
 
-    of_spk, of_V_pre = (None if isinstance(g, SymbolicZero) else g for g in of_trace)
-    if not isinstance(of_final.spk, SymbolicZero):
+    grad_spk, grad_V_pre = (None if isinstance(g, SymbolicZero) else g for g in grad_trace)
+    if not isinstance(grad_final.spk, SymbolicZero):
         # The final state also contains the last spikes, so add its gradient to the gradient of the last spikes.
-        of_spk = summed(jnp.zeros_like(V_pre).at[-1].set(of_final.spk), of_spk)
-    start = _start(names, parameters, state, of_final)
-    first, of_drives = jax.lax.scan(step, start, (V_pre, of_spk, of_V_pre, held, recorded), reverse=True)
+        grad_spk = sum_terms(jnp.zeros_like(V_pre).at[-1].set(grad_final.spk), grad_spk)
+    start = _start(names, parameters, state, grad_final)
+    first, grad_drives = jax.lax.scan(step, start, (V_pre, grad_spk, grad_V_pre, held, recorded), reverse=True)
 
     sums = first.sums
     # The first step started from the initial state.
     if "alpha" in names:
         sums["alpha"] = sums["alpha"] + first.charged * state.V
-    if "w_own" in names:
-        sums["w_own"] = sums["w_own"] + first.arrived * state.spk
+    if "w_ahp" in names:
+        sums["w_ahp"] = sums["w_ahp"] + first.ahp_input * state.spk
     found = {"read": sums.pop("read")} if "read" in names else {}
-    found |= {name: _gathered(total, jnp.shape(getattr(parameters, name))) for name, total in sums.items()}
+    found |= {name: _sum_over_broadcast(total, jnp.shape(getattr(parameters, name))) for name, total in sums.items()}
     if "recurrent" in names:
         earlier = _spikes(fire, parameters, V_pre[:-1], tuple(one[:-1] for one in recorded))
         before = jnp.concatenate([state.spk[None], earlier])
         n, n_out = parameters.recurrent.shape
-        found["recurrent"] = event_outer(before.reshape(-1, n), of_drives.reshape(-1, n_out))
-    of_state = CurrentState(first.V, first.current, nothing if first.spk is None else first.spk, first.own)
+        found["recurrent"] = event_outer(before.reshape(-1, n), grad_drives.reshape(-1, n_out))
+    grad_state = CurrentState(first.V, first.current, nothing if first.spk is None else first.spk, first.ahp)
     # Recorded values get no gradient.
-    of_drives = of_drives.astype(wanted.drive_dtype)
-    return jax.tree.map(jnp.zeros_like, parameters)._replace(**found), of_state, of_drives, None
+    grad_drives = grad_drives.astype(requested.drive_dtype)
+    return jax.tree.map(jnp.zeros_like, parameters)._replace(**found), grad_state, grad_drives, None
 
 
-def _start(names: frozenset[str], parameters: CurrentParameters, state: CurrentState, of_final: Any) -> _Later:
+def _start(
+    names: frozenset[str], parameters: CurrentParameters, state: CurrentState, grad_final: Any
+) -> _LaterGradients:
     """Return the gradients after the last step, with which the backward pass starts."""
     nothing = jnp.zeros_like(state.V)
-    sums: dict[str, Any] = {name: nothing for name in ("alpha", "w_own", "gamma", "bias", "V_th") if name in names}
+    sums: dict[str, Any] = {name: nothing for name in ("alpha", "w_ahp", "gamma", "bias", "V_th") if name in names}
     if "beta" in names:
         sums["beta"] = jnp.zeros_like(state.current)
     if "read" in names:
         sums["read"] = jax.tree.map(jnp.zeros_like, parameters.read)
-    has_own = parameters.gamma is not None
-    return _Later(
-        V=filled(of_final.V),
-        current=filled(of_final.current),
-        own=filled(of_final.own) if has_own else None,
-        spk=nothing if has_own or parameters.recurrent is not None else None,
+    has_ahp = parameters.gamma is not None
+    return _LaterGradients(
+        V=instantiate_zeros(grad_final.V),
+        current=instantiate_zeros(grad_final.current),
+        ahp=instantiate_zeros(grad_final.ahp) if has_ahp else None,
+        spk=nothing if has_ahp or parameters.recurrent is not None else None,
         charged=nothing if "alpha" in names else None,
-        arrived=nothing if "w_own" in names else None,
+        ahp_input=nothing if "w_ahp" in names else None,
         sums=sums,
     )
 
 
-def _gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _sum_over_broadcast(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Sum a gradient over the axes along which its parameter was broadcast."""
     value = value.sum(axis=tuple(range(value.ndim - len(shape))))
     same = tuple(i for i, n in enumerate(shape) if n == 1)

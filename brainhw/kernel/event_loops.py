@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["PARTS", "compiled", "compiled_part", "outer", "product", "received"]
+__all__ = ["PARTS", "compiled", "compiled_part", "outer", "product", "sparse_row_product"]
 
 # Number of blocks of rows for which `outer` computes partial sums. It is fixed, so that results do not depend on the
 # number of threads.
@@ -47,14 +47,14 @@ def compiled_part(function: Any) -> Any:
 
 
 @compiled_part
-def received(x, found, weights, total):  # type: ignore[no-untyped-def]
+def sparse_row_product(x, nonzero, weights, total):  # type: ignore[no-untyped-def]
     """Write ``x [K] @ weights [K, N]`` into ``total``, and return the number of nonzero inputs.
 
-    Only the weights of nonzero inputs are added. ``found [K + 1]`` is scratch space.
+    Only the weights of nonzero inputs are added. ``nonzero [K + 1]`` is scratch space.
     """
     n = 0
     for k in range(x.shape[0]):
-        found[n] = k
+        nonzero[n] = k
         n += x[k] != 0
     for j in range(total.shape[0]):
         total[j] = 0
@@ -62,21 +62,21 @@ def received(x, found, weights, total):  # type: ignore[no-untyped-def]
     # change.
     i = 0
     while i + 4 <= n:
-        a, b, c, d = found[i], found[i + 1], found[i + 2], found[i + 3]
-        of_a, of_b, of_c, of_d = x[a], x[b], x[c], x[d]
+        a, b, c, d = nonzero[i], nonzero[i + 1], nonzero[i + 2], nonzero[i + 3]
+        x_a, x_b, x_c, x_d = x[a], x[b], x[c], x[d]
         w_a, w_b, w_c, w_d = weights[a], weights[b], weights[c], weights[d]
         for j in range(total.shape[0]):
             so_far = total[j]
-            so_far = so_far + of_a * w_a[j]
-            so_far = so_far + of_b * w_b[j]
-            so_far = so_far + of_c * w_c[j]
-            so_far = so_far + of_d * w_d[j]
+            so_far = so_far + x_a * w_a[j]
+            so_far = so_far + x_b * w_b[j]
+            so_far = so_far + x_c * w_c[j]
+            so_far = so_far + x_d * w_d[j]
             total[j] = so_far
         i += 4
     while i < n:
-        of_k, w_k = x[found[i]], weights[found[i]]
+        x_k, w_k = x[nonzero[i]], weights[nonzero[i]]
         for j in range(total.shape[0]):
-            total[j] = total[j] + of_k * w_k[j]
+            total[j] = total[j] + x_k * w_k[j]
         i += 1
     return n
 
@@ -86,9 +86,9 @@ def product(x, weights, out):  # type: ignore[no-untyped-def]
     """Write ``x [M, K] @ weights [K, N]`` into ``out``. Only the weights of nonzero inputs are added."""
     n_rows, n_in = x.shape
     for part in numba.prange(_CHUNKS):
-        found = np.empty(n_in + 1, np.int64)
+        nonzero = np.empty(n_in + 1, np.int64)
         for m in range(part * n_rows // _CHUNKS, (part + 1) * n_rows // _CHUNKS):
-            received(x[m], found, weights, out[m])
+            sparse_row_product(x[m], nonzero, weights, out[m])
 
 
 @compiled
@@ -99,18 +99,18 @@ def outer(x, g, parts, out):  # type: ignore[no-untyped-def]
     for part in numba.prange(n_parts):
         total = parts[part]
         total[:] = 0
-        found = np.empty(n_in + 1, np.int64)
+        nonzero = np.empty(n_in + 1, np.int64)
         for m in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
             n = 0
             for k in range(n_in):
-                found[n] = k
+                nonzero[n] = k
                 n += x[m, k] != 0
             row = g[m]
             for i in range(n):
-                k = found[i]
-                of_k, target = x[m, k], total[k]
+                k = nonzero[i]
+                x_k, target = x[m, k], total[k]
                 for j in range(n_out):
-                    target[j] += of_k * row[j]
+                    target[j] += x_k * row[j]
     for k in numba.prange(n_in):
         target = out[k]
         for j in range(n_out):

@@ -24,15 +24,15 @@ from brainhw.kernel.numba_calls import call_loop
 __all__ = ["dense_products", "event_outer", "event_product", "has_event_loops"]
 
 # Above this fraction of nonzero inputs a dense product is faster (measured with 128 to 512 inputs on two cores).
-_DENSEST = 0.12
+_MAX_SPIKE_FRACTION = 0.12
 # With fewer multiplications, calling the compiled loops takes more time than they save.
-_LEAST = 2**23
+_MIN_MULTIPLICATIONS = 2**23
 # Up to this number of inputs, XLA's dense product adds in the order of the inputs, so both results are bitwise equal.
-_MOST_INPUTS = 512
+_MAX_INPUTS = 512
 # With fewer outputs the inner loops are too short to save time.
-_LEAST_OUTPUTS = 32
+_MIN_OUTPUTS = 32
 # Number of rows sampled to estimate the fraction of nonzero inputs.
-_LOOKED_AT = 256
+_SAMPLED_ROWS = 256
 
 
 @functools.cache
@@ -80,7 +80,7 @@ def has_event_loops() -> bool:
 
 def event_product(x: jax.Array, weights: jax.Array) -> jax.Array:
     """Return ``x [rows, n_in] @ weights [n_in, n_out]``, computed with compiled loops if they save time."""
-    return _product(x, weights) if _pays(x, weights, weights.size * len(x)) else x @ weights
+    return _product(x, weights) if _is_faster(x, weights, weights.size * len(x)) else x @ weights
 
 
 def event_outer(x: jax.Array, g: jax.Array) -> jax.Array:
@@ -88,19 +88,19 @@ def event_outer(x: jax.Array, g: jax.Array) -> jax.Array:
 
     The product is the result of :func:`event_product`. Compiled loops are used if they save time.
     """
-    return _outer(x, g) if _pays(x, g, g.size * x.shape[1]) else x.T @ g
+    return _outer(x, g) if _is_faster(x, g, g.size * x.shape[1]) else x.T @ g
 
 
-def _pays(x: jax.Array, other: jax.Array, multiplications: int) -> bool:
+def _is_faster(x: jax.Array, other: jax.Array, multiplications: int) -> bool:
     same = x.dtype == other.dtype and x.dtype in (jnp.float32, jnp.float64)
-    fits = x.shape[1] <= _MOST_INPUTS and other.shape[1] >= _LEAST_OUTPUTS and multiplications >= _LEAST
+    fits = x.shape[1] <= _MAX_INPUTS and other.shape[1] >= _MIN_OUTPUTS and multiplications >= _MIN_MULTIPLICATIONS
     return bool(same and fits and has_event_loops())
 
 
 def _is_sparse(x: jax.Array) -> jax.Array:
     # Use an odd stride. With an even stride, all sampled rows of a batch could belong to a few samples.
-    seen = x[:: max(len(x) // _LOOKED_AT, 1) | 1]
-    return jnp.count_nonzero(seen) <= _DENSEST * seen.size
+    seen = x[:: max(len(x) // _SAMPLED_ROWS, 1) | 1]
+    return jnp.count_nonzero(seen) <= _MAX_SPIKE_FRACTION * seen.size
 
 
 # Under vmap, for example over chips, `cond` would compute both branches, and a call to the compiled loops has no rule
@@ -174,9 +174,9 @@ def _outer_forward(x: jax.Array, g: jax.Array) -> tuple[jax.Array, Any]:
     return _outer(x, g), (x, g)
 
 
-def _outer_backward(kept: Any, of_result: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _outer_backward(kept: Any, grad_result: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, g = kept
-    return g @ of_result.T, event_product(x, of_result)
+    return g @ grad_result.T, event_product(x, grad_result)
 
 
 _product.defvjp(_product_forward, _product_backward)

@@ -16,7 +16,7 @@ from brainhw.kernel.fractional_weights import METHODS, FractionalMethod, Method
 __all__ = ["amplitudes", "check_count", "decay_rates", "n_exponentials", "weight_error"]
 
 MOST_STEPS = 2**26  # limits memory, because one weight is computed per step of the horizon
-FEWEST, MOST = 4, 128
+MIN_EXPONENTIALS, MAX_EXPONENTIALS = 4, 128
 _WORST_ORDERS = (0.05, 0.2, 0.5, 0.8, 0.95)
 
 
@@ -140,8 +140,8 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
 def check_count(n: int, *, call: str, name: str) -> int:
     """Return ``n`` as an int. Raise if it is not a valid number of exponentials for :func:`amplitudes`."""
     n = _arguments.positive_int(n, call=call, name=name)
-    if not FEWEST <= n <= MOST:
-        raise ValueError(f"{call}: {name} must be from {FEWEST} to {MOST}; got {n}.")
+    if not MIN_EXPONENTIALS <= n <= MAX_EXPONENTIALS:
+        raise ValueError(f"{call}: {name} must be from {MIN_EXPONENTIALS} to {MAX_EXPONENTIALS}; got {n}.")
     return n
 
 
@@ -183,9 +183,9 @@ def n_exponentials(tolerance: float, horizon: int, method: Method = "gl") -> int
     def reached(n: int) -> bool:
         return bool((_weight_errors(method, _WORST_ORDERS, n, horizon) <= tolerance).all())
 
-    if not reached(MOST):
+    if not reached(MAX_EXPONENTIALS):
         raise ValueError(
-            f"{call}: {MOST} exponentials do not reach an error of {tolerance:g} over {horizon} steps. "
+            f"{call}: {MAX_EXPONENTIALS} exponentials do not reach an error of {tolerance:g} over {horizon} steps. "
             "Use a larger tolerance."
         )
-    return bisect.bisect_left(range(MOST), True, lo=FEWEST, key=reached)
+    return bisect.bisect_left(range(MAX_EXPONENTIALS), True, lo=MIN_EXPONENTIALS, key=reached)

@@ -18,7 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, NeuronState, past_sums, schemes_of, step
-from brainhw.kernel.leaky import each_primal, filled, gathered
+from brainhw.kernel.leaky import instantiate_zeros, map_primals, sum_over_samples
 
 __all__ = ["Trace", "is_linear", "run", "run_steps"]
 
@@ -28,7 +28,7 @@ class Trace(NamedTuple):
 
     spk: jax.Array
     V: jax.Array | None
-    decided: jax.Array
+    V_compared: jax.Array
 
 
 def is_linear(rules: NeuronRules) -> bool:
@@ -63,71 +63,80 @@ def run(
 
 
 def _scan(
-    rules: NeuronRules, keep_V: bool, effects: bool, parameters: NeuronParameters, state: NeuronState, drives: jax.Array
+    rules: NeuronRules,
+    keep_V: bool,
+    with_sensitivities: bool,
+    parameters: NeuronParameters,
+    state: NeuronState,
+    drives: jax.Array,
 ) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
     """Run all steps. Return the final state, the trace and a tuple of derivatives.
 
-    With ``effects``, the tuple contains the derivatives of the voltages before the reset with respect to each trainable
-    parameter. Otherwise, it is empty.
+    With ``with_sensitivities``, the tuple contains the derivatives of the voltages before the reset with respect to
+    each trainable parameter. Otherwise, it is empty.
     """
     schemes = schemes_of(rules, parameters.operator)
 
     def body(state: NeuronState, drive: jax.Array) -> tuple[NeuronState, Any]:
-        state, event = step(rules, parameters, schemes, state, drive, effects=effects)
-        return state, (Trace(event.spk, state.V if keep_V else None, event.decided), event.moved)
+        state, event = step(rules, parameters, schemes, state, drive, with_sensitivities=with_sensitivities)
+        return state, (Trace(event.spk, state.V if keep_V else None, event.V_compared), event.sensitivities)
 
-    final, (trace, moved) = jax.lax.scan(body, state, drives)
-    return final, trace, moved
+    final, (trace, sensitivities) = jax.lax.scan(body, state, drives)
+    return final, trace, sensitivities
 
 
 @broadcasting
 def _forward(rules: NeuronRules, keep_V: bool, *arguments: Any) -> tuple[Any, Any]:
-    parameters, state, drives = each_primal(lambda leaf: leaf.value, arguments)
-    state_trainable = any(jax.tree.leaves(each_primal(lambda leaf: leaf.perturbed, arguments[1])))
-    final, trace, moved = _scan(rules, keep_V, True, parameters, state, drives)
+    parameters, state, drives = map_primals(lambda leaf: leaf.value, arguments)
+    state_trainable = any(jax.tree.leaves(map_primals(lambda leaf: leaf.perturbed, arguments[1])))
+    final, trace, sensitivities = _scan(rules, keep_V, True, parameters, state, drives)
     # Only the general case of the backward pass needs the state and the drives. XLA drops them if they are not used.
-    return (final, trace), (parameters, state, drives, trace, moved, state_trainable)
+    return (final, trace), (parameters, state, drives, trace, sensitivities, state_trainable)
 
 
 @broadcasting
 def _backward(rules: NeuronRules, plain: Callable[..., Any], saved: Any, cotangents: Any) -> Any:
-    parameters, state, drives, trace, moved, state_trainable = saved
-    of_final, of_trace = cotangents
-    through_past = jax.tree.leaves(of_final._replace(V=None), is_leaf=_is_zero)
+    parameters, state, drives, trace, sensitivities, state_trainable = saved
+    grad_final, grad_trace = cotangents
+    through_past = jax.tree.leaves(grad_final._replace(V=None), is_leaf=_is_zero)
     if state_trainable or not all(_is_zero(g) for g in through_past):
         # A gradient with respect to the stored past of the first or the last state is requested. This is rare, so use
         # automatic differentiation.
-        return jax.vjp(plain, parameters, state, drives)[1](jax.tree.map(filled, cotangents, is_leaf=_is_zero))
-    of_trace = Trace(*(None if g is None or _is_zero(g) else g for g in of_trace))
-    of_parameters, of_drives = _transposed(rules, parameters, trace, moved, filled(of_final.V), of_trace)
-    return of_parameters, jax.tree.map(jnp.zeros_like, state), of_drives
+        return jax.vjp(plain, parameters, state, drives)[1](
+            jax.tree.map(instantiate_zeros, cotangents, is_leaf=_is_zero)
+        )
+    grad_trace = Trace(*(None if g is None or _is_zero(g) else g for g in grad_trace))
+    grad_parameters, grad_drives = _gradients(
+        rules, parameters, trace, sensitivities, instantiate_zeros(grad_final.V), grad_trace
+    )
+    return grad_parameters, jax.tree.map(jnp.zeros_like, state), grad_drives
 
 
 def _is_zero(gradient: Any) -> bool:
     return isinstance(gradient, SymbolicZero)
 
 
-class _Later(NamedTuple):
+class _LaterGradients(NamedTuple):
     """Gradients that the backward pass carries from a step to the previous step.
 
     ``slots`` stores gradients of later steps, on which the transposed convolution acts. ``position`` is the position of
     the next value in ``slots``.
     """
 
-    of_V: jax.Array  # gradient of the voltage after the step, without the part through the operator
-    reached: jax.Array  # gradient of the voltage of the next step before its reset
+    grad_V: jax.Array  # gradient of the voltage after the step, without the part through the operator
+    grad_V_new: jax.Array  # gradient of the voltage of the next step before its reset
     rate: jax.Array  # gradient of the rate that the next step stored
     slots: jax.Array
     position: jax.Array
 
 
-def _transposed(
+def _gradients(
     rules: NeuronRules,
     parameters: NeuronParameters,
     trace: Trace,
-    moved: tuple[jax.Array, ...],
-    of_last_V: jax.Array,
-    of_trace: Trace,
+    sensitivities: tuple[jax.Array, ...],
+    grad_last_V: jax.Array,
+    grad_trace: Trace,
 ) -> tuple[NeuronParameters, jax.Array]:
     """Return the gradients of the parameters and of the drives, in one pass backwards in time."""
     operator, V_th, lookahead = parameters
@@ -135,57 +144,58 @@ def _transposed(
     past, remembers_rate = rules.past, rules.method.remembers_rate
     leaves, structure = jax.tree.flatten(operator)
 
-    def decide(V: jax.Array, V_th: jax.Array) -> jax.Array:
+    def fire(V: jax.Array, V_th: jax.Array) -> jax.Array:
         return rules.spk_fun((V - V_th) / V_th)
 
-    def body(carry: tuple[_Later, Any], incoming: Any) -> tuple[tuple[_Later, Any], jax.Array]:
-        later, (of_trainable, of_V_th) = carry
-        spk, decided, moved, of = incoming
-        of_decided = jnp.zeros_like(decided)
-        if of.spk is not None:
-            of_decided, of_threshold = jax.vjp(decide, decided, jnp.broadcast_to(V_th, decided.shape))[1](of.spk)
-            of_V_th = of_V_th + of_threshold
-        of_decided = of_decided if of.decided is None else of_decided + of.decided
+    def body(carry: tuple[_LaterGradients, Any], incoming: Any) -> tuple[tuple[_LaterGradients, Any], jax.Array]:
+        later, (grad_trainable, grad_V_th) = carry
+        spk, V_compared, sensitivities, grad = incoming
+        grad_V_compared = jnp.zeros_like(V_compared)
+        if grad.spk is not None:
+            _, pull = jax.vjp(fire, V_compared, jnp.broadcast_to(V_th, V_compared.shape))
+            grad_V_compared, grad_threshold = pull(grad.spk)
+            grad_V_th = grad_V_th + grad_threshold
+        grad_V_compared = grad_V_compared if grad.V_compared is None else grad_V_compared + grad.V_compared
 
-        rate = -past_sums([past.placed(scheme.weights, later.position)], later.slots)[0]
-        after = later.of_V + scheme.voltage * later.reached
+        rate = -past_sums([past.slot_weights(scheme.weights, later.position)], later.slots)[0]
+        after = later.grad_V + scheme.voltage * later.grad_V_new
         after = after - rules.leak / operator.tau * later.rate if remembers_rate else after + rate
-        after = after if of.V is None else after + of.V
-        reached = after if rules.looks_ahead else after + of_decided
+        after = after if grad.V is None else after + grad.V
+        grad_V_new = after if rules.looks_ahead else after + grad_V_compared
 
         through_past = rate / operator.tau if remembers_rate else 0.0
         if scheme.before is not None:
-            through_past = scheme.before * later.reached
-        of_drive = scheme.drive * reached + through_past
-        of_V_th = of_V_th - spk * (scheme.drive * after + through_past)
-        of_trainable = tuple(
-            total + m * reached - d.drive * spk * V_th * after
-            for total, m, d in zip(of_trainable, moved, derivatives, strict=True)
+            through_past = scheme.before * later.grad_V_new
+        grad_drive = scheme.drive * grad_V_new + through_past
+        grad_V_th = grad_V_th - spk * (scheme.drive * after + through_past)
+        grad_trainable = tuple(
+            total + m * grad_V_new - d.drive * spk * V_th * after
+            for total, m, d in zip(grad_trainable, sensitivities, derivatives, strict=True)
         )
-        of_V = jnp.zeros_like(reached)
+        grad_V = jnp.zeros_like(grad_V_new)
         if lookahead is not None:
             # The spike was computed from the voltage before the step.
-            of_drive = of_drive + lookahead * of_decided
-            of_V = (1 - lookahead * rules.leak) * of_decided
-        slots = past.push(later.slots, reached, later.position)
-        later = _Later(of_V, reached, rate, slots, past.advance(later.position))
-        return (later, (of_trainable, of_V_th)), of_drive
+            grad_drive = grad_drive + lookahead * grad_V_compared
+            grad_V = (1 - lookahead * rules.leak) * grad_V_compared
+        slots = past.push(later.slots, grad_V_new, later.position)
+        later = _LaterGradients(grad_V, grad_V_new, rate, slots, past.advance(later.position))
+        return (later, (grad_trainable, grad_V_th)), grad_drive
 
-    nothing = jnp.zeros_like(of_last_V)
+    nothing = jnp.zeros_like(grad_last_V)
     slots = jnp.zeros((past.n_slots, *nothing.shape), nothing.dtype)
-    start = _Later(of_last_V, nothing, nothing, slots, jnp.zeros((), jnp.int32))
+    start = _LaterGradients(grad_last_V, nothing, nothing, slots, jnp.zeros((), jnp.int32))
     # Sum over the batch after the loop, because a reduction to a scalar in every step takes longer than the step.
     totals = (tuple(nothing for _ in derivatives), nothing)
-    incoming = (trace.spk, trace.decided, moved, of_trace)
-    (_, (of_trainable, of_V_th)), of_drives = jax.lax.scan(body, (start, totals), incoming, reverse=True)
+    incoming = (trace.spk, trace.V_compared, sensitivities, grad_trace)
+    (_, (grad_trainable, grad_V_th)), grad_drives = jax.lax.scan(body, (start, totals), incoming, reverse=True)
 
-    found = iter(of_trainable)
-    of_leaves = [
-        gathered(next(found), jnp.shape(leaf)) if wanted else jnp.zeros_like(leaf)
+    found = iter(grad_trainable)
+    grad_leaves = [
+        sum_over_samples(next(found), jnp.shape(leaf)) if wanted else jnp.zeros_like(leaf)
         for leaf, wanted in zip(leaves, rules.trainable, strict=True)
     ]
     return NeuronParameters(
-        operator=structure.unflatten(of_leaves),
-        V_th=gathered(of_V_th, jnp.shape(V_th)),
+        operator=structure.unflatten(grad_leaves),
+        V_th=sum_over_samples(grad_V_th, jnp.shape(V_th)),
         lookahead=None if lookahead is None else jnp.zeros_like(lookahead),
-    ), of_drives
+    ), grad_drives

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.fractional_weights import FractionalMethod
-from brainhw.kernel.leaky import gathered
+from brainhw.kernel.leaky import sum_over_samples
 from brainhw.kernel.past import Past
 
 __all__ = [
@@ -102,14 +102,14 @@ class NeuronState(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Spikes of one step, the voltage ``decided`` that was compared with the threshold, and derivatives.
+    """Spikes of one step, the voltage ``V_compared`` that was compared with the threshold, and derivatives.
 
-    ``moved`` contains the derivatives of the voltage before the reset with respect to the trainable parameters.
+    ``sensitivities`` contains the derivatives of the voltage before the reset with respect to the trainable parameters.
     """
 
     spk: jax.Array
-    decided: jax.Array
-    moved: tuple[jax.Array, ...]
+    V_compared: jax.Array
+    sensitivities: tuple[jax.Array, ...]
 
 
 def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
@@ -136,7 +136,9 @@ def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
         total = sum(terms)
         # All neurons may share one order and still have different time constants.
         shares = [c / total for c in terms]
-        weights = sum(_times(share, past.weights(method, a)) for a, share in zip(operator.alpha, shares, strict=True))
+        weights = sum(
+            _scale_weights(share, past.weights(method, a)) for a, share in zip(operator.alpha, shares, strict=True)
+        )
         gain = 1 / total
     else:
         weights = past.weights(method, alpha)
@@ -146,7 +148,7 @@ def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
             drive=gain * rate,
             before=None,
             voltage=-leak * gain * rate,
-            weights=_times(-gain, weights) if method.remembers_rate else weights,
+            weights=_scale_weights(-gain, weights) if method.remembers_rate else weights,
         )
     # Implicit scheme: solve for the new voltage, because the leak at the new time depends on it.
     scale = gain / (1 + leak * gain * rate * (1 - alpha / 2))
@@ -155,33 +157,33 @@ def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
         drive=scale * rate * (1 + jump),
         before=-scale * rate * jump,
         voltage=-leak * scale * rate * alpha / 2,
-        weights=_times(scale / gain, weights),
+        weights=_scale_weights(scale / gain, weights),
     )
 
 
-def _times(factor: jax.Array, weights: jax.Array) -> jax.Array:
+def _scale_weights(factor: jax.Array, weights: jax.Array) -> jax.Array:
     """Return weights ``[slots]`` or ``[slots, N]`` times a factor, which is a scalar or ``[N]``."""
-    return factor * _spread(weights, max(weights.ndim, jnp.ndim(factor) + 1))
+    return factor * _expand(weights, max(weights.ndim, jnp.ndim(factor) + 1))
 
 
-def _spread(weights: jax.Array, ndim: int) -> jax.Array:
+def _expand(weights: jax.Array, ndim: int) -> jax.Array:
     """Reshape weights ``[slots]`` or ``[slots, N]`` to broadcast against ``[slots, ..., N]``."""
     between = (1,) * (ndim - weights.ndim)
     return weights.reshape((weights.shape[0], *between, *weights.shape[1:]))
 
 
-def _reached(
+def _step_results(
     schemes: tuple[Scheme, ...], drive: jax.Array, before: jax.Array | None, V: jax.Array, slots: jax.Array
 ) -> list[jax.Array]:
     """Return the result ``[..., N]`` of one step for each scheme, for the same state.
 
     The slots are read only once for all schemes.
     """
-    reached = []
+    results = []
     for scheme, past in zip(schemes, past_sums([scheme.weights for scheme in schemes], slots), strict=True):
         y = scheme.drive * drive + scheme.voltage * V - past
-        reached.append(y if before is None else y + scheme.before * before)
-    return reached
+        results.append(y if before is None else y + scheme.before * before)
+    return results
 
 
 def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
@@ -190,10 +192,10 @@ def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
     if all(w.ndim == 1 for w in weights):
         sums = jnp.tensordot(jnp.stack(weights), slots, 1)
         return [sums[i] for i in range(len(weights))]
-    return [_folded(_spread(w, slots.ndim) * slots) for w in weights]
+    return [_pairwise_sum(_expand(w, slots.ndim) * slots) for w in weights]
 
 
-def _folded(values: jax.Array) -> jax.Array:
+def _pairwise_sum(values: jax.Array) -> jax.Array:
     """Return the sum over the first axis, computed by repeatedly adding its two halves.
 
     A reduction of XLA over this axis is many times slower on a CPU.
@@ -223,28 +225,28 @@ def _advance(
     gradients of these leaves are computed from them. The backward pass needs one array ``[..., N]`` for each leaf, and
     not the slots ``[n_slots, ..., N]``.
     """
-    return _reached(schemes[:1], drive, before, V, slots)[0]
+    return _step_results(schemes[:1], drive, before, V, slots)[0]
 
 
 @broadcasting
 def _forward(trainable: tuple[jax.Array, ...], schemes: tuple[Scheme, ...], *values: Any) -> tuple[jax.Array, Any]:
     # Automatic differentiation would store the slots of each step, [T, n_slots, B, N]. Instead, store the derivative of
     # the result with respect to each trainable parameter, [T, B, N] each.
-    reached, *moved = _reached(schemes, *values)
-    return reached, (trainable, schemes, moved)
+    result, *sensitivities = _step_results(schemes, *values)
+    return result, (trainable, schemes, sensitivities)
 
 
 @broadcasting
 def _backward(saved: Any, g: jax.Array) -> tuple[Any, ...]:
-    trainable, schemes, moved = saved
+    trainable, schemes, sensitivities = saved
     scheme = schemes[0]
     return (
-        tuple(gathered(part * g, jnp.shape(leaf)) for part, leaf in zip(moved, trainable, strict=True)),
+        tuple(sum_over_samples(part * g, jnp.shape(leaf)) for part, leaf in zip(sensitivities, trainable, strict=True)),
         jax.tree.map(jnp.zeros_like, schemes),
         scheme.drive * g,
         None if scheme.before is None else scheme.before * g,
         scheme.voltage * g,
-        -_spread(scheme.weights, g.ndim + 1) * g[None],
+        -_expand(scheme.weights, g.ndim + 1) * g[None],
     )
 
 
@@ -258,36 +260,36 @@ def step(
     state: NeuronState,
     drive: jax.Array,
     *,
-    effects: bool = False,
+    with_sensitivities: bool = False,
 ) -> tuple[NeuronState, Event]:
     """Return the state after one step, and the event of the step. ``schemes`` is the result of :func:`schemes_of`.
 
-    With ``effects`` the event contains the derivatives of the voltage with respect to each trainable parameter, for use
-    in a custom backward pass. Without ``effects``, JAX can differentiate the step itself with respect to these
-    parameters.
+    With ``with_sensitivities``, the event contains the derivatives of the voltage with respect to each trainable
+    parameter, for use in a custom backward pass. Without it, JAX can differentiate the step itself with respect to
+    these parameters.
     """
     operator, V_th = parameters.operator, parameters.V_th
     V, offset, slots, position, before = state
     # The operator acts on the change of the voltage since rest, or since the past was cleared.
     y = V if offset is None else V - offset
     source = drive if offset is None else drive - rules.leak * offset
-    schemes = tuple(scheme._replace(weights=rules.past.placed(scheme.weights, position)) for scheme in schemes)
+    schemes = tuple(scheme._replace(weights=rules.past.slot_weights(scheme.weights, position)) for scheme in schemes)
     scheme = schemes[0]
     values = (source, before, y, slots)
-    moved: list[jax.Array] = []
-    if effects:
-        reached, *moved = _reached(schemes, *values)
+    sensitivities: list[jax.Array] = []
+    if with_sensitivities:
+        V_new, *sensitivities = _step_results(schemes, *values)
     elif len(schemes) > 1:
         trainable = tuple(
             leaf for leaf, wanted in zip(jax.tree.leaves(operator), rules.trainable, strict=True) if wanted
         )
-        reached = _advance(trainable, jax.lax.stop_gradient(schemes), *values)
+        V_new = _advance(trainable, jax.lax.stop_gradient(schemes), *values)
     else:
-        (reached,) = _reached(schemes, *values)
-    reached = reached if offset is None else reached + offset
+        (V_new,) = _step_results(schemes, *values)
+    V_new = V_new if offset is None else V_new + offset
 
-    decided = V + parameters.lookahead * (drive - rules.leak * V) if rules.looks_ahead else reached
-    spk = rules.spk_fun((decided - V_th) / V_th)
+    V_compared = V + parameters.lookahead * (drive - rules.leak * V) if rules.looks_ahead else V_new
+    spk = rules.spk_fun((V_compared - V_th) / V_th)
     fired = jax.lax.stop_gradient(spk) if rules.detach_reset else spk
     if rules.reset == "current":
         # The reset is an input of -V_th in this step. It passes through the operator, so its effect decays like the
@@ -295,8 +297,8 @@ def step(
         source = source - fired * V_th
         jump = scheme.drive * fired * V_th
     else:
-        jump = fired * (V_th if rules.reset == "subtract" else reached)
-    V = reached - jump
+        jump = fired * (V_th if rules.reset == "subtract" else V_new)
+    V = V_new - jump
 
     # Use the rate at the old voltage, because `pred` is explicit and integrates the rates of past steps.
     rate = (source - rules.leak * y) / operator.tau
@@ -316,4 +318,4 @@ def step(
         position=rules.past.advance(position),
         before=None if before is None else source,
     )
-    return state, Event(spk, decided, tuple(moved))
+    return state, Event(spk, V_compared, tuple(sensitivities))

@@ -17,22 +17,22 @@ import numpy as np
 
 from brainhw.kernel.events import has_event_loops
 
-__all__ = ["constant_factors", "loop_or_steps", "pays"]
+__all__ = ["constant_factors", "is_faster", "loop_or_steps"]
 
 # With fewer multiplications, calling the compiled loop takes more time than it saves.
-_LEAST = 2**22
+_MIN_MULTIPLICATIONS = 2**22
 # Up to this number of neurons, the recurrent weights fit into the cache of a core, and XLA adds in the same order.
-_MOST_NEURONS = 512
-_FEWEST_NEURONS = 32
+_MAX_NEURONS = 512
+_MIN_NEURONS = 32
 
 
-def pays(drives: jax.Array, V: jax.Array, recurrent: jax.Array | None) -> bool:
+def is_faster(drives: jax.Array, V: jax.Array, recurrent: jax.Array | None) -> bool:
     """Return whether the compiled loop supports inputs ``drives [T, ..., *size, S]`` and is expected to save time."""
     if recurrent is None or not has_event_loops():
         return False
     same = drives.dtype == V.dtype == recurrent.dtype and V.dtype in (jnp.float32, jnp.float64)
     n = recurrent.shape[0]
-    fits = _FEWEST_NEURONS <= n <= _MOST_NEURONS and drives.size * n >= _LEAST
+    fits = _MIN_NEURONS <= n <= _MAX_NEURONS and drives.size * n >= _MIN_MULTIPLICATIONS
     return bool(same and fits and V.size > 0)
 
 
@@ -75,7 +75,7 @@ def loop_or_steps(
 
     # This rule is only used for second derivatives, because first derivatives use a custom backward pass.
     differentiable.defvjp(
-        lambda *given: (differentiable(*given), given), lambda given, of_found: jax.vjp(by_steps, *given)[1](of_found)
+        lambda *given: (differentiable(*given), given), lambda given, gradient: jax.vjp(by_steps, *given)[1](gradient)
     )
     return differentiable(*given)
 

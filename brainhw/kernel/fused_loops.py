@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from brainhw.kernel.event_loops import compiled, compiled_part, received
+from brainhw.kernel.event_loops import compiled, compiled_part, sparse_row_product
 
 __all__ = ["COUNT", "NO_RESET", "STEP", "SUBTRACT", "ZERO", "currents", "leaky"]
 
@@ -19,9 +19,9 @@ STEP, COUNT = 0, 1
 
 # The loop over a sample stops if on average more than this fraction of its neurons fires per step, because dense matrix
 # products are then faster.
-_DENSEST = 0.2
+_MAX_SPIKE_FRACTION = 0.2
 # Number of steps before this check, because the first steps may have more spikes than the rest.
-_FIRST = 16
+_STEPS_BEFORE_CHECK = 16
 
 
 @compiled_part
@@ -57,12 +57,12 @@ def _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_p
     """Run all steps of sample ``r``. Return 1 if the loop stopped because too many neurons fire, otherwise 0."""
     n_steps, _, n = drives.shape
     reset, clamped, scaled = rules[0], rules[1], rules[2]
-    found, total = np.empty(n + 1, np.int64), np.empty(n, drives.dtype)
+    nonzero, total = np.empty(n + 1, np.int64), np.empty(n, drives.dtype)
     v, s = V[r].copy(), spk[r].copy()
     fired = 0
     for t in range(n_steps):
-        fired += received(s, found, recurrent, total)
-        if t >= _FIRST and fired > _DENSEST * n * t:
+        fired += sparse_row_product(s, nonzero, recurrent, total)
+        if t >= _STEPS_BEFORE_CHECK and fired > _MAX_SPIKE_FRACTION * n * t:
             return 1
         drive, charged = drives[t, r], V_pre[t, r]
         if scaled:
@@ -113,37 +113,37 @@ def _fire_currents(charged, V_th, firing, most, v, s):  # type: ignore[no-untype
 
 @compiled_part
 def _currents_sample(  # type: ignore[no-untyped-def]
-    drives, r, V, current, spk, own, alpha, beta, V_th, bias, recurrent, gamma, w_own, rules, V_pre, end, own_end
+    drives, r, V, current, spk, ahp, alpha, beta, V_th, bias, recurrent, gamma, w_ahp, rules, V_pre, end, ahp_end
 ):
     """Run all steps of sample ``r``. Return 1 if the loop stopped because too many neurons fire, otherwise 0."""
     n_steps, _, m = drives.shape
     n = V.shape[1]
     per_neuron = m // n
-    firing, most, has_own = rules[0], rules[1], rules[2]
-    found, total, arrived = np.empty(n + 1, np.int64), np.empty(m, drives.dtype), np.empty(n, drives.dtype)
-    v, s, flows, own_flow = V[r].copy(), spk[r].copy(), current[r].copy(), own[r].copy()
+    firing, most, has_ahp = rules[0], rules[1], rules[2]
+    nonzero, total, total_current = np.empty(n + 1, np.int64), np.empty(m, drives.dtype), np.empty(n, drives.dtype)
+    v, s, synaptic_currents, ahp_current = V[r].copy(), spk[r].copy(), current[r].copy(), ahp[r].copy()
     fired = 0
     for t in range(n_steps):
-        fired += received(s, found, recurrent, total)
-        if t >= _FIRST and fired > _DENSEST * n * t:
+        fired += sparse_row_product(s, nonzero, recurrent, total)
+        if t >= _STEPS_BEFORE_CHECK and fired > _MAX_SPIKE_FRACTION * n * t:
             return 1
         drive, charged = drives[t, r], V_pre[t, r]
         for j in range(m):
-            flows[j] = beta[j] * ((flows[j] + drive[j]) + total[j])
+            synaptic_currents[j] = beta[j] * ((synaptic_currents[j] + drive[j]) + total[j])
         for j in range(n):
-            arrived[j] = flows[j * per_neuron]
+            total_current[j] = synaptic_currents[j * per_neuron]
             for k in range(1, per_neuron):
-                arrived[j] = arrived[j] + flows[j * per_neuron + k]
-        if has_own:
+                total_current[j] = total_current[j] + synaptic_currents[j * per_neuron + k]
+        if has_ahp:
             for j in range(n):
-                own_flow[j] = gamma[j] * (own_flow[j] + s[j] * w_own[j])
+                ahp_current[j] = gamma[j] * (ahp_current[j] + s[j] * w_ahp[j])
             for j in range(n):
-                arrived[j] = arrived[j] + own_flow[j]
+                total_current[j] = total_current[j] + ahp_current[j]
         for j in range(n):
-            charged[j] = (alpha[j] * v[j] + arrived[j]) + bias[j]
+            charged[j] = (alpha[j] * v[j] + total_current[j]) + bias[j]
         _fire_currents(charged, V_th, firing, most, v, s)
-    end[r] = flows
-    own_end[r] = own_flow
+    end[r] = synaptic_currents
+    ahp_end[r] = ahp_current
     return 0
 
 
@@ -153,28 +153,28 @@ def currents(  # type: ignore[no-untyped-def]
     V,
     current,
     spk,
-    own,
+    ahp,
     alpha,
     beta,
     V_th,
     bias,
     recurrent,
     gamma,
-    w_own,
+    w_ahp,
     rules,
     V_pre,
     end,
-    own_end,
+    ahp_end,
     is_dense,
 ):
     """Run current-based neurons. Write the membrane potentials before the reset, and the currents after the last step.
 
     ``drives [T, R, M]`` contains the ``M = N * S`` inputs of all synapses, grouped by neuron. The state is ``V``,
-    ``spk`` and ``own [R, N]``, and ``current [R, M]``, where ``own`` is the after-hyperpolarisation current. ``beta``
+    ``spk`` and ``ahp [R, N]``, and ``current [R, M]``, where ``ahp`` is the after-hyperpolarisation current. ``beta``
     has shape ``[M]``, ``recurrent`` has shape ``[N, M]``, and the other parameters have shape ``[N]``. ``rules``
     contains the code of the spike function, the largest spike count per step (0 means no limit), and whether neurons
     have an after-hyperpolarisation current. The results are written to ``V_pre [T, R, N]``, ``end [R, M]`` and
-    ``own_end [R, N]``. ``is_dense [R]`` is set to 1 for samples in which too many neurons fire.
+    ``ahp_end [R, N]``. ``is_dense [R]`` is set to 1 for samples in which too many neurons fire.
     """
     for r in numba.prange(drives.shape[1]):
         is_dense[r] = _currents_sample(
@@ -183,16 +183,16 @@ def currents(  # type: ignore[no-untyped-def]
             V,
             current,
             spk,
-            own,
+            ahp,
             alpha,
             beta,
             V_th,
             bias,
             recurrent,
             gamma,
-            w_own,
+            w_ahp,
             rules,
             V_pre,
             end,
-            own_end,
+            ahp_end,
         )

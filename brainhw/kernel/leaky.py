@@ -24,23 +24,23 @@ from brainhw.kernel import fused
 from brainhw.kernel.events import event_outer
 from brainhw.kernel.numba_calls import call_loop
 from brainhw.kernel.precision import as_dtype
-from brainhw.kernel.recorded import Recorded, instead, membrane_after
+from brainhw.kernel.recorded import Recorded, membrane_after, substitute
 
 __all__ = [
-    "KEPT",
     "RESETS",
+    "SAVED_NAME",
     "Firing",
     "LeakyParameters",
     "LeakyRules",
     "LeakyState",
     "LeakyTrace",
-    "converted",
-    "each_primal",
-    "filled",
-    "gathered",
+    "convert_closure",
+    "instantiate_zeros",
+    "map_primals",
     "per_sample",
     "run",
-    "summed",
+    "sum_over_samples",
+    "sum_terms",
 ]
 
 Reset = Literal["subtract", "zero", "none"]
@@ -133,7 +133,9 @@ class Firing:
             return self.clamp(V - spk * per_sample(V_th, V))
         return V * (1 - spk) if self.reset == "zero" else V
 
-    def _fired(self, V_pre: jax.Array, V_th: jax.Array, recorded: Recorded = ()) -> tuple[jax.Array, jax.Array]:
+    def _fire_and_reset(
+        self, V_pre: jax.Array, V_th: jax.Array, recorded: Recorded = ()
+    ) -> tuple[jax.Array, jax.Array]:
         """Return the membrane potential after the reset, and the spikes, for a potential before the reset.
 
         ``recorded`` contains spikes, and optionally membrane potentials after the reset. They replace the computed
@@ -141,7 +143,7 @@ class Firing:
         """
         spk = jnp.asarray(self.spikes(V_pre, V_th))
         if recorded:
-            spk = instead(spk, recorded[0])
+            spk = substitute(spk, recorded[0])
         V = self.after(V_pre, spk, V_th)
         return (membrane_after(recorded, V, V_th) if recorded else V), spk
 
@@ -161,20 +163,20 @@ class Firing:
         """
         V_pre = self.clamp(charged)
         if wait is None:
-            V_after, spk = self._fired(V_pre, V_th, recorded)
+            V_after, spk = self._fire_and_reset(V_pre, V_th, recorded)
             return Fired(V_pre, spk, V_after, None)
         waits = wait > 0
         V_pre = jnp.where(waits, V, V_pre)
         spk = jnp.where(waits, 0, self.spikes(V_pre, V_th))
         if recorded:
-            spk = instead(spk, recorded[0])
+            spk = substitute(spk, recorded[0])
             # A recorded spike resets the neuron even if the model is still refractory.
             waits = waits & (spk == 0)
         # Do not reset refractory neurons, because a custom reset may change the potential even without a spike.
         V_after = self.after(V_pre, spk, V_th)
         V_after = jnp.where(waits, V, membrane_after(recorded, V_after, V_th) if recorded else V_after)
         if len(recorded) > 1:
-            V_after = instead(V_after, recorded[1])
+            V_after = substitute(V_after, recorded[1])
         wait = jnp.where(spk > 0, jnp.asarray(self.refractory, wait.dtype), jnp.maximum(wait - 1, 0))
         return Fired(V_pre, spk, V_after, wait)
 
@@ -188,7 +190,7 @@ def per_sample(value: Any, like: jax.Array) -> jax.Array:
 
 
 # Name of the stored array. A surrounding `jax.checkpoint` may save it by this name instead of running the loop again.
-KEPT = "brainhw_leaky_membrane"
+SAVED_NAME = "brainhw_leaky_membrane"
 
 
 class LeakyRules(NamedTuple):
@@ -255,30 +257,30 @@ def run(
     if rules.firing.refractory:
         return _scan(rules, None, parameters, state, drives, recorded)
 
-    def by_rules(V_pre: jax.Array, V_th: jax.Array, *recorded: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return rules.firing._fired(V_pre, V_th, recorded)
+    def fire_and_reset(V_pre: jax.Array, V_th: jax.Array, *recorded: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return rules.firing._fire_and_reset(V_pre, V_th, recorded)
 
     def all_rules(V: jax.Array, V_th: jax.Array) -> Any:
-        return rules.to_voltage(V), by_rules(V, V_th)
+        return rules.to_voltage(V), fire_and_reset(V, V_th)
 
     V_th = jnp.broadcast_to(parameters.V_th, state.V.shape)
     all_rules(state.V, V_th)  # brainstate binds a state to the trace of its first read, which must not be a conversion
-    fire: _Fire = by_rules
+    fire: _Fire = fire_and_reset
     # Convert both functions in one trace first, because a trace takes time and most rules read no state.
-    if converted(all_rules, state.V, V_th)[1]:
-        if converted(rules.to_voltage, state.V)[1]:
+    if convert_closure(all_rules, state.V, V_th)[1]:
+        if convert_closure(rules.to_voltage, state.V)[1]:
             # The gradient of a state that `to_voltage` reads needs the drives, which the backward pass does not store.
             return _scan(rules, None, parameters, state, drives, recorded)
         # The rules read states, such as a scheduled slope. Pass these as arguments, because they change between passes
         # and have gradients, and a closure over them would leak tracers into the backward pass.
-        of_rules, read = converted(by_rules, state.V, V_th, *(one[0] for one in recorded))
-        parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, of_rules)
+        converted_fire, read = convert_closure(fire_and_reset, state.V, V_th, *(one[0] for one in recorded))
+        parameters, fire = parameters._replace(read=tuple(read)), partial(_broadcast, converted_fire)
     runner = jax.custom_vjp(partial(_scan, rules, fire))
     runner.defvjp(partial(_forward, rules, fire), partial(_backward, rules, fire), symbolic_zeros=True)
     return runner(parameters, state, drives, recorded)
 
 
-def converted(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[..., Any], list[jax.Array]]:
+def convert_closure(function: Callable[..., Any], *like: jax.Array) -> tuple[Callable[..., Any], list[jax.Array]]:
     """Return ``function`` with its traced closure values as additional arguments, and a list of these values.
 
     A custom backward pass must not close over values that JAX traces, because they change between passes and have
@@ -351,7 +353,7 @@ def _factors(
     Return ``None`` if the compiled loop does not support the rules or would not save time.
     """
     known = rules.is_step and type(rules.firing) is Firing and not parameters.read
-    if not known or parameters.recurrent is None or not fused.pays(drives, state.V, parameters.recurrent):
+    if not known or parameters.recurrent is None or not fused.is_faster(drives, state.V, parameters.recurrent):
         return None
     factors = fused.constant_factors(rules.to_voltage, state.V)
     return factors if factors is not None and len(factors) <= 2 else None
@@ -384,11 +386,11 @@ def _in_one_loop(
         results = [jax.ShapeDtypeStruct(given[0].shape, dtype), jax.ShapeDtypeStruct(given[1].shape[:1], jnp.int32)]
         return call_loop(fused_loops.leaky, results, *given, scale, chosen)
 
-    def of_neurons(value: jax.Array) -> jax.Array:
+    def per_neuron(value: jax.Array) -> jax.Array:
         return per_sample(value, V).reshape(-1, n)[0]
 
     rows = (drives.reshape(len(drives), -1, n), V.reshape(-1, n), as_dtype(state.spk, dtype).reshape(-1, n))
-    numbers = of_neurons(parameters.decay), of_neurons(parameters.V_th), parameters.recurrent
+    numbers = per_neuron(parameters.decay), per_neuron(parameters.V_th), parameters.recurrent
     (V_pre,) = fused.loop_or_steps(loop, by_steps, 5, *rows, *numbers)
     V_pre = V_pre.reshape(drives.shape)
     after, last = fire(V_pre[-1], parameters.V_th)
@@ -415,21 +417,23 @@ def _all_steps(
 
 def _spikes(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, recorded: Recorded) -> jax.Array:
     """Return the spikes for membrane potentials ``[T, ..., *size]``. ``fire`` is called for single steps."""
-    return jax.vmap(lambda V, *of_step: fire(V, parameters.V_th, *of_step, *parameters.read)[1])(V_pre, *recorded)
+    return jax.vmap(lambda V, *step_recorded: fire(V, parameters.V_th, *step_recorded, *parameters.read)[1])(
+        V_pre, *recorded
+    )
 
 
 def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]:
-    parameters, state, drives, recorded = each_primal(lambda leaf: leaf.value, arguments)
+    parameters, state, drives, recorded = map_primals(lambda leaf: leaf.value, arguments)
     given = arguments[0]
     extra = ("V_th",) * given.V_th.perturbed + ("read",) * any(leaf.perturbed for leaf in given.read)
     recurrent = given.recurrent is not None and given.recurrent.perturbed
     final, trace = _scan(rules, fire, parameters, state, drives, recorded)
-    V_pre = checkpoint_name(trace.V_pre, KEPT)
+    V_pre = checkpoint_name(trace.V_pre, SAVED_NAME)
     # To save memory, recompute the spikes from the membrane potentials instead of storing them.
     spk = _spikes(fire, parameters, V_pre, recorded)
     return (final, LeakyTrace(spk, V_pre)), (
         parameters,
-        _Wanted(given.decay.perturbed, recurrent, extra, drives.dtype),
+        _RequestedGradients(given.decay.perturbed, recurrent, extra, drives.dtype),
         state,
         V_pre,
         recorded,
@@ -438,7 +442,7 @@ def _forward(rules: LeakyRules, fire: _Fire, *arguments: Any) -> tuple[Any, Any]
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class _Wanted:
+class _RequestedGradients:
     """Parameters whose gradients are requested, and the dtype of the gradient of the drives."""
 
     decay: bool
@@ -447,7 +451,7 @@ class _Wanted:
     drive_dtype: Any  # dtype of the drives' gradient; drives may have half precision, but potentials are float32
 
 
-class _Later(NamedTuple):
+class _LaterGradients(NamedTuple):
     """Gradients that the backward pass carries from a step to the previous step. A field not needed is ``None``.
 
     ``decay`` and ``extra`` are the sums of the gradients of parameters over the later steps.
@@ -460,86 +464,86 @@ class _Later(NamedTuple):
     extra: dict[str, Any]
 
 
-def _backward(rules: LeakyRules, fire: _Fire, kept: Any, cotangents: Any) -> Any:
-    parameters, wanted, state, V_pre, recorded = kept
-    (of_V, of_spk, _), of_trace = cotangents
+def _backward(rules: LeakyRules, fire: _Fire, saved: Any, cotangents: Any) -> Any:
+    parameters, requested, state, V_pre, recorded = saved
+    (grad_V, grad_spk, _), grad_trace = cotangents
     decay, recurrent = parameters.decay, parameters.recurrent
     nothing = jnp.zeros_like(state.V)
-    of_drive_from = jax.linear_transpose(rules.to_voltage, nothing)
+    transposed_to_voltage = jax.linear_transpose(rules.to_voltage, nothing)
     # Use one threshold per neuron and sample, so that its gradient is summed over the batch only once, after the loop.
     every = {"V_th": jnp.broadcast_to(parameters.V_th, nothing.shape), "read": parameters.read}
-    extra = {name: every[name] for name in wanted.extra}
+    extra = {name: every[name] for name in requested.extra}
 
-    def step(later: _Later, incoming: tuple[Any, Any, Any, Recorded]) -> tuple[_Later, jax.Array]:
-        V_pre, of_spk, of_V_pre, recorded = incoming
+    def step(later: _LaterGradients, incoming: tuple[Any, Any, Any, Recorded]) -> tuple[_LaterGradients, jax.Array]:
+        V_pre, grad_spk, grad_V_pre, recorded = incoming
 
         def fire_with(V_pre: jax.Array, extra: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
             return fire(V_pre, extra.get("V_th", parameters.V_th), *recorded, *extra.get("read", parameters.read))
 
-        if apart:
+        if spikes_separate:
             V, pull = jax.vjp(lambda *given: fire_with(*given)[0], V_pre, extra)
-            of_charged, of_extra = pull(later.V)
+            grad_charged, grad_extra = pull(later.V)
         else:
             (V, _), pull = jax.vjp(fire_with, V_pre, extra)
-            of_charged, of_extra = pull((later.V, summed(later.spk, of_spk, nothing)))
-        of_charged = summed(of_charged, of_V_pre)
+            grad_charged, grad_extra = pull((later.V, sum_terms(later.spk, grad_spk, nothing)))
+        grad_charged = sum_terms(grad_charged, grad_V_pre)
         if rules.firing.clamped:
-            of_charged = jnp.where(V_pre > 0, of_charged, 0)
-        (of_drive,) = of_drive_from(of_charged)
-        earlier = _Later(
-            V=per_sample(decay, of_charged) * of_charged,
-            spk=None if recurrent is None else of_drive @ recurrent.T,
-            charged=of_charged if wanted.decay else None,
-            decay=later.decay + later.charged * V if wanted.decay else None,
-            extra=jax.tree.map(jnp.add, later.extra, of_extra),
+            grad_charged = jnp.where(V_pre > 0, grad_charged, 0)
+        (grad_drive,) = transposed_to_voltage(grad_charged)
+        earlier = _LaterGradients(
+            V=per_sample(decay, grad_charged) * grad_charged,
+            spk=None if recurrent is None else grad_drive @ recurrent.T,
+            charged=grad_charged if requested.decay else None,
+            decay=later.decay + later.charged * V if requested.decay else None,
+            extra=jax.tree.map(jnp.add, later.extra, grad_extra),
         )
-        return earlier, of_drive
+        return earlier, grad_drive
 
-    start = _Later(
-        V=filled(of_V),
-        spk=None if recurrent is None else filled(of_spk),
-        charged=nothing if wanted.decay else None,
-        decay=nothing if wanted.decay else None,
+    start = _LaterGradients(
+        V=instantiate_zeros(grad_V),
+        spk=None if recurrent is None else instantiate_zeros(grad_spk),
+        charged=nothing if requested.decay else None,
+        decay=nothing if requested.decay else None,
         extra=jax.tree.map(jnp.zeros_like, extra),
     )
-    given = [None if isinstance(g, SymbolicZero) else g for g in (of_trace.spk, of_trace.V_pre)]
-    if recurrent is None and not isinstance(of_spk, SymbolicZero):
+    given = [None if isinstance(g, SymbolicZero) else g for g in (grad_trace.spk, grad_trace.V_pre)]
+    if recurrent is None and not isinstance(grad_spk, SymbolicZero):
         # The final state also contains the last spikes. Without recurrence only this term includes their gradient.
-        last = jnp.zeros_like(V_pre).at[-1].set(of_spk)
+        last = jnp.zeros_like(V_pre).at[-1].set(grad_spk)
         given[0] = last if given[0] is None else given[0] + last
-    apart = recurrent is None and not extra and len(recorded) > 1 and given[0] is not None
-    if apart:
+    spikes_separate = recurrent is None and not extra and len(recorded) > 1 and given[0] is not None
+    if spikes_separate:
         # The loop does not add to the gradient of the spikes. So compute the gradient of the membrane potentials
         # through the spikes for all steps in parallel.
-        of_steps = jax.vmap(partial(_of_spikes, fire, parameters))(V_pre, given[0], *recorded)
-        given = [None, summed(of_steps, given[1])]
-    first, of_drives = jax.lax.scan(step, start, (V_pre, *given, recorded), reverse=True)
+        grad_steps = jax.vmap(partial(_gradient_through_spikes, fire, parameters))(V_pre, given[0], *recorded)
+        given = [None, sum_terms(grad_steps, given[1])]
+    first, grad_drives = jax.lax.scan(step, start, (V_pre, *given, recorded), reverse=True)
 
     found = jax.tree.map(jnp.zeros_like, parameters)._replace(**first.extra)
-    if wanted.decay:
-        found = found._replace(decay=gathered(first.decay + first.charged * state.V, jnp.shape(decay)))
+    if requested.decay:
+        found = found._replace(decay=sum_over_samples(first.decay + first.charged * state.V, jnp.shape(decay)))
     if "V_th" in extra:
-        found = found._replace(V_th=gathered(first.extra["V_th"], jnp.shape(parameters.V_th)))
-    if wanted.recurrent:
-        found = found._replace(recurrent=_of_recurrent(fire, parameters, state, V_pre, of_drives, recorded))
-    of_state = LeakyState(first.V, nothing if first.spk is None else first.spk)
+        found = found._replace(V_th=sum_over_samples(first.extra["V_th"], jnp.shape(parameters.V_th)))
+    if requested.recurrent:
+        found = found._replace(recurrent=_recurrent_gradient(fire, parameters, state, V_pre, grad_drives, recorded))
+    grad_state = LeakyState(first.V, nothing if first.spk is None else first.spk)
     # Recorded values get no gradient.
-    return found, of_state, of_drives.astype(wanted.drive_dtype), None
+    return found, grad_state, grad_drives.astype(requested.drive_dtype), None
 
 
-def _of_spikes(
-    fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, of_spk: jax.Array, *recorded: jax.Array
+def _gradient_through_spikes(
+    fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, grad_spk: jax.Array, *recorded: jax.Array
 ) -> jax.Array:
     """Return the part of the gradient of the membrane potentials of one step that passes through their spikes."""
-    return jax.vjp(lambda V: fire(V, parameters.V_th, *recorded, *parameters.read)[1], V_pre)[1](of_spk)[0]
+    return jax.vjp(lambda V: fire(V, parameters.V_th, *recorded, *parameters.read)[1], V_pre)[1](grad_spk)[0]
 
 
-def _of_recurrent(
+def _recurrent_gradient(
     fire: _Fire,
     parameters: LeakyParameters,
     state: LeakyState,
     V_pre: jax.Array,
-    of_drives: jax.Array,
+    grad_drives: jax.Array,
     recorded: Recorded,
 ) -> jax.Array:
     """Return the gradient of the recurrent weights, as one matrix product over all steps."""
@@ -547,24 +551,24 @@ def _of_recurrent(
         [state.spk[None], _spikes(fire, parameters, V_pre[:-1], tuple(one[:-1] for one in recorded))]
     )
     n = before.shape[-1]
-    return event_outer(before.reshape(-1, n), of_drives.reshape(-1, n))
+    return event_outer(before.reshape(-1, n), grad_drives.reshape(-1, n))
 
 
-def gathered(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def sum_over_samples(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Sum a gradient ``[..., *size]`` over samples, and over neurons if the parameter is a scalar."""
     return value.reshape((-1, *shape)).sum(axis=0) if shape else value.sum()
 
 
-def each_primal(function: Callable[[Any], Any], tree: Any) -> Any:
+def map_primals(function: Callable[[Any], Any], tree: Any) -> Any:
     """Apply a function to every ``CustomVJPPrimal`` in the arguments of a ``custom_vjp`` with symbolic zeros."""
     return jax.tree.map(function, tree, is_leaf=lambda leaf: isinstance(leaf, CustomVJPPrimal))
 
 
-def summed(*terms: jax.Array | None) -> jax.Array:
+def sum_terms(*terms: jax.Array | None) -> jax.Array:
     """Return the sum of the terms that are not ``None``."""
     return functools.reduce(operator.add, [term for term in terms if term is not None])
 
 
-def filled(gradient: Any) -> jax.Array:
+def instantiate_zeros(gradient: Any) -> jax.Array:
     """Return a gradient as an array. A symbolic zero becomes an array of zeros."""
     return jnp.zeros(gradient.shape, gradient.dtype) if isinstance(gradient, SymbolicZero) else gradient

@@ -28,7 +28,7 @@ class Past(abc.ABC):
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
         """Return the slots after adding ``value``, the newest value. ``position`` is its position."""
 
-    def placed(self, weights: jax.Array, position: Any) -> jax.Array:
+    def slot_weights(self, weights: jax.Array, position: Any) -> jax.Array:
         """Return the weights in the order of the slots. ``position`` is the position of the next value."""
         return weights
 
@@ -51,7 +51,7 @@ class LagBuffer(Past):
         """Return the weights of the lags, with the newest value first."""
         return method.weights(alpha, self.n_slots)
 
-    def placed(self, weights: jax.Array, position: Any) -> jax.Array:
+    def slot_weights(self, weights: jax.Array, position: Any) -> jax.Array:
         """Return the weight of each slot, which depends on the age of its value."""
         age = jnp.mod(position - 1 - jnp.arange(self.n_slots), max(self.n_slots, 1))
         # Reordering the weights moves n_slots values per step. Shifting the slots would move n_slots * B * N values.
@@ -85,5 +85,5 @@ class LeakySums(Past):
         """Multiply every sum by its decay factor and add the value."""
         # The rates are not trainable, so these factors are constants of the compiled step. The first factor is 0,
         # because the first slot stores only the last value.
-        kept = np.append(0.0, np.exp(-self.rates)).astype(slots.dtype)
-        return kept.reshape((-1,) + (1,) * value.ndim) * slots + value[None]
+        decay = np.append(0.0, np.exp(-self.rates)).astype(slots.dtype)
+        return decay.reshape((-1,) + (1,) * value.ndim) * slots + value[None]

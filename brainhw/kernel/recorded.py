@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from brainhw.kernel.precision import as_dtype
 
-__all__ = ["Recorded", "instead", "membrane_after"]
+__all__ = ["Recorded", "membrane_after", "substitute"]
 
 # Recorded values: an empty tuple, only spikes, or spikes and membrane potentials after the reset in mV. The type is a
 # plain tuple, because JAX handles tuples as pytrees in scans and gradients.
@@ -17,21 +17,21 @@ Recorded = tuple[jax.Array, ...]
 
 
 @jax.custom_jvp
-def _instead(computed: jax.Array, recorded: jax.Array) -> jax.Array:
+def _substitute(computed: jax.Array, recorded: jax.Array) -> jax.Array:
     return recorded
 
 
-@_instead.defjvp
-def _instead_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]) -> tuple[jax.Array, Any]:
+@_substitute.defjvp
+def _substitute_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]) -> tuple[jax.Array, Any]:
     return primals[1], tangents[0]
 
 
-def instead(computed: jax.Array, recorded: jax.Array) -> jax.Array:
+def substitute(computed: jax.Array, recorded: jax.Array) -> jax.Array:
     """Return ``recorded`` with the gradient of ``computed``. ``recorded`` itself gets no gradient.
 
     This equals ``computed + stop_gradient(recorded - computed)``, but has no rounding error.
     """
-    return _instead(computed, as_dtype(jnp.asarray(recorded), computed.dtype))
+    return _substitute(computed, as_dtype(jnp.asarray(recorded), computed.dtype))
 
 
 def membrane_after(recorded: Recorded, V: jax.Array, V_th: jax.Array) -> jax.Array:
@@ -44,6 +44,6 @@ def membrane_after(recorded: Recorded, V: jax.Array, V_th: jax.Array) -> jax.Arr
     (Japanese vowels, H1v2, 5 bits, gain 0.65).
     """
     if len(recorded) > 1:
-        return instead(V, recorded[1])
+        return substitute(V, recorded[1])
     below = jnp.minimum(V, jnp.broadcast_to(V_th, V.shape))
-    return instead(V, jnp.where(recorded[0] == 0, below, V))
+    return substitute(V, jnp.where(recorded[0] == 0, below, V))

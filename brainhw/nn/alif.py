@@ -135,7 +135,7 @@ class ALIFLayer(CubaLIFLayer):
         self.write_voltage("I_ahp", own)
         return own
 
-    def _own_parameters(self, dt: u.Quantity) -> tuple[Any, Any]:
+    def _ahp_decay_and_weight(self, dt: u.Quantity) -> tuple[Any, Any]:
         return self._ahp_decay(dt), current_value(self.w_ahp)
 
     def as_lif_with_ahp_synapses(self) -> CubaLIFLayer:

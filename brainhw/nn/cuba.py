@@ -20,10 +20,10 @@ from brainhw import _arguments
 from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.currents import CurrentParameters, CurrentRules, CurrentState, run
 from brainhw.kernel.precision import as_dtype, narrowed, wide
-from brainhw.kernel.recorded import instead, membrane_after
+from brainhw.kernel.recorded import membrane_after, substitute
 from brainhw.nn.leak import LEAKS, LeakForm, decay_factor, leak_parameter, mode_arguments
 from brainhw.nn.parameter import current_value, drawn_weights, neuron_parameter, weight_state
-from brainhw.nn.protocols import Slot, heard_now, tap
+from brainhw.nn.protocols import Slot, tap, tapped_now
 from brainhw.nn.ranges import THRESHOLD, VOLTAGE, Range
 from brainhw.nn.recorded import recorded_for, recorded_now
 from brainhw.nn.spiking import (
@@ -306,9 +306,9 @@ class CubaLIFLayer(RestingStates):
         else:
             tap(self, "irec", u.math.zeros_like(I_syn))
         I_syn = beta * I_syn
-        own = self.own_current(spk, dt)
+        ahp = self.own_current(spk, dt)
         # Add in the same order as Rockpool, because in float32 a different order rounds differently and changes spikes.
-        V = alpha * V + _total(I_syn, own)
+        V = alpha * V + _total(I_syn, ahp)
         if self.noise_std is not None:
             # The variances of independent draws add up. With the factor sqrt(dt), the noise after one second does not
             # depend on dt.
@@ -321,7 +321,7 @@ class CubaLIFLayer(RestingStates):
         recorded = () if recorded_now.get() is None else recorded_for(self)
         spk = self._spikes(V.mantissa, V_th.mantissa)
         if recorded:
-            spk = instead(spk, recorded[0])
+            spk = substitute(spk, recorded[0])
         # By default, gradients flow through the reset as in Rockpool, because the tests compare with its gradients.
         V = V - (jax.lax.stop_gradient(spk) if self.detach_reset else spk) * V_th
         if recorded:
@@ -373,7 +373,7 @@ class CubaLIFLayer(RestingStates):
         spk = jnp.asarray(_arguments.as_array(self.spk.value, call=call, name="the state spk"))
         self._check_state_shape("spk", spk.shape, V.shape, call)
         precision, spk = spk.dtype, as_dtype(spk, V.dtype)
-        gamma, w_own = self._own_parameters(dt)
+        gamma, w_ahp = self._ahp_decay_and_weight(dt)
         state = CurrentState(
             V.mantissa,
             as_dtype(self.voltage_state("I_syn", self.n_synapses).mantissa, V.dtype),
@@ -383,7 +383,7 @@ class CubaLIFLayer(RestingStates):
         alpha, beta = self._decay_factors(dt)
         recurrent = None if self.recurrent_weight is None else self.recurrent_matrix()
         numbers = {"alpha": alpha, "beta": beta, "V_th": self.threshold(), "bias": current_value(self.bias)}
-        numbers |= {"recurrent": recurrent, "gamma": gamma, "w_own": w_own}
+        numbers |= {"recurrent": recurrent, "gamma": gamma, "w_ahp": w_ahp}
         plain: dict[str, Any] = {
             name: None if value is None else as_dtype(jnp.asarray(_millivolts(value)), V.dtype)
             for name, value in numbers.items()
@@ -396,19 +396,19 @@ class CubaLIFLayer(RestingStates):
         rules = CurrentRules(self._spikes, self.detach_reset, forward, self.max_spikes_per_step)
         state, trace = run(rules, parameters, state, drives.mantissa, recorded)
         tap(self, "V_pre", trace.V_pre * u.mV)
-        if heard_now.get() is not None:
+        if tapped_now.get() is not None:
             V_th = jnp.broadcast_to(parameters.V_th, trace.V_pre.shape)
             after = trace.V_pre - (jax.lax.stop_gradient(trace.spk) if self.detach_reset else trace.spk) * V_th
             tap(self, "V", (membrane_after(recorded, after, V_th) if recorded else after) * u.mV)
             tap(self, "spk", as_dtype(trace.spk, precision))
         self.write_voltage("V", state.V * u.mV)
         self.write_voltage("I_syn", state.current * u.mV)
-        if state.own is not None:
-            self.write_voltage("I_ahp", state.own * u.mV)
+        if state.ahp is not None:
+            self.write_voltage("I_ahp", state.ahp * u.mV)
         self.spk.value = as_dtype(state.spk, precision)
         return as_dtype(trace.spk, precision)
 
-    def _own_parameters(self, dt: u.Quantity) -> tuple[Any, Any]:
+    def _ahp_decay_and_weight(self, dt: u.Quantity) -> tuple[Any, Any]:
         """Return the decay factor of :meth:`own_current` and the voltage that each spike adds to it.
 
         Both are ``None`` for a layer without such a current.
@@ -421,7 +421,7 @@ class CubaLIFLayer(RestingStates):
             u.mV,
             "the voltage that each synapse receives",
             size=self.in_size,
-            held=(*V.shape[: V.ndim - len(self.out_size)], *self.in_size),
+            state_shape=(*V.shape[: V.ndim - len(self.out_size)], *self.in_size),
             call=call,
             source="Pass spikes through a LIFSynapse first, or multiply by u.mV.",
             steps=steps,
@@ -485,12 +485,12 @@ class CubaLIFLayer(RestingStates):
         return flat.reshape((*flat.shape[: flat.ndim - len(self.in_size)], *self.out_size, self.n_synapses))
 
 
-def _total(I_syn: u.Quantity, own: u.Quantity | None) -> u.Quantity:
-    # Add the terms one by one instead of with a reduction, so that `own` is added in the same order as the current of
+def _total(I_syn: u.Quantity, ahp: u.Quantity | None) -> u.Quantity:
+    # Add the terms one by one instead of with a reduction, so that `ahp` is added in the same order as the current of
     # an additional synapse.
     n_syn = I_syn.shape[-1]
     terms = [term[..., 0] * u.mV for term in jax.lax.split(I_syn.mantissa, [1] * n_syn, axis=I_syn.ndim - 1)]
-    return functools.reduce(operator.add, terms if own is None else [*terms, own])
+    return functools.reduce(operator.add, terms if ahp is None else [*terms, ahp])
 
 
 def _millivolts(value: Any) -> Any:

@@ -176,14 +176,14 @@ class EffectiveWeight(brainstate.nn.Module):
     @contextlib.contextmanager
     def unrounded(self) -> Iterator[None]:
         """Context manager that disables rounding and sign annealing. The charges are restored at exit."""
-        kept = self.grid, self.weight_bits, self.rounding, self.sign_alpha, self._source, self.charge.value
+        before = self.grid, self.weight_bits, self.rounding, self.sign_alpha, self._source, self.charge.value
         self.grid = self.weight_bits = self.sign_alpha = None
         self.rounding = "nearest"
         self.forget()
         try:
             yield
         finally:
-            self.grid, self.weight_bits, self.rounding, self.sign_alpha, self._source, charge = kept
+            self.grid, self.weight_bits, self.rounding, self.sign_alpha, self._source, charge = before
             self.charge.value = charge
 
     def forget(self) -> None:
@@ -211,8 +211,8 @@ class EffectiveWeight(brainstate.nn.Module):
         rounds = self.rounding == "stochastic" and bool(brainstate.environ.get("fit", default=False))
         # Same order as on the chip: sign, rounding, charge curve, mismatch.
         charge = self.chip.charge(self.applied(master, brainstate.random.split_key() if rounds else None))
-        mismatch = in_place = self.mismatch.value
-        check_pinned(in_place, self._shape, u.fcoulomb, owner=self.owner, name="mismatch", positive=False)
+        mismatch = pinned = self.mismatch.value
+        check_pinned(pinned, self._shape, u.fcoulomb, owner=self.owner, name="mismatch", positive=False)
         if key is not None:
             family = self._family()
             mismatch = self.drawn(key, {} if family is None else family.sizes(self.chip))
@@ -221,7 +221,7 @@ class EffectiveWeight(brainstate.nn.Module):
         total = charge.to(u.fcoulomb).mantissa + mismatch.to(u.fcoulomb).mantissa
         self.charge.value = u.Quantity(total, unit=u.fcoulomb)
         # Use weak references, because a traced value must not outlive its trace.
-        self._source = weakref.ref(master), weakref.ref(in_place.mantissa)
+        self._source = weakref.ref(master), weakref.ref(pinned.mantissa)
 
     def nominal_mismatch(self) -> u.Quantity:
         """Return zeros, because the nominal chip has no mismatch that adds charge to the connections."""
@@ -256,7 +256,7 @@ class EffectiveWeight(brainstate.nn.Module):
         for what, state, source in zip(
             ("the weights", "the mismatch of the chip"), (weights, self.mismatch), self._source, strict=True
         ):
-            if not any(u.get_mantissa(held) is source() for held in _held_by(state)):
+            if not any(u.get_mantissa(held) is source() for held in _values_of(state)):
                 raise RuntimeError(
                     f"{self.owner}.update: {what} changed since the network was prepared, or the network was prepared "
                     "inside a different compiled function; call brainhw.prepare_net(net, batch_size) again, inside the "
@@ -264,13 +264,13 @@ class EffectiveWeight(brainstate.nn.Module):
                 )
         charge, master = self.charge.value, weights.value
         if isinstance(master, jax.core.Tracer):
-            return u.Quantity(_tied(charge.mantissa, master, self.owner), unit=u.fcoulomb)
+            return u.Quantity(_check_dependence(charge.mantissa, master, self.owner), unit=u.fcoulomb)
         return charge
 
 
 # Arrays that passed the check, by identity and required sign. They are not checked again, because a network is prepared
 # for every batch but its chip seldom changes.
-_SOUND: dict[tuple[int, bool], Any] = {}
+_CHECKED_ARRAYS: dict[tuple[int, bool], Any] = {}
 
 
 def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str, name: str, positive: bool) -> None:
@@ -287,7 +287,7 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
     if np.shape(numbers) != shape:
         raise ValueError(f"{call}: the value must have shape {shape}; got shape {np.shape(numbers)}. {fix}")
     # Traced values cannot be checked.
-    known = _SOUND.get(place := (id(numbers), positive))
+    known = _CHECKED_ARRAYS.get(place := (id(numbers), positive))
     if isinstance(numbers, jax.core.Tracer) or (known is not None and known() is numbers):
         return
     held = np.asarray(numbers, float)
@@ -300,10 +300,10 @@ def check_pinned(value: Any, shape: tuple[int, ...], unit: u.Unit, *, owner: str
         )
     # Do not store NumPy arrays, because they may be changed in place.
     if isinstance(numbers, jax.Array):
-        _SOUND[place] = weakref.ref(numbers, lambda _: _SOUND.pop(place, None))
+        _CHECKED_ARRAYS[place] = weakref.ref(numbers, lambda _: _CHECKED_ARRAYS.pop(place, None))
 
 
-def _held_by(state: brainstate.State) -> Iterator[Any]:
+def _values_of(state: brainstate.State) -> Iterator[Any]:
     """Yield the current value of ``state``, and its original value in each active trace that has only read it."""
     # A trace that reads a state replaces its value by a tracer, so the current value alone does not identify the array.
     yield state._value
@@ -316,12 +316,12 @@ def _held_by(state: brainstate.State) -> Iterator[Any]:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _tied(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
+def _check_dependence(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
     """Return ``charge``. Raise in a differentiation with respect to ``master`` if ``charge`` does not depend on it."""
     return charge
 
 
-def _tied_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+def _check_dependence_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
     of_charge, of_master = (isinstance(tangent, SymbolicZero) for tangent in tangents)
     if of_charge and not of_master:
         raise RuntimeError(
@@ -332,10 +332,10 @@ def _tied_jvp(owner: str, primals: tuple[Any, Any], tangents: tuple[Any, Any]) -
     return primals[0], tangents[0]
 
 
-_tied.defjvp(_tied_jvp, symbolic_zeros=True)
+_check_dependence.defjvp(_check_dependence_jvp, symbolic_zeros=True)
 
 
-_side_by_side: ContextVar[bool] = ContextVar("brainhw_chips_side_by_side", default=False)
+_is_vmapped_over_chips: ContextVar[bool] = ContextVar("brainhw_chips_side_by_side", default=False)
 
 
 def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
@@ -343,16 +343,16 @@ def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
 
     The result for a chip is bitwise the same whether one chip or several are simulated at once.
     """
-    return _of_each_chip(x, charge) @ charge
+    return _separate_chips(x, charge) @ charge
 
 
 def charge_sums(xs: jax.Array, charge: u.Quantity) -> u.Quantity:
     """Return the charge sums ``[T, ..., N_out]`` in fC for ``xs [T, ..., N_in]``, as one matrix product."""
-    return u.Quantity(tall_product(_of_each_chip(xs, charge), charge.to(u.fcoulomb).mantissa), unit=u.fcoulomb)
+    return u.Quantity(tall_product(_separate_chips(xs, charge), charge.to(u.fcoulomb).mantissa), unit=u.fcoulomb)
 
 
-def _of_each_chip(x: jax.Array, charge: u.Quantity) -> jax.Array:
-    if not _side_by_side.get():
+def _separate_chips(x: jax.Array, charge: u.Quantity) -> jax.Array:
+    if not _is_vmapped_over_chips.get():
         return x
     # If all chips share the input, vmap joins their weights into one wide matrix. The product then adds in a different
     # order than for one chip, and spikes differ. The `where` below prevents this: the input depends on the charges of
@@ -362,17 +362,17 @@ def _of_each_chip(x: jax.Array, charge: u.Quantity) -> jax.Array:
 
 def are_chips_side_by_side() -> bool:
     """Return whether the functions that are now being traced are vmapped over chips."""
-    return _side_by_side.get()
+    return _is_vmapped_over_chips.get()
 
 
 @contextlib.contextmanager
 def chips_side_by_side() -> Iterator[None]:
     """Context manager that declares that functions traced inside it are vmapped over chips."""
-    token = _side_by_side.set(True)
+    token = _is_vmapped_over_chips.set(True)
     try:
         yield
     finally:
-        _side_by_side.reset(token)
+        _is_vmapped_over_chips.reset(token)
 
 
 class ChipWeight(NamedTuple):

@@ -22,7 +22,7 @@ from brainhw.kernel.past import LagBuffer, LeakySums, Past
 from brainhw.kernel.precision import as_dtype, state_dtype, widened
 from brainhw.nn.fractional_terms import Terms, make_terms
 from brainhw.nn.parameter import current_value, neuron_parameter
-from brainhw.nn.protocols import Slot, heard_now, tap
+from brainhw.nn.protocols import Slot, tap, tapped_now
 from brainhw.nn.ranges import DURATION, FACTOR, ORDER, THRESHOLD, Range
 from brainhw.nn.spiking import (
     RestingStates,
@@ -354,7 +354,7 @@ class FractionalLayer(RestingStates):
         state = _plain(self.resting_values(*xs.shape[1 : xs.ndim - len(self.in_size)]))
         rules = self.rules()._replace(spk_fun=jnp.zeros_like)
         _, trace = run_steps(rules, self.parameters(dt), state, xs.to(u.mV).mantissa)
-        return u.Quantity(trace.decided, unit=u.mV)
+        return u.Quantity(trace.V_compared, unit=u.mV)
 
     @broadcasting
     def update(self, x: u.Quantity) -> jax.Array:
@@ -368,7 +368,7 @@ class FractionalLayer(RestingStates):
         drive, dt = self._checked(x, f"{type(self).__name__}.update")
         rules, parameters = self.rules(), self.parameters(dt)
         state, event = step(rules, parameters, schemes_of(rules, parameters.operator), self.state(), drive)
-        tap(self, "V_pre", event.decided * u.mV)
+        tap(self, "V_pre", event.V_compared * u.mV)
         self.write(state, event.spk)
         return self.spk.value
 
@@ -389,10 +389,10 @@ class FractionalLayer(RestingStates):
         drives, dt = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         rules = self.rules()
         runner = run if is_linear(rules) else run_steps
-        state, trace = runner(rules, self.parameters(dt), self.state(), drives, keep_V=heard_now.get() is not None)
+        state, trace = runner(rules, self.parameters(dt), self.state(), drives, keep_V=tapped_now.get() is not None)
         spk = as_dtype(trace.spk, jnp.result_type(self.spk.value))
-        if heard_now.get() is not None:
-            tap(self, "V_pre", trace.decided * u.mV)
+        if tapped_now.get() is not None:
+            tap(self, "V_pre", trace.V_compared * u.mV)
             tap(self, "V", trace.V * u.mV)
             tap(self, "spk", spk)
         self.write(state, spk[-1])
@@ -405,7 +405,7 @@ class FractionalLayer(RestingStates):
             u.mV,
             "the voltage towards which the membrane potential relaxes",
             size=self.in_size,
-            held=self.slots.value.shape[1:],
+            state_shape=self.slots.value.shape[1:],
             call=call,
             source="Pass spikes through a LIFSynapse first.",
             steps=steps,

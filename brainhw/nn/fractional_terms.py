@@ -79,7 +79,9 @@ def make_terms(
             f"{call}: method {method!r} supports only one term, but {names.alpha} has {len(orders)} terms. "
             "Pass method='gl'."
         )
-    held = _held(alpha, orders, learn_alpha, brainstate.nn.SigmoidT(0.0, 1.0), call, names.alpha, names.learn_alpha)
+    held = _array_or_parameter(
+        alpha, orders, learn_alpha, brainstate.nn.SigmoidT(0.0, 1.0), call, names.alpha, names.learn_alpha
+    )
 
     learn = _learn_flag(learn_coefficients, call, names.learn_coefficients)
     factors = _factors(current_value(coefficients), len(orders), call, names.coefficients)
@@ -91,7 +93,9 @@ def make_terms(
             wrong = factors[~within][0]
             raise ValueError(f"{call}: {names.coefficients} must be {word}; got {wrong:g}. {fix}.")
     transform = brainstate.nn.SoftplusT(0.0)
-    of_terms = _held(coefficients, factors, learn, transform, call, names.coefficients, names.learn_coefficients)
+    of_terms = _array_or_parameter(
+        coefficients, factors, learn, transform, call, names.coefficients, names.learn_coefficients
+    )
     return Terms(held, of_terms, per_neuron=orders.ndim > 1)
 
 
@@ -103,7 +107,9 @@ def _learn_flag(flag: Any, call: str, name: str) -> bool | str:
     raise ValueError(f"{call}: {name} must be False, True or 'raw'; got {_arguments.describe(flag)}.")
 
 
-def _held(given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, name: str, flag: str) -> Any:
+def _array_or_parameter(
+    given: Any, value: np.ndarray, learn: Any, transform: Any, call: str, name: str, flag: str
+) -> Any:
     """Return ``given`` if it is a ``Param``. Otherwise return ``value`` as a ``Param`` if trainable, or as an array."""
     if isinstance(given, brainstate.nn.Param):
         if learn is not False:

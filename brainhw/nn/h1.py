@@ -83,7 +83,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         "weight_slot",
     )
 
-    def _put_weight(self, init: Any, shape: tuple[int, ...], weight_bits: WeightBits, rounding: Rounding) -> None:
+    def _create_weight(self, init: Any, shape: tuple[int, ...], weight_bits: WeightBits, rounding: Rounding) -> None:
         call = type(self).__name__
         self.weight = weight_state(init, shape, call=call, name="weight_init")
         # Use the class attribute, so that families from other packages can define a different mismatch.
@@ -124,7 +124,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         """Return a :class:`Slot` for the master weights, with the weight limit and the grid of the chip."""
         # One-to-one weights have no input axis.
         axis = -1 if self.weight.value.ndim > 1 else None
-        return Slot(self.weight, limit=_reach(self.chip), grid=self.effective.grid, out_axis=axis)
+        return Slot(self.weight, limit=_symmetric_limit(self.chip), grid=self.effective.grid, out_axis=axis)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context manager that disables rounding and sign annealing."""
@@ -193,7 +193,7 @@ class H1Synapse(_ChipSynapse):
         n_out = _arguments.size(out_size, call=call, name="out_size")
         self.in_size, self.out_size = (n_in,), (n_out,)
         init = braintools.init.KaimingNormal() if weight_init is None else weight_init
-        self._put_weight(init, (n_in, n_out), weight_bits, rounding)
+        self._create_weight(init, (n_in, n_out), weight_bits, rounding)
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the charge that each target neuron receives, ``[..., out_size]`` in fC.
@@ -295,7 +295,7 @@ class H1Frontend(_ChipSynapse):
         self.chip = _chip_of(chip, self, "frontend", call=call)
         self.in_size = self.out_size = (self.chip.frontend_channels,)
         init = braintools.init.Constant(0.5 * self.chip.weight_limit) if weight_init is None else weight_init
-        self._put_weight(init, self.in_size, weight_bits, rounding)
+        self._create_weight(init, self.in_size, weight_bits, rounding)
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the charge of each channel, ``[..., channels]`` in fC.
@@ -565,7 +565,7 @@ class H1Layer(SpikingLayer):
         if TRACE_CONTEXT.state_stack:
             note_settings(self)
         if key is None:
-            values = {name: self._in_place(name, nominal) for name, nominal in self.nominal().items()}
+            values = {name: self._current_chip_value(name, nominal) for name, nominal in self.nominal().items()}
         else:
             key = _arguments.some_key(key, f"{type(self).__name__}.prepare")
             values = self.drawn(key, get_family(self.family).sizes(self.chip))
@@ -575,7 +575,7 @@ class H1Layer(SpikingLayer):
         if self.topology == "RC":
             self.effective.refresh(self.recurrent_weight, _recurrent_key(key))
 
-    def _in_place(self, name: str, nominal: u.Quantity) -> u.Quantity:
+    def _current_chip_value(self, name: str, nominal: u.Quantity) -> u.Quantity:
         value, owner = getattr(self, f"pinned_{name}").value, type(self).__name__
         check_pinned(value, nominal.shape, nominal.unit, owner=owner, name=f"pinned_{name}", positive=True)
         # Measured values may have a different unit, but a state must keep its unit.
@@ -602,7 +602,7 @@ class H1Layer(SpikingLayer):
         """Return a :class:`Slot` for the recurrent master weights, or ``None`` for ``topology='FF'``."""
         if self.topology == "FF":
             return None
-        return Slot(self.recurrent_weight, limit=_reach(self.chip), grid=self.effective.grid)
+        return Slot(self.recurrent_weight, limit=_symmetric_limit(self.chip), grid=self.effective.grid)
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context manager that disables rounding and sign annealing of the recurrent weights."""
@@ -662,7 +662,7 @@ class H1v2Layer(H1Layer):
     """
 
 
-def _reach(chip: ChipSpec) -> float:
+def _symmetric_limit(chip: ChipSpec) -> float:
     """Return the largest magnitude that both positive and negative weights may have."""
     return chip.weight_limit if chip.weight_lowest is None else min(chip.weight_limit, -chip.weight_lowest)
 

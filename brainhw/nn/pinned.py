@@ -12,7 +12,7 @@ import numpy as np
 
 from brainhw.nn.effective import chip_weights
 
-__all__ = ["MISMATCH", "PinnedState", "has_sampled_chip", "kinds_left", "pinned_states"]
+__all__ = ["MISMATCH", "PinnedState", "has_sampled_chip", "kinds_unchanged", "pinned_states"]
 
 # Name of the charges that the synapse mismatch adds to the weights. All other names come from `nominal` of a layer.
 MISMATCH = "mismatch"
@@ -54,7 +54,7 @@ def has_sampled_chip(net: brainstate.nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def kinds_left(net: brainstate.nn.Module, kinds: Collection[str]) -> Iterator[None]:
+def kinds_unchanged(net: brainstate.nn.Module, kinds: Collection[str]) -> Iterator[None]:
     """Context manager that restores, at exit, all chip values whose kind of mismatch is in ``kinds``."""
     held = [pinned.state for pinned in pinned_states(net) if pinned.kind in kinds] if kinds else []
     before = [(state, state.value) for state in held]

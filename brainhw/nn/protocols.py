@@ -390,7 +390,7 @@ def _of_brainstate(module: Any, *, call: str = "weight_slot_of") -> Slot:
 
 
 # Modules test this variable before they call `tap`, because outside `jit` even a call that does nothing takes time.
-heard_now: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_heard", default=None)
+tapped_now: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("brainhw_tapped", default=None)
 
 
 def tap(module: Any, name: str, value: Any) -> None:
@@ -409,20 +409,20 @@ def tap(module: Any, name: str, value: Any) -> None:
     value : array or Quantity
         The value.
     """
-    heard = heard_now.get()
-    if heard is not None:
-        heard[id(module), name] = value
+    tapped = tapped_now.get()
+    if tapped is not None:
+        tapped[id(module), name] = value
 
 
 @contextlib.contextmanager
-def listening(heard: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[tuple[int, str], Any]]:
+def collect_taps(tapped: dict[tuple[int, str], Any] | None = None) -> Iterator[dict[tuple[int, str], Any]]:
     """Context manager that collects the values passed to :func:`tap` in a dict with keys ``(id(module), name)``.
 
-    If ``heard`` is not ``None``, the values are added to this dict.
+    If ``tapped`` is not ``None``, the values are added to this dict.
     """
-    heard = {} if heard is None else heard
-    token = heard_now.set(heard)
+    tapped = {} if tapped is None else tapped
+    token = tapped_now.set(tapped)
     try:
-        yield heard
+        yield tapped
     finally:
-        heard_now.reset(token)
+        tapped_now.reset(token)

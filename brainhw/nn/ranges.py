@@ -145,7 +145,7 @@ def dense(module: Any) -> tuple[int, ...]:
     return (module.in_size[-1], module.out_size[-1])
 
 
-def _left_after_step(ratio: float) -> str | None:
+def _decay_warning(ratio: float) -> str | None:
     # For the shortest leak profile of the chips, 1 ms, the decay factor of a step of 1 ms is 0.37. With a wrong unit,
     # it is almost zero.
     left = math.exp(-ratio)
@@ -154,7 +154,7 @@ def _left_after_step(ratio: float) -> str | None:
 
 # The transforms have positive lower bounds, because the gradients of `exp(-dt / tau)` and `V / V_th` are not useful
 # if tau or V_th is close to zero.
-TIME_CONSTANT = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)", per_step=_left_after_step)
+TIME_CONSTANT = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)", per_step=_decay_warning)
 DURATION = Range(0.0, unit=u.ms, transform="SoftplusT(1 * u.ms)")
 THRESHOLD = Range(0.0, unit=u.mV, transform="SoftplusT(0.1 * u.mV)")
 DECAY = Range(0.0, 1.0, includes_low=True, transform="SigmoidT(0.0, 1.0)")
@@ -201,9 +201,9 @@ def held_value(held: Any) -> Any:
     if not _arguments.is_concrete(value) or (held.precompute is not None and TRACE_CONTEXT.state_stack):
         return None
     raw = u.get_mantissa(value)
-    kept = _transformed.get(held)
-    if kept is not None and kept[0]() is raw and kept[1] is held.t and held.precompute is None:
-        return kept[2]
+    cached = _transformed.get(held)
+    if cached is not None and cached[0]() is raw and cached[1] is held.t and held.precompute is None:
+        return cached[2]
     with jax.ensure_compile_time_eval():
         value = held.t.forward(value)
         value = value if held.precompute is None else held.precompute(value)
@@ -235,7 +235,7 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
         If an element of a parameter is out of range, or if a weight does not have the shape that its module requires.
     """
     for path, held, within, module in ranged(net.nodes() if nodes is None else nodes):
-        if isinstance(held, brainstate.nn.Param) and _keeps(held, within):
+        if isinstance(held, brainstate.nn.Param) and _transform_keeps_range(held, within):
             continue
         value = held_value(held)
         if value is None:
@@ -253,7 +253,7 @@ def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, An
         within.check(value, call=call, name=name, fix=fix)
 
 
-def _keeps(parameter: brainstate.nn.Param, within: Range) -> bool:
+def _transform_keeps_range(parameter: brainstate.nn.Param, within: Range) -> bool:
     """Return whether the transform of a parameter guarantees values in range; the value itself is not computed."""
     if type(parameter.t) not in (brainstate.nn.SoftplusT, brainstate.nn.ExpT) or parameter.precompute is not None:
         return False

@@ -104,8 +104,8 @@ class LeakyReadout(RestingStates):
         x : jax.Array
             Spikes or dimensionless values, ``[in_size]`` or ``[B, in_size]``.
         """
-        drive, kept = self._drive_and_share(x, f"{type(self).__name__}.update")
-        y = kept * self.y.value + drive
+        drive, decay = self._drive_and_decay(x, f"{type(self).__name__}.update")
+        y = decay * self.y.value + drive
         self.y.value = y
         return self._returned(y)
 
@@ -118,12 +118,12 @@ class LeakyReadout(RestingStates):
 
     def update_sequence(self, xs: jax.Array) -> jax.Array:
         """Return the outputs of :meth:`update` for ``xs [T, ..., in_size]``, with one matrix product for all steps."""
-        drives, kept = self._drive_and_share(xs, f"{type(self).__name__}.update_sequence", steps=True)
+        drives, decay = self._drive_and_decay(xs, f"{type(self).__name__}.update_sequence", steps=True)
 
         # No custom backward pass is needed. The step is linear in `y`, so JAX stores no values per step unless `tau` is
         # trainable.
         def one_step(y: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
-            y = kept * y + drive
+            y = decay * y + drive
             return y, y
 
         self.y.value, ys = jax.lax.scan(one_step, jnp.asarray(self.y.value), drives)
@@ -135,7 +135,7 @@ class LeakyReadout(RestingStates):
         precision = self.weight.value.dtype
         return y.astype(precision) if is_half(precision) else y
 
-    def _drive_and_share(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, jax.Array]:
+    def _drive_and_decay(self, x: Any, call: str, *, steps: bool = False) -> tuple[jax.Array, jax.Array]:
         """Return the weighted input plus the bias, and the factor by which the output decays per step."""
         dt = _arguments.time_step(call=call)
         x = _arguments.step_input(x, self.in_size[-1], call=call, ndims=(2, 3) if steps else (1, 2))

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 from brainhw.kernel.recorded import Recorded
 
-__all__ = ["recorded_for", "recorded_now", "replacing"]
+__all__ = ["recorded_for", "recorded_now", "replace_outputs"]
 
 # A mapping from the id of a module to its recording, and the set of ids of the modules that used their recording. Most
 # runs have no recordings, so layers test this variable before they call `recorded_for`.
@@ -29,15 +29,15 @@ def recorded_for(module: object) -> Recorded:
 
 
 @contextlib.contextmanager
-def replacing(recorded: Mapping[int, Recorded]) -> Iterator[set[int]]:
+def replace_outputs(recorded: Mapping[int, Recorded]) -> Iterator[set[int]]:
     """Context manager that replaces the outputs of layers by recordings.
 
     ``recorded`` maps the id of a module to its recording. The context manager yields the set of ids of the layers that
     used a recording.
     """
-    taken: set[int] = set()
-    token = recorded_now.set((recorded, taken))
+    used: set[int] = set()
+    token = recorded_now.set((recorded, used))
     try:
-        yield taken
+        yield used
     finally:
         recorded_now.reset(token)

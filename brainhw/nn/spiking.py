@@ -20,7 +20,7 @@ from brainhw.kernel.events import event_product
 from brainhw.kernel.leaky import RESETS, Firing, LeakyParameters, LeakyRules, LeakyState, per_sample, run
 from brainhw.kernel.precision import as_dtype, narrowed, state_dtype, wide
 from brainhw.kernel.recorded import membrane_after
-from brainhw.nn.protocols import Slot, heard_now, tap
+from brainhw.nn.protocols import Slot, tap, tapped_now
 from brainhw.nn.recorded import recorded_for, recorded_now
 from brainhw.surrogate.forward import forward_of
 
@@ -56,10 +56,12 @@ class RestingStates(brainstate.nn.Dynamics):
         resting = self.resting_values(checked_batch(batch_size, self, "init_state"))
         # Outside traces, keep the existing state objects, because compiled functions continue to use them. Traces and
         # brainstate's mapping over states need new objects.
-        kept = not TRACE_CONTEXT.state_stack and not TRACE_CONTEXT.new_state_catcher and _arguments.is_concrete(resting)
+        reuses_states = (
+            not TRACE_CONTEXT.state_stack and not TRACE_CONTEXT.new_state_catcher and _arguments.is_concrete(resting)
+        )
         for name, value in resting.items():
             state: Any = getattr(self, name, None)
-            if kept and type(state) is brainstate.HiddenState and not state.stack_level and not state.tag:
+            if reuses_states and type(state) is brainstate.HiddenState and not state.stack_level and not state.tag:
                 state.value = value
             else:
                 setattr(self, name, brainstate.HiddenState(value))
@@ -253,7 +255,7 @@ class SpikingLayer(RestingStates):
         V_pre, spk, V, wait = self.firing().advance(
             self.V.value.mantissa, charged, self.threshold().mantissa, wait, recorded
         )
-        if heard_now.get() is not None:
+        if tapped_now.get() is not None:
             tap(self, "V_pre", V_pre * u.mV)
         self.V.value = u.Quantity(V, unit=u.mV)
         self.spk.value = spk = as_dtype(spk, jnp.result_type(self.spk.value))
@@ -322,7 +324,7 @@ class SpikingLayer(RestingStates):
         wait = None if self.wait is None else self.wait.value
         recorded = () if recorded_now.get() is None else recorded_for(self)
         state, trace = run(rules, parameters, LeakyState(V, spk, wait), drives.mantissa, recorded)
-        if heard_now.get() is not None:
+        if tapped_now.get() is not None:
             tap(self, "V_pre", trace.V_pre * u.mV)
             V = trace.V
             if V is None:
@@ -346,7 +348,7 @@ class SpikingLayer(RestingStates):
             self.drive_unit,
             self.drive_word,
             size=self.in_size,
-            held=np.shape(self.V.value.mantissa),
+            state_shape=np.shape(self.V.value.mantissa),
             call=call,
             source="Pass spikes through a synapse of the same family first.",
             steps=steps,
@@ -387,17 +389,17 @@ def checked_drive(
     word: str,
     *,
     size: tuple[int, ...],
-    held: tuple[int, ...],
+    state_shape: tuple[int, ...],
     call: str,
     source: str,
     steps: bool = False,
 ) -> u.Quantity:
-    """Return the drive ``x`` in ``unit``. Raise if it is invalid for states of shape ``held``.
+    """Return the drive ``x`` in ``unit``. Raise if it is invalid for states of shape ``state_shape``.
 
     In error messages, ``word`` describes the drive, and ``source`` explains which module computes it. With
     ``steps=True``, ``x`` is a whole sequence.
     """
-    fits = isinstance(x, u.Quantity) and x.unit == unit and np.shape(x.mantissa)[1 if steps else 0 :] == held
+    fits = isinstance(x, u.Quantity) and x.unit == unit and np.shape(x.mantissa)[1 if steps else 0 :] == state_shape
     if fits and _is_finite(x.mantissa):
         return x
     if not isinstance(x, u.Quantity) or not u.have_same_dim(x, unit):
@@ -407,10 +409,10 @@ def checked_drive(
         )
     _arguments.check_axes(x, size, call=call, name="the input", steps=steps)
     shape = np.shape(x.mantissa)[1:] if steps else np.shape(x.mantissa)
-    if shape != held:
+    if shape != state_shape:
         batch = shape[0] if len(shape) > len(size) else None
         raise ValueError(
-            f"{call}: the input has shape {x.shape} but the state was prepared for {held}; "
+            f"{call}: the input has shape {x.shape} but the state was prepared for {state_shape}; "
             f"call brainhw.prepare_net(net, batch_size={batch}) before the time loop."
         )
     _arguments.check_finite(x, call=call, name="the input")

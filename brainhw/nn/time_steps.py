@@ -20,7 +20,7 @@ __all__ = ["warn_of_long_steps"]
 
 _LISTED = 4
 # The last warning of each network. It prevents repeated warnings in a loop over batches.
-_said: WeakKeyDictionary[brainstate.nn.Module, str] = WeakKeyDictionary()
+_last_warnings: WeakKeyDictionary[brainstate.nn.Module, str] = WeakKeyDictionary()
 
 
 def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, call: str) -> None:
@@ -46,8 +46,8 @@ def warn_of_long_steps(net: brainstate.nn.Module, nodes: Mapping[Any, Any], *, c
         f"{call}: dt is {dt:g} ms, but {'; '.join(found[:_LISTED])}{more}. "
         "Check the units of dt and tau, or use a shorter dt or longer time constants."
     )
-    if _said.get(net) != message:
-        _said[net] = message
+    if _last_warnings.get(net) != message:
+        _last_warnings[net] = message
         warnings.warn(message, UserWarning, stacklevel=3)
 
 

@@ -19,11 +19,11 @@ __all__ = ["compiled"]
 _programs: dict[Any, jax.stages.Compiled] = {}
 _lock = threading.Lock()
 # Largest number of programs that are kept, to limit memory. A program needs about a megabyte.
-_MOST = 16
+_MAX_PROGRAMS = 16
 # With these settings of JAX, the text of a program does not determine its result.
 _SETTINGS = ("jax_debug_nans", "jax_debug_infs", "jax_use_simplified_jaxpr_constants")
 # Prefix of the names under which brainevent registers compiled loops.
-_LOOPS = "brainevent_numba_ffi_"
+_LOOP_PREFIX = "brainevent_numba_ffi_"
 
 
 def compiled(run: Callable[[Any], Any], xs: Any) -> Any:
@@ -55,7 +55,7 @@ def _run(function: Callable[..., Any], arguments: tuple[Any, ...], results: Any)
     text = lowered.as_text()
     # A call of Python contains the address of a function, which another function may have later. The loops of the extra
     # `fast` are called by names that stay valid.
-    if any(not name.startswith(_LOOPS) for name in re.findall(r"custom_call @(\w*)", text)):
+    if any(not name.startswith(_LOOP_PREFIX) for name in re.findall(r"custom_call @(\w*)", text)):
         return program(*arguments)
     places = tuple(getattr(leaf, "sharding", None) for leaf in leaves)
     key = (hashlib.sha256(text.encode()).digest(), tree, tuple(results), places, jax.config.jax_default_device)
@@ -64,6 +64,6 @@ def _run(function: Callable[..., Any], arguments: tuple[Any, ...], results: Any)
     found = lowered.compile() if found is None else found
     with _lock:
         _programs[key] = found
-        while len(_programs) > _MOST:
+        while len(_programs) > _MAX_PROGRAMS:
             del _programs[next(iter(_programs))]
     return found(*arguments)

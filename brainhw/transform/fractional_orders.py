@@ -118,15 +118,15 @@ def set_fractional_orders(
     """
     call = "set_fractional_orders"
     named = fractional_layers(net, call=call)
-    reader = _Reader([layer.in_size for _, layer in named], call)
-    rows = reader.rows(alpha, multi_coefficient, _arguments.choice(alpha_mode, _MODES, call=call, name="alpha_mode"))
-    learn_alphas = reader.flags(learn_alpha, "learn_alpha")
-    learn_coefficients = reader.flags(learn_coefficient, "learn_coefficient")
+    assigner = _OrderAssigner([layer.in_size for _, layer in named], call)
+    rows = assigner.rows(alpha, multi_coefficient, _arguments.choice(alpha_mode, _MODES, call=call, name="alpha_mode"))
+    learn_alphas = assigner.flags(learn_alpha, "learn_alpha")
+    learn_coefficients = assigner.flags(learn_coefficient, "learn_coefficient")
     changes = []
     for (path, layer), row, *trainable in zip(named, rows, learn_alphas, learn_coefficients, strict=True):
         where, method = path or type(layer).__name__, layer.method
         if _is_list(row.alpha) and method != "gl":
-            reader.notes.append(
+            assigner.notes.append(
                 f"{where} gets its orders as the terms of one operator, which method {method!r} cannot solve. Its "
                 "method becomes 'gl'. Build the layer with method='gl', or pass a single number for it."
             )
@@ -135,7 +135,7 @@ def set_fractional_orders(
         options: dict[str, Any] = {"size": layer.in_size, "method": method, "call": f"{call}: layer {where}"}
         changes.append((layer, method, make_terms(row.alpha, row.coefficients, *trainable, names=names, **options)))
     # Warn before the first change: a filter may turn a warning into an error, and a failed call must change no layer.
-    for note in reader.notes:
+    for note in assigner.notes:
         warnings.warn(f"{call}: {note}", UserWarning, stacklevel=2)
     for layer, method, terms in changes:
         if layer.method != method:
@@ -152,7 +152,7 @@ class _Row(NamedTuple):
     coefficients_name: str
 
 
-class _Reader:
+class _OrderAssigner:
     """Assign the orders and coefficients passed to :func:`set_fractional_orders` to the layers, and collect warnings.
 
     The values are checked by the layers.
@@ -171,19 +171,19 @@ class _Reader:
                     f"layer; got {_arguments.describe(alpha)}."
                 )
             self._note_ignored(coefficients, "one order for the whole network")
-            return [_Row(_single(alpha), None, "alpha", "")] * n_layers
+            return [_Row(_as_scalar(alpha), None, "alpha", "")] * n_layers
         entries = self._entries(
             alpha,
             "alpha",
             "alpha.tolist() if a row contains the terms of a layer, or list(alpha) if it contains one order per neuron",
         )
         if any(map(_has_entries, entries)):
-            return self._nested(entries, coefficients, mode)
-        orders = [_single(entry) for entry in entries]
+            return self._rows_per_layer(entries, coefficients, mode)
+        orders = [_as_scalar(entry) for entry in entries]
         if self._is_per_layer(len(orders), coefficients, mode):
             self._note_ignored(coefficients, "one order per layer")
             return [_Row(order, None, f"alpha[{i}]", "") for i, order in enumerate(orders)]
-        given = self._given(coefficients)
+        given = self._coefficient_entries(coefficients)
         if given is not None and not any(entry is None or _has_entries(entry) for entry in given):
             return [_Row(orders, given, "alpha", "multi_coefficient")] * n_layers
         return self._with_coefficients([orders] * n_layers, ["alpha"] * n_layers, given)
@@ -221,7 +221,7 @@ class _Reader:
         )
         return False
 
-    def _nested(self, entries: list[Any], coefficients: Any, mode: str) -> list[_Row]:
+    def _rows_per_layer(self, entries: list[Any], coefficients: Any, mode: str) -> list[_Row]:
         if mode == "multiterm" and not any(map(_is_list, entries)):
             raise ValueError(
                 f"{self.call}: an array inside alpha means one order per neuron of a layer, but alpha_mode is "
@@ -230,12 +230,12 @@ class _Reader:
         self._check_one_per_layer(entries, "alpha")
         names = [f"alpha[{i}]" for i in range(len(entries))]
         alphas = [self._layer_orders(*row) for row in zip(entries, names, self.sizes, strict=True)]
-        return self._with_coefficients(alphas, names, self._given(coefficients))
+        return self._with_coefficients(alphas, names, self._coefficient_entries(coefficients))
 
     def _layer_orders(self, entry: Any, name: str, size: tuple[int, ...]) -> Any:
         if not _is_list(entry):
             # Check the shape here. A layer would also accept an array [J, N] of terms; this call accepts only lists.
-            return _arguments.number(_single(entry), call=self.call, name=name, shapes=[(), size])
+            return _arguments.number(_as_scalar(entry), call=self.call, name=name, shapes=[(), size])
         terms = self._entries(entry, name)
         for j, term in enumerate(terms):
             if _is_list(term):
@@ -243,12 +243,12 @@ class _Reader:
                     f"{self.call}: {name}[{j}] must be a number, or an array of one order per neuron; got "
                     f"{_arguments.describe(term)}. A list of terms must contain no further lists."
                 )
-        return [_single(term) for term in terms]
+        return [_as_scalar(term) for term in terms]
 
-    def _given(self, coefficients: Any) -> list[Any] | None:
+    def _coefficient_entries(self, coefficients: Any) -> list[Any] | None:
         if coefficients is None:
             return None
-        return [_single(entry) for entry in self._entries(coefficients, "multi_coefficient")]
+        return [_as_scalar(entry) for entry in self._entries(coefficients, "multi_coefficient")]
 
     def _with_coefficients(self, alphas: list[Any], alpha_names: list[str], given: list[Any] | None) -> list[_Row]:
         given = [None] * len(alphas) if given is None else given
@@ -257,7 +257,7 @@ class _Reader:
         for i, (alpha, alpha_name, entry) in enumerate(zip(alphas, alpha_names, given, strict=True)):
             name, factors = f"multi_coefficient[{i}]", None
             if _has_entries(entry):
-                factors = [_single(factor) for factor in self._entries(entry, name)]
+                factors = [_as_scalar(factor) for factor in self._entries(entry, name)]
             elif entry is not None:
                 factors = [entry] * (len(alpha) if _is_list(alpha) else 1)
             rows.append(_Row(alpha, factors, alpha_name, name))
@@ -306,7 +306,7 @@ def _has_entries(value: Any) -> bool:
     return _is_list(value) or (hasattr(value, "dtype") and np.size(value) != 1)
 
 
-def _single(value: Any) -> Any:
+def _as_scalar(value: Any) -> Any:
     """Return an array of size 1 as a scalar, which applies to every neuron. Return other values unchanged."""
     return value.reshape(()) if hasattr(value, "dtype") and np.size(value) == 1 else value
 

@@ -19,8 +19,8 @@ __all__ = ["keep_compiled", "keep_memory"]
 
 # Option numbers of mallopt, from <malloc.h>. glibc has had them since 1996, and the number of arenas since 2.10.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
-_PAD = 64 * 2**20
-_MOST = 2047  # MiB, because mallopt takes a 32-bit int
+_TOP_PAD_BYTES = 64 * 2**20
+_MAX_MIB = 2047  # MiB, because mallopt takes a 32-bit int
 
 
 def keep_memory(largest: int = 1024) -> bool:
@@ -57,7 +57,7 @@ def keep_memory(largest: int = 1024) -> bool:
     >>> import brainhw as bh
     >>> kept = bh.keep_memory()  # doctest: +SKIP
     """
-    largest = _arguments.positive_int(largest, call="keep_memory", name="largest", most=_MOST)
+    largest = _arguments.positive_int(largest, call="keep_memory", name="largest", most=_MAX_MIB)
     if not sys.platform.startswith("linux"):
         return False
     library: Any = ctypes.CDLL(None)
@@ -65,7 +65,7 @@ def keep_memory(largest: int = 1024) -> bool:
         return False
     size = largest * 2**20
     # Use one arena for all threads. The arena of one thread cannot hold blocks above 64 MiB, and returns its memory.
-    settings = {_MMAP_THRESHOLD: size, _TRIM_THRESHOLD: size, _TOP_PAD: _PAD, _ARENA_MAX: 1}
+    settings = {_MMAP_THRESHOLD: size, _TRIM_THRESHOLD: size, _TOP_PAD: _TOP_PAD_BYTES, _ARENA_MAX: 1}
     # Set the mmap threshold first. An older glibc refuses it, and `all` then stops before it changes anything else.
     return all(library.mallopt(name, value) for name, value in settings.items()) and not _has_computed()
 

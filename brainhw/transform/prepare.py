@@ -19,7 +19,7 @@ from brainhw.chip.family import Mismatch, get_family
 from brainhw.chip.spec import ChipSpec
 from brainhw.nn import net_chip
 from brainhw.nn.effective import are_chips_side_by_side
-from brainhw.nn.pinned import kinds_left
+from brainhw.nn.pinned import kinds_unchanged
 from brainhw.nn.protocols import StepLimited, fulfils
 from brainhw.nn.ranges import check_ranges
 from brainhw.nn.time_steps import warn_of_long_steps
@@ -27,16 +27,16 @@ from brainhw.transform.trace import dotted, put_back_on_failure
 from brainhw.transform.write_first import writing_first
 
 __all__ = [
-    "check_numbers",
+    "check_has_values",
     "is_finite",
-    "keyed",
+    "modules_with_keys",
     "nominal_chip",
     "one_thread_at_a_time",
     "prepare_net",
+    "retrack_states",
     "sample_chip",
     "states_restored",
     "step_limit",
-    "take_back",
 ]
 
 
@@ -106,7 +106,7 @@ def prepare_net(
     if any(hasattr(node, "chip") for node in nodes.values()):
         net_chip(net, call=call)
     states = net.states()
-    taken_back = take_back(states, call=call)
+    retracked = retrack_states(states, call=call)
     check_ranges(net, call=call, nodes=nodes)
     warn_of_long_steps(net, nodes, call=call)
     for path, weights in states.items():
@@ -120,10 +120,10 @@ def prepare_net(
 
     if reset:
         _reset(net, batch_size, call)
-    for module, own in keyed(net, "prepare", key):
+    for module, own in modules_with_keys(net, "prepare", key):
         module.prepare(own)
-    if taken_back:
-        check_numbers(taken_back, call=call)
+    if retracked:
+        check_has_values(retracked, call=call)
 
 
 def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
@@ -137,7 +137,9 @@ def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
     return _arguments.positive_int(batch_size, call=call, name="batch_size", most=_arguments.LONGEST_AXIS)
 
 
-def keyed(net: brainstate.nn.Module, method: str, key: jax.Array | None) -> Iterator[tuple[Any, jax.Array | None]]:
+def modules_with_keys(
+    net: brainstate.nn.Module, method: str, key: jax.Array | None
+) -> Iterator[tuple[Any, jax.Array | None]]:
     """Yield every module that has ``method``, each with its own key, or with ``None`` if there is no key.
 
     A check for this one attribute suffices, because ``prepare`` and ``pin_chip`` are the only members of their
@@ -195,42 +197,42 @@ def step_limit(net: brainstate.nn.Module, call: str) -> Any | None:
 Path = tuple[Any, ...]
 
 # A preparation overwrites these states, so it does not need their old values.
-_WRITTEN_ANEW = (brainstate.HiddenState, brainstate.ShortTermState)
+_OVERWRITTEN_KINDS = (brainstate.HiddenState, brainstate.ShortTermState)
 
 
-def _left_behind(states: Mapping[Path, brainstate.State]) -> Iterator[tuple[Path, brainstate.State]]:
+def _states_of_ended_traces(states: Mapping[Path, brainstate.State]) -> Iterator[tuple[Path, brainstate.State]]:
     """Yield the path and the state of each state that was created inside a trace that has ended."""
     depth = len(TRACE_CONTEXT.state_stack)
     for path, state in states.items():
         # A trace records reads and writes only of states that were created outside of it, according to `stack_level`. A
         # state that was created inside two nested traces would therefore be a constant in a loop inside one trace, and
         # silently give wrong results.
-        if state.stack_level > depth or (depth == 0 and not _has_numbers(state)):
+        if state.stack_level > depth or (depth == 0 and not _has_values(state)):
             yield path, state
 
 
-def take_back(states: Mapping[Path, brainstate.State], *, call: str) -> list[tuple[Path, brainstate.State]]:
+def retrack_states(states: Mapping[Path, brainstate.State], *, call: str) -> list[tuple[Path, brainstate.State]]:
     """Return the states that were created in a compiled function, and make brainstate track them again.
 
     Raise if such a state has lost its arrays, unless a preparation overwrites it.
     """
-    found = list(_left_behind(states))
+    found = list(_states_of_ended_traces(states))
     for path, state in found:
-        if not isinstance(state, _WRITTEN_ANEW) and not _has_numbers(state):
-            raise RuntimeError(_lost(dotted(path), state, call))
+        if not isinstance(state, _OVERWRITTEN_KINDS) and not _has_values(state):
+            raise RuntimeError(_lost_message(dotted(path), state, call))
     for _, state in found:
         state.stack_level = len(TRACE_CONTEXT.state_stack)
     return found
 
 
-def check_numbers(states: list[tuple[Path, brainstate.State]], *, call: str) -> None:
+def check_has_values(states: list[tuple[Path, brainstate.State]], *, call: str) -> None:
     """Raise if one of the states has lost its arrays."""
     for path, state in states:
-        if not _has_numbers(state):
-            raise RuntimeError(_lost(dotted(path), state, call))
+        if not _has_values(state):
+            raise RuntimeError(_lost_message(dotted(path), state, call))
 
 
-def _has_numbers(state: brainstate.State) -> bool:
+def _has_values(state: brainstate.State) -> bool:
     """Return whether the values of a state are arrays, or tracers of a trace that still runs."""
     # When a trace ends, brainstate may replace its tracers by markers that are not arrays.
     return all(hasattr(leaf, "dtype") or isinstance(leaf, (bool, int, float, complex)) for leaf in _leaves(state)) and (
@@ -243,11 +245,11 @@ def _leaves(state: brainstate.State) -> list[Any]:
     return jax.tree.leaves(state._value)
 
 
-def _lost(path: str, state: brainstate.State, call: str) -> str:
+def _lost_message(path: str, state: brainstate.State, call: str) -> str:
     kind = type(state).__name__
     remedy = (
         "Call brainhw.prepare_net(net, batch_size) first"
-        if isinstance(state, _WRITTEN_ANEW)
+        if isinstance(state, _OVERWRITTEN_KINDS)
         else "Build the network and load its weights outside of compiled functions"
     )
     return (
@@ -257,12 +259,12 @@ def _lost(path: str, state: brainstate.State, call: str) -> str:
 
 
 # While a network is traced, its states contain tracers, which no other thread must use.
-_TURN = threading.RLock()
+_STATES_LOCK = threading.RLock()
 
 
 def one_thread_at_a_time() -> contextlib.AbstractContextManager[Any]:
     """Return a lock on the states of all networks. Inside a trace return a null context: a trace runs in one thread."""
-    return contextlib.nullcontext() if TRACE_CONTEXT.state_stack else _TURN
+    return contextlib.nullcontext() if TRACE_CONTEXT.state_stack else _STATES_LOCK
 
 
 @contextlib.contextmanager
@@ -273,8 +275,8 @@ def states_restored(net: brainstate.nn.Module, *, keep_weights: bool) -> Iterato
     """
     # A state that a compiled function created has no values to restore. The next preparation overwrites it.
     states = net.states()
-    gone = {id(state) for _, state in _left_behind(states) if not _has_numbers(state)}
-    before = [(state, state.value) for state in states.values() if id(state) not in gone]
+    without_values = {id(state) for _, state in _states_of_ended_traces(states) if not _has_values(state)}
+    before = [(state, state.value) for state in states.values() if id(state) not in without_values]
     # `_source` refers to the weights from which the charges of a synapse were computed. Restore it too, so that the
     # network still counts as prepared.
     nodes = net.nodes().values()
@@ -357,10 +359,10 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
     # Start from the standard deviations in the spec, which apply to every kind that is not passed.
     sizes = family.sizes(chip)
     for kind, wanted in mismatch.items():
-        sizes[kind] = _size(wanted, sizes[kind], kinds[kind], call=call)
+        sizes[kind] = _mismatch_std(wanted, sizes[kind], kinds[kind], call=call)
     left = [kind for kind, wanted in mismatch.items() if wanted is False]
-    with put_back_on_failure(net.states().values()), kinds_left(net, left):
-        for module, own in keyed(net, "pin_chip", key):
+    with put_back_on_failure(net.states().values()), kinds_unchanged(net, left):
+        for module, own in modules_with_keys(net, "pin_chip", key):
             module.pin_chip(own, sizes)
 
 
@@ -389,7 +391,7 @@ def nominal_chip(net: brainstate.nn.Module) -> None:
     """
     _chip(net, "nominal_chip")
     with put_back_on_failure(net.states().values()):
-        for module, _ in keyed(net, "pin_chip", None):
+        for module, _ in modules_with_keys(net, "pin_chip", None):
             module.pin_chip(None, {})
 
 
@@ -401,7 +403,7 @@ def _chip(net: brainstate.nn.Module, call: str) -> ChipSpec:
     return chip
 
 
-def _size(wanted: bool | float, of_spec: float | None, kind: Mismatch, *, call: str) -> float | None:
+def _mismatch_std(wanted: bool | float, of_spec: float | None, kind: Mismatch, *, call: str) -> float | None:
     # Check bool first: True is also a number in Python and would mean a standard deviation of 1.
     if isinstance(wanted, bool):
         return of_spec if wanted else None

@@ -9,7 +9,7 @@ from typing import Any
 import brainstate
 
 from brainhw import _arguments
-from brainhw.nn.protocols import listening
+from brainhw.nn.protocols import collect_taps
 from brainhw.transform.reasons import reason_in_words
 from brainhw.transform.trace import dotted
 
@@ -62,55 +62,55 @@ class Recorder:
             )
         module = modules[path]
 
-        def read(heard: dict[tuple[int, str], Any]) -> Any:
+        def read(tapped: dict[tuple[int, str], Any]) -> Any:
             # Look the state up at every step, because it may be created again after the recorder was built.
             state = getattr(module, attribute, None)
             if isinstance(state, brainstate.State):
                 return state.value
             try:
-                return heard[id(module), attribute]
+                return tapped[id(module), attribute]
             except KeyError:
                 raise ValueError(
-                    f"{self._call}: record contains {name!r}, but {_what_there_is(path, module, heard)}"
+                    f"{self._call}: record contains {name!r}, but {_recordable_values(path, module, tapped)}"
                 ) from None
 
         return read
 
-    def hearing(self) -> contextlib.AbstractContextManager[dict[tuple[int, str], Any]]:
+    def collect_taps(self) -> contextlib.AbstractContextManager[dict[tuple[int, str], Any]]:
         """Return a context manager that collects the values that modules pass to ``tap``.
 
         If nothing is recorded, the context manager collects no values.
         """
-        return listening() if self.names else contextlib.nullcontext({})
+        return collect_taps() if self.names else contextlib.nullcontext({})
 
-    def collect(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
+    def collect(self, tapped: dict[tuple[int, str], Any]) -> dict[str, Any]:
         """Return the recorded sequences by name.
 
-        ``heard`` contains the sequences that the modules passed to ``tap``.
+        ``tapped`` contains the sequences that the modules passed to ``tap``.
         """
-        return {name: heard[id(module), attribute] for name, (module, attribute) in self.targets.items()}
+        return {name: tapped[id(module), attribute] for name, (module, attribute) in self.targets.items()}
 
     def step(self, x: Any) -> tuple[Any, dict[str, Any]]:
         """Run one step; return its output, and the recorded values by name."""
-        with self.hearing() as heard:
+        with self.collect_taps() as tapped:
             out = advance(self._net, x)
-        return out, self.read(heard)
+        return out, self.read(tapped)
 
-    def read(self, heard: dict[tuple[int, str], Any]) -> dict[str, Any]:
+    def read(self, tapped: dict[tuple[int, str], Any]) -> dict[str, Any]:
         """Return the recorded values of this step by name.
 
-        ``heard`` contains the values that were passed to ``tap``.
+        ``tapped`` contains the values that were passed to ``tap``.
         """
-        return {name: reader(heard) for name, reader in self._readers.items()}
+        return {name: reader(tapped) for name, reader in self._readers.items()}
 
 
-def _what_there_is(path: str, module: Any, heard: dict[tuple[int, str], Any]) -> str:
+def _recordable_values(path: str, module: Any, tapped: dict[tuple[int, str], Any]) -> str:
     """Return a text that lists the values of a module that can be recorded.
 
     If there are none, it lists the inner modules.
     """
     states = {name for name, value in vars(module).items() if isinstance(value, brainstate.State)}
-    offered = {name for owner, name in heard if owner == id(module)}
+    offered = {name for owner, name in tapped if owner == id(module)}
     where = f"{type(module).__name__} at {path!r}" if path else f"the network itself, a {type(module).__name__},"
     if known := ", ".join(sorted(states | offered)):
         return f"{where} has only {known}."

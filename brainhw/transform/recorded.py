@@ -14,13 +14,13 @@ import numpy as np
 
 from brainhw import _arguments
 from brainhw.kernel.recorded import Recorded
-from brainhw.nn.recorded import replacing
+from brainhw.nn.recorded import replace_outputs
 from brainhw.transform.trace import dotted
 
-__all__ = ["Replaced"]
+__all__ = ["RecordedValues"]
 
 
-class Replaced:
+class RecordedValues:
     """Recorded spikes and membrane potentials for a rollout, checked against the network before it is prepared.
 
     Parameters
@@ -45,7 +45,7 @@ class Replaced:
         modules = {dotted(path): node for path, node in net.nodes().items()}
         values: dict[str, dict[str, Any]] = {}
         for name, value in _by_name(recorded, call).items():
-            path, attribute = _parts(name, modules, call)
+            path, attribute = _split_name(name, modules, call)
             values.setdefault(path, {})[attribute] = value
         self.arrays: tuple[Recorded, ...] = tuple(
             self._of_layer(path, modules[path], found, leading) for path, found in values.items()
@@ -61,7 +61,7 @@ class Replaced:
             )
         spk, V = (getattr(layer, name, None) for name in ("spk", "V"))
         if not (isinstance(spk, brainstate.HiddenState) and isinstance(V, brainstate.HiddenState)):
-            raise self._not_taken(path, layer)
+            raise self._unsupported_error(path, layer)
         # Do not use the shape of the states, which may still be that of the previous batch.
         shape = (*leading, *layer.out_size)
         spikes = _spikes(found["spk"], shape, f"{call}: recorded '{path}.spk'")
@@ -69,7 +69,7 @@ class Replaced:
             return (spikes,)
         return spikes, _millivolts(found["V"], shape, f"{call}: recorded '{path}.V'")
 
-    def _not_taken(self, path: str, layer: Any) -> ValueError:
+    def _unsupported_error(self, path: str, layer: Any) -> ValueError:
         return ValueError(
             f"{self._call}: recorded contains values for {path!r}, a {type(layer).__name__}, which cannot use them. "
             "CubaLIFLayer, ALIFLayer and each brainhw.nn.SpikingLayer that does not override update can use recorded "
@@ -77,18 +77,18 @@ class Replaced:
         )
 
     @contextlib.contextmanager
-    def in_place(self, arrays: tuple[Recorded, ...], net: brainstate.nn.Module) -> Iterator[None]:
+    def applied(self, arrays: tuple[Recorded, ...], net: brainstate.nn.Module) -> Iterator[None]:
         """Context manager that passes recorded values of one step, or of a whole sequence, to each layer.
 
         Raise if a layer does not use its recorded values.
         """
-        with replacing(dict(zip(self._paths, arrays, strict=True))) as taken:
+        with replace_outputs(dict(zip(self._paths, arrays, strict=True))) as used:
             yield
         # A layer that overrides `update` may silently ignore the recorded spikes.
         for module, path in self._paths.items():
-            if module not in taken:
+            if module not in used:
                 layer = next(node for node in net.nodes().values() if id(node) == module)
-                raise self._not_taken(path, layer)
+                raise self._unsupported_error(path, layer)
 
 
 def _by_name(recorded: Any, call: str) -> Mapping[Any, Any]:
@@ -109,7 +109,7 @@ def _by_name(recorded: Any, call: str) -> Mapping[Any, Any]:
     return recorded
 
 
-def _parts(name: Any, modules: Mapping[str, Any], call: str) -> tuple[str, str]:
+def _split_name(name: Any, modules: Mapping[str, Any], call: str) -> tuple[str, str]:
     if not isinstance(name, str):
         raise TypeError(f"{call}: each name in recorded must be a string; got {_arguments.describe(name)}.")
     path, _, attribute = name.rpartition(".")

@@ -16,25 +16,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainhw import _arguments
-from brainhw.kernel.leaky import KEPT
+from brainhw.kernel.leaky import SAVED_NAME
 from brainhw.kernel.lengths import check_lengths, zero_padding
 from brainhw.nn.protocols import runs_whole_sequence
 from brainhw.nn.ranges import check_ranges
+from brainhw.transform.argument_checks import checked_key, checked_progress_bar
 from brainhw.transform.clock import now
 from brainhw.transform.compiled import compiled
 from brainhw.transform.cpu_gradients import cheap_gradients
 from brainhw.transform.finite import FiniteWatch, check_states
-from brainhw.transform.given import checked_bar, checked_key
 from brainhw.transform.prepare import (
-    check_numbers,
+    check_has_values,
     is_finite,
     one_thread_at_a_time,
     prepare_net,
+    retrack_states,
     step_limit,
-    take_back,
 )
 from brainhw.transform.record import Recorder
-from brainhw.transform.recorded import Replaced
+from brainhw.transform.recorded import RecordedValues
 from brainhw.transform.trace import Call, Link, StepTrace, Value, modules_within, try_step
 
 __all__ = ["LayerwisePlan", "plan_layerwise", "rollout", "time_and_batch"]
@@ -183,7 +183,7 @@ def rollout(
         of_batch = () if batch_size is None else (batch_size,)
         lengths = check_lengths(lengths, n_steps, of_batch, call=call)
     _check_values(net, xs, call)
-    pbar = None if pbar is None else checked_bar(pbar, n_steps, call=call)
+    pbar = None if pbar is None else checked_progress_bar(pbar, n_steps, call=call)
     segment = segment_length(checkpoint, n_steps, call=call)
     if jax.config.jax_disable_jit:
         # The user is debugging, so run the steps one after the other without compilation.
@@ -191,23 +191,23 @@ def rollout(
     with one_thread_at_a_time():
         recorder = Recorder(net, record, call=call)
         leading = (n_steps,) if batch_size is None else (n_steps, batch_size)
-        given = None if recorded is None else Replaced(net, recorded, leading, call=call)
-        arrays = () if given is None else given.arrays
-        _make_ready(net, batch_size, prepare, key, call)
+        replacements = None if recorded is None else RecordedValues(net, recorded, leading, call=call)
+        arrays = () if replacements is None else replacements.arrays
+        _prepare(net, batch_size, prepare, key, call)
         limit = step_limit(net, call)
         if limit is not None and limit.steps_left < n_steps:
             raise limit.limit_reached(call, n_steps)
         # Trace one step before the run, even if it runs step by step, to refuse a step that would give wrong results
         # silently.
         whole = layerwise and pbar is None and not check_finite
-        layers = _plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
+        layers = _layerwise_plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
         if layers is not None:
-            run_layers = partial(_layer_by_layer, net, layers, recorder, given, n_steps=n_steps, segment=segment)
+            run_layers = partial(_layer_by_layer, net, layers, recorder, replacements, n_steps=n_steps, segment=segment)
             return _without_padding(compiled(run_layers, (xs, arrays)), lengths)
         watch, clock = FiniteWatch(net) if check_finite else None, now()
 
         def step(k: jax.Array, x: Any, of_step: Any) -> tuple[Any, dict[str, Any], dict[str, jax.Array]]:
-            with brainstate.environ.context(**clock.at(k)), _in_place(given, of_step, net):
+            with brainstate.environ.context(**clock.at(k)), _using_recorded(replacements, of_step, net):
                 return *recorder.step(x), watch.step(k) if watch is not None else {}
 
         def run(inputs: tuple[Any, Any]) -> Any:
@@ -226,17 +226,17 @@ def _without_padding(found: tuple[Any, dict[str, Any]], lengths: jax.Array | Non
     return found if lengths is None else zero_padding(found, lengths)
 
 
-def _plan(
+def _layerwise_plan(
     net: brainstate.nn.Module, x: Any, recorder: Recorder, segment: int | None, *, whole: bool, call: str
 ) -> LayerwisePlan | None:
     if not whole:
         try_step(net, x, call=call)
         return None
     layers = plan_layerwise(net, x, call=call)
-    return layers if layers is not None and layers.serve(recorder, segment) else None
+    return layers if layers is not None and layers.can_record(recorder, segment) else None
 
 
-def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any, key: Any, call: str) -> None:
+def _prepare(net: brainstate.nn.Module, batch_size: int | None, prepare: Any, key: Any, call: str) -> None:
     """Prepare a network according to the argument ``prepare`` of :func:`rollout`."""
     if not (isinstance(prepare, (bool, np.bool_)) or (isinstance(prepare, str) and prepare == "weights")):
         raise TypeError(f"{call}: prepare must be True, False or 'weights'; got {_arguments.describe(prepare)}.")
@@ -248,7 +248,7 @@ def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any,
         raise ValueError(
             f"{call}: key samples a chip when the network is prepared, but prepare is False. Omit key or prepare=False."
         )
-    check_numbers(take_back(net.states(), call=call), call=call)
+    check_has_values(retrack_states(net.states(), call=call), call=call)
     check_states(net, call)
     if weights:
         prepare_net(net, key=key, reset=False)
@@ -256,17 +256,17 @@ def _make_ready(net: brainstate.nn.Module, batch_size: int | None, prepare: Any,
         check_ranges(net, call=call)
 
 
-def _in_place(
-    given: Replaced | None, arrays: Any, net: brainstate.nn.Module
+def _using_recorded(
+    replacements: RecordedValues | None, arrays: Any, net: brainstate.nn.Module
 ) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext() if given is None else given.in_place(arrays, net)
+    return contextlib.nullcontext() if replacements is None else replacements.applied(arrays, net)
 
 
 def _layer_by_layer(
     net: brainstate.nn.Module,
     layers: LayerwisePlan,
     recorder: Recorder,
-    given: Replaced | None,
+    replacements: RecordedValues | None,
     inputs: tuple[Any, Any],
     n_steps: int,
     segment: int | None,
@@ -274,17 +274,17 @@ def _layer_by_layer(
     """Run a network layer by layer, in pieces of several steps each, and return its outputs and records."""
 
     def run(xs: Any, recorded: Any) -> tuple[Any, dict[str, Any]]:
-        with recorder.hearing() as heard, _in_place(given, recorded, net):
+        with recorder.collect_taps() as tapped, _using_recorded(replacements, recorded, net):
             outputs = layers(xs)
-        return outputs, recorder.collect(heard)
+        return outputs, recorder.collect(tapped)
 
-    length = segment or layers.steps_at_once(n_steps)
+    length = segment or layers.steps_per_piece(n_steps)
     # The backward pass of a piece recomputes everything except the membrane potentials. For matrix products this takes
     # little time and saves memory, even if there is only one piece. For a convolution it would take too much time.
     links_in_one_piece = length == n_steps and not layers.is_plain
     if segment is None and (links_in_one_piece or not layers.can_be_cut):
         return run(*inputs)
-    return in_pieces(run, inputs, n_steps, length, keeps=() if segment else (KEPT,))
+    return in_pieces(run, inputs, n_steps, length, saved_names=() if segment else (SAVED_NAME,))
 
 
 def _check_values(net: brainstate.nn.Module, xs: Any, call: str) -> None:
@@ -341,30 +341,30 @@ def _shapes(shapes: set[tuple[int, ...]]) -> str:
 # A run can be split into pieces of several steps. This is the largest number of values that a layer outputs in a piece.
 # A piece must be large enough for an efficient matrix product and small enough to stay in the cache. Of all measured
 # sizes, 2**18 to 2**19 were fastest (docs/speed.md).
-_NUMBERS = 2**19
+_VALUES_PER_PIECE = 2**19
 # A run of up to this size is not split, because the loop over pieces would cost more time than it saves.
-_WHOLE = 2**19
+_MAX_VALUES_UNSPLIT = 2**19
 # With convolutions a run of up to this size is not split. The backward pass of a piece would compute the convolution
 # again, which takes far longer than the memory traffic that pieces save. Without pieces, 12C5-MP2-64C5-MP2-10 took 0.1
 # of the time. The limit bounds the memory to about 64 MiB per array.
-_WHOLE_WITH_LINKS = 2**24
+_MAX_VALUES_UNSPLIT_WITH_LINKS = 2**24
 
 
-class _OverTime(NamedTuple):
+class _SequenceLink(NamedTuple):
     """Computation of one value for all steps. ``sources`` are the indices of the sequences that ``link`` reads."""
 
     link: Link
     sources: tuple[int, ...]
     unchanged: bool  # the value equals its only source, with the same unit, so nothing is computed
 
-    def over(self, found: Sequence[Any], n_steps: int) -> Any:
+    def evaluate(self, found: Sequence[Any], n_steps: int) -> Any:
         """Return the value at all steps, ``[T, ...]``, from the sequences computed so far."""
-        given = [found[i] for i in self.sources]
+        values = [found[i] for i in self.sources]
         if self.unchanged:
-            return given[0]
-        if given:
+            return values[0]
+        if values:
             # Map over time only, because the traced step already contains the batch.
-            return cheap_gradients(jax.vmap(self.link))(*given)
+            return cheap_gradients(jax.vmap(self.link))(*values)
         return jax.tree.map(lambda same: jnp.broadcast_to(same, (n_steps, *jnp.shape(same))), self.link())
 
 
@@ -376,14 +376,14 @@ class LayerwisePlan:
     ----------
     modules : tuple of SequenceModule
         The modules, in the order in which a step calls them.
-    numbers : int
+    values_per_step : int
         Largest number of values that one module, or one operation between modules, returns in a step.
     """
 
     modules: tuple[Any, ...]
-    numbers: int
-    _inputs: tuple[_OverTime, ...]
-    _output: _OverTime
+    values_per_step: int
+    _inputs: tuple[_SequenceLink, ...]
+    _output: _SequenceLink
 
     def __call__(self, xs: Any) -> Any:
         """Return the outputs ``[T, ...]`` for an input ``[T, ...]``.
@@ -393,10 +393,10 @@ class LayerwisePlan:
         n_steps = jax.tree.leaves(xs)[0].shape[0]
         found = [xs]
         for module, needed in zip(self.modules, self._inputs, strict=True):
-            found.append(module.update_sequence(needed.over(found, n_steps)))
-        return self._output.over(found, n_steps)
+            found.append(module.update_sequence(needed.evaluate(found, n_steps)))
+        return self._output.evaluate(found, n_steps)
 
-    def serve(self, recorder: Recorder, segment: int | None) -> bool:
+    def can_record(self, recorder: Recorder, segment: int | None) -> bool:
         """Return whether a layer-by-layer run can record all values that ``recorder`` needs.
 
         Unless ``segment`` is ``None``, also require that the run can be split into segments.
@@ -417,14 +417,14 @@ class LayerwisePlan:
         """Whether there is no computation between the modules."""
         return all(link.unchanged for link in (*self._inputs, self._output))
 
-    def steps_at_once(self, n_steps: int) -> int:
+    def steps_per_piece(self, n_steps: int) -> int:
         """Return the number of steps that each layer processes at once.
 
         With this number, the matrix products are large, but their results still fit into the cache.
         """
-        if n_steps * self.numbers <= (_WHOLE if self.is_plain else _WHOLE_WITH_LINKS):
+        if n_steps * self.values_per_step <= (_MAX_VALUES_UNSPLIT if self.is_plain else _MAX_VALUES_UNSPLIT_WITH_LINKS):
             return n_steps
-        return length_near(max(1, _NUMBERS // self.numbers), n_steps)
+        return divisor_near(max(1, _VALUES_PER_PIECE // self.values_per_step), n_steps)
 
 
 def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> LayerwisePlan | None:
@@ -455,7 +455,7 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
         return None
     # All other calls, such as those of convolutions, become part of the links between these modules.
     calls = [one for one in step.calls if runs_whole_sequence(one.module, call=call)]
-    if not any(one.module.gains_from_sequence() for one in calls) or not _only_they_write(step, calls):
+    if not any(one.module.gains_from_sequence() for one in calls) or not _write_only_own_states(step, calls):
         return None
     # A step that reads the time cannot run for all steps at once.
     if step.reads_time:
@@ -477,20 +477,20 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
     numbers = max(sum(math.prod(like.shape) for like in value.likes) for value in sources[1:])
     return LayerwisePlan(
         modules=tuple(one.module for one in calls),
-        numbers=max(1, numbers, *(one.link.numbers for one in needed)),
+        values_per_step=max(1, numbers, *(one.link.numbers for one in needed)),
         _inputs=tuple(needed[:-1]),
         _output=needed[-1],
     )
 
 
-def _only_they_write(step: StepTrace, calls: Sequence[Call]) -> bool:
+def _write_only_own_states(step: StepTrace, calls: Sequence[Call]) -> bool:
     """Return whether a step writes only hidden states of the called modules, each of them in only one call."""
     states = [id(state) for one in calls for state in one.module.states(brainstate.HiddenState).values()]
     # A module without states may be called several times. A state that occurs twice would be advanced twice.
     return not step.has_effects and len(set(states)) == len(states) and {id(s) for s in step.written} <= {*states}
 
 
-def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _OverTime | None:
+def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _SequenceLink | None:
     link = step.link(target, sources)
     written = {id(state) for state in step.written}
     # A state that the step writes changes from step to step, so a link over all steps at once cannot read it.
@@ -498,7 +498,7 @@ def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _Over
         return None
     place = {id(source): i for i, source in enumerate(sources)}
     unchanged = len(link.sources) == 1 and link.sources[0].same(target) and link.sources[0].tree == target.tree
-    return _OverTime(link, tuple(place[id(source)] for source in link.sources), unchanged)
+    return _SequenceLink(link, tuple(place[id(source)] for source in link.sources), unchanged)
 
 
 def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> int | None:
@@ -508,28 +508,28 @@ def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> 
     if isinstance(checkpoint, str) and checkpoint == "auto":
         # Each segment stores two arrays at its start. The segment that is being differentiated also stores about five
         # arrays per step. This length keeps the total near its minimum.
-        return length_near(max(1, math.isqrt(n_steps) // 2), n_steps)
+        return divisor_near(max(1, math.isqrt(n_steps) // 2), n_steps)
     if isinstance(checkpoint, str):
         raise ValueError(f"{call}: checkpoint must be None, 'auto' or a number of steps; got {checkpoint!r}.")
     return min(_arguments.positive_int(checkpoint, call=call, name="checkpoint"), n_steps)
 
 
-def length_near(wanted: int, n_steps: int) -> int:
+def divisor_near(wanted: int, n_steps: int) -> int:
     """Return a length near ``wanted`` that divides ``n_steps``. If there is none, return ``wanted``."""
     near = [k for k in range(max(1, wanted // 2), min(2 * wanted, n_steps) + 1) if n_steps % k == 0]
     return min(near, key=lambda k: abs(k - wanted)) if near else min(wanted, n_steps)
 
 
 def in_pieces(
-    run: Callable[..., Any], xs: Any, n_steps: int, length: int, *, keeps: Sequence[str] = (), pbar: Any = None
+    run: Callable[..., Any], xs: Any, n_steps: int, length: int, *, saved_names: Sequence[str] = (), pbar: Any = None
 ) -> Any:
     """Return the result of ``run(*xs)``, computed in pieces of ``length`` steps.
 
     For the backward pass each piece stores its initial states, and the values that ``run`` marks with a name in
-    ``keeps``. Everything else is recomputed.
+    ``saved_names``. Everything else is recomputed.
     """
     # The layers mark their membrane potentials. If these are stored, the time loop of a layer is not repeated.
-    policy = jax.checkpoint_policies.save_only_these_names(*keeps)
+    policy = jax.checkpoint_policies.save_only_these_names(*saved_names)
 
     def piece(prevent_cse: bool) -> Callable[..., Any]:
         return brainstate.transform.checkpoint(run, policy=policy, prevent_cse=prevent_cse)

@@ -32,13 +32,13 @@ class StepRules:
         self._counts: dict[int, int] = {}
 
     @contextlib.contextmanager
-    def watching(self, here: Callable[[], bool]) -> Iterator[None]:
+    def watching(self, is_active: Callable[[], bool]) -> Iterator[None]:
         """Count the calls to each module while one step runs, and detect which plain attributes the step writes.
 
-        Calls are not counted while ``here()`` is False, for example in the body of a loop.
+        Calls are not counted while ``is_active()`` is False, for example in the body of a loop.
         """
         try:
-            with _counted_calls([module for _, module in self._modules], here) as self._counts:
+            with _counted_calls([module for _, module in self._modules], is_active) as self._counts:
                 yield
         except Exception:
             # A layer that the network does not own is not prepared and raises a shape error. Report the cause instead.
@@ -46,7 +46,7 @@ class StepRules:
             _check_ownership(self._owned, used, used, call=self._call)
             raise
         finally:
-            self._attributes.put_back()
+            self._attributes.restore()
 
     def check(self, touched: Iterable[brainstate.State], written: Iterable[brainstate.State]) -> None:
         """Raise if the watched step would give wrong results. ``touched`` are the states that it read or wrote."""
@@ -69,16 +69,16 @@ def _check_ownership(
     module are never reset, and its parameters are never trained, saved or put on a chip.
     """
     known = {id(state) for state in owned}
-    strange = [s for s in touched if id(s) not in known and not isinstance(s, brainstate.random.RandomState)]
+    unowned = [s for s in touched if id(s) not in known and not isinstance(s, brainstate.random.RandomState)]
     changed = {id(state) for state in written}
-    for state in strange:
+    for state in unowned:
         if isinstance(state, (brainstate.HiddenState, brainstate.ShortTermState)) and id(state) in changed:
             raise StepRuleError(
                 f"{call}: the step uses a {type(state).__name__} of shape {_shape(state)} that the network does not "
                 "own, so it is never reset. Its layer is stored in a plain object or captured by a function. Make the "
                 "layer an attribute of the module that calls it, or an entry of a list or dict of that module."
             )
-    lost = [s for s in strange if isinstance(s, brainstate.ParamState) or id(s) in changed]
+    lost = [s for s in unowned if isinstance(s, brainstate.ParamState) or id(s) in changed]
     if lost:
         kinds = ", ".join(f"{type(state).__name__} of shape {_shape(state)}" for state in lost[:3])
         warnings.warn(
@@ -109,13 +109,13 @@ def _check_used_once(
 
 
 @contextlib.contextmanager
-def _counted_calls(modules: Iterable[Any], here: Callable[[], bool]) -> Iterator[dict[int, int]]:
-    """Count the calls to each module, by id, inside the ``with`` block, except while ``here()`` is False."""
+def _counted_calls(modules: Iterable[Any], is_active: Callable[[], bool]) -> Iterator[dict[int, int]]:
+    """Count the calls to each module, by id, inside the ``with`` block, except while ``is_active()`` is False."""
     counts: dict[int, int] = {}
 
     def counting(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
         def counted_update(*given: Any, **options: Any) -> Any:
-            if here():
+            if is_active():
                 counts[id(module)] = counts.get(id(module), 0) + 1
             return update(*given, **options)
 
@@ -155,7 +155,7 @@ class _PlainAttributes:
         self._before = [(path, module, _plain(module)) for path, module in modules]
         self._written: list[str] = []
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Record which attributes the step has written, and restore their old values."""
         self._written = []
         for path, module, before in self._before:
@@ -179,13 +179,13 @@ class _PlainAttributes:
 def _plain(module: Any) -> dict[str, Any]:
     """Return the plain attributes of a module, each with a copy of its contents if it is a container."""
     return {
-        name: (value, _held(value))
+        name: (value, _contents(value))
         for name, value in vars(module).items()
         if not isinstance(value, (brainstate.State, brainstate.graph.Node)) and name != "update"
     }
 
 
-def _held(value: Any) -> tuple[Any, ...] | None:
+def _contents(value: Any) -> tuple[Any, ...] | None:
     if isinstance(value, dict):
         return (*value.keys(), *value.values())
     return tuple(value) if isinstance(value, (list, deque, set)) else None

@@ -13,7 +13,7 @@ from brainstate._state import TRACE_CONTEXT
 from brainhw import _arguments
 from brainhw.transform.prepare import one_thread_at_a_time, prepare_net, step_limit
 from brainhw.transform.record import Recorder
-from brainhw.transform.stream_step import Numbers, StreamStep, as_step_input, refuse_inside_jit
+from brainhw.transform.stream_step import Arrays, StreamStep, as_step_input, refuse_inside_jit
 from brainhw.transform.trace import try_step
 
 __all__ = ["Stream", "stream"]
@@ -140,12 +140,12 @@ class Stream:
         self._settings = {k: v for k, v in brainstate.environ.all().items() if k not in _PROCESS_WIDE}
         self._step: StreamStep | None = None
         self._steps = 0
-        self._moving: Numbers = ()
-        self._fixed: Numbers = ()
-        self._seen: Numbers | None = None
+        self._written: Arrays = ()
+        self._read_only: Arrays = ()
+        self._last_records: Arrays | None = None
         self._limit: Any = None
         # A step reuses the memory of its states, so two threads must not run a step at the same time.
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self._prepare()
 
     def __call__(self, x: Any) -> Any:
@@ -172,7 +172,7 @@ class Stream:
         # This runs at every step in real time, so make the full check only if this quick test of a list finds a trace.
         if TRACE_CONTEXT.state_stack:
             refuse_inside_jit("stream")
-        with self._turn:
+        with self._lock:
             return self._advance(x)
 
     def _advance(self, x: Any) -> Any:
@@ -184,10 +184,10 @@ class Stream:
             raise self._limit.limit_reached("stream", self._steps + 1)
         leaves = step.input.leaves(x)
         try:
-            self._moving, out, self._seen = step.run(self._moving, self._fixed, leaves)
+            self._written, out, self._last_records = step.run(self._written, self._read_only, leaves)
         # An interrupted step has lost its donated states. JAX raises one of these errors when they are used again.
         except (RuntimeError, ValueError) as error:
-            if any(leaf.is_deleted() for leaf in self._moving):
+            if any(leaf.is_deleted() for leaf in self._written):
                 raise RuntimeError(
                     "stream: the states are lost, because the previous step was interrupted. Call reset()."
                 ) from error
@@ -203,9 +203,9 @@ class Stream:
     @property
     def records(self) -> dict[str, Any]:
         """Recorded values after the last step, by name; empty before the first step."""
-        if self._step is None or self._seen is None:
+        if self._step is None or self._last_records is None:
             return {}
-        return self._step.seen_tree.unflatten(self._seen)
+        return self._step.records_tree.unflatten(self._last_records)
 
     def reset(self) -> None:
         """Reset the states, and read the current weights and chip of the network.
@@ -220,14 +220,14 @@ class Stream:
             If it is called inside a compiled function.
         """
         refuse_inside_jit("stream.reset")
-        with self._turn, one_thread_at_a_time():
+        with self._lock, one_thread_at_a_time():
             self._prepare()
-            self._steps, self._seen = 0, None
+            self._steps, self._last_records = 0, None
             # The compiled step refers to the state objects, so it would never read states that replaced them.
             if self._step is not None and not self._step.fits(self._net):
                 self._step = None
             if self._step is not None:
-                self._moving, self._fixed = self._step.numbers()
+                self._written, self._read_only = self._step.state_arrays()
 
     def write_back(self) -> None:
         """Copy the states of the stream into the network, to read them there or to continue with :func:`rollout`.
@@ -240,9 +240,9 @@ class Stream:
             If it is called inside a compiled function.
         """
         refuse_inside_jit("stream.write_back")
-        with self._turn, one_thread_at_a_time():
+        with self._lock, one_thread_at_a_time():
             if self._step is not None:
-                self._step.write(self._moving)
+                self._step.write(self._written)
 
     def _prepare(self) -> None:
         with brainstate.environ.context(**self._settings), one_thread_at_a_time():
@@ -256,7 +256,7 @@ class Stream:
             x = as_step_input(x, self._batch_size)
             try_step(self._net, x, call="stream")  # refuse a step that would silently give wrong results
             step = StreamStep(self._net, self._recorder.step, x, self._settings)
-            self._moving, self._fixed = step.numbers()
-            step.compile(self._moving, self._fixed, x)
+            self._written, self._read_only = step.state_arrays()
+            step.compile(self._written, self._read_only, x)
         self._step = step
         return step

@@ -17,9 +17,9 @@ from brainhw._settings import AuxiliaryState
 from brainhw.transform.clock import Clock, reads_last_argument
 from brainhw.transform.trace import dotted
 
-__all__ = ["Held", "Input", "StreamStep", "as_step_input", "refuse_inside_jit"]
+__all__ = ["Input", "StepState", "StreamStep", "as_step_input", "refuse_inside_jit"]
 
-Numbers = tuple[jax.Array, ...]
+Arrays = tuple[jax.Array, ...]
 
 # Arguments of `check_cast`, for its message about the dtype of an input.
 _FIRST = {"call": "stream", "name": "the input", "why": ", as in the first step"}
@@ -82,53 +82,54 @@ class Input:
         if not _arguments.is_concrete(x):
             refuse_inside_jit("stream")
         try:
-            given = self._structure.flatten_up_to(x)
+            parts = self._structure.flatten_up_to(x)
         except (TypeError, ValueError):
             raise TypeError(
                 f"stream: the input must have the structure of the first input, {self._structure}; "
                 f"got {jax.tree.structure(x, is_leaf=_is_quantity)}."
             ) from None
         with brainstate.environ.context(**self._settings):
-            return [_alike(value, like) for value, like in zip(given, self._parts, strict=True)]
+            return [_converted_leaf(value, like) for value, like in zip(parts, self._parts, strict=True)]
 
 
-class Held(NamedTuple):
+class StepState(NamedTuple):
     """A state that a step reads or writes, with the structure, shapes and dtypes for which the step was compiled."""
 
     state: brainstate.State
     tree: Any
     likes: list[jax.ShapeDtypeStruct]
-    impls: list[Any]
-    moves: bool
+    key_impls: list[Any]
+    is_written: bool
     path: str | None
 
     @classmethod
-    def of(cls, state: brainstate.State, moves: bool, path: str | None) -> Held:
+    def of(cls, state: brainstate.State, is_written: bool, path: str | None) -> StepState:
         """Describe the current value of ``state``.
 
-        ``moves`` tells whether the step writes the state. ``path`` is the path of the state in the network.
+        ``is_written`` tells whether the step writes the state. ``path`` is the path of the state in the network.
         """
         leaves, tree = jax.tree.flatten(state.value)
-        impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
-        return cls(state, tree, [_like(leaf) for leaf in leaves], impls, moves, path)
+        key_impls = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
+        return cls(state, tree, [_like(leaf) for leaf in leaves], key_impls, is_written, path)
 
     def is_like(self, value: Any) -> bool:
         """Return whether ``value`` has the structure, shapes and dtypes for which the step was compiled."""
         leaves, tree = jax.tree.flatten(value)
         return tree == self.tree and [_like(leaf) for leaf in leaves] == self.likes
 
-    def numbers(self) -> Numbers:
+    def arrays(self) -> Arrays:
         """Return a copy of the arrays of the state. A copy is needed because a step reuses the memory of its inputs."""
         value = self.state.value
         # Split the key, so that two streams, or a stream and its network, do not draw the same random numbers.
-        if self.moves and isinstance(self.state, brainstate.random.RandomState):
+        if self.is_written and isinstance(self.state, brainstate.random.RandomState):
             value = self.state.split_key()
-        return tuple(jnp.array(leaf) for leaf in _plain(value))
+        return tuple(jnp.array(leaf) for leaf in _plain_leaves(value))
 
-    def value(self, numbers: Iterator[jax.Array]) -> Any:
-        """Take the arrays of this state from ``numbers``, and return them as a value of the state."""
+    def value(self, arrays: Iterator[jax.Array]) -> Any:
+        """Take the arrays of this state from ``arrays``, and return them as a value of the state."""
         return self.tree.unflatten(
-            next(numbers) if impl is None else jax.random.wrap_key_data(next(numbers), impl=impl) for impl in self.impls
+            next(arrays) if impl is None else jax.random.wrap_key_data(next(arrays), impl=impl)
+            for impl in self.key_impls
         )
 
 
@@ -142,8 +143,8 @@ class StreamStep:
     the step number is passed from step to step after the written states.
     """
 
-    # run(moving, fixed, leaves) returns the written states, and the leaves of the output and of the records.
-    run: Callable[[Numbers, Numbers, list[Any]], tuple[Numbers, Numbers, Numbers]]
+    # run(written, read_only, leaves) returns the written states, and the leaves of the output and of the records.
+    run: Callable[[Arrays, Arrays, list[Any]], tuple[Arrays, Arrays, Arrays]]
 
     def __init__(
         self,
@@ -162,66 +163,72 @@ class StreamStep:
                 return advance(x)
 
         self._function = brainstate.transform.StatefulFunction(step, name="stream")
-        given = x, clock.like()
-        self._clock, self.reads_time = clock, reads_last_argument(self._function.get_jaxpr(*given), *given)
-        written = {id(state) for state in self._function.get_write_states(*given)}
+        arguments = x, clock.like()
+        self._clock, self.reads_time = clock, reads_last_argument(self._function.get_jaxpr(*arguments), *arguments)
+        written = {id(state) for state in self._function.get_write_states(*arguments)}
         paths = _paths(net)
         self.held = [
-            Held.of(state, id(state) in written, paths.get(id(state))) for state in self._function.get_states(*given)
+            StepState.of(state, id(state) in written, paths.get(id(state)))
+            for state in self._function.get_states(*arguments)
         ]
-        (out, seen), after = self._function.get_out_shapes(*given)
-        self.out_tree, self.seen_tree = jax.tree.structure(out), jax.tree.structure(seen)
+        (out, records), after = self._function.get_out_shapes(*arguments)
+        self.out_tree, self.records_tree = jax.tree.structure(out), jax.tree.structure(records)
         for held, value in zip(self.held, after, strict=True):
             # These arrays are arguments of the next step, and the compiled step accepts only one shape and dtype.
-            if held.moves and not held.is_like(value):
+            if held.is_written and not held.is_like(value):
                 raise ValueError(
                     f"{call}: a step turns the state {held.path or type(held.state).__name__} from "
                     f"{_arguments.describe(held.state.value)} into {_arguments.describe(value)}, but a state must keep "
                     "its structure, shape, unit and dtype."
                 )
 
-    def compile(self, moving: Numbers, fixed: Numbers, x: Any) -> None:
+    def compile(self, written: Arrays, read_only: Arrays, x: Any) -> None:
         """Compile the step for states and an input of these shapes.
 
         Inside ``jax.disable_jit()``, it is not compiled.
         """
         if jax.config.jax_disable_jit:
-            self.run = self._as_written
+            self.run = self._run_uncompiled
             return
         # Donate the states, so that a step writes the new states into the memory of the old ones.
-        self.run = jax.jit(self.pure, donate_argnums=0).lower(moving, fixed, jax.tree.leaves(x)).compile()
+        self.run = jax.jit(self.pure, donate_argnums=0).lower(written, read_only, jax.tree.leaves(x)).compile()
 
-    def pure(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
+    def pure(self, written: Arrays, read_only: Arrays, leaves: list[Any]) -> tuple[Arrays, Arrays, Arrays]:
         """Run one step. Return the written states, and the leaves of the output and of the records."""
-        which = {True: iter(moving), False: iter(fixed)}
-        values = [held.value(which[held.moves]) for held in self.held]
-        # The step number is the last array of `moving`.
-        count = moving[-1] if self.reads_time else jnp.zeros((), jnp.int32)
+        which = {True: iter(written), False: iter(read_only)}
+        values = [held.value(which[held.is_written]) for held in self.held]
+        # The step number is the last array of `written`.
+        count = written[-1] if self.reads_time else jnp.zeros((), jnp.int32)
         time = self._clock.at(count)
-        after, (out, seen) = self._function.jaxpr_call(values, self.input.tree.unflatten(leaves), time)
-        moved = [leaf for held, value in zip(self.held, after, strict=True) if held.moves for leaf in _plain(value)]
+        after, (out, records) = self._function.jaxpr_call(values, self.input.tree.unflatten(leaves), time)
+        new_arrays = [
+            leaf
+            for held, value in zip(self.held, after, strict=True)
+            if held.is_written
+            for leaf in _plain_leaves(value)
+        ]
         if self.reads_time:
-            moved.append(count + 1)
-        return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
+            new_arrays.append(count + 1)
+        return tuple(new_arrays), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(records))
 
-    def _as_written(self, moving: Numbers, fixed: Numbers, leaves: list[Any]) -> tuple[Numbers, Numbers, Numbers]:
-        numbers = iter(moving)
-        # Use the network's own weights, not `fixed`: a synapse tests by identity whether its charges belong to them.
-        moves = [held for held in self.held if held.moves]
-        before = [held.state.value for held in moves]
+    def _run_uncompiled(self, written: Arrays, read_only: Arrays, leaves: list[Any]) -> tuple[Arrays, Arrays, Arrays]:
+        arrays = iter(written)
+        # Use the network's own weights, not `read_only`: a synapse tests by identity that its charges belong to them.
+        written_states = [held for held in self.held if held.is_written]
+        before = [held.state.value for held in written_states]
         try:
-            for held in moves:
-                held.state.value = held.value(numbers)
-            count = next(numbers) if self.reads_time else 0
+            for held in written_states:
+                held.state.value = held.value(arrays)
+            count = next(arrays) if self.reads_time else 0
             with brainstate.environ.context(**self._clock.at(count)):
-                out, seen = self._advance(self.input.tree.unflatten(leaves))
-            moved = [leaf for held in moves for leaf in _plain(held.state.value)]
+                out, records = self._advance(self.input.tree.unflatten(leaves))
+            new_arrays = [leaf for held in written_states for leaf in _plain_leaves(held.state.value)]
             if self.reads_time:
-                moved.append(count + 1)
+                new_arrays.append(count + 1)
         finally:
-            for held, value in zip(moves, before, strict=True):
+            for held, value in zip(written_states, before, strict=True):
                 held.state.value = value
-        return tuple(moved), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(seen))
+        return tuple(new_arrays), tuple(jax.tree.leaves(out)), tuple(jax.tree.leaves(records))
 
     def fits(self, net: brainstate.nn.Module) -> bool:
         """Return whether the network still has the chip and the states for which the step was compiled.
@@ -236,22 +243,22 @@ class StreamStep:
         own = [held for held in self.held if not isinstance(held.state, AuxiliaryState)]
         return all(paths.get(id(held.state)) == held.path and held.is_like(held.state.value) for held in own)
 
-    def numbers(self) -> tuple[Numbers, Numbers]:
+    def state_arrays(self) -> tuple[Arrays, Arrays]:
         """Return copies of the current states as two tuples: the states that a step writes, and the others."""
-        both: dict[bool, list[jax.Array]] = {True: [], False: []}
+        by_kind: dict[bool, list[jax.Array]] = {True: [], False: []}
         for held in self.held:
-            both[held.moves].extend(held.numbers())
+            by_kind[held.is_written].extend(held.arrays())
         if self.reads_time:
-            both[True].append(jnp.zeros((), jnp.int32))
-        return tuple(both[True]), tuple(both[False])
+            by_kind[True].append(jnp.zeros((), jnp.int32))
+        return tuple(by_kind[True]), tuple(by_kind[False])
 
-    def write(self, moving: Numbers) -> None:
+    def write(self, written: Arrays) -> None:
         """Copy the written states into the network, except for random generators."""
-        # Copy, because the next step overwrites the memory of `moving`.
-        numbers = iter([jnp.array(leaf) for leaf in moving])
+        # Copy, because the next step overwrites the memory of `written`.
+        arrays = iter([jnp.array(leaf) for leaf in written])
         for held in self.held:
-            if held.moves:
-                value = held.value(numbers)
+            if held.is_written:
+                value = held.value(arrays)
                 # The generator of the network did not advance: the stream drew from a split of its key.
                 if not isinstance(held.state, brainstate.random.RandomState):
                     held.state.value = value
@@ -269,7 +276,7 @@ def _as_array(value: Any) -> Any:
     return jnp.array(_arguments.as_array(value, call="stream", name="the input"))
 
 
-def _alike(value: Any, like: Any) -> jax.Array:
+def _converted_leaf(value: Any, like: Any) -> jax.Array:
     """Return ``value`` as a plain array, converted to the unit and dtype of ``like``. Raise if this is impossible."""
     call, value = "stream", _as_array(value)
     if isinstance(like, u.Quantity):
@@ -292,7 +299,7 @@ def _alike(value: Any, like: Any) -> jax.Array:
     return value.astype(like.dtype)
 
 
-def _plain(value: Any) -> list[Any]:
+def _plain_leaves(value: Any) -> list[Any]:
     return [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(value)]
 
 

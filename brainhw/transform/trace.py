@@ -16,8 +16,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, Var, get_opaque_trace_state
 
 from brainhw import _arguments
+from brainhw.transform.argument_checks import check_input
 from brainhw.transform.clock import now, reads_last_argument
-from brainhw.transform.given import check_input
 from brainhw.transform.step_rules import StepRuleError, StepRules, wrapped_updates
 
 __all__ = [
@@ -187,13 +187,13 @@ class StepTrace:
         made_by = {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
         ends = [self._atoms[name] for name in target.ids]
         needed: set[int] = set()
-        met: dict[Any, None] = {}  # an ordered set
+        visited: dict[Any, None] = {}  # an ordered set
         waiting = [atom for atom in ends if isinstance(atom, Var)]
         while waiting:
             var = waiting.pop()
-            if var in met:
+            if var in visited:
                 continue
-            met[var] = None
+            visited[var] = None
             # Stop at a source: the computation before it belongs to another link.
             if var in starts or var not in made_by:
                 continue
@@ -203,11 +203,11 @@ class StepTrace:
                 return None
             needed.add(id(eqn))
             waiting += [atom for atom in eqn.invars if isinstance(atom, Var)]
-        takes = [var for var in met if var in starts]
-        reads = [var for var in met if var not in starts and var in self._state_vars]
-        consts = [var for var in met if var in jaxpr.constvars and var not in starts]
+        takes = [var for var in visited if var in starts]
+        reads = [var for var in visited if var not in starts and var in self._state_vars]
+        consts = [var for var in visited if var in jaxpr.constvars and var not in starts]
         # The target needs an input of the step that is not among the sources.
-        if any(v not in starts and v not in made_by and v not in self._state_vars and v not in consts for v in met):
+        if any(v not in starts and v not in made_by and v not in self._state_vars and v not in consts for v in visited):
             return None
         used = sorted({starts[var][0] for var in takes})
         states = list({id(self._state_vars[var][0]): self._state_vars[var][0] for var in reads}.values())
@@ -280,12 +280,12 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
     modules = registered_modules(net)
     leaves = {id(module): (path, module) for path, module in modules if is_leaf(module)}
     rules = StepRules(net, modules, call=call)
-    names = _Names()
-    heard: list[tuple[Any, Any, Any, dict[str, Any], dict[str, Any], Any]] = []
+    array_ids = _ArrayIds()
+    observed: list[tuple[Any, Any, Any, dict[str, Any], dict[str, Any], Any]] = []
     ends: dict[str, Any] = {}
     nested: list[str] = []
 
-    def hear(module: Any, given: Any, gave: Any, before: dict[str, Any]) -> None:
+    def on_call(module: Any, given: Any, gave: Any, before: dict[str, Any]) -> None:
         # A value from a loop or a compiled function cannot be used outside of it, and JAX does not always detect this.
         # Raise only after the step. If the trace stopped early, an enclosing `grad` would assume that it has read the
         # states, and they would be constants in the step that runs afterwards.
@@ -293,36 +293,36 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
             nested.append(type(module).__name__)
             return
         dt = brainstate.environ.get("dt", default=None)
-        heard.append((module, given, gave, before, hidden_values(module), dt))
+        observed.append((module, given, gave, before, hidden_values(module), dt))
 
     def at_the_top() -> bool:
         return get_opaque_trace_state() == ends["tracing"]
 
     def one_step(x: Any, time: dict[str, Any]) -> list[Any]:
         # brainstate may trace the function again, so drop the values of an earlier trace.
-        heard.clear()
+        observed.clear()
         nested.clear()
-        names.clear()
+        array_ids.clear()
         ends["tracing"] = get_opaque_trace_state()
-        began = {key: hidden_values(module) for key, (_, module) in leaves.items()}
-        watched = watch_calls([module for _, module in leaves.values()], hear)
+        initial = {key: hidden_values(module) for key, (_, module) in leaves.items()}
+        watched = watch_calls([module for _, module in leaves.values()], on_call)
         with rules.watching(at_the_top), watched, brainstate.environ.context(**time):
             returned = net(x)
-        ends["given"], ends["returned"] = names.of(x), names.of(returned)
+        ends["given"], ends["returned"] = array_ids.of(x), array_ids.of(returned)
         ends["calls"] = tuple(
             Call(
                 leaves[id(module)][0],
                 module,
-                names.of(given),
-                names.of(gave),
+                array_ids.of(given),
+                array_ids.of(gave),
                 dt,
                 # Whether only this call wrote the states: they did not change before the call, nor after it.
-                _all_same(before, began[id(module)]) and _all_same(after, hidden_values(module)),
+                _all_same(before, initial[id(module)]) and _all_same(after, hidden_values(module)),
                 not isinstance(given, _Arguments),
             )
-            for module, given, gave, before, after, dt in heard
+            for module, given, gave, before, after, dt in observed
         )
-        return names.arrays
+        return array_ids.arrays
 
     stepped = brainstate.transform.StatefulFunction(one_step, name=call)
     time = now().like()
@@ -351,7 +351,7 @@ def trace_step(net: brainstate.nn.Module, x: Any, *, call: str = "trace_step") -
         reads_time=reads_last_argument(jaxpr, x, time),
         _jaxpr=jaxpr,
         # The named arrays come first; brainstate appends the new values of the states.
-        _atoms=tuple(jaxpr.jaxpr.outvars[: len(names.arrays)]),
+        _atoms=tuple(jaxpr.jaxpr.outvars[: len(array_ids.arrays)]),
         _state_vars={next(state_invars): (s, j) for s, n in zip(states, sizes, strict=True) for j in range(n)},
     )
 
@@ -394,15 +394,15 @@ def _computes(module: Any) -> bool:
 
 
 @contextlib.contextmanager
-def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str, Any]], None]) -> Iterator[None]:
-    """Call ``hear(module, given, gave, states_before)`` after every outermost ``update`` of the modules.
+def watch_calls(modules: Iterable[Any], on_call: Callable[[Any, Any, Any, dict[str, Any]], None]) -> Iterator[None]:
+    """Call ``on_call(module, given, gave, states_before)`` after every outermost ``update`` of the modules.
 
     The instances are wrapped while the block runs. Calls inside another watched call are not reported.
     """
     inside: list[Any] = []
 
     def wrapped(module: Any, update: Callable[..., Any]) -> Callable[..., Any]:
-        def heard_update(*given: Any, **options: Any) -> Any:
+        def watched_update(*given: Any, **options: Any) -> Any:
             # Report only the outermost call, because its input comes from the network itself.
             if inside:
                 return update(*given, **options)
@@ -412,10 +412,10 @@ def watch_calls(modules: Iterable[Any], hear: Callable[[Any, Any, Any, dict[str,
                 gave = update(*given, **options)
             finally:
                 inside.pop()
-            hear(module, given[0] if len(given) == 1 and not options else _Arguments(given, options), gave, before)
+            on_call(module, given[0] if len(given) == 1 and not options else _Arguments(given, options), gave, before)
             return gave
 
-        return heard_update
+        return watched_update
 
     with wrapped_updates(modules, wrapped):
         yield
@@ -450,7 +450,7 @@ def in_one_line(error: BaseException) -> str:
     return line.partition(": ")[2] if isinstance(error, StepRuleError) else f"{type(error).__name__}: {line}"
 
 
-class _Names:
+class _ArrayIds:
     """Assign a number to each distinct array of a step."""
 
     def __init__(self) -> None:

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.skipif(not events.has_event_loops(), reason="needs the 
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the loops for products of any size."""
-    monkeypatch.setattr(events, "_LEAST", 0)
-    monkeypatch.setattr(events, "_LEAST_OUTPUTS", 1)
+    monkeypatch.setattr(events, "_MIN_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(events, "_MIN_OUTPUTS", 1)
 
 
 def numbers(seed: int, rows: int, n_in: int, n_out: int, rate: float, dtype: Any = np.float32) -> Any:
@@ -61,8 +61,8 @@ def assert_equal(found: jax.Array, dense: jax.Array) -> None:
 def test_products_are_those_of_dense_matrices(rows: int, n_in: int, n_out: int, rate: float, seed: int) -> None:
     x, weights = numbers(seed, rows, n_in, n_out, rate)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(events, "_LEAST", 0)
-        patch.setattr(events, "_LEAST_OUTPUTS", 1)
+        patch.setattr(events, "_MIN_MULTIPLICATIONS", 0)
+        patch.setattr(events, "_MIN_OUTPUTS", 1)
         found = jax.jit(events.event_product)(x, weights)
     # XLA adds in another order in a product with a vector.
     np.testing.assert_allclose(found, jax.jit(jnp.matmul)(x, weights), rtol=1e-5, atol=1e-5)
@@ -191,8 +191,8 @@ def test_nets_fire_the_same_spikes_and_have_the_same_gradients(
     kind: str, numbers_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rollout = importlib.import_module("brainhw.transform.rollout")
-    monkeypatch.setattr(rollout, "_NUMBERS", numbers_at_once)
-    monkeypatch.setattr(rollout, "_WHOLE", 0)
+    monkeypatch.setattr(rollout, "_VALUES_PER_PIECE", numbers_at_once)
+    monkeypatch.setattr(rollout, "_MAX_VALUES_UNSPLIT", 0)
     brainstate.random.seed(1)
     # Use other sizes in each case, because JAX caches traces by size.
     n = 25 + 2 * [*KINDS, "H1v2"].index(kind) + (numbers_at_once == 300)
@@ -221,8 +221,8 @@ def test_nets_fire_the_same_spikes_and_have_the_same_gradients(
         return gradients, np.asarray(spikes)
 
     wanted, expected = both()
-    monkeypatch.setattr(events, "_LEAST", 0)
-    monkeypatch.setattr(events, "_LEAST_OUTPUTS", 1)
+    monkeypatch.setattr(events, "_MIN_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(events, "_MIN_OUTPUTS", 1)
     used = []
     for name in ("_looped_product", "_looped_outer"):
         loops = getattr(events, name)

@@ -28,8 +28,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Use the compiled loop at any size, and count the traces that use it."""
     used: list[Any] = []
     original = fused.loop_or_steps
-    monkeypatch.setattr(fused, "_LEAST", 0)
-    monkeypatch.setattr(fused, "_FEWEST_NEURONS", 1)
+    monkeypatch.setattr(fused, "_MIN_MULTIPLICATIONS", 0)
+    monkeypatch.setattr(fused, "_MIN_NEURONS", 1)
     monkeypatch.setattr(fused, "loop_or_steps", lambda *given: used.append(given[0]) or original(*given))
     return used
 
@@ -67,7 +67,7 @@ def leaky_net(seed: int, n: int = N, batch: tuple[int, ...] = (B,)) -> tuple[Any
     return parameters, state, drives
 
 
-def current_net(seed: int, has_own: bool, n_synapses: int = S) -> tuple[Any, Any, Any]:
+def current_net(seed: int, has_ahp: bool, n_synapses: int = S) -> tuple[Any, Any, Any]:
     rng = np.random.default_rng(seed)
 
     def numbers(low: float, high: float, *shape: int) -> jax.Array:
@@ -80,13 +80,13 @@ def current_net(seed: int, has_own: bool, n_synapses: int = S) -> tuple[Any, Any
         bias=numbers(-0.02, 0.02, N),
         recurrent=jnp.asarray(rng.normal(0, 0.15, (N, N * n_synapses)), jnp.float32),
     )
-    if has_own:
-        parameters = parameters._replace(gamma=numbers(0.5, 0.9, N), w_own=numbers(-0.3, 0.0, N))
+    if has_ahp:
+        parameters = parameters._replace(gamma=numbers(0.5, 0.9, N), w_ahp=numbers(-0.3, 0.0, N))
     state = currents.CurrentState(
         V=numbers(-0.5, 0.5, B, N),
         current=numbers(-0.1, 0.1, B, N, n_synapses),
         spk=jnp.asarray(rng.random((B, N)) < 0.2, jnp.float32),
-        own=numbers(-0.1, 0.0, B, N) if has_own else None,
+        ahp=numbers(-0.1, 0.0, B, N) if has_ahp else None,
     )
     drives = jnp.asarray(rng.normal(0.01, rng.uniform(0.02, 0.1), (T, B, N, n_synapses)), jnp.float32)
     return parameters, state, drives
@@ -116,9 +116,9 @@ def test_leaky_neurons_fire_the_spikes_of_the_definition(
 CURRENTS = [*itertools.product((False, True), (1, S), (("step", None), ("count", None), ("count", 2)))]
 
 
-@pytest.mark.parametrize(("has_own", "n_synapses", "forward"), CURRENTS)
+@pytest.mark.parametrize(("has_ahp", "n_synapses", "forward"), CURRENTS)
 def test_current_based_neurons_fire_the_spikes_of_the_definition(
-    has_own: bool, n_synapses: int, forward: tuple[str, int | None], calls: list[Any]
+    has_ahp: bool, n_synapses: int, forward: tuple[str, int | None], calls: list[Any]
 ) -> None:
     kind, most = forward
     count = bh.surrogate.StepPWL()
@@ -127,7 +127,7 @@ def test_current_based_neurons_fire_the_spikes_of_the_definition(
     looped, stepped = by_steps_too(lambda *given: currents.run(rules, *given))
     fired = 0
     for seed in range(9):
-        net = current_net(seed, has_own, n_synapses)
+        net = current_net(seed, has_ahp, n_synapses)
         (found, trace), (wanted, by_steps) = looped(*net), stepped(*net)
         np.testing.assert_array_equal(trace.spk, by_steps.spk)
         assert_same((found, trace), (wanted, by_steps))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.nn.protocols import listening
+from brainhw.nn.protocols import collect_taps
 
 FOLDER = Path(__file__).parents[1] / "golden" / "spikede"
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text())["files"]
@@ -62,10 +62,10 @@ class Net(brainstate.nn.Module):
 
     def layer_by_layer(self, xs: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
         self.init_all_states(xs.shape[1])
-        with listening() as heard:
+        with collect_taps() as tapped:
             spk = self.n0.update_sequence((xs @ self.W0.value.T + self.b0.value) * u.mV)
             out = self.n1.update_sequence((spk @ self.W1.value.T + self.b1.value) * u.mV)
-        return out, {name: heard[id(getattr(self, name[:2])), name[3:]] for name in RECORD}
+        return out, {name: tapped[id(getattr(self, name[:2])), name[3:]] for name in RECORD}
 
 
 def expected_name(path: tuple[str, ...]) -> str:

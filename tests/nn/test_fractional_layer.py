@@ -39,7 +39,7 @@ def traces(layer: bh.nn.FractionalLayer, drives: Any) -> dict[str, np.ndarray]:
     layer.init_state(drives.shape[1] if drives.ndim == 3 else None)
     rules, parameters = layer.rules(), layer.parameters(brainstate.environ.get("dt"))
     _, trace = run_steps(rules, parameters, layer.state(), drives, keep_V=True)
-    return {"spk": np.asarray(trace.spk), "V": np.asarray(trace.V), "V_pre": np.asarray(trace.decided)}
+    return {"spk": np.asarray(trace.spk), "V": np.asarray(trace.V), "V_pre": np.asarray(trace.V_compared)}
 
 
 def weights(method: str, alpha: float, n: int) -> np.ndarray:

@@ -110,7 +110,7 @@ def test_programs_with_loops_of_numba_are_kept(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_the_last_programs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_MOST", 2)
+    monkeypatch.setattr(compiled, "_MAX_PROGRAMS", 2)
     for n in (2, 3, 2, 4):
         bh.rollout(lif(), XS[:n])
     assert len(compiled._programs) == 2

@@ -154,8 +154,8 @@ def test_any_cut_of_any_sequence_gives_the_same_spikes(
     model = net(kind, recurrent=recurrent, n_synapses=n_synapses, seed=seed)
     xs = inputs(seed, n_steps) if batch is None else inputs(seed, n_steps, batch)
     with brainstate.environ.context(dt=1.0 * u.ms), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layerwise, "_WHOLE", 0)
-        patch.setattr(layerwise, "_NUMBERS", numbers)
+        patch.setattr(layerwise, "_MAX_VALUES_UNSPLIT", 0)
+        patch.setattr(layerwise, "_VALUES_PER_PIECE", numbers)
         fast, steps = (bh.rollout(model, xs, record=RECORD, layerwise=one) for one in (True, False))
     for one, other in zip(jax.tree.leaves(fast[1]), jax.tree.leaves(steps[1]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

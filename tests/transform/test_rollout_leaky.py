@@ -143,8 +143,8 @@ def test_any_cut_of_any_sequence_gives_the_same_spikes(family, topology, n_steps
     xs = spikes(seed, (n_steps, N_IN) if batch is None else (n_steps, batch, N_IN))
     fast, steps = (Net(family, topology=topology, seed=seed, counts=counts) for counts in (False, True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layerwise, "_WHOLE", 0)
-        patch.setattr(layerwise, "_NUMBERS", numbers)
+        patch.setattr(layerwise, "_MAX_VALUES_UNSPLIT", 0)
+        patch.setattr(layerwise, "_VALUES_PER_PIECE", numbers)
         outputs, seen = bh.rollout(fast, xs, record=("hidden.spk", "output.spk"))
     expected, wanted = bh.rollout(steps, xs, record=("hidden.spk", "output.spk"))
     for name, value in wanted.items():
@@ -257,7 +257,7 @@ def test_looking_at_the_wiring_leaves_the_states_alone():
 @given(wanted=st.integers(1, 5000), n_steps=st.integers(1, 2000))
 @settings(deadline=None, derandomize=True)
 def test_a_length_of_pieces_fits(wanted, n_steps):
-    length = layerwise.length_near(wanted, n_steps)
+    length = layerwise.divisor_near(wanted, n_steps)
     assert 1 <= length <= n_steps
     assert n_steps % length == 0 or length == wanted
 
@@ -338,8 +338,8 @@ def test_a_spike_function_may_read_states_and_learn_them(kind, cut):
         weights = net.states(brainstate.ParamState)
         with pytest.MonkeyPatch.context() as patch:
             if "numbers" in cut:
-                patch.setattr(layerwise, "_WHOLE", 0)
-                patch.setattr(layerwise, "_NUMBERS", cut["numbers"])
+                patch.setattr(layerwise, "_MAX_VALUES_UNSPLIT", 0)
+                patch.setattr(layerwise, "_VALUES_PER_PIECE", cut["numbers"])
             options = {"checkpoint": cut.get("checkpoint")}
             step = brainstate.transform.grad(
                 lambda net=net, o=options: (bh.rollout(net, spikes(10), **o)[0] ** 2).mean(), weights

@@ -164,7 +164,7 @@ def test_convolution_and_pooling_run_layer_by_layer(batch):
     bh.prepare_net(net, batch)
     layers = plan_layerwise(net, xs[0], call="test")
     assert layers is not None
-    assert layers.numbers == 8 * 8 * 3 * (batch or 1)  # of the convolution
+    assert layers.values_per_step == 8 * 8 * 3 * (batch or 1)  # of the convolution
     fast, steps = outcome(net, xs), outcome(net, xs, layerwise=False)
     assert fast[0].shape == ((T, 5) if batch is None else (T, batch, 5))
     assert float(fast[0].sum()) > 0

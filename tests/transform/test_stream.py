@@ -329,7 +329,7 @@ def test_states_that_an_interrupted_step_lost_are_named_and_a_reset_brings_them_
     _, xs, whole, _ = chip_run
     chip_stream.reset()
     chip_stream(xs[0])
-    for leaf in chip_stream._moving:  # as after Ctrl-C between the step and storing its result
+    for leaf in chip_stream._written:  # as after Ctrl-C between the step and storing its result
         leaf.delete()
     with pytest.raises(RuntimeError, match=r"^stream: the states are lost.*Call reset"):
         chip_stream(xs[1])

@@ -17,7 +17,7 @@ from brainhw import _arguments, _records
 from brainhw._version import __version__
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.layouts import channels_last, to_file
-from brainhw.interop.nir.node_kinds import metadata, noted, stretched, unused
+from brainhw.interop.nir.node_kinds import metadata, notes_of, scale_times, unused_name
 from brainhw.interop.nir.steps import Options
 from brainhw.interop.nir.wiring import INPUT, Call, Wiring
 
@@ -250,7 +250,7 @@ def _export_rule(module: Any, at: Export) -> str | Weights | Linear | None:
 
 Rule = Callable[[Any, Export], "str | Weights | Linear | None"]
 # Rules that support modules whose input or output has several axes.
-_OF_IMAGES: set[Rule] = set()
+_IMAGE_RULES: set[Rule] = set()
 
 
 def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule]:
@@ -302,7 +302,7 @@ def register_export(cls: type, *, images: bool = False) -> Callable[[Rule], Rule
 
     def register(rule: Rule) -> Rule:
         if images:
-            _OF_IMAGES.add(rule)
+            _IMAGE_RULES.add(rule)
         return _export_rule.register(cls)(rule)
 
     return register
@@ -360,7 +360,7 @@ class GraphBuilder:
                 )
                 continue
             images = [size for size in (call.size_in, call.size_out) if len(size) > 1]
-            if images and rule not in _OF_IMAGES and rule is not _export_rule.registry[object]:
+            if images and rule not in _IMAGE_RULES and rule is not _export_rule.registry[object]:
                 self._refuse_images(call, images[0])
                 continue
             for target in self.wiring.targets(call.path):
@@ -389,14 +389,14 @@ class GraphBuilder:
 
         Its metadata contains the options of the export. Other libraries do not need this metadata.
         """
-        last = self.source(self.wiring.output, None, 1.0, self._size_of_one(self.wiring.returned.unit))
+        last = self.source(self.wiring.output, None, 1.0, self._unit_scale(self.wiring.returned.unit))
         if self.options.weights == "codes" and not self.wrote_codes:
             words = "has no synapse with quantised chip weights; pass weights='float'."
             self.problems.add("the network", "weights='codes'", words)
             self.problems.raise_any()
         self.nodes["output"] = self.nir.Output(output_type={"output": self._file_shape(self.wiring.size_out)})
         self.edges.append((last, "output"))
-        orders = {str(noted(node)["order"]) for node in self.nodes.values() if "order" in noted(node)}
+        orders = {str(notes_of(node)["order"]) for node in self.nodes.values() if "order" in notes_of(node)}
         notes = metadata(
             version=__version__,
             dt_s=self.options.file_seconds,
@@ -414,10 +414,10 @@ class GraphBuilder:
             chip=chip,
         )
         factor = self.options.file_seconds / self.options.seconds
-        nodes = {name: stretched(node, factor) for name, node in self.nodes.items()}
+        nodes = {name: scale_times(node, factor) for name, node in self.nodes.items()}
         return self.nir.NIRGraph(nodes=nodes, edges=self.edges, metadata=notes)
 
-    def _size_of_one(self, unit: u.Unit) -> float:
+    def _unit_scale(self, unit: u.Unit) -> float:
         """Return the number of millivolts that 1 in the graph represents for a voltage unit, and 1 for other units."""
         return self.options.millivolts if u.have_same_dim(unit, u.mV) else 1.0
 
@@ -425,7 +425,7 @@ class GraphBuilder:
         """Add a node, connect it to ``source`` and return its name, which is based on ``named``."""
         # Importing libraries use names as attributes and paths, in which dots and slashes have a special meaning.
         base = re.sub(r"\W", "_", named) or "net"
-        name = unused(f"{base}_layer" if base in (INPUT, "output") else base, self.nodes)
+        name = unused_name(f"{base}_layer" if base in (INPUT, "output") else base, self.nodes)
         node.metadata = metadata(**notes)
         self.nodes[name] = node
         if source is not None:
@@ -443,16 +443,16 @@ class GraphBuilder:
         if isinstance(weights, Weights) and weights.matrix.ndim == 2:
             return self._matrix(self.wiring.calls[path], weights, factor, unit, rows)
         if rows is not None:
-            return self._picked(path, target, factor, unit, rows)
+            return self._select_channels(path, target, factor, unit, rows)
         if isinstance(weights, Linear):
             return weights.add(Export(self, self.wiring.calls[path], target), np.asarray(factor) / unit)
         if weights is None:
-            return self._given(path, factor, unit)
+            return self._scaled_output(path, factor, unit)
         # The factors of a gain are multiplied into the matrix before it, if there is one, so no separate node is
         # needed.
         call = self.wiring.calls[path]
         factor = np.broadcast_to(np.asarray(factor) / unit, weights.matrix.shape)
-        before = self._size_of_one(call.takes)
+        before = self._unit_scale(call.takes)
         name = self.source(call.source, call.module, weights.matrix * factor * before, before)
         if weights.bias is None:
             return name
@@ -465,11 +465,11 @@ class GraphBuilder:
         order = self.orders.get(path)
         if order is None or self.problems.found:
             return matrix, self.source(path, target, 1.0, unit)
-        return matrix[:, order], self.scaled(self._names[path], self._size_of(path) / unit)
+        return matrix[:, order], self.scaled(self._names[path], self._output_scale(path) / unit)
 
-    def _given(self, path: str, factor: Any, unit: float) -> str:
+    def _scaled_output(self, path: str, factor: Any, unit: float) -> str:
         """Return the name of a node whose output is ``factor`` times that of a module, in the network's axis order."""
-        factor, order = factor * self._size_of(path) / unit, self.orders.get(path)
+        factor, order = factor * self._output_scale(path) / unit, self.orders.get(path)
         if order is None:
             return self.scaled(self._names[path], factor)
         n = len(order)
@@ -486,11 +486,11 @@ class GraphBuilder:
         name = self._names[path]
         return self.add(f"{name}_order", self.nir.Linear(weight=matrix), name, path=path)
 
-    def _size_of(self, path: str) -> float:
+    def _output_scale(self, path: str) -> float:
         """Return the number of mV that 1 represents at the output of ``path``, or 1 if the output is not a voltage."""
         # The unit is that of the module output: a unit attached after it, as in `x * u.mV`, does not change the
         # values.
-        return self._size_of_one(self.wiring.given.unit if path == INPUT else self.wiring.calls[path].gives)
+        return self._unit_scale(self.wiring.given.unit if path == INPUT else self.wiring.calls[path].gives)
 
     def _refuse_images(self, call: Call, size: tuple[int, ...]) -> None:
         why = (
@@ -503,7 +503,7 @@ class GraphBuilder:
         matrix = weights.matrix if rows is None else weights.matrix[rows]
         bias = weights.bias if rows is None or weights.bias is None else weights.bias[rows]
         factor = np.broadcast_to(np.asarray(factor) / unit, (len(matrix),))
-        before = self._size_of_one(call.takes)
+        before = self._unit_scale(call.takes)
         matrix, source = self.columns(call.source, call.module, matrix, before)
         notes = {"path": call.path, "kind": type(call.module).__name__, **weights.notes}
         if weights.codes is not None and rows is None:
@@ -517,7 +517,7 @@ class GraphBuilder:
         node = self.nir.Linear(weight=matrix) if bias is None else self.nir.Affine(weight=matrix, bias=bias * factor)
         return self.add(call.path, node, source, **notes)
 
-    def _picked(self, path: str, target: Any, factor: Any, unit: float, rows: slice) -> str:
+    def _select_channels(self, path: str, target: Any, factor: Any, unit: float, rows: slice) -> str:
         """Add a matrix node that selects some input channels of a layer, and return its name.
 
         The node is needed if no weight matrix drives the layer.

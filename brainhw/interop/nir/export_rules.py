@@ -22,7 +22,7 @@ from brainhw.interop.nir.parts import (
     Integrator,
     WholeDelay,
 )
-from brainhw.interop.nir.steps import below, tau_of
+from brainhw.interop.nir.steps import below, numbers_in, tau_of
 from brainhw.interop.nir.wiring import INPUT
 from brainhw.nn import (
     ALIFLayer,
@@ -55,7 +55,7 @@ SPIKES = (
 )
 
 
-class Leaky(NamedTuple):
+class LeakParameters(NamedTuple):
     """Leak parameters of ``N`` neurons or synaptic currents, arrays ``[N]``.
 
     ``beta`` is the decay factor per step and ``tau`` the time constant in s. The weights are multiplied by ``factor``,
@@ -76,7 +76,7 @@ class Leaky(NamedTuple):
 @register_export(BiasedSynapse)
 def lif_synapse(module: Any, at: Export) -> Weights:
     """Return the weights, which are voltages, and the bias if there is one."""
-    return Weights(_numbers(module.weight.value, at.weight_unit).T, _bias(module, at))
+    return Weights(numbers_in(module.weight.value, at.weight_unit).T, _bias(module, at))
 
 
 @register_export(Gain, images=True)
@@ -84,17 +84,17 @@ def gain(module: Any, at: Export) -> Weights | ImageGain | None:
     """Return the factors of a gain, one per channel. The builder multiplies the output of the previous node by them."""
     if len(module.in_size) > 1:
         return image_gain(module.factor.value, module.bias, at)
-    return Weights(_numbers(module.factor.value, at.weight_unit), _bias(module, at))
+    return Weights(numbers_in(module.factor.value, at.weight_unit), _bias(module, at))
 
 
 @register_export(brainstate.nn.Linear)
 def linear(module: Any, at: Export) -> Weights:
     """Return the weight matrix multiplied by its mask, and the bias if there is one."""
     held = module.weight.value
-    matrix = _numbers(held["weight"], at.weight_unit)
+    matrix = numbers_in(held["weight"], at.weight_unit)
     if module.w_mask is not None:
         matrix = matrix * np.asarray(u.get_mantissa(module.w_mask), float)
-    return Weights(matrix.T, _numbers(held["bias"], at.call.gives) if "bias" in held else None)
+    return Weights(matrix.T, numbers_in(held["bias"], at.call.gives) if "bias" in held else None)
 
 
 @register_export(H1Synapse)
@@ -115,12 +115,12 @@ def chip_synapse(module: Any, at: Export) -> Weights | None:
     volts = at.target.to_voltage(module.effective.of(module.weight))
     bits = module.effective.weight_bits
     notes = {"chip": module.chip.name, "family": module.family, **({} if bits is None else {"bits": bits})}
-    return Weights(_numbers(volts, u.mV).T, notes=notes, codes=codes)
+    return Weights(numbers_in(volts, u.mV).T, notes=notes, codes=codes)
 
 
 def _bias(module: Any, at: Export) -> np.ndarray | None:
     bias = getattr(module, "bias", None)
-    return None if bias is None else _numbers(bias.value, at.call.gives)
+    return None if bias is None else numbers_in(bias.value, at.call.gives)
 
 
 def _stored_codes(module: Any, at: Export) -> Codes | None:
@@ -140,7 +140,7 @@ def _stored_codes(module: Any, at: Export) -> Codes | None:
         return None
     # Files keep the dtype, so int8 or int16 makes the file as small as possible.
     codes = np.asarray(effective.grid.codes(effective.signed(module.weight.value))).T
-    step = _numbers(at.target.to_voltage(module.chip.charge(np.float32(effective.grid.step))), u.mV)
+    step = numbers_in(at.target.to_voltage(module.chip.charge(np.float32(effective.grid.step))), u.mV)
     return Codes(codes.astype(np.int8 if effective.grid.bits <= 8 else np.int16), float(step))
 
 
@@ -156,8 +156,8 @@ def lif_layer(module: Any, at: Export) -> str | None:
     # The message suggests reset='zero' only here, because the reset of a chip layer is fixed.
     _check_firing(module, at, fix="construct it with reset='zero', or ")
     if hasattr(at.source_module, "cuba_order"):
-        return None if at.refused else _behind_current(module, at, current_value(module.tau))
-    return None if at.refused else _leaky_firing(module, at, current_value(module.tau))
+        return None if at.refused else _add_cuba_neuron(module, at, current_value(module.tau))
+    return None if at.refused else _add_lif(module, at, current_value(module.tau))
 
 
 @register_export(H1Layer)
@@ -168,10 +168,10 @@ def chip_layer(module: Any, at: Export) -> str | None:
         return None
     _check_firing(module, at)
     at.check_clamp()
-    return None if at.refused else _leaky_firing(module, at, module.chip_tau.value)
+    return None if at.refused else _add_lif(module, at, module.chip_tau.value)
 
 
-class _HandedOn(Linear):
+class _Identity(Linear):
     """The identity function, which adds no node.
 
     The output of the node that provides its input is multiplied by the factor that the next neuron requires.
@@ -183,13 +183,13 @@ class _HandedOn(Linear):
 
 
 @register_export(CubaCurrent, images=True)
-def cuba_current(module: Any, at: Export) -> _HandedOn | None:
+def cuba_current(module: Any, at: Export) -> _Identity | None:
     """Add no node, because the node of the next neuron also contains the equation of the synaptic current."""
-    behind = at.targets
+    targets = at.targets
     # Only the rules of these two classes check for a current before them. Any other module would treat its input as a
     # voltage.
-    single = [type(target).__name__ for target in behind] in (["LIFLayer"], ["Integrator"])
-    if not single or getattr(behind[0], "topology", "FF") != "FF" or getattr(behind[0], "reset", "zero") == "none":
+    single = [type(target).__name__ for target in targets] in (["LIFLayer"], ["Integrator"])
+    if not single or getattr(targets[0], "topology", "FF") != "FF" or getattr(targets[0], "reset", "zero") == "none":
         at.refuse(
             "is the synaptic current of CubaLIF or CubaLI neurons, so it must feed exactly one module: a feed-forward "
             "LIFLayer with a reset, or an Integrator."
@@ -200,24 +200,24 @@ def cuba_current(module: Any, at: Export) -> _HandedOn | None:
         at.refuse(f"solves its equations in the order {module.cuba_order!r}; omit cuba_order={order!r}.")
     elif order == "together" and at.options.how != "exact":
         at.refuse("solves both equations together, which forward Euler cannot; pass discretisation='exact'.")
-    return None if at.refused else _HandedOn()
+    return None if at.refused else _Identity()
 
 
-def _behind_current(module: Any, at: Export, tau: Any) -> str:
+def _add_cuba_neuron(module: Any, at: Export, tau: Any) -> str:
     """Add one CubaLIF or CubaLI node for a CubaCurrent together with the layer or integrator that it drives."""
     current, fires = at.source_module, at.call.takes != u.UNITLESS
-    leaky = _leaky(module.decay(at.options.dt) if fires else module.beta, tau, module, at)
-    share = at.per_neuron(current.beta)
-    syn = Leaky(share, tau_of(share, at.seconds, at.options.how), *at.gains(share))
+    leaky = _leak_parameters(module.decay(at.options.dt) if fires else module.beta, tau, module, at)
+    beta = at.per_neuron(current.beta)
+    syn = LeakParameters(beta, tau_of(beta, at.seconds, at.options.how), *at.gains(beta))
     one = at.options.millivolts if fires else 1.0
     if current.cuba_order == "together":
         # The exact solution of both equations depends on R and w_in, so their factors are not moved to the weights.
-        r, w_in, factor = at.per_neuron(current.r), at.per_neuron(current.w_in), np.ones_like(share)
+        r, w_in, factor = at.per_neuron(current.r), at.per_neuron(current.w_in), np.ones_like(beta)
     else:
-        held, into = at.per_neuron(current.held) / one, at.per_neuron(current.into)
-        r, w_in, factor = leaky.r, syn.r, held * into * leaky.factor * syn.factor
+        current_factor, input_factor = at.per_neuron(current.current_factor) / one, at.per_neuron(current.input_factor)
+        r, w_in, factor = leaky.r, syn.r, current_factor * input_factor * leaky.factor * syn.factor
         if at.options.gain == "R":
-            r, w_in, factor = r * held, w_in * into, np.ones_like(share)
+            r, w_in, factor = r * current_factor, w_in * input_factor, np.ones_like(beta)
     arrays = {"tau_syn": syn.tau, "tau_mem": leaky.tau, "r": r, "w_in": w_in}
     arrays["v_leak"] = at.per_neuron(current.bias) / one / (1 - leaky.beta)
     # The input of a CubaCurrent has no unit. It is scaled as if it were a voltage, so that the source node returns the
@@ -225,7 +225,7 @@ def _behind_current(module: Any, at: Export, tau: Any) -> str:
     source = at.source(factor * one, voltage=True) if fires else at.source(factor)
     if not fires:
         return at.add(at.nir.CubaLI(**arrays), source, order=current.cuba_order, **_notes(module))
-    node = at.nir.CubaLIF(v_threshold=_threshold(module, at), v_reset=np.zeros_like(share), **arrays)
+    node = at.nir.CubaLIF(v_threshold=_threshold(module, at), v_reset=np.zeros_like(beta), **arrays)
     return at.add(node, source, order=current.cuba_order, reset=module.reset, **_notes(module))
 
 
@@ -244,20 +244,20 @@ def if_layer(module: Any, at: Export) -> str | None:
     if at.options.gain == "R":
         factor, r = r, factor
     node = at.nir.IF(r=r, v_threshold=_threshold(module, at), v_reset=zeros)
-    return _with_own_recurrence(module, at, node, factor)
+    return _add_layer(module, at, node, factor)
 
 
-def _leaky_firing(module: Any, at: Export, tau: Any) -> str:
-    leaky = _leaky(module.decay(at.options.dt), tau, module, at)
+def _add_lif(module: Any, at: Export, tau: Any) -> str:
+    leaky = _leak_parameters(module.decay(at.options.dt), tau, module, at)
     V_th, zeros = _threshold(module, at), np.zeros_like(leaky.beta)
     if module.reset != "none":
         node = at.nir.LIF(tau=leaky.tau, r=leaky.r, v_leak=zeros, v_threshold=V_th, v_reset=zeros.copy())
-        return _with_own_recurrence(module, at, node, leaky.factor)
-    name = _with_own_recurrence(module, at, at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=zeros), leaky.factor)
+        return _add_layer(module, at, node, leaky.factor)
+    name = _add_layer(module, at, at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=zeros), leaky.factor)
     return at.add(at.nir.Threshold(threshold=V_th), name, suffix="threshold")
 
 
-def _with_recurrence(
+def _add_neuron(
     module: Any, at: Export, node: Any, factor: np.ndarray, notes: dict[str, Any], weight: np.ndarray | None
 ) -> str:
     """Add the neuron node of a layer.
@@ -279,13 +279,13 @@ def _with_recurrence(
     return at.add(at.nir.NIRGraph(nodes=nodes, edges=edges), source, **notes)
 
 
-def _with_own_recurrence(module: Any, at: Export, node: Any, factor: np.ndarray) -> str:
+def _add_layer(module: Any, at: Export, node: Any, factor: np.ndarray) -> str:
     """Add the neurons of a layer, including its recurrent weights if it has any."""
     notes = {**_notes(module), "reset": module.reset}
     weight = None
     if module.topology == "RC":
-        weight = _numbers(module.to_voltage(module.recurrent_matrix()), u.mV).T
-    return _with_recurrence(module, at, node, factor, notes, weight)
+        weight = numbers_in(module.to_voltage(module.recurrent_matrix()), u.mV).T
+    return _add_neuron(module, at, node, factor, notes, weight)
 
 
 def _check_firing(module: Any, at: Export, fix: str = "") -> None:
@@ -304,7 +304,7 @@ def _check_firing(module: Any, at: Export, fix: str = "") -> None:
 def readout(module: Any, at: Export) -> str:
     """Add a ``Linear`` or ``Affine`` node for the weights, followed by an ``LI`` node."""
     tau = current_value(module.tau)
-    leaky = _leaky(u.math.exp(-at.options.dt / tau), tau, module, at)
+    leaky = _leak_parameters(u.math.exp(-at.options.dt / tau), tau, module, at)
     matrix, source = at.columns(np.asarray(module.weight.value, float).T * leaky.factor[:, None])
     weight = at.nir.Linear(weight=matrix)
     if module.bias is not None:
@@ -321,7 +321,7 @@ def integrator(module: Any, at: Export) -> str | None:
     If there is no leak, add an ``I`` node instead. After a ``CubaCurrent``, add a ``CubaLI`` node.
     """
     if hasattr(at.source_module, "cuba_order"):
-        return _behind_current(module, at, None)
+        return _add_cuba_neuron(module, at, None)
     beta, gain, bias = (at.per_neuron(values) for values in (module.beta, module.gain, module.bias))
     if np.any(beta == 1):
         if not np.all(beta == 1) or np.any(bias):
@@ -330,7 +330,7 @@ def integrator(module: Any, at: Export) -> str | None:
         ones, per_step = np.ones_like(gain), gain / at.options.file_seconds
         r, factor = (per_step, ones) if at.options.gain == "R" else (ones, per_step)
         return at.add(at.nir.I(r=r), at.source(factor), **_notes(module))
-    leaky = _leaky(module.beta, None, module, at)
+    leaky = _leak_parameters(module.beta, None, module, at)
     node = at.nir.LI(tau=leaky.tau, r=leaky.r, v_leak=bias / (1 - leaky.beta))
     return at.add(node, at.source(gain * leaky.factor), **_notes(module))
 
@@ -367,14 +367,14 @@ def current_based(module: Any, at: Export) -> str | None:
     if at.refused:
         return None
     if n_syn == 1 and (order is not None or at.options.how == "euler"):
-        return _as_cuba_lif(module, at)
-    return _current_based(module, at)[0]
+        return _add_cuba_lif(module, at)
+    return _add_li_and_lif(module, at)[0]
 
 
-def _as_cuba_lif(module: Any, at: Export) -> str:
+def _add_cuba_lif(module: Any, at: Export) -> str:
     """Add a ``CubaLIF`` node. If the layer has recurrent weights, the node is inside a subgraph of four nodes."""
-    leaky, (syn,) = _current_based_leaks(module, at)
-    bias = np.broadcast_to(_numbers(current_value(module.bias), u.mV), leaky.beta.shape)
+    leaky, (syn,) = _current_based_leak(module, at)
+    bias = np.broadcast_to(numbers_in(current_value(module.bias), u.mV), leaky.beta.shape)
     node = at.nir.CubaLIF(
         tau_syn=syn.tau,
         tau_mem=leaky.tau,
@@ -387,8 +387,8 @@ def _as_cuba_lif(module: Any, at: Export) -> str:
     # In brainhw the current decays in the step in which the input arrives: an input w adds beta w in its first step.
     factor = syn.beta * syn.factor * leaky.factor
     notes = {**_notes(module), "reset": "subtract", "order": "current-first"}
-    matrix = None if module.recurrent_weight is None else _numbers(module.recurrent_matrix(), u.mV).T
-    return _with_recurrence(module, at, node, factor, notes, matrix)
+    matrix = None if module.recurrent_weight is None else numbers_in(module.recurrent_matrix(), u.mV).T
+    return _add_neuron(module, at, node, factor, notes, matrix)
 
 
 @register_export(ALIFLayer)
@@ -399,27 +399,27 @@ def adaptive(module: Any, at: Export) -> str | None:
         at.refuse("adds an after-hyperpolarisation to its current, but CubaLIF has none; omit cuba_order.")
     if at.refused:
         return None
-    name, into = _current_based(module, at)
+    name, into = _add_li_and_lif(module, at)
     of_ahp = ("taus", module.tau_ahp) if module.gamma is None else ("decays", module.gamma)
     tau = current_value(module.tau_ahp) if module.gamma is None else None
-    ahp = _leaky(decay_factor(*of_ahp, at.options.dt), tau, module, at)
+    ahp = _leak_parameters(decay_factor(*of_ahp, at.options.dt), tau, module, at)
     # The after-hyperpolarisation of a spike decays once before it reaches the membrane potential in the next step.
-    w_ahp = _numbers(current_value(module.w_ahp), u.mV) * ahp.beta / at.options.millivolts
+    w_ahp = numbers_in(current_value(module.w_ahp), u.mV) * ahp.beta / at.options.millivolts
     scale = at.add(at.nir.Scale(scale=w_ahp * ahp.factor * into), name, suffix="w_ahp")
     node = at.nir.LI(tau=ahp.tau, r=ahp.r, v_leak=np.zeros_like(ahp.beta))
     at.connect(at.add(node, scale, suffix="ahp"), name)
     return name
 
 
-def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
+def _add_li_and_lif(module: Any, at: Export) -> tuple[str, np.ndarray]:
     """Add a ``LIF`` node for the neurons of a layer, and one ``LI`` node per synapse.
 
     Return the name of the ``LIF`` node, and the factor by which the weights of its inputs must be multiplied.
     """
     millivolts, n_syn = at.options.millivolts, module.n_synapses
-    leaky, synaptic = _current_based_leaks(module, at)
+    leaky, synaptic = _current_based_leak(module, at)
     zeros = np.zeros_like(leaky.beta)
-    bias = np.broadcast_to(_numbers(current_value(module.bias), u.mV), zeros.shape)
+    bias = np.broadcast_to(numbers_in(current_value(module.bias), u.mV), zeros.shape)
     neuron = at.nir.LIF(
         tau=leaky.tau,
         r=leaky.r,
@@ -446,17 +446,17 @@ def _current_based(module: Any, at: Export) -> tuple[str, np.ndarray]:
         synapses.append((synapse, suffix, factor * leaky.factor / millivolts))
     at.move_to_end(name)  # some readers execute the nodes in the order of the list
     if module.recurrent_weight is not None:
-        matrix = _numbers(module.recurrent_matrix(), u.mV)
+        matrix = numbers_in(module.recurrent_matrix(), u.mV)
         for k, (synapse, suffix, factor) in enumerate(synapses):
             node = at.nir.Linear(weight=matrix[:, k::n_syn].T * factor[:, None])
             at.connect(at.add(node, name, suffix=f"{suffix}_rec"), synapse)
     return name, leaky.factor
 
 
-def _current_based_leaks(module: Any, at: Export) -> tuple[Leaky, list[Leaky]]:
+def _current_based_leak(module: Any, at: Export) -> tuple[LeakParameters, list[LeakParameters]]:
     """Return the leak parameters of a current-based layer: of its membrane potentials, and of each of its synapses."""
     of_mem, of_syn = LEAKS[module.leak].names
-    shares = [decay_factor(module.leak, getattr(module, name), at.options.dt) for name in (of_mem, of_syn)]
+    decays = [decay_factor(module.leak, getattr(module, name), at.options.dt) for name in (of_mem, of_syn)]
     tau_mem, taus = None, [None] * module.n_synapses
 
     def for_each(values: Any) -> np.ndarray:
@@ -465,8 +465,10 @@ def _current_based_leaks(module: Any, at: Export) -> tuple[Leaky, list[Leaky]]:
     if module.leak == "taus":
         tau_mem = current_value(module.tau_mem)
         taus = [u.Quantity(row, unit=u.ms) for row in for_each(current_value(module.tau_syn).to(u.ms).mantissa)]
-    rows = zip(for_each(shares[1]), taus, strict=True)
-    return _leaky(shares[0], tau_mem, module, at), [_leaky(share, tau, module, at) for share, tau in rows]
+    rows = zip(for_each(decays[1]), taus, strict=True)
+    return _leak_parameters(decays[0], tau_mem, module, at), [
+        _leak_parameters(decay, tau, module, at) for decay, tau in rows
+    ]
 
 
 def _check_current_based(module: Any, at: Export) -> None:
@@ -502,19 +504,19 @@ def frontend(module: Any, at: Export) -> None:
 # Numbers
 
 
-def _leaky(share: Any, tau: Any, module: Any, at: Export) -> Leaky:
-    """Return the leak parameters of a layer with the decay factor ``share`` and the time constant ``tau``.
+def _leak_parameters(decay: Any, tau: Any, module: Any, at: Export) -> LeakParameters:
+    """Return the leak parameters of a layer with the decay factor ``decay`` and the time constant ``tau``.
 
-    If ``tau`` is ``None``, or if the importing library uses forward Euler, compute the time constant from ``share``.
+    If ``tau`` is ``None``, or if the importing library uses forward Euler, compute the time constant from ``decay``.
     """
     # The weights are divided by 1 minus the float32 decay factor that the layer itself uses. A constant current
     # therefore leads to the steady state of the equation.
-    beta = at.per_neuron(_plain(share))
+    beta = at.per_neuron(_plain(decay))
     if tau is None or at.options.how != "exact":
         tau = tau_of(beta, at.seconds, at.options.how)
     else:
         tau = at.per_neuron(_plain(tau.to(u.ms).mantissa) / 1000)
-    return Leaky(beta, tau, *at.gains(beta))
+    return LeakParameters(beta, tau, *at.gains(beta))
 
 
 def _threshold(module: Any, at: Export) -> np.ndarray:
@@ -523,7 +525,7 @@ def _threshold(module: Any, at: Export) -> np.ndarray:
     A NIR neuron fires only above its threshold, a brainhw neuron also at the threshold. Each threshold in the graph is
     therefore the largest floating-point number below the threshold of the layer.
     """
-    return at.per_neuron(below(_numbers(module.threshold(), u.mV))) / at.options.millivolts
+    return at.per_neuron(below(numbers_in(module.threshold(), u.mV))) / at.options.millivolts
 
 
 def _notes(module: Any) -> dict[str, Any]:
@@ -531,9 +533,9 @@ def _notes(module: Any) -> dict[str, Any]:
 
     Without it, an import would store equal values as a scalar.
     """
-    held = [name for name in ("tau", "V_th") if np.ndim(u.get_mantissa(current_value(getattr(module, name, 0.0)))) > 0]
+    names = [name for name in ("tau", "V_th") if np.ndim(u.get_mantissa(current_value(getattr(module, name, 0.0)))) > 0]
     # One string, because nir does not read a list of strings back as a list.
-    return {"per_neuron": " ".join(held) or None}
+    return {"per_neuron": " ".join(names) or None}
 
 
 def _is_step(spk_fun: Any) -> bool:
@@ -542,16 +544,11 @@ def _is_step(spk_fun: Any) -> bool:
     # a threshold of 1.
     eps = float(np.finfo(np.float32).eps)
     try:
-        given = np.asarray(spk_fun(jnp.asarray([-1.0, -eps, 0.0, eps, 1.0, 3.0], jnp.float32)))
+        spikes = np.asarray(spk_fun(jnp.asarray([-1.0, -eps, 0.0, eps, 1.0, 3.0], jnp.float32)))
     except Exception:  # it ran in the network, so it needs more than the distance to the threshold
         return False
-    return given.shape == (6,) and bool(np.all(given == [0, 0, 1, 1, 1, 1]))
+    return spikes.shape == (6,) and bool(np.all(spikes == [0, 0, 1, 1, 1, 1]))
 
 
 def _plain(value: Any) -> np.ndarray:
     return np.asarray(u.get_mantissa(value)).astype(float)
-
-
-def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
-    """Return ``value`` in ``unit`` as a float64 array without a unit."""
-    return _plain(value.to(unit) if isinstance(value, u.Quantity) else value)

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from brainhw.interop.nir.errors import Problems
-from brainhw.interop.nir.node_kinds import NODES, Shape, check_node, kind_of, stretched
+from brainhw.interop.nir.node_kinds import NODES, Shape, check_node, kind_of, scale_times
 from brainhw.interop.nir.scalars import spread_scalars
 from brainhw.interop.nir.shapes import infer_shapes
 
@@ -52,7 +52,7 @@ class _Parts:
         # A dict, because it keeps the order of the edges and finds an edge fast.
         self.edges: dict[Edge, None] = {}
         # Nodes at an invalid edge that is already reported. They must not be reported as unconnected too.
-        self.excused: set[str] = set()
+        self.reported: set[str] = set()
         self.problems = problems
 
 
@@ -63,7 +63,7 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
     """
     parts = _Parts(problems)
     first, last = _flatten(graph, "", parts, ())
-    warnings = _alone(parts, first, last)
+    warnings = _remove_unconnected(parts, first, last)
     nodes = parts.nodes
     # A node of an edge may be in a nested graph that was not read.
     edges = [(a, b) for a, b in parts.edges if a in nodes and b in nodes]
@@ -80,7 +80,7 @@ def read_graph(graph: Any, problems: Problems, stretch: float = 1.0) -> FlatGrap
     assert first is not None
     assert last is not None
     if stretch != 1.0:
-        nodes = {name: stretched(node, stretch) for name, node in nodes.items()}
+        nodes = {name: scale_times(node, stretch) for name, node in nodes.items()}
     _splice(nodes, edges, (first, last))
     late = _late_edges(nodes, edges, problems)
     sorter: graphlib.TopologicalSorter[str] = graphlib.TopologicalSorter({name: [] for name in nodes})
@@ -130,13 +130,13 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
             problems.add(where, "dangling", f"{fault}; remove it.")
             for name in edge:
                 ends = inner.get(name, (f"{prefix}{name}",))
-                parts.excused.update(end for end in ends if end is not None)
+                parts.reported.update(end for end in ends if end is not None)
             continue
         a, b = edge
         source = inner[a][1] if a in inner else f"{prefix}{a}"
         target = inner[b][0] if b in inner else f"{prefix}{b}"
         if source is None or target is None:
-            parts.excused.update(end for end in (source, target) if end is not None)
+            parts.reported.update(end for end in (source, target) if end is not None)
             continue
         if (source, target) in parts.edges:
             problems.add(where, "duplicate", "is in the graph twice, so its signal would be added twice; remove one.")
@@ -154,7 +154,7 @@ def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
     if len(own) == 1:
         return own[0]
     # Without its input or output, neighbouring nodes are unconnected too. This must not cause further problems.
-    parts.excused.update(own or (f"{prefix}{name}" for name in graph.nodes))
+    parts.reported.update(own or (f"{prefix}{name}" for name in graph.nodes))
     listed = f" ({_listed(own)})" if own else ""
     # A graph with several inputs or outputs does not define their order as arguments of a network.
     fix = "add one" if not own else f"keep one {kind}" if kind == "Input" else "keep one Output, or read one at a time"
@@ -169,16 +169,16 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:10]) + more
 
 
-def _alone(parts: _Parts, first: str | None, last: str | None) -> list[str]:
+def _remove_unconnected(parts: _Parts, first: str | None, last: str | None) -> list[str]:
     """Remove nodes without edges, which have no effect.
 
     Return a list with one warning, or an empty list if no node was removed.
     """
-    joined = {name for edge in parts.edges for name in edge} | parts.excused | {first, last}
-    alone = [name for name in parts.nodes if name not in joined]
-    for name in alone:
+    joined = {name for edge in parts.edges for name in edge} | parts.reported | {first, last}
+    unconnected = [name for name in parts.nodes if name not in joined]
+    for name in unconnected:
         del parts.nodes[name]
-    return [f"{_listed(alone)}: nodes without edges are ignored."] if alone else []
+    return [f"{_listed(unconnected)}: nodes without edges are ignored."] if unconnected else []
 
 
 def _check_edges(
@@ -192,11 +192,11 @@ def _check_edges(
     fed, feeding = {b for _, b in parts.edges}, {a for a, _ in parts.edges}
     for name, node in nodes.items():
         kind = kind_of(node)
-        if name not in fed and name != first and name not in parts.excused:
+        if name not in fed and name != first and name not in parts.reported:
             problems.add(name, kind, "has no input edge; connect it or remove it.")
         if name == first and name in fed:
             problems.add(name, kind, "is fed by another node; remove that edge.")
-        if name not in feeding and name != last and name not in parts.excused:
+        if name not in feeding and name != last and name not in parts.reported:
             problems.add(name, kind, "has no output edge; connect it or remove it.")
     for a, b in edges:
         gives, takes = shapes[a][1], shapes[b][0]

@@ -11,7 +11,8 @@ import numpy as np
 
 from brainhw.interop.nir.building import Export, Linear, register_export
 from brainhw.interop.nir.image_parts import Convolution, Pooling
-from brainhw.interop.nir.layouts import counted_from_end, flat_order
+from brainhw.interop.nir.layouts import counted_from_end, flat_order, per_channel
+from brainhw.interop.nir.steps import numbers_in
 from brainhw.interop.nir.windows import Window
 
 __all__ = ["ImageGain", "image_gain"]
@@ -40,19 +41,19 @@ class _Conv(Linear):
     def add(self, at: Export, factor: np.ndarray) -> str:
         """Add a convolution node, followed by a ``Scale`` node if ``factor`` is not the same for a whole channel."""
         kernel = self.kernel
-        per_channel = _per_channel(factor, len(kernel.weight))
-        inner = np.ones(len(kernel.weight)) if per_channel is None else per_channel
-        before = _size_in(at)
+        channel_factor = per_channel(factor, len(kernel.weight))
+        inner = np.ones(len(kernel.weight)) if channel_factor is None else channel_factor
+        before = _input_scale(at)
         weight = kernel.weight * (inner * before).reshape(-1, *(1,) * (kernel.weight.ndim - 1))
         one = kernel.weight.ndim == 3
         make = at.nir.Conv1d if one else at.nir.Conv2d
-        given, gave = _file_size(at, at.call.size_in), _file_size(at, at.call.size_out)
+        shape_in, shape_out = _file_size(at, at.call.size_in), _file_size(at, at.call.size_out)
 
         def field(value: Any) -> Any:
             return value[0] if one and not isinstance(value, str) else value
 
         node = make(
-            input_shape=field(given[1:]),
+            input_shape=field(shape_in[1:]),
             weight=weight,
             stride=field(kernel.stride),
             padding=field(kernel.padding),
@@ -60,8 +61,8 @@ class _Conv(Linear):
             groups=kernel.groups,
             bias=kernel.bias * inner,
         )
-        name = at.add(_typed(node, given, gave), at.source(voltage=_takes_voltage(at)))
-        return name if per_channel is not None else at.scaled(name, factor)
+        name = at.add(_with_shapes(node, shape_in, shape_out), at.source(voltage=_takes_voltage(at)))
+        return name if channel_factor is not None else at.scaled(name, factor)
 
 
 class ImageGain(Linear):
@@ -72,7 +73,7 @@ class ImageGain(Linear):
 
     def add(self, at: Export, factor: np.ndarray) -> str:
         """Add a ``Scale`` node, unless it would multiply every value by 1."""
-        return at.scaled(at.source(voltage=_takes_voltage(at)), self.factor * _size_in(at) * factor)
+        return at.scaled(at.source(voltage=_takes_voltage(at)), self.factor * _input_scale(at) * factor)
 
 
 def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
@@ -80,7 +81,7 @@ def image_gain(factor: Any, bias: Any, at: Export) -> ImageGain | None:
     if bias is not None:
         at.refuse("adds a constant to an image, for which NIR has no node; use the bias of a convolution.")
         return None
-    return ImageGain(at.per_neuron(_numbers(factor, at.weight_unit)))
+    return ImageGain(at.per_neuron(numbers_in(factor, at.weight_unit)))
 
 
 @register_export(brainstate.nn.Conv1d, images=True)
@@ -91,22 +92,22 @@ def convolution(module: Any, at: Export) -> _Conv | None:
         at.refuse("has an lhs_dilation (transposed convolution), for which NIR has no node; use a plain convolution.")
         return None
     held = module.weight.value
-    weight = _numbers(held["weight"], at.weight_unit)
+    weight = numbers_in(held["weight"], at.weight_unit)
     if module.w_mask is not None:
         weight = weight * np.asarray(u.get_mantissa(module.w_mask), float)
     kernel = np.moveaxis(weight, (-1, -2), (0, 1))
-    bias = np.ravel(_numbers(held["bias"], at.call.gives)) if "bias" in held else None
+    bias = np.ravel(numbers_in(held["bias"], at.call.gives)) if "bias" in held else None
     space = _file_size(at, at.call.size_in)[1:]
     pads = _pads(module.padding, space, kernel.shape[2:], tuple(module.stride), tuple(module.rhs_dilation))
     window = Window(kernel.shape[2:], tuple(module.stride), pads, tuple(module.rhs_dilation))
-    return _as_written(kernel, bias, window, module.groups, at)
+    return _with_nir_padding(kernel, bias, window, module.groups, at)
 
 
 @register_export(Convolution, images=True)
 def imported_convolution(module: Convolution, at: Export) -> _Conv | None:
     """Convert a convolution that ``from_nir`` created to a convolution of NIR."""
-    bias = None if module.bias is None else _numbers(module.bias.value, at.call.gives)
-    return _as_written(_numbers(module.weight.value, at.weight_unit), bias, module.window, module.groups, at)
+    bias = None if module.bias is None else numbers_in(module.bias.value, at.call.gives)
+    return _with_nir_padding(numbers_in(module.weight.value, at.weight_unit), bias, module.window, module.groups, at)
 
 
 @register_export(brainstate.nn.AvgPool2d, images=True)
@@ -145,7 +146,7 @@ def flatten(module: Any, at: Export) -> str | None:
     before, after = at.call.size_in, at.call.size_out
     if before == after:
         return at.source(voltage=_takes_voltage(at))
-    axes = _joined(module, at)
+    axes = _flattened_axes(module, at)
     if axes is None:
         return None
     first, last = axes
@@ -157,13 +158,13 @@ def flatten(module: Any, at: Export) -> str | None:
         return None
     # With channels first, as in the file, the index of each spatial axis is higher by one.
     shift = int(at.channels_last and last < len(before) - 1)
-    given = _file_size(at, before)
-    node = at.nir.Flatten(input_type={"input": np.array(given)}, start_dim=first + shift, end_dim=last + shift)
+    shape_in = _file_size(at, before)
+    node = at.nir.Flatten(input_type={"input": np.array(shape_in)}, start_dim=first + shift, end_dim=last + shift)
     if len(after) == 1:
         order = flat_order(before, at.channels_last)
         if order is not None:
             at.reordered(order)
-    return at.add(_typed(node, given, _file_size(at, after)), at.source(voltage=_takes_voltage(at)))
+    return at.add(_with_shapes(node, shape_in, _file_size(at, after)), at.source(voltage=_takes_voltage(at)))
 
 
 @register_export(brainstate.nn.MaxPool1d, images=True)
@@ -177,12 +178,12 @@ def maximum(module: Any, at: Export) -> None:
 @register_export(brainstate.nn.AvgPool1d, images=True)
 @register_export(brainstate.nn.AvgPool3d, images=True)
 @register_export(brainstate.nn.Conv3d, images=True)
-def of_other_axes(module: Any, at: Export) -> None:
+def unsupported_dimensions(module: Any, at: Export) -> None:
     """Reject the module: NIR supports only 1-D and 2-D convolutions and 2-D pooling."""
     at.refuse("has no NIR node: NIR supports 1-D and 2-D convolutions and 2-D pooling; use Conv2d or AvgPool2d.")
 
 
-def _joined(module: Any, at: Export) -> tuple[int, int] | None:
+def _flattened_axes(module: Any, at: Export) -> tuple[int, int] | None:
     """Return the first and the last axis that a Flatten joins, counted without the batch axis.
 
     Reject the module if it joins the batch axis.
@@ -203,11 +204,13 @@ def _joined(module: Any, at: Export) -> tuple[int, int] | None:
 def _pool(make: Any, window: Window, at: Export) -> str:
     padding = np.array([low for low, _ in window.pads])
     node = make(kernel_size=np.array(window.kernel), stride=np.array(window.stride), padding=padding)
-    typed = _typed(node, _file_size(at, at.call.size_in), _file_size(at, at.call.size_out))
+    typed = _with_shapes(node, _file_size(at, at.call.size_in), _file_size(at, at.call.size_out))
     return at.add(typed, at.source(voltage=_takes_voltage(at)))
 
 
-def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, groups: int, at: Export) -> _Conv | None:
+def _with_nir_padding(
+    kernel: np.ndarray, bias: np.ndarray | None, window: Window, groups: int, at: Export
+) -> _Conv | None:
     """Return a convolution with a padding that NIR supports: equal at both ends of each axis, or ``'same'``.
 
     For a different padding, add zeros to the kernel. Reject the module if this is impossible.
@@ -217,7 +220,7 @@ def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, gro
     total = [d * (k - 1) for k, d in zip(window.kernel, dilation, strict=True)]
     if all(s == 1 for s in stride) and window.pads == tuple((n // 2, n - n // 2) for n in total) and _uneven(window):
         return _Conv(_Kernel(kernel, bias, stride, "same", dilation, groups))
-    padding, wider = [], [(0, 0), (0, 0)]
+    padding, kernel_padding = [], [(0, 0), (0, 0)]
     for (low, high), d in zip(window.pads, dilation, strict=True):
         if min(low, high) < 0 or (high - low) % d:
             at.refuse(
@@ -226,9 +229,9 @@ def _as_written(kernel: np.ndarray, bias: np.ndarray | None, window: Window, gro
             )
             return None
         # With zeros at the front of the kernel, the window can start further to the left without using other values.
-        wider.append((max(high - low, 0) // d, max(low - high, 0) // d))
+        kernel_padding.append((max(high - low, 0) // d, max(low - high, 0) // d))
         padding.append(max(low, high))
-    return _Conv(_Kernel(np.pad(kernel, wider), bias, stride, tuple(padding), dilation, groups))
+    return _Conv(_Kernel(np.pad(kernel, kernel_padding), bias, stride, tuple(padding), dilation, groups))
 
 
 def _uneven(window: Window) -> bool:
@@ -245,19 +248,11 @@ def _pads(
     return tuple((int(low), int(high)) for low, high in jax.lax.padtype_to_pads(space, reach, stride, padding))
 
 
-def _per_channel(factor: np.ndarray, channels: int) -> np.ndarray | None:
-    """Return one factor per channel, or ``None`` if the factors are not equal at all positions of a channel."""
-    if factor.ndim == 0:
-        return np.full(channels, float(factor))
-    flat = factor.reshape(channels, -1)
-    return flat[:, 0] if np.all(flat == flat[:, :1]) else None
-
-
 def _takes_voltage(at: Export) -> bool:
     return u.have_same_dim(at.call.takes, u.mV)
 
 
-def _size_in(at: Export) -> float:
+def _input_scale(at: Export) -> float:
     """Return the number of mV that 1 in the file represents at the input, or 1 if the input is not a voltage."""
     return at.options.millivolts if _takes_voltage(at) else 1.0
 
@@ -266,12 +261,7 @@ def _file_size(at: Export, size: tuple[int, ...]) -> tuple[int, ...]:
     return (size[-1], *size[:-1]) if at.channels_last else size
 
 
-def _typed(node: Any, given: tuple[int, ...], gave: tuple[int, ...]) -> Any:
+def _with_shapes(node: Any, shape_in: tuple[int, ...], shape_out: tuple[int, ...]) -> Any:
     """Set the shapes of a node. nir 1.0.8 infers wrong shapes for groups and for kernels that are not square."""
-    node.input_type, node.output_type = {"input": np.array(given)}, {"output": np.array(gave)}
+    node.input_type, node.output_type = {"input": np.array(shape_in)}, {"output": np.array(shape_out)}
     return node
-
-
-def _numbers(value: Any, unit: u.Unit) -> np.ndarray:
-    """Return ``value`` in ``unit`` as a float64 array without a unit."""
-    return np.asarray(u.get_mantissa(value.to(unit) if isinstance(value, u.Quantity) else value)).astype(float)

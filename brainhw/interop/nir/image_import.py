@@ -12,10 +12,11 @@ import brainunit as u
 import numpy as np
 
 from brainhw.interop.nir.image_parts import Convolution, Pooling
+from brainhw.interop.nir.layouts import per_channel
 from brainhw.interop.nir.node_kinds import kind_of, register_import
 from brainhw.interop.nir.windows import conv_window, flatten_axes, pool_window
 
-__all__ = ["fold_kernel", "is_kernel", "most_of_kernel"]
+__all__ = ["fold_kernel", "is_kernel", "largest_output"]
 
 KERNELS = ("Conv1d", "Conv2d")
 
@@ -38,42 +39,36 @@ def fold_kernel(builder: Any, name: str, gain: np.ndarray, constant: np.ndarray 
     Return False and change nothing if ``gain`` or ``constant`` differs within a channel, because a kernel cannot
     represent it.
     """
-    of_channel = [None if values is None else _per_channel(values) for values in (gain, constant)]
-    if of_channel[0] is None or (constant is not None and of_channel[1] is None):
+    channel_values = [None if values is None else per_channel(values, len(values)) for values in (gain, constant)]
+    if channel_values[0] is None or (constant is not None and channel_values[1] is None):
         return False
-    kernel, factor = _numbers(builder.graph.nodes[name]), of_channel[0]
+    kernel, factor = _kernel_of(builder.graph.nodes[name]), channel_values[0]
     bias = None if kernel.bias is None else kernel.bias * factor
-    if of_channel[1] is not None:
-        bias = of_channel[1] if bias is None else bias + of_channel[1]
+    if channel_values[1] is not None:
+        bias = channel_values[1] if bias is None else bias + channel_values[1]
     weight = kernel.weight * factor.reshape(-1, *(1,) * (kernel.weight.ndim - 1))
     millivolts = builder.reading.millivolts
-    _put(builder, name, _Kernel(weight * millivolts, None if bias is None else bias * millivolts), u.mV)
+    _put_convolution(builder, name, _Kernel(weight * millivolts, None if bias is None else bias * millivolts), u.mV)
     return True
 
 
-def most_of_kernel(node: Any, axes: int) -> np.ndarray:
+def largest_output(node: Any, axes: int) -> np.ndarray:
     """Return the largest possible output of each channel for inputs between 0 and 1.
 
     The result has ``axes`` axes, ``[channels, 1, ...]``.
     """
     weight = np.asarray(node.weight, float)
-    most = np.maximum(weight, 0).reshape(len(weight), -1).sum(1) + np.maximum(node.bias, 0)
-    return most.reshape(-1, *(1,) * (axes - 1))
+    largest = np.maximum(weight, 0).reshape(len(weight), -1).sum(1) + np.maximum(node.bias, 0)
+    return largest.reshape(-1, *(1,) * (axes - 1))
 
 
-def _per_channel(values: np.ndarray) -> np.ndarray | None:
-    """Return one value per channel of ``values [channels, *space]``, or ``None`` if they differ within a channel."""
-    flat = values.reshape(len(values), -1)
-    return flat[:, 0] if np.all(flat == flat[:, :1]) else None
-
-
-def _numbers(node: Any) -> _Kernel:
+def _kernel_of(node: Any) -> _Kernel:
     bias = np.asarray(node.bias, float)
     # A NIR convolution always has a bias array. If all its values are zero, the module gets no bias.
     return _Kernel(np.asarray(node.weight, float), bias if np.any(bias) else None)
 
 
-def _put(builder: Any, name: str, kernel: _Kernel, unit: u.Unit) -> None:
+def _put_convolution(builder: Any, name: str, kernel: _Kernel, unit: u.Unit) -> None:
     node, (before, _) = builder.graph.nodes[name], builder.graph.shapes[name]
     groups = int(np.ravel(node.groups)[0])
     builder.put(name, Convolution(kernel.weight, kernel.bias, before, conv_window(node), groups, unit))
@@ -84,7 +79,7 @@ def _put(builder: Any, name: str, kernel: _Kernel, unit: u.Unit) -> None:
 def convolution(builder: Any, name: str, node: Any) -> None:
     """Make a dimensionless convolution, unless a neuron's rule makes it with the neuron's factors in the kernel."""
     if name not in builder.kernels:
-        _put(builder, name, _numbers(node), u.UNITLESS)
+        _put_convolution(builder, name, _kernel_of(node), u.UNITLESS)
 
 
 @register_import("SumPool2d")

@@ -18,7 +18,7 @@ from brainhw.nn.protocols import SequenceSynapse, Slot
 __all__ = ["Convolution", "Pooling"]
 
 
-class _OfImages(SequenceSynapse, brainstate.nn.Module):
+class _ImageModule(SequenceSynapse, brainstate.nn.Module):
     """Base class for modules that take images ``[..., channels, *space]`` with any number of leading axes."""
 
     channels_last = False
@@ -47,7 +47,7 @@ class _OfImages(SequenceSynapse, brainstate.nn.Module):
         return self.update(xs)
 
 
-class Convolution(_OfImages):
+class Convolution(_ImageModule):
     r"""Convolution of images as in PyTorch: :math:`y_{o p} = b_o + \sum_{c k} W_{o c k} x_{c, s p + d k}`.
 
     Parameters
@@ -80,10 +80,10 @@ class Convolution(_OfImages):
     ) -> None:
         super().__init__(in_size, len(weight), window)
         self.groups, self.unit = groups, unit
-        self.weight = brainstate.ParamState(self._held(weight))
-        self.bias = None if bias is None else brainstate.ParamState(self._held(bias))
+        self.weight = brainstate.ParamState(self._with_unit(weight))
+        self.bias = None if bias is None else brainstate.ParamState(self._with_unit(bias))
 
-    def _held(self, numbers: np.ndarray) -> Any:
+    def _with_unit(self, numbers: np.ndarray) -> Any:
         array = jnp.asarray(numbers, brainstate.environ.dftype())
         return array if self.unit == u.UNITLESS else u.Quantity(array, unit=self.unit)
 
@@ -111,7 +111,7 @@ class Convolution(_OfImages):
         return y if self.unit == u.UNITLESS else u.Quantity(y, unit=self.unit)
 
 
-class Pooling(_OfImages):
+class Pooling(_ImageModule):
     """Sum or mean over windows of each channel. The mean includes the padding zeros, as in PyTorch."""
 
     def __init__(self, in_size: tuple[int, ...], window: Window, *, mean: bool) -> None:

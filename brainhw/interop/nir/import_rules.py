@@ -12,11 +12,11 @@ import numpy as np
 
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.graph import Feed, FlatGraph
-from brainhw.interop.nir.image_import import fold_kernel, is_kernel, most_of_kernel
+from brainhw.interop.nir.image_import import fold_kernel, is_kernel, largest_output
 from brainhw.interop.nir.net import NIRNet, Step
-from brainhw.interop.nir.node_kinds import MATRICES, NODES, kind_of, noted, register_import, unused
+from brainhw.interop.nir.node_kinds import MATRICES, NODES, kind_of, notes_of, register_import, unused_name
 from brainhw.interop.nir.parts import BiasedSynapse, Comparator, CubaCurrent, Gain, IFLayer, Integrator, WholeDelay
-from brainhw.interop.nir.steps import CUBA_ORDERS, Options, above, cuba_current, kept
+from brainhw.interop.nir.steps import CUBA_ORDERS, Options, above, cuba_current, decay_per_step
 from brainhw.kernel.leaky import Reset
 from brainhw.nn import LeakyReadout, LIFLayer, LIFSynapse
 
@@ -31,15 +31,15 @@ _SILENT_STEPS = 50
 _MOST_DELAYED = 10**8
 # Names that a node may not have as an attribute of the network: attributes of NIRNet itself, and attributes that
 # brainhw looks up in every module.
-_OWN = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
+_NET_ATTRIBUTES = ("program", "takes", "returns", "millivolts", "dt", "in_size", "out_size")
 _HOOKS = ("prepare", "pin_chip", "init_state", "reset_state", "update_sequence")
 # The first member of each protocol. If a node had such a name, brainhw would take the network for a single layer.
 _PROTOCOLS = ("weight_slot", "subthreshold", "recurrent_slot", "quiet", "steps_left")
-_LOOKED_FOR = ("chip", "family", "effective", "clamped", "spk_fun", "recurrent_weight")
-_RESERVED = frozenset((*_OWN, *_HOOKS, *_PROTOCOLS, *_LOOKED_FOR))
+_MODULE_ATTRIBUTES = ("chip", "family", "effective", "clamped", "spk_fun", "recurrent_weight")
+_RESERVED = frozenset((*_NET_ATTRIBUTES, *_HOOKS, *_PROTOCOLS, *_MODULE_ATTRIBUTES))
 
 
-class _Folded(NamedTuple):
+class _FoldedMatrix(NamedTuple):
     """A matrix node whose matrix is merged into the weights of a neuron.
 
     ``matrix [out, in]`` and ``bias`` are already multiplied by the Scale node after it, if there is one. ``source``
@@ -61,7 +61,7 @@ class NetBuilder:
         self.program: list[Step] = []
         self.attributes: dict[str, str] = {}
         # For each node that feeds a neuron: the matrix that becomes the weights of that neuron.
-        self.folded: dict[str, _Folded] = {}
+        self.folded: dict[str, _FoldedMatrix] = {}
         # For each neuron: the Scale node before it, whose factor is multiplied into the gain of the neuron.
         self.scales: dict[str, str] = {}
         # Convolutions that the rule of a neuron makes, with the gain of the neuron multiplied into the kernel.
@@ -73,10 +73,10 @@ class NetBuilder:
         """Build and return the network. Raise a `NIRError` that lists all problems if a node has a problem."""
         nodes = self.graph.nodes
         for name in nodes:
-            self._plan(name)
-        within = {*self.folded, *(folded.name for folded in self.folded.values()), *self.scales.values()}
+            self._choose_folds(name)
+        merged = {*self.folded, *(folded.name for folded in self.folded.values()), *self.scales.values()}
         for name, node in nodes.items():
-            if name not in within and name != self.graph.input:
+            if name not in merged and name != self.graph.input:
                 NODES[kind_of(node)].rule(self, name, node)
         self.problems.raise_any()
         return NIRNet(
@@ -90,7 +90,7 @@ class NetBuilder:
             millivolts=self.reading.millivolts,
         )
 
-    def _plan(self, name: str) -> None:
+    def _choose_folds(self, name: str) -> None:
         """Choose the matrix, convolution and ``Scale`` nodes to merge into the input weights of the node ``name``.
 
         A node with more than one target is not merged.
@@ -115,7 +115,7 @@ class NetBuilder:
         if not late and kind_of(self.graph.nodes[source]) == "Scale" and self.graph.feeds_one(source):
             self.scales[name] = source
 
-    def _as_matrix(self, name: str) -> _Folded | None:
+    def _as_matrix(self, name: str) -> _FoldedMatrix | None:
         """Return a matrix node, or a Scale node merged with the matrix before it.
 
         Return ``None`` for other nodes, and for nodes with several targets or sources.
@@ -125,7 +125,7 @@ class NetBuilder:
             return None
         if kind_of(node) in MATRICES:
             bias = _floats(node.bias) if kind_of(node) == "Affine" else None
-            return _Folded(name, np.asarray(node.weight, float), bias, feeds[0])
+            return _FoldedMatrix(name, np.asarray(node.weight, float), bias, feeds[0])
         before, late = feeds[0]
         if kind_of(node) != "Scale" or late or kind_of(self.graph.nodes[before]) not in MATRICES:
             return None
@@ -134,7 +134,7 @@ class NetBuilder:
             return None
         scale = _floats(node.scale)
         bias = None if inner.bias is None else inner.bias * scale
-        return _Folded(inner.name, inner.matrix * scale[:, None], bias, inner.source)
+        return _FoldedMatrix(inner.name, inner.matrix * scale[:, None], bias, inner.source)
 
     def _attribute(self, name: str) -> str:
         """Return the name of the network attribute for the module of a node."""
@@ -144,7 +144,7 @@ class NetBuilder:
             # brainstate stores its own attributes of a module under names that start with "_".
             if taken or base.startswith("_") or not base.isidentifier():
                 base = f"node_{base}"
-            self.attributes[name] = unused(base, self.attributes.values())
+            self.attributes[name] = unused_name(base, self.attributes.values())
         return self.attributes[name]
 
     def put(self, name: str, part: Any, takes: list[Feed] | None = None) -> None:
@@ -182,10 +182,10 @@ class NetBuilder:
             # A layer computes its decay factor as exp(-dt/tau). With this time constant it equals the factor of forward
             # Euler.
             tau = -dt / np.log1p(-dt / tau)
-        return _one_or_all(self.graph.nodes[name], "tau", tau * 1000) * u.ms
+        return _scalar_if_equal(self.graph.nodes[name], "tau", tau * 1000) * u.ms
 
-    def _share(self, name: str, share: Any, size: tuple[int, ...]) -> np.ndarray:
-        beta = np.broadcast_to(np.asarray(share).astype(float), size)
+    def _check_decay(self, name: str, decay: Any, size: tuple[int, ...]) -> np.ndarray:
+        beta = np.broadcast_to(np.asarray(decay).astype(float), size)
         if np.any(beta >= 1):
             self._refuse(
                 name,
@@ -194,28 +194,28 @@ class NetBuilder:
             )
         return beta
 
-    def _kept(self, name: str, tau: np.ndarray) -> np.ndarray:
+    def _decay_of(self, name: str, tau: np.ndarray) -> np.ndarray:
         """Return the decay factor per step of an integrator, in the precision of the network."""
-        beta = kept(tau, self.reading.seconds, self.reading.how).astype(brainstate.environ.dftype())
-        return self._share(name, beta, tau.shape)
+        beta = decay_per_step(tau, self.reading.seconds, self.reading.how).astype(brainstate.environ.dftype())
+        return self._check_decay(name, beta, tau.shape)
 
     def _lif(self, name: str, tau: Any, V_th: np.ndarray, recurrent: Any = None) -> tuple[LIFLayer, np.ndarray]:
         """Return a layer for the node ``name``, and the decay factor of its membrane potential per step."""
         layer = LIFLayer(
             V_th.shape,
             tau,
-            _one_or_all(self.graph.nodes[name], "V_th", V_th) * u.mV,
+            _scalar_if_equal(self.graph.nodes[name], "V_th", V_th) * u.mV,
             reset=self._reset(name),
             topology="FF" if recurrent is None else "RC",
             recurrent_init=recurrent,
         )
         # The weights use the same float32 decay factor as the layer, so that the steady state for a constant current is
         # R I + v_leak. With two different factors the steady state was wrong: in one case 10.0 instead of 0.5.
-        return layer, self._share(name, layer.decay(self.reading.dt), V_th.shape)
+        return layer, self._check_decay(name, layer.decay(self.reading.dt), V_th.shape)
 
     def _reset(self, name: str) -> Reset:
         """Return the reset that the caller requested, otherwise the one in brainhw's metadata, otherwise ``'zero'``."""
-        noted_reset = noted(self.graph.nodes[name]).get("reset")
+        noted_reset = notes_of(self.graph.nodes[name]).get("reset")
         return "subtract" if (self.reading.reset or noted_reset) == "subtract" else "zero"
 
     def _threshold(self, name: str) -> np.ndarray:
@@ -225,7 +225,7 @@ class NetBuilder:
         # A neuron that subtracts its threshold must subtract the value in the file, not the next larger float. Such
         # a reset is not part of NIR, so the rule of NIR to fire strictly above the threshold does not apply: libraries
         # that subtract from IF neurons fire at the threshold.
-        return V_th if self.reading.reset == "subtract" and not noted(node) else above(V_th)
+        return V_th if self.reading.reset == "subtract" and not notes_of(node) else above(V_th)
 
     def integrator(self, name: str, node: Any) -> None:
         """Make a readout for an ``LI`` node whose only input is a matrix, if the readout can represent ``v_leak``.
@@ -243,30 +243,30 @@ class NetBuilder:
                 self._readout(name, folded, tau, r, v_leak)
                 return
             self._tau(name, tau)  # for its check
-            beta = self._kept(name, tau)
+            beta = self._decay_of(name, tau)
             gain, bias = (1 - beta) * r, (1 - beta) * v_leak
         if folded is not None:
             self.put(feeds[0][0], _dense(folded.matrix, folded.bias), [folded.source])
         self.put(name, Integrator(beta, gain, bias))
 
-    def _readout(self, name: str, folded: _Folded, tau: np.ndarray, r: np.ndarray, v_leak: np.ndarray) -> None:
+    def _readout(self, name: str, folded: _FoldedMatrix, tau: np.ndarray, r: np.ndarray, v_leak: np.ndarray) -> None:
         n_out, n_in = folded.matrix.shape
         weight, bias = np.zeros((n_in, n_out)), folded.bias is not None
         readout = LeakyReadout(n_in, n_out, self._tau(name, tau), weight_init=weight, bias=bias)
-        beta = self._share(name, u.math.exp(-self.reading.dt / readout.tau), (n_out,))
+        beta = self._check_decay(name, u.math.exp(-self.reading.dt / readout.tau), (n_out,))
         gain = (1 - beta) * r
-        readout.weight.value = _like(readout.weight.value, (folded.matrix * gain[:, None]).T)
+        readout.weight.value = _with_type_of(readout.weight.value, (folded.matrix * gain[:, None]).T)
         if readout.bias is not None and folded.bias is not None:
-            readout.bias.value = _like(readout.bias.value, folded.bias * gain + (1 - beta) * v_leak)
+            readout.bias.value = _with_type_of(readout.bias.value, folded.bias * gain + (1 - beta) * v_leak)
         self.put(name, readout, [folded.source])
 
     def firing(self, name: str, node: Any) -> None:
         """Make a layer for an ``IF`` or ``LIF`` node, and the synapses and gains that drive it."""
         feeds, millivolts, r = self.graph.feeds[name], self.reading.millivolts, _floats(node.r)
         V_th = self._threshold(name)
-        back = self._recurrent(name, feeds)
+        recurrence = self._recurrent(name, feeds)
         # The recurrent weights depend on the leak of the layer, so the layer is made with zeros first.
-        recurrent = None if back is None else np.zeros((len(r), len(r))) * u.mV
+        recurrent = None if recurrence is None else np.zeros((len(r), len(r))) * u.mV
         if kind_of(node) == "IF":
             layer: LIFLayer = IFLayer(V_th * u.mV, recurrent, self._reset(name))
             gain, constant = r * self.reading.if_seconds, np.zeros_like(r)
@@ -274,11 +274,11 @@ class NetBuilder:
         else:
             layer, beta = self._lif(name, self._tau(name, _floats(node.tau)), V_th, recurrent)
             gain, constant = (1 - beta) * r, (1 - beta) * _floats(node.v_leak)
-        if back is not None:
-            weight = (back.matrix * (gain * millivolts)[:, None]).T
-            layer.recurrent_weight.value = _like(layer.recurrent_weight.value, weight)
-            feeds = [feed for feed in feeds if feed[0] != back.name]
-            constant = constant if back.bias is None else constant + back.bias * gain
+        if recurrence is not None:
+            weight = (recurrence.matrix * (gain * millivolts)[:, None]).T
+            layer.recurrent_weight.value = _with_type_of(layer.recurrent_weight.value, weight)
+            feeds = [feed for feed in feeds if feed[0] != recurrence.name]
+            constant = constant if recurrence.bias is None else constant + recurrence.bias * gain
         self.put(name, layer, self.drives(name, feeds, gain, constant))
 
     def _note_silence(self, name: str, feeds: list[Feed], gain: np.ndarray) -> None:
@@ -289,16 +289,16 @@ class NetBuilder:
         for source, _ in feeds:
             folded = self.folded.get(source)
             if source in self.kernels:
-                most += most_of_kernel(self.graph.nodes[source], gain.ndim)
+                most += largest_output(self.graph.nodes[source], gain.ndim)
             elif folded is None:
                 most += 1
             else:
                 most += np.maximum(folded.matrix, 0).sum(1) + (0 if folded.bias is None else np.maximum(folded.bias, 0))
-        share = float(np.max(gain * most, initial=0.0))
-        if 0 < share < 1 / _SILENT_STEPS <= share / self.reading.if_seconds:
-            self.silent[name] = 1 / share
+        fraction = float(np.max(gain * most, initial=0.0))
+        if 0 < fraction < 1 / _SILENT_STEPS <= fraction / self.reading.if_seconds:
+            self.silent[name] = 1 / fraction
 
-    def _recurrent(self, name: str, feeds: list[Feed]) -> _Folded | None:
+    def _recurrent(self, name: str, feeds: list[Feed]) -> _FoldedMatrix | None:
         """Return the recurrent matrix of a layer. Return ``None`` without such a matrix or without another input."""
         # If the recurrent matrix is the only input, it becomes an ordinary synapse, because a layer needs an input.
         if len(feeds) < 2:
@@ -317,21 +317,21 @@ class NetBuilder:
         """
         millivolts = self.reading.millivolts
         # The constant becomes part of the first bias, so that it is added only once.
-        left = constant if np.any(constant) else None
+        unassigned = constant if np.any(constant) else None
         drives: list[Feed] = []
         rest: list[Feed] = []
         for source, late in feeds:
             folded = self.folded.get(source)
             if folded is None:
-                if source in self.kernels and fold_kernel(self, source, gain, left):
+                if source in self.kernels and fold_kernel(self, source, gain, unassigned):
                     drives.append((source, False))
-                    left = None
+                    unassigned = None
                 else:
                     rest.append((source, late))
                 continue
             bias = None if folded.bias is None else folded.bias * gain
-            if left is not None:
-                bias, left = left if bias is None else bias + left, None
+            if unassigned is not None:
+                bias, unassigned = unassigned if bias is None else bias + unassigned, None
             weight = (folded.matrix * (gain * millivolts)[:, None]).T * u.mV
             if bias is None:
                 part = LIFSynapse(*weight.shape, weight_init=weight)
@@ -347,8 +347,8 @@ class NetBuilder:
             if name in self.scales:
                 scale = self.scales[name]
                 gain, rest = gain * _floats(self.graph.nodes[scale].scale), self.graph.feeds[scale]
-            key = unused(f"{name}.in", self.graph.nodes)
-            bias = None if left is None else left * millivolts
+            key = unused_name(f"{name}.in", self.graph.nodes)
+            bias = None if unassigned is None else unassigned * millivolts
             self.put(key, Gain(gain * millivolts, bias, u.mV), rest)
             drives.append((key, False))
         return drives
@@ -366,15 +366,16 @@ class NetBuilder:
         if fires:
             last, alpha = self._lif(name, tau, self._threshold(name))
         else:
-            alpha = self._kept(name, tau_mem)
+            alpha = self._decay_of(name, tau_mem)
             last = Integrator(alpha, np.ones(n), np.zeros(n))
-        beta, held = cuba_current(tau_mem, tau_syn, r, self.reading.seconds, self.reading.how, order)
-        # `alpha` is the decay factor that the layer uses in its own precision, unlike the float64 factor inside `held`.
-        direct = (1 - alpha) * r - held if order == "together" else np.zeros(n)
+        beta, current_factor = cuba_current(tau_mem, tau_syn, r, self.reading.seconds, self.reading.how, order)
+        # `alpha` is the decay factor that the layer uses in its own precision, unlike the float64 factor inside
+        # `current_factor`.
+        direct = (1 - alpha) * r - current_factor if order == "together" else np.zeros(n)
         factor, unit = (millivolts, u.mV) if fires else (1.0, u.UNITLESS)
         constant = (1 - alpha) * v_leak * factor
-        key = unused(f"{name}.current", self.graph.nodes)
-        part = CubaCurrent(beta, w_in, held * factor, direct * w_in * factor, constant, unit, order, r)
+        key = unused_name(f"{name}.current", self.graph.nodes)
+        part = CubaCurrent(beta, w_in, current_factor * factor, direct * w_in * factor, constant, unit, order, r)
         self.put(key, part, self.graph.feeds[name])
         self.put(name, last, [(key, False)])
 
@@ -384,7 +385,7 @@ class NetBuilder:
         This is the order that the caller requested, or else the order in brainhw's metadata, or else the default.
         """
         default = "together" if self.reading.how == "exact" else "current-first"
-        order = self.reading.cuba_order or noted(self.graph.nodes[name]).get("order") or default
+        order = self.reading.cuba_order or notes_of(self.graph.nodes[name]).get("order") or default
         if order not in CUBA_ORDERS or (order == "together" and self.reading.how == "euler"):
             fix = "pass cuba_order='current-first' or 'old-current'"
             self._refuse(name, f"has the order {order!r}, invalid for discretisation={self.reading.how!r}; {fix}.")
@@ -397,7 +398,7 @@ class NetBuilder:
 
 @register_import("Input")
 @register_import("Output")
-def hand_on(builder: NetBuilder, name: str, node: Any) -> None:
+def pass_through(builder: NetBuilder, name: str, node: Any) -> None:
     """Add no module, because the node passes its input on unchanged."""
     builder.put(name, None)
 
@@ -457,17 +458,17 @@ def _floats(array: Any) -> np.ndarray:
     return np.asarray(array, float)
 
 
-def _one_or_all(node: Any, field: str, values: np.ndarray) -> Any:
+def _scalar_if_equal(node: Any, field: str, values: np.ndarray) -> Any:
     """Return ``values``, or a scalar if all values are equal and brainhw's metadata does not list the field.
 
     The metadata lists the fields that the exported layer stored per neuron.
     """
-    each = str(noted(node).get("per_neuron", "")).split()
+    each = str(notes_of(node).get("per_neuron", "")).split()
     first = values.flat[0]
     return float(first) if np.all(values == first) and field not in each else values
 
 
-def _like(held: Any, numbers: np.ndarray) -> Any:
+def _with_type_of(held: Any, numbers: np.ndarray) -> Any:
     """Return values as an array with the dtype and unit of the state value ``held``."""
     unit = u.get_unit(held)
     mantissa = np.asarray(numbers, np.asarray(u.get_mantissa(held)).dtype)

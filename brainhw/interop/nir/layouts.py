@@ -9,7 +9,7 @@ import numpy as np
 from brainhw.interop.nir.errors import Problems
 from brainhw.interop.nir.wiring import Call
 
-__all__ = ["channels_last", "counted_from_end", "flat_order", "to_file"]
+__all__ = ["channels_last", "counted_from_end", "flat_order", "per_channel", "to_file"]
 
 
 def channels_last(calls: Iterable[Call], problems: Problems) -> bool:
@@ -55,3 +55,11 @@ def flat_order(size: tuple[int, ...], last: bool) -> np.ndarray | None:
     places = np.arange(int(np.prod(size))).reshape(size)
     order = to_file(places, last).ravel()
     return None if np.array_equal(order, places.ravel()) else order
+
+
+def per_channel(values: np.ndarray, channels: int) -> np.ndarray | None:
+    """Return one value per channel, or ``None`` if the values differ within a channel."""
+    if values.ndim == 0:
+        return np.full(channels, float(values))
+    flat = values.reshape(channels, -1)
+    return flat[:, 0] if np.all(flat == flat[:, :1]) else None

@@ -20,11 +20,11 @@ __all__ = [
     "check_node",
     "kind_of",
     "metadata",
-    "noted",
+    "notes_of",
     "register_import",
+    "scale_times",
     "shapes_of",
-    "stretched",
-    "unused",
+    "unused_name",
 ]
 
 Shape = tuple[int, ...] | None
@@ -54,7 +54,7 @@ SHAPED_BY_INPUT: dict[str, ShapeRule] = {
     "Flatten": flatten_shapes,
 }
 _SECTION = "brainhw"
-_TIMES = ("tau", "tau_mem", "tau_syn", "delay")
+_TIME_FIELDS = ("tau", "tau_mem", "tau_syn", "delay")
 
 
 def register_import(
@@ -132,14 +132,14 @@ def metadata(**notes: Any) -> dict[str, Any]:
     return {_SECTION: {key: value for key, value in notes.items() if value is not None}}
 
 
-def noted(node: Any) -> dict[str, Any]:
+def notes_of(node: Any) -> dict[str, Any]:
     """Return the notes that brainhw stored in the metadata of a node or graph, or an empty dict."""
     held = getattr(node, "metadata", None)
     found = held.get(_SECTION) if isinstance(held, dict) else None
     return found if isinstance(found, dict) else {}
 
 
-def unused(base: str, taken: Container[str]) -> str:
+def unused_name(base: str, taken: Container[str]) -> str:
     """Return a name that is not in ``taken``: the first of ``base``, ``base_2``, ``base_3`` and so on."""
     name, count = base, 2
     while name in taken:
@@ -147,14 +147,14 @@ def unused(base: str, taken: Container[str]) -> str:
     return name
 
 
-def stretched(node: Any, factor: float) -> Any:
+def scale_times(node: Any, factor: float) -> Any:
     """Return a copy of a node or graph in which all time constants and delays are multiplied by ``factor``."""
     if factor == 1.0:
         return node
     changed = copy.copy(node)  # do not change the graph of the caller
     if kind_of(node) == "NIRGraph":
-        changed.nodes = {name: stretched(inner, factor) for name, inner in node.nodes.items()}
-    for field in _TIMES:
+        changed.nodes = {name: scale_times(inner, factor) for name, inner in node.nodes.items()}
+    for field in _TIME_FIELDS:
         if isinstance(getattr(node, field, None), np.ndarray):
             setattr(changed, field, np.asarray(getattr(node, field), float) * factor)
     return changed
@@ -187,7 +187,7 @@ def check_node(name: str, node: Any, problems: Problems) -> None:
     if kind in SHAPED_BY_INPUT:  # infer_shapes checks these nodes
         return
     found: dict[str, np.ndarray] = {}
-    fields = [field for field in NODES[kind].arrays if not _left_out(node, field)]
+    fields = [field for field in NODES[kind].arrays if not _is_missing_reset(node, field)]
     for field in fields:
         array = getattr(node, field, None)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
@@ -225,7 +225,7 @@ def _check_shapes(name: str, kind: str, before: Shape, after: Shape, problems: P
         )
 
 
-def _left_out(node: Any, field: str) -> bool:
+def _is_missing_reset(node: Any, field: str) -> bool:
     """Return whether the field is ``v_reset`` and the node has no value for it, as in nir 1.0.4 and earlier."""
     return field == "v_reset" and getattr(node, field, None) is None
 

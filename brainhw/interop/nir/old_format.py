@@ -15,7 +15,7 @@ __all__ = ["OLD_VERSION", "old_graph"]
 
 OldVersion = Literal["1.0.4"]
 OLD_VERSION: OldVersion = "1.0.4"
-_NEWER = ("CubaLI",)
+_UNSUPPORTED = ("CubaLI",)
 
 
 def old_graph(nir: Any, graph: Any, problems: Problems) -> Any:
@@ -47,23 +47,23 @@ def _add(
             inner[name] = _add(nir, node, f"{prefix}{name}_", nodes, edges, problems)
         elif name not in ends:
             nodes[f"{prefix}{name}"] = _old_node(nir, f"{prefix}{name}", node, problems)
-    taken: list[str] = []
-    given: list[str] = []
+    inputs: list[str] = []
+    outputs: list[str] = []
     for a, b in graph.edges:
         sources = inner[a][1] if a in inner else [f"{prefix}{a}"]
         targets = inner[b][0] if b in inner else [f"{prefix}{b}"]
         if ends.get(a) == "Input":
-            taken += targets
+            inputs += targets
         elif ends.get(b) == "Output":
-            given += sources
+            outputs += sources
         else:
             edges += [(source, target) for source in sources for target in targets]
-    return taken, given
+    return inputs, outputs
 
 
 def _old_node(nir: Any, name: str, node: Any, problems: Problems) -> Any:
     kind = kind_of(node)
-    if kind in _NEWER:
+    if kind in _UNSUPPORTED:
         problems.add(name, kind, f"is not supported by nir {OLD_VERSION}; omit compatible.")
     if kind == "Linear":
         return nir.Affine(weight=node.weight, bias=np.zeros(len(node.weight)))

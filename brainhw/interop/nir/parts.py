@@ -24,7 +24,7 @@ class BiasedSynapse(LIFSynapse):
 
     def __init__(self, weight: u.Quantity, bias: u.Quantity) -> None:
         super().__init__(*weight.shape, weight_init=weight)
-        self.bias = brainstate.ParamState(_held(bias.to(u.mV).mantissa) * u.mV)
+        self.bias = brainstate.ParamState(_with_unit(bias.to(u.mV).mantissa) * u.mV)
 
     def update(self, x: jax.Array) -> u.Quantity:
         """Return the voltage that one step adds to each target neuron."""
@@ -42,8 +42,8 @@ class Gain(brainstate.nn.Module):
     def __init__(self, factor: np.ndarray, bias: np.ndarray | None = None, unit: u.Unit = u.UNITLESS) -> None:
         super().__init__()
         self.in_size = self.out_size = np.shape(factor)
-        self.factor = brainstate.ParamState(_held(factor, unit))
-        self.bias = None if bias is None else brainstate.ParamState(_held(bias, unit))
+        self.factor = brainstate.ParamState(_with_unit(factor, unit))
+        self.bias = None if bias is None else brainstate.ParamState(_with_unit(bias, unit))
 
     def update(self, x: jax.Array) -> Any:
         """Return the scaled input, ``[..., n]``."""
@@ -66,7 +66,7 @@ class IFLayer(LIFLayer):
         self.tau = np.inf * u.ms
 
 
-class _Stepping(brainstate.nn.Dynamics):
+class _OneStateModule(brainstate.nn.Dynamics):
     """Base class for modules with one hidden state, which is named ``state_name`` and starts at zero."""
 
     state_name: str
@@ -88,14 +88,14 @@ class _Stepping(brainstate.nn.Dynamics):
         return zeros(self.in_size, batch_size)
 
 
-class Integrator(_Stepping):
+class Integrator(_OneStateModule):
     r"""Dimensionless leaky integrators: :math:`y_t = \beta y_{t-1} + g x_t + b`, with parameters ``[n]``."""
 
     state_name = "y"
 
     def __init__(self, beta: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> None:
         super().__init__(np.shape(beta))
-        self.beta, self.gain, self.bias = _held(beta), _held(gain), _held(bias)
+        self.beta, self.gain, self.bias = _with_unit(beta), _with_unit(gain), _with_unit(bias)
 
     def update(self, x: jax.Array) -> jax.Array:
         """Advance one step and return the output, ``[..., n]``."""
@@ -103,14 +103,14 @@ class Integrator(_Stepping):
         return self.y.value
 
 
-class CubaCurrent(_Stepping):
+class CubaCurrent(_OneStateModule):
     r"""Synaptic current. It returns the input of the membrane potential, :math:`h I + d x_t + b` in ``unit``.
 
     .. math:: I_{t+1} = \beta I_t + (1 - \beta) w x_t
 
-    All parameters are arrays ``[n]``: :math:`w` is ``w_in``, :math:`h` is ``held``, :math:`d` is ``direct`` and
-    :math:`b` is ``bias``. :math:`I` is the new current :math:`I_{t+1}` for the order ``'current-first'``, otherwise the
-    old current :math:`I_t`. :math:`d` already includes :math:`w`. :math:`d` is zero unless the order is ``'together'``.
+    All parameters are arrays ``[n]``: :math:`w` is ``w_in``, :math:`h` is ``current_factor``, :math:`d` is ``direct``
+    and :math:`b` is ``bias``. :math:`I` is the new current :math:`I_{t+1}` for the order ``'current-first'``, otherwise
+    the old current :math:`I_t`. :math:`d` already includes :math:`w`, and is zero unless the order is ``'together'``.
     """
 
     state_name = "I_syn"
@@ -119,7 +119,7 @@ class CubaCurrent(_Stepping):
         self,
         beta: np.ndarray,
         w_in: np.ndarray,
-        held: np.ndarray,
+        current_factor: np.ndarray,
         direct: np.ndarray,
         bias: np.ndarray,
         unit: u.Unit,
@@ -127,8 +127,8 @@ class CubaCurrent(_Stepping):
         r: np.ndarray | None = None,
     ) -> None:
         super().__init__(np.shape(beta))
-        self.beta, self.into = _held(beta), _held((1 - beta) * w_in)
-        self.held, self.direct, self.bias = _held(held), _held(direct), _held(bias)
+        self.beta, self.input_factor = _with_unit(beta), _with_unit((1 - beta) * w_in)
+        self.current_factor, self.direct, self.bias = _with_unit(current_factor), _with_unit(direct), _with_unit(bias)
         self.unit, self.cuba_order = unit, order
         # Only an export uses `w_in` and `r`.
         self.w_in, self.r = w_in, r
@@ -136,10 +136,10 @@ class CubaCurrent(_Stepping):
     def update(self, x: jax.Array) -> Any:
         """Advance the current by one step, and return the input of the membrane potential."""
         old = self.I_syn.value
-        self.I_syn.value = new = self.beta * old + self.into * x
-        # For the order "together", `held` multiplies the old current and `direct` the input.
+        self.I_syn.value = new = self.beta * old + self.input_factor * x
+        # For the order "together", `current_factor` multiplies the old current and `direct` the input.
         current = new if self.cuba_order == "current-first" else old
-        added = self.held * current + self.direct * x + self.bias
+        added = self.current_factor * current + self.direct * x + self.bias
         return added if self.unit == u.UNITLESS else added * self.unit
 
 
@@ -149,7 +149,7 @@ class Comparator(brainstate.nn.Module):
     def __init__(self, threshold: np.ndarray) -> None:
         super().__init__()
         self.in_size = self.out_size = np.shape(threshold)
-        self.threshold = _held(threshold)
+        self.threshold = _with_unit(threshold)
         self.spk_fun = surrogate.fast_sigmoid()
 
     def update(self, x: jax.Array) -> jax.Array:
@@ -157,7 +157,7 @@ class Comparator(brainstate.nn.Module):
         return self.spk_fun(x - self.threshold)
 
 
-class WholeDelay(_Stepping):
+class WholeDelay(_OneStateModule):
     """Delays each channel by its own number of steps, ``steps [*size]``.
 
     The output is zero until the first input arrives.
@@ -186,6 +186,6 @@ class WholeDelay(_Stepping):
         return jnp.squeeze(jnp.take_along_axis(known, place, axis=axis), axis=axis)
 
 
-def _held(value: Any, unit: u.Unit = u.UNITLESS) -> Any:
+def _with_unit(value: Any, unit: u.Unit = u.UNITLESS) -> Any:
     numbers = jnp.asarray(value, brainstate.environ.dftype())
     return numbers if unit == u.UNITLESS else u.Quantity(numbers, unit=unit)

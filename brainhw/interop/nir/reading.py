@@ -18,7 +18,7 @@ from brainhw.interop.nir.file_check import check_file
 from brainhw.interop.nir.graph import read_graph
 from brainhw.interop.nir.import_rules import NetBuilder
 from brainhw.interop.nir.net import NIRNet
-from brainhw.interop.nir.node_kinds import noted
+from brainhw.interop.nir.node_kinds import notes_of
 from brainhw.interop.nir.steps import (
     CUBA_ORDERS,
     DISCRETISATIONS,
@@ -131,7 +131,7 @@ def from_nir(
             f"{call}: graph must be a nir.NIRGraph or the path of a .nir file; got {_arguments.describe(graph)}."
         )
     problems = Problems(call)
-    notes = noted(graph)
+    notes = notes_of(graph)
     if millivolts is None:
         millivolts = _noted_number(notes, "millivolts_per_unit", problems, "pass voltage_unit=u.mV") or 1.0
     how = _noted_choice(notes, "discretisation", DISCRETISATIONS, discretisation, problems) or "exact"

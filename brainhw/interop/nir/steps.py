@@ -27,8 +27,9 @@ __all__ = [
     "above",
     "below",
     "cuba_current",
-    "kept",
+    "decay_per_step",
     "millivolts_in",
+    "numbers_in",
     "tau_of",
 ]
 
@@ -83,7 +84,12 @@ def millivolts_in(voltage_unit: Any, call: str) -> float:
     return float(found.mantissa)
 
 
-def kept(tau: np.ndarray, dt: float, how: str) -> np.ndarray:
+def numbers_in(value: Any, unit: u.Unit) -> np.ndarray:
+    """Return ``value`` in ``unit`` as a float64 array without a unit."""
+    return np.asarray(u.get_mantissa(value.to(unit) if isinstance(value, u.Quantity) else value)).astype(float)
+
+
+def decay_per_step(tau: np.ndarray, dt: float, how: str) -> np.ndarray:
     """Return the decay factor of one step for the time constant ``tau``. Both times are in seconds."""
     return np.exp(-dt / tau) if how == "exact" else 1 - dt / tau
 
@@ -127,9 +133,9 @@ def cuba_current(
     term with :math:`S` is omitted. With ``'current-first'``, :math:`c` multiplies the current after its update, and
     with ``'old-current'`` the current before its update.
     """
-    beta = kept(tau_syn, dt, how)
+    beta = decay_per_step(tau_syn, dt, how)
     if order != "together":
-        return beta, (1 - kept(tau_mem, dt, how)) * r
+        return beta, (1 - decay_per_step(tau_mem, dt, how)) * r
     # For close time constants, (beta - alpha)/(tau_syn - tau_mem) would lose digits by cancellation, so expm1 is used.
     # expm1(x)/x would divide by zero at x = 0. For |x| below 1e-6, two terms of its Taylor series have an error of at
     # most 1e-12.

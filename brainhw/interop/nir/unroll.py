@@ -89,10 +89,10 @@ def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
     shapes = flat.shapes
     _check_windows(graph, "", shapes, most, problems)
     problems.raise_any()
-    plan = _planned(graph, "", shapes, merge)
-    _check_sizes(plan, most, problems)
+    content = _convert(graph, "", shapes, merge)
+    _check_sizes(content, most, problems)
     problems.raise_any()
-    return _written(nir, plan)
+    return _build_graph(nir, content)
 
 
 class _Matrix(NamedTuple):
@@ -107,10 +107,10 @@ class _Matrix(NamedTuple):
     new: bool
 
 
-class _Plan(NamedTuple):
-    """Content of a new graph, from which ``_written`` builds the NIR graph.
+class _GraphContent(NamedTuple):
+    """Content of a new graph, from which ``_build_graph`` builds the NIR graph.
 
-    ``nodes`` contains NIR nodes, ``_Matrix`` objects, and a ``_Plan`` for each nested graph.
+    ``nodes`` contains NIR nodes, ``_Matrix`` objects, and a ``_GraphContent`` for each nested graph.
     """
 
     nodes: dict[str, Any]
@@ -118,7 +118,7 @@ class _Plan(NamedTuple):
     metadata: dict[str, Any]
 
 
-def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
+def _convert(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _GraphContent:
     """Convert the nodes of a graph, and return the content of the new graph.
 
     The paths of the nodes in ``shapes`` are ``prefix + name``.
@@ -128,24 +128,24 @@ def _planned(graph: Any, prefix: str, shapes: Shapes, merge: bool) -> _Plan:
     for name, node in graph.nodes.items():
         path, kind = f"{prefix}{name}", kind_of(node)
         if kind == "NIRGraph":
-            nodes[name] = _planned(node, f"{path}.", shapes, merge)
+            nodes[name] = _convert(node, f"{path}.", shapes, merge)
         elif path not in shapes:  # read_graph removed it, because it has no edges
             continue
         elif kind in MATRICES:
             nodes[name] = _Matrix(node.weight, getattr(node, "bias", None), node.metadata, new=False)
         elif kind in WINDOWS:
-            nodes[name] = _of_windows(node, *shapes[path])
+            nodes[name] = _as_matrix(node, *shapes[path])
         elif kind != "Flatten":
             nodes[name] = _flat(node, shapes[path])
-        elif not _spliced(name, edges):
+        elif not _bypass(name, edges):
             n = math.prod(shapes[path][0] or ())
             nodes[name] = _Matrix(sparse.csr_array(sparse.identity(n, np.float32)), None, node.metadata, new=True)
     if merge:
         _merge(nodes, edges)
-    return _Plan(nodes, edges, graph.metadata)
+    return _GraphContent(nodes, edges, graph.metadata)
 
 
-def _spliced(name: str, edges: list[Edge]) -> bool:
+def _bypass(name: str, edges: list[Edge]) -> bool:
     """Remove a node and connect its sources to its targets. Return False if this would duplicate an edge."""
     joined = [(a, b) for a, flat in edges if flat == name for flat, b in edges if flat == name]
     if any(edge in edges for edge in joined):
@@ -193,7 +193,7 @@ def _flat(node: Any, shapes: tuple[Shape, Shape]) -> Any:
     return flat
 
 
-def _of_windows(node: Any, before: Shape, after: Shape) -> _Matrix:
+def _as_matrix(node: Any, before: Shape, after: Shape) -> _Matrix:
     assert before is not None
     assert after is not None
     if kind_of(node) in ("Conv1d", "Conv2d"):
@@ -227,15 +227,15 @@ def window_matrix(weight: np.ndarray, window: Window, before: tuple[int, ...], g
     places = window.places(space)
     out = np.arange(n_out)
     # The input channels that each output channel uses, [out, in/groups].
-    seen = (out // (n_out // groups) * n_in)[:, None] + np.arange(n_in)
+    channels = (out // (n_out // groups) * n_in)[:, None] + np.arange(n_in)
     rows, columns, values = [], [], []
     for offsets in itertools.product(*(_offsets(window, axis, space[axis]) for axis in range(len(space)))):
-        at, gave, given = zip(*offsets, strict=True)
-        p = np.ravel_multi_index(np.meshgrid(*gave, indexing="ij"), places).ravel()
-        q = np.ravel_multi_index(np.meshgrid(*given, indexing="ij"), space).ravel()
+        at, outputs, inputs = zip(*offsets, strict=True)
+        p = np.ravel_multi_index(np.meshgrid(*outputs, indexing="ij"), places).ravel()
+        q = np.ravel_multi_index(np.meshgrid(*inputs, indexing="ij"), space).ravel()
         shape = (n_out, n_in, len(p))
         rows.append(np.broadcast_to(out[:, None, None] * math.prod(places) + p, shape).ravel())
-        columns.append(np.broadcast_to(seen[:, :, None] * math.prod(space) + q, shape).ravel())
+        columns.append(np.broadcast_to(channels[:, :, None] * math.prod(space) + q, shape).ravel())
         values.append(np.broadcast_to(weight[:, :, *at][:, :, None], shape).ravel())
     size = (n_out * math.prod(places), math.prod(before))
     if not values:  # every window lies in the padding
@@ -274,9 +274,9 @@ def _check_windows(graph: Any, prefix: str, shapes: Shapes, most: int, problems:
                 problems.add(path, kind, why)
 
 
-def _check_sizes(plan: _Plan, most: int, problems: Problems) -> None:
+def _check_sizes(content: _GraphContent, most: int, problems: Problems) -> None:
     """Add a problem that lists all new matrices if they contain more than ``most`` elements in total."""
-    sizes = dict(_sizes(plan, ""))
+    sizes = dict(_sizes(content, ""))
     if sum(math.prod(shape) for shape in sizes.values()) > most:
         listed = ", ".join(f"{path} {rows} x {columns}" for path, (rows, columns) in sizes.items())
         total = sum(math.prod(shape) for shape in sizes.values())
@@ -285,20 +285,20 @@ def _check_sizes(plan: _Plan, most: int, problems: Problems) -> None:
         )
 
 
-def _sizes(plan: _Plan, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    for name, node in plan.nodes.items():
-        if isinstance(node, _Plan):
+def _sizes(content: _GraphContent, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    for name, node in content.nodes.items():
+        if isinstance(node, _GraphContent):
             yield from _sizes(node, f"{prefix}{name}.")
         elif isinstance(node, _Matrix) and node.new:
             yield f"{prefix}{name}", node.matrix.shape
 
 
-def _written(nir: Any, plan: _Plan) -> Any:
+def _build_graph(nir: Any, content: _GraphContent) -> Any:
     """Build a NIR graph from its content."""
     nodes = {}
-    for name, node in plan.nodes.items():
-        if isinstance(node, _Plan):
-            nodes[name] = _written(nir, node)
+    for name, node in content.nodes.items():
+        if isinstance(node, _GraphContent):
+            nodes[name] = _build_graph(nir, node)
         elif isinstance(node, _Matrix):
             weight = node.matrix.toarray() if sparse.issparse(node.matrix) else node.matrix
             made = nir.Linear(weight=weight) if node.bias is None else nir.Affine(weight=weight, bias=node.bias)
@@ -307,4 +307,4 @@ def _written(nir: Any, plan: _Plan) -> Any:
         else:
             nodes[name] = node
     # No type check by nir, because it rejects some valid graphs with feedback. `read_graph` checked the graph already.
-    return nir.NIRGraph(nodes=nodes, edges=plan.edges, metadata=plan.metadata, type_check=False)
+    return nir.NIRGraph(nodes=nodes, edges=content.edges, metadata=content.metadata, type_check=False)

@@ -107,7 +107,7 @@ def _likely_inputs(net: brainstate.nn.Module) -> list[tuple[Any, int | None]]:
 def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: Problems) -> Wiring | None:
     outputs: list[tuple[Value, str]] = [(step.given, INPUT)]
     calls: dict[str, Call] = {}
-    unheard = _unheard(net, step)
+    undetected = _undetected_modules(net, step)
 
     def origin(value: Value) -> str | None:
         same = next((name for made, name in reversed(outputs) if made.same(value)), None)
@@ -130,44 +130,44 @@ def _wiring(net: Any, step: StepTrace, dt: u.Quantity, batched: bool, problems: 
             )
         return f" (it is computed from {', '.join(names)})" if names else ""
 
-    for heard in step.calls:
-        if heard.given.same(heard.gave):  # a module that passes its input on, like dropout outside of training
+    for traced in step.calls:
+        if traced.given.same(traced.gave):  # a module that passes its input on, like dropout outside of training
             continue
-        module, path = heard.module, heard.path or type(net).__name__
+        module, path = traced.module, traced.path or type(net).__name__
         kind = type(module).__name__
-        if not heard.owns_states:
+        if not traced.owns_states:
             problems.add(path, kind, "has states that are also written outside of it, which NIR cannot represent.")
-        if heard.dt is not dt and not np.isclose(_milliseconds(heard.dt), _milliseconds(dt), rtol=1e-5, atol=0):
+        if traced.dt is not dt and not np.isclose(_milliseconds(traced.dt), _milliseconds(dt), rtol=1e-5, atol=0):
             problems.add(path, kind, "runs with its own time step, but a graph has a single time step.")
         if path in calls:
             problems.add(path, kind, "is called more than once in a step; use a separate module for each call.")
             continue
-        source = origin(heard.given)
+        source = origin(traced.given)
         if source is None:
             problems.add(
                 path,
                 kind,
                 "takes an input that is neither the input of the network nor the unchanged output of one module in "
-                f"this step{computed_from(heard.given)}. Pass outputs on unchanged, because NIR cannot represent a "
-                f"computation between modules{unheard}.",
+                f"this step{computed_from(traced.given)}. Pass outputs on unchanged, because NIR cannot represent a "
+                f"computation between modules{undetected}.",
             )
             source = INPUT
-        units = _coherent(heard.given), _coherent(heard.gave)
-        calls[path] = Call(path, module, source, *units, size(heard.given), size(heard.gave), batched)
-        outputs.append((heard.gave, path))
+        units = _graph_unit(traced.given), _graph_unit(traced.gave)
+        calls[path] = Call(path, module, source, *units, size(traced.given), size(traced.gave), batched)
+        outputs.append((traced.gave, path))
     output = origin(step.returned)
     if output is None or output == INPUT:
         words = f"is not the output of one module{computed_from(step.returned)}"
-        problems.add("the network", "its output", f"{words}. Return the output of one module unchanged{unheard}.")
+        problems.add("the network", "its output", f"{words}. Return the output of one module unchanged{undetected}.")
         return None
     _check_written(net, calls, step, problems)
     # Modules that do not affect the output are omitted, because `from_nir` rejects a node without an output edge.
-    behind = {output}
+    used = {output}
     for path, call in reversed(calls.items()):
-        if path in behind:
-            behind.add(call.source)
-    kept = {path: call for path, call in calls.items() if path in behind}
-    return Wiring(kept, output, step.given, step.returned, size(step.given), size(step.returned))
+        if path in used:
+            used.add(call.source)
+    used_calls = {path: call for path, call in calls.items() if path in used}
+    return Wiring(used_calls, output, step.given, step.returned, size(step.given), size(step.returned))
 
 
 def _only_unit_differs(made: Value, value: Value) -> bool:
@@ -191,13 +191,13 @@ def _is_sum(link: Link) -> bool:
         return False
 
 
-def _unheard(net: Any, step: StepTrace) -> str:
+def _undetected_modules(net: Any, step: StepTrace) -> str:
     """Return a text that lists the modules that a trace cannot detect, because they override ``__call__``."""
-    heard = {id(call.module) for call in step.calls}
+    traced = {id(call.module) for call in step.calls}
     names = [
         f"{path} ({type(module).__name__})"
         for path, module in registered_modules(net)
-        if type(module).__call__ is not brainstate.nn.Module.__call__ and id(module) not in heard
+        if type(module).__call__ is not brainstate.nn.Module.__call__ and id(module) not in traced
         if not isinstance(module, brainstate.nn.Param) and len(registered_modules(module)) == 1
     ]
     return f"; not recognised as synapse, layer or readout: {', '.join(names)}" if names else ""
@@ -207,7 +207,7 @@ def _milliseconds(dt: Any) -> float:
     return float("nan") if dt is None else float(dt.to(u.ms).mantissa)
 
 
-def _coherent(value: Value) -> u.Unit:
+def _graph_unit(value: Value) -> u.Unit:
     """Return the unit used in the graph: mV for voltages, no unit for ratios, otherwise the unit of the value."""
     for other in (u.mV, u.UNITLESS):
         if u.have_same_dim(value.unit, other):

@@ -244,14 +244,14 @@ def _clamped_shares(net: brainstate.nn.Module, layers: dict[str, Any], sample: A
     def step(x: Any) -> dict[str, Any]:
         shares = {}
 
-        def hear(layer: Any, drive: Any, gave: Any, before: dict[str, Any]) -> None:
+        def record_clamping(layer: Any, drive: Any, output: Any, before: dict[str, Any]) -> None:
             if layer.topology == "RC":
                 drive = drive + layer.recurrent_drive(before["spk"])
             # The layer stores only the clamped membrane potential, so the step is computed again without the clamp.
             free = layer.integrate(before["V"], drive, brainstate.environ.get("dt")).to(u.mV).mantissa
             shares[paths[id(layer)]] = jnp.mean(free < 0)
 
-        with watch_calls(layers.values(), hear):
+        with watch_calls(layers.values(), record_clamping):
             net(x)
         return shares
 

@@ -21,7 +21,7 @@ from brainhw.interop.stablehlo.safety import faults
 from brainhw.kernel.events import dense_products
 from brainhw.transform.prepare import prepare_net, states_restored, step_limit
 from brainhw.transform.record import advance
-from brainhw.transform.stream_step import Held, StreamStep
+from brainhw.transform.stream_step import StepState, StreamStep
 
 __all__ = ["export_step"]
 
@@ -128,25 +128,25 @@ def export_step(
                 f"{call}: the step reads t or i from brainstate.environ, but an exported program does not count time "
                 "steps. Pass the time as part of x."
             )
-        moving, fixed = step.numbers()
+        written, constants = step.state_arrays()
         output_units: list[u.Unit | None] = []
 
         def pure(state: dict[str, jax.Array], x: jax.Array) -> tuple[dict[str, jax.Array], Any]:
             # The barriers prevent constant folding, because the compiler may round an exponential differently from the
             # processor. Each constant has its own barrier, so that JAX can remove constants that only training reads.
-            constants = tuple(map(jax.lax.optimization_barrier, fixed))
-            moved, out, _ = step.pure(tuple(state[name] for name in names), constants, [x])
+            barred_constants = tuple(map(jax.lax.optimization_barrier, constants))
+            new_state, out, _ = step.pure(tuple(state[name] for name in names), barred_constants, [x])
             leaves, tree = jax.tree.flatten(step.out_tree.unflatten(out), is_leaf=_is_quantity)
             output_units[:] = [_unit(leaf) for leaf in leaves]
-            return dict(zip(names, moved, strict=True)), tree.unflatten([u.get_mantissa(leaf) for leaf in leaves])
+            return dict(zip(names, new_state, strict=True)), tree.unflatten([u.get_mantissa(leaf) for leaf in leaves])
 
-        rest = dict(zip(names, moving, strict=True))
+        initial_state = dict(zip(names, written, strict=True))
         try:
             with _without_locations():
                 # keep_unused, so that each state is an argument, even if a step only writes it, such as spikes without
                 # recurrence.
                 step_once = jax.jit(pure, keep_unused=True)
-                exported = jax.export.export(step_once, platforms=chosen)(rest, u.get_mantissa(x))
+                exported = jax.export.export(step_once, platforms=chosen)(initial_state, u.get_mantissa(x))
         except (ValueError, NotImplementedError) as error:
             if str(error).startswith(call):
                 raise
@@ -166,7 +166,7 @@ def export_step(
         tuple(output_units),
         dt,
         versions(),
-        {name: np.asarray(value) for name, value in rest.items()},
+        {name: np.asarray(value) for name, value in initial_state.items()},
     )
 
 
@@ -234,7 +234,7 @@ def _check_endless(net: brainstate.nn.Module, call: str) -> None:
         )
 
 
-def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]]:
+def _states(held: list[StepState], call: str) -> tuple[list[str], list[u.Unit | None]]:
     """Return the names and the units of all arrays in the states that a step writes.
 
     Raise a ``ValueError`` if the step draws random numbers.
@@ -243,12 +243,12 @@ def _states(held: list[Held], call: str) -> tuple[list[str], list[u.Unit | None]
     units: list[u.Unit | None] = []
     for one in held:
         value = one.state.value
-        if isinstance(one.state, brainstate.random.RandomState) or any(impl is not None for impl in one.impls):
+        if isinstance(one.state, brainstate.random.RandomState) or any(impl is not None for impl in one.key_impls):
             raise ValueError(
                 f"{call}: a step draws random numbers ({one.path or type(one.state).__name__}), but an exported "
                 "program is deterministic. Export outside of brainstate.environ.context(fit=True), or remove the noise."
             )
-        if not one.moves:
+        if not one.is_written:
             continue
         path = one.path or f"{type(one.state).__name__}{len(names)}"
         for where, leaf in jax.tree_util.tree_leaves_with_path(value, is_leaf=_is_quantity):

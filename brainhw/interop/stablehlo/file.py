@@ -26,7 +26,7 @@ _TAG = "brainhw-step"
 _STATE = "state/"
 # Since format 2, the checksum also covers units, dt and versions. Since format 3, the file lists arguments and results.
 FILE = FileKind("step program", "StepProgram.save", 3)
-_OLDEST = 2
+_OLDEST_FORMAT = 2
 
 
 class Stored(NamedTuple):
@@ -46,8 +46,8 @@ class Stored(NamedTuple):
 
 def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mapping[str, Any]) -> str:
     """Return the hexadecimal SHA-256 of a program, its states, and its description without the field ``sha256``."""
-    told = {name: value for name, value in description.items() if name != "sha256"}
-    found = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    covered = {name: value for name, value in description.items() if name != "sha256"}
+    found = hashlib.sha256(json.dumps(covered, sort_keys=True).encode())
     found.update(b"\0" + program)
     for name in sorted(states):
         value = states[name]
@@ -111,9 +111,9 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
     if tag != _TAG or number < 1:
         raise FILE.wrong_kind(what)
     FILE.check_format(number, what)
-    if number < _OLDEST:
+    if number < _OLDEST_FORMAT:
         raise ValueError(
-            f"{what} was written by an older brainhw (format {number}; expected {_OLDEST} to {FILE.format}), "
+            f"{what} was written by an older brainhw (format {number}; expected {_OLDEST_FORMAT} to {FILE.format}), "
             "whose checksum did not cover units and dt. Export the network again."
         )
     states = {key.removeprefix(_STATE): value for key, value in arrays.items() if key.startswith(_STATE)}
@@ -129,7 +129,7 @@ def read_program_file(path: str | os.PathLike[str], call: str) -> tuple[Stored, 
         output_units = tuple(_unit_of(unit) for unit in description["output_units"])
         dt = _plain_number(description["dt_ms"], "dt_ms", positive=True) * u.ms
         input_unit = _unit_of(description["input_unit"])
-        ports = [description[name] if number > _OLDEST else None for name in ("arguments", "results")]
+        ports = [description[name] if number > _OLDEST_FORMAT else None for name in ("arguments", "results")]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FILE.corrupted(what, f"is corrupted: {error}") from error
     return Stored(program, states, state_units, input_unit, output_units, dt, versions, *ports), what
@@ -185,7 +185,7 @@ def _plain_number(data: Any, name: str, *, positive: bool = False) -> float:
     """
     # `type` instead of `isinstance`, because True is an int. The limit 1e300 is needed because a JSON integer may be
     # too large for a float.
-    sound = type(data) in (int, float) and abs(data) < math.inf and abs(data) <= 1e300
-    if not sound or (positive and data <= 0):
+    is_valid = type(data) in (int, float) and abs(data) < math.inf and abs(data) <= 1e300
+    if not is_valid or (positive and data <= 0):
         raise ValueError(f"{name} must be {'positive and ' if positive else ''}finite; got {data!r:.40}")
     return float(data)

@@ -18,7 +18,7 @@ from brainhw import _arguments
 from brainhw._files import check_target, first_line, path_text
 from brainhw.interop.stablehlo.file import FILE, Stored, read_program_file, stored_dtype, write_program_file
 from brainhw.interop.stablehlo.ports import Port, argument_ports, plain_ports, result_ports
-from brainhw.interop.stablehlo.safety import faults, read_apart
+from brainhw.interop.stablehlo.safety import examine_in_subprocess, faults
 
 __all__ = ["StepProgram", "load_step"]
 
@@ -72,12 +72,14 @@ class StepProgram:
     output_units: tuple[u.Unit | None, ...]
     dt: u.Quantity
     versions: Mapping[str, str]
-    _rest: Mapping[str, np.ndarray]
+    _initial_values: Mapping[str, np.ndarray]
 
     @property
     def initial_state(self) -> dict[str, Any]:
         """The states at rest, in a new dict for each access."""
-        return {name: _with_unit(jnp.asarray(self._rest[name]), unit) for name, unit in self.state_units.items()}
+        return {
+            name: _with_unit(jnp.asarray(self._initial_values[name]), unit) for name, unit in self.state_units.items()
+        }
 
     @property
     def platforms(self) -> tuple[str, ...]:
@@ -97,7 +99,7 @@ class StepProgram:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of the input of one step, ``[N]`` or ``[B, N]``."""
-        return self._likes[1].shape
+        return self._argument_avals[1].shape
 
     def step(self, state: Mapping[str, Any], x: Any) -> tuple[dict[str, Any], Any]:
         """Advance by one step.
@@ -129,16 +131,16 @@ class StepProgram:
         """
         call = "StepProgram.step"
         run = self._run
-        likes, like = self._likes
-        if not isinstance(state, Mapping) or state.keys() != likes.keys():
+        state_avals, aval = self._argument_avals
+        if not isinstance(state, Mapping) or state.keys() != state_avals.keys():
             got = f"a mapping with {', '.join(map(str, state)) or 'nothing'}" if isinstance(state, Mapping) else None
             raise TypeError(
-                f"{call}: state must be a mapping with {', '.join(likes) or 'nothing'}, such as initial_state; got "
-                f"{got or _arguments.describe(state)}."
+                f"{call}: state must be a mapping with {', '.join(state_avals) or 'nothing'}, such as initial_state; "
+                f"got {got or _arguments.describe(state)}."
             )
         units = self.state_units
-        plain = {name: _plain(state[name], likes[name], units[name], call, f"the state {name}") for name in units}
-        after, out = run(plain, _plain(x, like, self.input_unit, call, "the input"))
+        plain = {name: _plain(state[name], state_avals[name], units[name], call, f"the state {name}") for name in units}
+        after, out = run(plain, _plain(x, aval, self.input_unit, call, "the input"))
         leaves, tree = jax.tree.flatten(out)
         outputs = [_with_unit(leaf, unit) for leaf, unit in zip(leaves, self.output_units, strict=True)]
         return {name: _with_unit(after[name], units[name]) for name in units}, tree.unflatten(outputs)
@@ -170,24 +172,24 @@ class StepProgram:
         program = bytes(self.exported.serialize())
         units = (self.state_units, self.input_unit, self.output_units)
         ports = plain_ports(self.arguments), plain_ports(self.results)
-        write_program_file(path, Stored(program, self._rest, *units, self.dt, self.versions, *ports), call)
+        write_program_file(path, Stored(program, self._initial_values, *units, self.dt, self.versions, *ports), call)
 
     def __repr__(self) -> str:
-        def words(like: Any, unit: u.Unit | None) -> str:
-            return f"{like.dtype}{list(like.shape)} {_unit_text(unit)}"
+        def description(aval: Any, unit: u.Unit | None) -> str:
+            return f"{aval.dtype}{list(aval.shape)} {_unit_text(unit)}"
 
-        likes, like = self._likes
-        outputs = zip(self.exported.out_avals[len(likes) :], self.output_units, strict=True)
+        state_avals, aval = self._argument_avals
+        outputs = zip(self.exported.out_avals[len(state_avals) :], self.output_units, strict=True)
         lines = [
             f"StepProgram for {', '.join(self.platforms)}, dt {float(self.dt.to(u.ms).mantissa):g} ms",
-            f"  input: {words(like, self.input_unit)}",
-            *(f"  state {name}: {words(likes[name], unit)}" for name, unit in self.state_units.items()),
-            f"  output: {', '.join(words(*pair) for pair in outputs)}",
+            f"  input: {description(aval, self.input_unit)}",
+            *(f"  state {name}: {description(state_avals[name], unit)}" for name, unit in self.state_units.items()),
+            f"  output: {', '.join(description(*pair) for pair in outputs)}",
         ]
         return "\n".join(lines)
 
     @functools.cached_property
-    def _likes(self) -> tuple[dict[str, Any], Any]:
+    def _argument_avals(self) -> tuple[dict[str, Any], Any]:
         (state, x), _ = self.exported.in_tree.unflatten(self.exported.in_avals)
         return state, x
 
@@ -201,7 +203,7 @@ class StepProgram:
             )
         # If JAX is set to 32 bits, it converts 64-bit arguments without a message. The call would then fail with an
         # unclear type error.
-        wide = sorted({str(like.dtype) for like in self.exported.in_avals if like.dtype.itemsize == 8})
+        wide = sorted({str(aval.dtype) for aval in self.exported.in_avals if aval.dtype.itemsize == 8})
         if wide and not jax.config.jax_enable_x64:
             raise RuntimeError(
                 f"StepProgram.step: the program uses {', '.join(wide)}, but JAX is set to 32 bits. Call "
@@ -255,7 +257,7 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
     states, units = stored.states, stored.state_units
     try:
         exported = jax.export.deserialize(bytearray(stored.program))
-        exported, examined = read_apart(exported)
+        exported, examined = examine_in_subprocess(exported)
         found = next(faults(exported, examined), None)
     except Exception as error:  # JAX raises many error classes for unreadable bytes
         raise ValueError(
@@ -268,22 +270,28 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
         )
     program = StepProgram(exported, units, stored.input_unit, stored.output_units, stored.dt, stored.versions, states)
     try:
-        likes, _ = program._likes
-        fits = likes.keys() == states.keys() == units.keys() and all(
-            states[name].shape == like.shape and states[name].dtype == stored_dtype(like.dtype)
-            for name, like in likes.items()
+        state_avals, _ = program._argument_avals
+        fits = state_avals.keys() == states.keys() == units.keys() and all(
+            states[name].shape == aval.shape and states[name].dtype == stored_dtype(aval.dtype)
+            for name, aval in state_avals.items()
         )
         after, _ = exported.out_tree.unflatten(exported.out_avals)
         # The states that a step returns must be valid as the states of the next step.
-        fits = fits and after.keys() == likes.keys() and all(_is_like(after[name], likes[name]) for name in likes)
-        if not fits or len(exported.out_avals) != len(likes) + len(stored.output_units):
+        fits = (
+            fits
+            and after.keys() == state_avals.keys()
+            and all(_is_like(after[name], state_avals[name]) for name in state_avals)
+        )
+        if not fits or len(exported.out_avals) != len(state_avals) + len(stored.output_units):
             raise ValueError("its states or its description do not match the program")
         listed = plain_ports(program.arguments), plain_ports(program.results)
         if stored.arguments is not None and listed != (stored.arguments, stored.results):
             raise ValueError("its arguments and results do not match the program")
     except Exception as error:  # a corrupted description may raise other errors
         raise FILE.corrupted(what, f"is corrupted: {first_line(error)}") from error
-    return dataclasses.replace(program, _rest={name: states[name].view(likes[name].dtype) for name in units})
+    return dataclasses.replace(
+        program, _initial_values={name: states[name].view(state_avals[name].dtype) for name in units}
+    )
 
 
 def _check_flatbuffers(call: str) -> None:
@@ -308,8 +316,8 @@ def _with_unit(value: Any, unit: u.Unit | None) -> Any:
     return value if unit is None else u.Quantity(value, unit=unit)
 
 
-def _plain(value: Any, like: Any, unit: u.Unit | None, call: str, name: str) -> Any:
-    """Return ``value`` as an array without a unit: its values in ``unit``, with the dtype of ``like``.
+def _plain(value: Any, aval: Any, unit: u.Unit | None, call: str, name: str) -> Any:
+    """Return ``value`` as an array without a unit: its values in ``unit``, with the dtype of ``aval``.
 
     Raise an error if ``value`` has a wrong dimension or shape, or a dtype that cannot be converted.
     """
@@ -321,9 +329,9 @@ def _plain(value: Any, like: Any, unit: u.Unit | None, call: str, name: str) -> 
                 f"{call}: {name} must have the dimension of {_unit_text(unit)}; got {_arguments.describe(value)}."
             )
         value = jnp.asarray(value.to(unit).mantissa)
-    if value.shape != like.shape:
-        raise ValueError(f"{call}: {name} must have shape {like.shape}; got shape {value.shape}.")
-    if value.dtype != like.dtype:
-        _arguments.check_cast(value.dtype, like.dtype, call=call, name=name)
-        value = value.astype(like.dtype)
+    if value.shape != aval.shape:
+        raise ValueError(f"{call}: {name} must have shape {aval.shape}; got shape {value.shape}.")
+    if value.dtype != aval.dtype:
+        _arguments.check_cast(value.dtype, aval.dtype, call=call, name=name)
+        value = value.astype(aval.dtype)
     return value

@@ -23,7 +23,7 @@ _DIALECTS = frozenset({"builtin", "func", "stablehlo", "chlo"})
 # StableHLO operations.
 _ALLOWED_CALLS: frozenset[str] = frozenset()
 # Operations that wait for other devices or programs. A step that runs in one process does not need them.
-_WAITING = frozenset(
+_BLOCKING_OPERATIONS = frozenset(
     f"stablehlo.{name}"
     for name in (
         "after_all", "all_gather", "all_reduce", "all_to_all", "collective_broadcast", "collective_permute",
@@ -32,7 +32,7 @@ _WAITING = frozenset(
 )  # fmt: skip
 # Largest size of an array in bytes. The weights of a network for a chip are far smaller. The compiler would allocate
 # larger arrays immediately.
-_LARGEST = 2**31
+_MAX_ARRAY_BYTES = 2**31
 _HEADER = re.compile(rb"ML\xefR.StableHLO_v(\d+\.\d+\.\d+)\0", re.DOTALL)
 
 
@@ -74,8 +74,8 @@ def examine(bytecode: bytes) -> Examined:
                 arguments, results = (list(map(str, types)) for types in (main.inputs, main.results))
         # This is the last call, because it changes the module. It writes the StableHLO version of the original
         # bytecode, so that the same jaxlibs can read the result.
-        anew = b"" if faults else stablehlo.serialize_portable_artifact(module, version[1].decode(), True)
-    return Examined(list(faults), arguments, results, anew)
+        rewritten = b"" if faults else stablehlo.serialize_portable_artifact(module, version[1].decode(), True)
+    return Examined(list(faults), arguments, results, rewritten)
 
 
 def _operations(root: Any) -> Iterator[Any]:
@@ -93,7 +93,7 @@ def _faults_of(operation: Any) -> Iterator[str]:
     name = operation.name
     if name.partition(".")[0] not in _DIALECTS:
         yield f"it has the operation {name!r:.60}, which is not StableHLO"
-    elif name in _WAITING:
+    elif name in _BLOCKING_OPERATIONS:
         yield f"it has the operation {name.partition('.')[2]}, which waits for another program"
     elif name == "stablehlo.custom_call":
         target = str(operation.attributes["call_target_name"]).strip('"')
@@ -114,8 +114,8 @@ def _faults_of_type(text: str) -> Iterator[str]:
     else:
         bits = int("".join(filter(str.isdecimal, element)) or 8) * (2 if element.startswith("complex") else 1)
         size = math.prod(map(int, lengths)) * max(bits, 8) // 8
-        if size > _LARGEST:
-            yield f"it has an array of {size} bytes, more than the {_LARGEST} allowed"
+        if size > _MAX_ARRAY_BYTES:
+            yield f"it has an array of {size} bytes, more than the {_MAX_ARRAY_BYTES} allowed"
 
 
 if __name__ == "__main__":

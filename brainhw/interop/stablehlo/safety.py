@@ -15,10 +15,10 @@ import jax.export
 from brainhw.interop.stablehlo import reader
 from brainhw.interop.stablehlo.reader import Examined, examine
 
-__all__ = ["UnreadableError", "faults", "read_apart"]
+__all__ = ["UnreadableError", "examine_in_subprocess", "faults"]
 
 # Time limit in seconds. Reading a program of 100 MB takes two seconds.
-_LONGEST = 60
+_TIMEOUT_SECONDS = 60
 # The NumPy names of types, and their StableHLO names.
 _TYPES = {
     "bool": "i1", "bfloat16": "bf16",
@@ -44,11 +44,11 @@ def faults(exported: jax.export.Exported, examined: Examined | None = None) -> I
     if examined is None:
         examined = examine(exported.mlir_module_serialized)
     yield from examined.faults
-    kept = [exported.in_avals[at] for at in exported.module_kept_var_idx]
+    arguments = [exported.in_avals[at] for at in exported.module_kept_var_idx]
     # The first argument of a program for several platforms is the index of the platform in use.
     first = ["tensor<i32>"] if len(exported.platforms) > 1 else []
     for what, found, known in (
-        ("arguments", examined.arguments, first + list(map(_text, kept))),
+        ("arguments", examined.arguments, first + list(map(_text, arguments))),
         ("results", examined.results, list(map(_text, exported.out_avals))),
     ):
         if found != known:
@@ -60,7 +60,7 @@ def _text(aval: Any) -> str:
     return f"tensor<{lengths}{_TYPES.get(str(aval.dtype), '?')}>"
 
 
-def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Examined]:
+def examine_in_subprocess(exported: jax.export.Exported) -> tuple[jax.export.Exported, Examined]:
     """Read and check a program in a subprocess.
 
     Return a copy of ``exported`` with the bytecode that the subprocess wrote, and the result of the check. Raise
@@ -69,21 +69,21 @@ def read_apart(exported: jax.export.Exported) -> tuple[jax.export.Exported, Exam
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", reader.__file__]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             input=exported.mlir_module_serialized,
             capture_output=True,
             check=False,
-            timeout=_LONGEST,
+            timeout=_TIMEOUT_SECONDS,
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        raise UnreadableError(f"reading the program takes more than {_LONGEST} s") from None
-    if done.returncode < 0:
-        raise UnreadableError(f"the subprocess that read the program was stopped by signal {-done.returncode}")
-    line, _, bytecode = done.stdout.partition(b"\n")
-    if done.returncode or not line:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise UnreadableError(f"reading the program takes more than {_TIMEOUT_SECONDS} s") from None
+    if process.returncode < 0:
+        raise UnreadableError(f"the subprocess that read the program was stopped by signal {-process.returncode}")
+    line, _, bytecode = process.stdout.partition(b"\n")
+    if process.returncode or not line:
+        lines = process.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise UnreadableError(lines[-1][:200])
     found, arguments, results = json.loads(line)
     examined = Examined(found, arguments, results, bytecode)

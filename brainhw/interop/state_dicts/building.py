@@ -23,8 +23,8 @@ __all__ = ["Neuron", "build", "numbers"]
 
 # Smallest decay factor for which a LIFLayer is made. For smaller factors the time constant would be very short, and a
 # DecayLIFLayer, which stores the factor itself, is used.
-_SMALLEST = 0.01
-_NEAR = 12
+_MIN_LIF_DECAY = 0.01
+_TAU_SEARCH_ULPS = 12
 
 
 class Neuron(NamedTuple):
@@ -32,10 +32,10 @@ class Neuron(NamedTuple):
 
     ``beta`` is the decay factor of the membrane potential. ``gain`` multiplies the input. brainhw divides the threshold
     by ``gain``, because multiplying the weights by ``gain`` would round them. A ``strict`` neuron fires only above its
-    threshold; other neurons also fire at the threshold. A ``late`` neuron resets one step after its spike. A ``deaf``
-    neuron ignores its input in the step after a spike. ``current`` is the decay factor of the synaptic current. Some
-    neurons have their input weights as parameters and no ``Linear`` before them; ``own`` contains these weights.
-    ``back`` contains the recurrent weights.
+    threshold; other neurons also fire at the threshold. With ``delays_reset``, a neuron
+    resets one step after its spike. With ``is_refractory``, it ignores its input in the step after a spike.
+    ``current_decay`` is the decay factor of the synaptic current. ``input_weights`` is set for neurons that have their
+    input weights as parameters and no ``Linear`` before them.
     """
 
     beta: np.ndarray
@@ -43,11 +43,11 @@ class Neuron(NamedTuple):
     reset: Reset
     strict: bool
     gain: np.ndarray | float = 1.0
-    late: bool = False
-    deaf: bool = False
-    current: np.ndarray | None = None
-    own: Dense | None = None
-    back: Dense | None = None
+    delays_reset: bool = False
+    is_refractory: bool = False
+    current_decay: np.ndarray | None = None
+    input_weights: Dense | None = None
+    recurrent_weights: Dense | None = None
 
 
 def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, high: float = np.inf) -> np.ndarray:
@@ -77,11 +77,11 @@ def build(
     for place, name in enumerate(order):
         if name in dense:
             after = order[place + 1] if place + 1 < len(order) else None
-            parts[name] = _synapse(dense[name], None if after is None else neurons[after].back)
+            parts[name] = _synapse(dense[name], None if after is None else neurons[after].recurrent_weights)
             continue
         neuron = neurons[name]
-        if neuron.own is not None:
-            parts[f"{name}.input"] = _synapse(neuron.own, neuron.back)
+        if neuron.input_weights is not None:
+            parts[f"{name}.input"] = _synapse(neuron.input_weights, neuron.recurrent_weights)
         parts[name] = _layer(neuron, int(parts[list(parts)[-1]].out_size[-1]), dt)
     return StateDictNet(parts, dt)
 
@@ -95,17 +95,17 @@ def _check_chain(order: list[str], dense: dict[str, Dense], neurons: dict[str, N
     for name in order:
         if name not in dense and name not in neurons:
             return  # already reported
-        own = dense[name] if name in dense else neurons[name].own
-        needs_neuron = bool(before) and (before in dense) == (own is not None)
-        if needs_neuron or (own is None and not before):
+        input_weights = dense[name] if name in dense else neurons[name].input_weights
+        needs_neuron = bool(before) and (before in dense) == (input_weights is not None)
+        if needs_neuron or (input_weights is None and not before):
             follows = f"follows {before}" if before else "comes first"
             faults.add(
                 f"order: {name} {follows} in {listed}; each Linear needs a neuron after it, and each neuron a Linear "
                 "before it. Pass order=, the names in execution order."
             )
             return
-        if own is not None:
-            n_out, n_in = own.weight.shape
+        if input_weights is not None:
+            n_out, n_in = input_weights.weight.shape
             if width is not None and n_in != width:
                 faults.add(
                     f"order: {name} has {n_in} inputs, but {before} before it has {width} outputs; correct order=."
@@ -118,20 +118,21 @@ def _check_chain(order: list[str], dense: dict[str, Dense], neurons: dict[str, N
 
 
 def _check_widths(name: str, neuron: Neuron, n: int, faults: Faults) -> None:
-    for what in ("beta", "threshold", "gain", "current"):
+    for what in ("beta", "threshold", "gain", "current_decay"):
         value = getattr(neuron, what)
         if value is not None and np.ndim(value) and len(value) != n:
             faults.add(f"{name} has {len(value)} parameter values for {n} neurons; pass one value, or one per neuron.")
             return
-    if neuron.back is not None and neuron.back.weight.shape != (n, n):
-        faults.add(f"the recurrent weights of {name} have shape {neuron.back.weight.shape}; they must be {(n, n)}.")
+    recurrent = neuron.recurrent_weights
+    if recurrent is not None and recurrent.weight.shape != (n, n):
+        faults.add(f"the recurrent weights of {name} have shape {recurrent.weight.shape}; they must be {(n, n)}.")
 
 
-def _synapse(dense: Dense, back: Dense | None) -> brainstate.nn.Module:
+def _synapse(dense: Dense, recurrent_weights: Dense | None) -> brainstate.nn.Module:
     """Return the synapse that drives a neuron layer. Its bias includes the bias of the layer's recurrent weights."""
     bias = dense.bias
-    if back is not None and back.bias is not None:
-        bias = back.bias if bias is None else bias + back.bias
+    if recurrent_weights is not None and recurrent_weights.bias is not None:
+        bias = recurrent_weights.bias if bias is None else bias + recurrent_weights.bias
     weight = dense.weight.T.astype(np.float32) * u.mV
     if bias is None:
         return LIFSynapse(*weight.shape, weight_init=weight)
@@ -142,21 +143,22 @@ def _layer(neuron: Neuron, n: int, dt: u.Quantity) -> brainstate.nn.Module:
     threshold = np.asarray(neuron.threshold / neuron.gain, np.float32)
     fires_at = np.nextafter(threshold, np.float32(np.inf)) if neuron.strict else threshold
     V_th = (fires_at if fires_at.ndim else float(fires_at)) * u.mV
-    back = None if neuron.back is None else neuron.back.weight.T.astype(np.float32) * u.mV
+    recurrent = neuron.recurrent_weights
+    recurrent_init = None if recurrent is None else recurrent.weight.T.astype(np.float32) * u.mV
     beta = neuron.beta.astype(np.float32)
-    plain = neuron.current is None and not neuron.late and not neuron.deaf
-    if plain and beta.min() >= _SMALLEST and beta.max() < 1:
-        topology: Topology = "FF" if back is None else "RC"
-        return LIFLayer(n, _tau(beta, dt), V_th, reset=neuron.reset, topology=topology, recurrent_init=back)
+    plain = neuron.current_decay is None and not neuron.delays_reset and not neuron.is_refractory
+    if plain and beta.min() >= _MIN_LIF_DECAY and beta.max() < 1:
+        topology: Topology = "FF" if recurrent_init is None else "RC"
+        return LIFLayer(n, _tau(beta, dt), V_th, reset=neuron.reset, topology=topology, recurrent_init=recurrent_init)
     options: dict[str, Any] = {
-        "reset": "none" if neuron.late else neuron.reset,
-        "recurrent_init": back,
-        "cost": np.broadcast_to(threshold, n) if neuron.late else None,
-        "refractory_steps": int(neuron.deaf),
+        "reset": "none" if neuron.delays_reset else neuron.reset,
+        "recurrent_init": recurrent_init,
+        "reset_voltage": np.broadcast_to(threshold, n) if neuron.delays_reset else None,
+        "refractory_steps": int(neuron.is_refractory),
     }
-    if neuron.current is None:
+    if neuron.current_decay is None:
         return DecayLIFLayer(np.broadcast_to(beta, n), V_th, **options)
-    alpha = np.broadcast_to(neuron.current, n).astype(np.float32)
+    alpha = np.broadcast_to(neuron.current_decay, n).astype(np.float32)
     return CurrentLIFLayer(alpha, np.broadcast_to(beta, n), V_th, **options)
 
 
@@ -164,7 +166,7 @@ def _tau(beta: np.ndarray, dt: u.Quantity) -> u.Quantity:
     """Return the time constant whose float32 decay factor equals ``beta``, or is closest to it."""
     ms = float(dt.to(u.ms).mantissa)
     tau = (-ms / np.log(beta.astype(float))).astype(np.float32)
-    nearby = tau + np.arange(-_NEAR, _NEAR + 1).reshape(-1, *[1] * tau.ndim) * np.spacing(tau)
+    nearby = tau + np.arange(-_TAU_SEARCH_ULPS, _TAU_SEARCH_ULPS + 1).reshape(-1, *[1] * tau.ndim) * np.spacing(tau)
     # The factors are computed with jax.numpy, as in the layer, because other libraries round exp differently.
     factors = np.asarray(jnp.exp(jnp.asarray(-np.float32(ms) / nearby.astype(np.float32))), float)
     best = np.argmin(np.abs(factors - beta) + 1e-12 * np.abs(nearby / tau - 1), axis=0)

@@ -99,12 +99,12 @@ def _neuron(
 
     # If the time step is longer than the time constant, the decay factor of forward Euler is negative and the membrane
     # potential oscillates.
-    shares = {last: dt * option(last, 0.0, 1 / dt) for last in ("tau_mem_inv", "tau_syn_inv") if last in options}
+    losses = {last: dt * option(last, 0.0, 1 / dt) for last in ("tau_mem_inv", "tau_syn_inv") if last in options}
     leak, reset = option("v_leak", -np.inf), option("v_reset", -np.inf)
-    way = options.get("reset_method", "value")
-    if way not in ("value", "subtract"):
-        faults.add(f"neurons[{name!r}]['reset_method'] must be 'value' or 'subtract'; got {way!r}.")
-    if way == "value" and np.any(leak != reset):
+    reset_method = options.get("reset_method", "value")
+    if reset_method not in ("value", "subtract"):
+        faults.add(f"neurons[{name!r}]['reset_method'] must be 'value' or 'subtract'; got {reset_method!r}.")
+    if reset_method == "value" and np.any(leak != reset):
         faults.add(
             f"neurons[{name!r}] resets to v_reset = {reset.tolist()}, but decays to v_leak = {leak.tolist()}; the "
             "layers of brainhw require equal values. Pass the same value for both."
@@ -113,29 +113,31 @@ def _neuron(
     if np.shape(threshold) and np.shape(leak) and np.shape(threshold) != np.shape(leak):
         faults.add(f"neurons[{name!r}] has {len(leak)} values of v_leak, but {len(threshold)} of v_th.")
         leak = np.zeros(())
-    if way == "value" and np.any(threshold <= leak):
+    if reset_method == "value" and np.any(threshold <= leak):
         faults.add(f"neurons[{name!r}] has v_th at or below v_leak and would fire at rest. Pass a greater v_th.")
-    elif way == "subtract" and np.any(leak != 0):
+    elif reset_method == "subtract" and np.any(leak != 0):
         faults.add(f"neurons[{name!r}] subtracts v_th, but decays to v_leak = {leak.tolist()}. Pass a v_leak of 0.")
-    own = back = None
+    input_weights = recurrent_weights = None
     if kind.startswith("LIFRecurrent"):
-        held = arrays.pop(name, {})
-        shapes = {last: np.shape(held.get(last, 0.0)) for last in ("input_weights", "recurrent_weights")}
+        weights = arrays.pop(name, {})
+        shapes = {last: np.shape(weights.get(last, 0.0)) for last in ("input_weights", "recurrent_weights")}
         wrong = [key(name, last) for last, shape in shapes.items() if len(shape) != 2]
         if wrong:
             faults.add(f"state must contain {' and '.join(wrong)} as matrices, [out, in], for the {kind} {name!r}.")
         else:
-            own, back = (Dense(held[last].astype(float), None) for last in ("input_weights", "recurrent_weights"))
-            rest = {last: value for last, value in held.items() if last not in shapes}
+            input_weights, recurrent_weights = (
+                Dense(weights[last].astype(float), None) for last in ("input_weights", "recurrent_weights")
+            )
+            rest = {last: value for last, value in weights.items() if last not in shapes}
             if rest:
                 arrays[name] = rest
     return Neuron(
-        beta=1 - shares["tau_mem_inv"],
+        beta=1 - losses["tau_mem_inv"],
         threshold=np.maximum(threshold - leak, 1e-30),
-        reset="zero" if way == "value" else "subtract",
+        reset="zero" if reset_method == "value" else "subtract",
         strict=True,
-        gain=shares["tau_mem_inv"],
-        current=1 - shares["tau_syn_inv"] if "tau_syn_inv" in shares else None,
-        own=own,
-        back=back,
+        gain=losses["tau_mem_inv"],
+        current_decay=1 - losses["tau_syn_inv"] if "tau_syn_inv" in losses else None,
+        input_weights=input_weights,
+        recurrent_weights=recurrent_weights,
     )

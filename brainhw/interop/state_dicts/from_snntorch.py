@@ -75,7 +75,7 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
     """
     call = "from_snntorch"
     dt = quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True)
-    late = flag(reset_delay, call=call, name="reset_delay")
+    delays_reset = flag(reset_delay, call=call, name="reset_delay")
     faults = Faults(call)
     arrays = arrays_of(state, ("recurrent",), call)
     default = list(arrays)
@@ -84,7 +84,7 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
     for name, own in list(arrays.items()):
         if "beta" in own and "threshold" in own:
             del arrays[name]
-            neurons[name] = _neuron(name, own, late, call, faults)
+            neurons[name] = _neuron(name, own, delays_reset, call, faults)
             rest = {last: value for last, value in own.items() if last not in _FIELDS}
             if rest:
                 arrays[name] = rest
@@ -94,15 +94,15 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
     return build(names, dense, neurons, dt, faults)
 
 
-def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults: Faults) -> Neuron:
+def _neuron(name: str, own: dict[str, np.ndarray], delays_reset: bool, call: str, faults: Faults) -> Neuron:
     def at(last: str) -> str:
         return f"state[{key(name, last)!r}]"
 
-    which = own.get("reset_mechanism_val", np.array(0))
-    if which.size != 1 or which.item() not in (0, 1, 2):
-        faults.add(f"{at('reset_mechanism_val')} must be 0 (subtract), 1 (zero) or 2 (none); got {which.tolist()}.")
-        which = np.array(0)
-    reset = _RESETS[int(which.item())]
+    mechanism = own.get("reset_mechanism_val", np.array(0))
+    if mechanism.size != 1 or mechanism.item() not in (0, 1, 2):
+        faults.add(f"{at('reset_mechanism_val')} must be 0 (subtract), 1 (zero) or 2 (none); got {mechanism.tolist()}.")
+        mechanism = np.array(0)
+    reset = _RESETS[int(mechanism.item())]
     if "V" in own or "recurrent.V" in own:
         faults.add(
             f"{at('V')} connects each neuron only with itself (all_to_all=False); brainhw requires a dense matrix. "
@@ -114,14 +114,14 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
             f"{at('graded_spikes_factor')} is {graded.tolist()}; brainhw spikes have the value 1. Scale the weights "
             "after them."
         )
-    back = None
+    recurrent_weights = None
     if "recurrent.weight" in own:
         weight = own["recurrent.weight"]
         if weight.ndim != 2:
             faults.add(f"{at('recurrent.weight')} has shape {weight.shape}; expected a dense matrix, [N, N].")
         else:
             bias = own.get("recurrent.bias")
-            back = Dense(weight.astype(float), None if bias is None else bias.astype(float))
+            recurrent_weights = Dense(weight.astype(float), None if bias is None else bias.astype(float))
     # snnTorch clips beta and alpha to the range 0 to 1 in each step.
     leaks = {last: np.clip(own[last].astype(float), 0, 1) for last in ("beta", "alpha") if last in own}
     checked = {last: numbers(value, at(last), call, faults, low=-1.0, high=1.0) for last, value in leaks.items()}
@@ -130,9 +130,9 @@ def _neuron(name: str, own: dict[str, np.ndarray], late: bool, call: str, faults
         threshold=numbers(own["threshold"], at("threshold"), call, faults, low=0.0),
         reset=reset,
         strict=True,
-        late=late and reset == "subtract",
+        delays_reset=delays_reset and reset == "subtract",
         # With a delayed reset to zero, all snnTorch neurons except Leaky ignore their input in the step after a spike.
-        deaf=late and reset == "zero" and ("alpha" in own or back is not None),
-        current=checked.get("alpha"),
-        back=back,
+        is_refractory=delays_reset and reset == "zero" and ("alpha" in own or recurrent_weights is not None),
+        current_decay=checked.get("alpha"),
+        recurrent_weights=recurrent_weights,
     )

@@ -94,12 +94,12 @@ def _neuron(
             f"neurons[{name!r}] has v_threshold = {threshold:g}, which must be greater than "
             f"{'0' if options['v_reset'] is None else f'v_reset = {rest:g}'}."
         )
-    share = np.zeros(())  # fraction of the membrane potential that is lost per step
+    loss = np.zeros(())  # fraction of the membrane potential that is lost per step
     if kind == "LIFNode":
         tau = option("tau", 0.0)
         if np.any(tau < 1):
             faults.add(f"neurons[{name!r}]['tau'] must be at least one step; got {tau.tolist()}.")
-        share = 1 / np.maximum(tau, 1e-30)
+        loss = 1 / np.maximum(tau, 1e-30)
     elif kind == "ParametricLIFNode":
         held = arrays.pop(name, {})
         w = held.pop("w", None)
@@ -108,14 +108,14 @@ def _neuron(
         if w is None or w.size != 1:
             faults.add(f"state must contain {key(name, 'w')}, a scalar, for the ParametricLIFNode {name!r}.")
         else:
-            share = 1 / (1 + np.exp(-float(w.item()))) * np.ones(())
+            loss = 1 / (1 + np.exp(-float(w.item()))) * np.ones(())
     decays = options.get("decay_input", False)
     if not isinstance(decays, bool):
         faults.add(f"neurons[{name!r}]['decay_input'] must be a bool; got {decays!r}.")
     return Neuron(
-        beta=1 - share,
+        beta=1 - loss,
         threshold=threshold - rest,
         reset="subtract" if options["v_reset"] is None else "zero",
         strict=False,
-        gain=share if decays is True else 1.0,
+        gain=loss if decays is True else 1.0,
     )

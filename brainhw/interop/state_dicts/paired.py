@@ -35,14 +35,14 @@ def net_of_weights(
     faults = Faults(call)
     arrays = arrays_of(state, (), call)
     dense = take_dense(arrays, faults)
-    given = options_of(neurons, kinds, call, faults)
-    made = {name: neuron(name, kind, options, arrays, faults=faults) for name, (kind, options) in given.items()}
+    described = options_of(neurons, kinds, call, faults)
+    parsed = {name: neuron(name, kind, options, arrays, faults=faults) for name, (kind, options) in described.items()}
     refuse_rest(arrays, faults, takes)
-    default = _paired(dense, made, faults) if order is None else [*dense, *made]
-    return build(in_order(order, default, {*dense, *made}, call, faults), dense, made, dt, faults)
+    default = _default_order(dense, parsed, faults) if order is None else [*dense, *parsed]
+    return build(in_order(order, default, {*dense, *parsed}, call, faults), dense, parsed, dt, faults)
 
 
-def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: Faults) -> list[str]:
+def _default_order(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: Faults) -> list[str]:
     """Return the default order: each ``Linear`` is followed by the next neuron.
 
     A neuron that contains its input weights has no ``Linear`` before it.
@@ -50,7 +50,7 @@ def _paired(dense: Mapping[str, Dense], neurons: Mapping[str, Neuron], faults: F
     waiting = list(dense)
     order = []
     for name, neuron in neurons.items():
-        if neuron.own is None and waiting:
+        if neuron.input_weights is None and waiting:
             order.append(waiting.pop(0))
         order.append(name)
     if len(waiting) > 1:

@@ -12,7 +12,7 @@ import numpy as np
 
 from brainhw.kernel.leaky import Reset
 from brainhw.nn import LIFLayer
-from brainhw.nn.protocols import Slot, listening, tap
+from brainhw.nn.protocols import Slot, collect_taps, tap
 from brainhw.nn.ranges import DECAY, Range
 from brainhw.nn.spiking import Topology, drives_over_time, zeros
 
@@ -24,8 +24,8 @@ class DecayLIFLayer(LIFLayer):
 
     .. math:: V' = \beta V_{t-1} + x_t \;(+\; s_{t-1} W_{rec}) \;(-\; s_{t-1} c)
 
-    The decay factor :math:`\beta` may also be 0 or 1. With a ``cost`` :math:`c`, a spike does not reset the neuron
-    immediately. Instead, :math:`c` is subtracted in the next step, after the decay.
+    The decay factor :math:`\beta` may also be 0 or 1. With a ``reset_voltage`` :math:`c`, a spike does not reset the
+    neuron immediately. Instead, :math:`c` is subtracted in the next step, after the decay.
     """
 
     parameter_ranges: ClassVar[dict[str, Range]] = {
@@ -40,7 +40,7 @@ class DecayLIFLayer(LIFLayer):
         *,
         reset: Reset,
         recurrent_init: u.Quantity | None,
-        cost: np.ndarray | None = None,
+        reset_voltage: np.ndarray | None = None,
         refractory_steps: int = 0,
     ) -> None:
         n = len(beta)
@@ -49,10 +49,10 @@ class DecayLIFLayer(LIFLayer):
         super().__init__(n, 1.0 * u.ms, V_th, reset=reset, topology=topology, recurrent_init=recurrent_init)
         # The base class requires a time constant, but none exists for beta = 0 or 1.
         del self.tau
-        self.beta = _held(beta)
-        self.cost = None if cost is None else _held(cost)
-        self._has_weight = recurrent_init is not None
-        if cost is not None:
+        self.beta = _as_array(beta)
+        self.reset_voltage = None if reset_voltage is None else _as_array(reset_voltage)
+        self._has_recurrent_weight = recurrent_init is not None
+        if reset_voltage is not None:
             self.topology = "RC"
 
     def decay(self, dt: u.Quantity) -> jax.Array:
@@ -61,18 +61,18 @@ class DecayLIFLayer(LIFLayer):
 
     def recurrent_matrix(self) -> u.Quantity:
         """Return the sum of the recurrent weights and the delayed reset, ``[N, N]`` in mV."""
-        own = None if self.cost is None else -jnp.diag(self.cost) * u.mV
-        if not self._has_weight:
-            return own
+        reset = None if self.reset_voltage is None else -jnp.diag(self.reset_voltage) * u.mV
+        if not self._has_recurrent_weight:
+            return reset
         weight = self.recurrent_weight.value.in_unit(u.mV)
-        return weight if own is None else weight + own
+        return weight if reset is None else weight + reset
 
     def recurrent_slot(self) -> Slot | None:
         """Return a `Slot` for the recurrent weights without the delayed reset.
 
         Return ``None`` if there are no recurrent weights.
         """
-        return Slot(self.recurrent_weight, unit=u.mV) if self._has_weight else None
+        return Slot(self.recurrent_weight, unit=u.mV) if self._has_recurrent_weight else None
 
 
 class CurrentLIFLayer(DecayLIFLayer):
@@ -89,10 +89,10 @@ class CurrentLIFLayer(DecayLIFLayer):
 
     def __init__(self, alpha: np.ndarray, beta: np.ndarray, V_th: u.Quantity, **options: Any) -> None:
         super().__init__(beta, V_th, **options)
-        self.alpha = _held(alpha)
+        self.alpha = _as_array(alpha)
         # The base class adds the effect of `recurrent_matrix` to the membrane potential. In this class, it contains
         # only the delayed reset, because recurrent weights act on the current.
-        self.topology = "FF" if self.cost is None else "RC"
+        self.topology = "FF" if self.reset_voltage is None else "RC"
 
     def resting_values(self, batch_size: int | None = None) -> dict[str, Any]:
         """Return a dict with the value of each state at rest."""
@@ -100,7 +100,7 @@ class CurrentLIFLayer(DecayLIFLayer):
 
     def recurrent_matrix(self) -> u.Quantity:
         """Return the delayed reset as a diagonal matrix ``[N, N]`` in mV."""
-        return -jnp.diag(self.cost) * u.mV
+        return -jnp.diag(self.reset_voltage) * u.mV
 
     def subthreshold(self, xs: u.Quantity) -> u.Quantity:
         """Return the membrane potential ``[T, ..., N]`` in mV for ``xs [T, ..., N]``, from rest and without spikes."""
@@ -124,7 +124,7 @@ class CurrentLIFLayer(DecayLIFLayer):
 
         The final states are also the same.
         """
-        if self._has_weight:
+        if self._has_recurrent_weight:
             return self._step_by_step(xs)
         drives, _ = self._checked(xs, f"{type(self).__name__}.update_sequence", steps=True)
         currents = self._currents(self.I_syn.value, drives)
@@ -133,9 +133,9 @@ class CurrentLIFLayer(DecayLIFLayer):
 
     def _step_by_step(self, xs: u.Quantity) -> jax.Array:
         def one_step(x: u.Quantity) -> tuple[jax.Array, u.Quantity, u.Quantity]:
-            with listening() as heard:
+            with collect_taps() as tapped:
                 spk = self.update(x)
-            return spk, self.V.value, heard[id(self), "V_pre"]
+            return spk, self.V.value, tapped[id(self), "V_pre"]
 
         spk, V, V_pre = brainstate.transform.for_loop(one_step, xs)
         for name, value in (("V", V), ("V_pre", V_pre), ("spk", spk)):
@@ -148,12 +148,12 @@ class CurrentLIFLayer(DecayLIFLayer):
         ``x`` is the input of this step, a voltage with the same shape as the spikes.
         """
         drive, _ = self._checked(x, f"{type(self).__name__}.update")
-        if self._has_weight:
+        if self._has_recurrent_weight:
             spk = jnp.asarray(self.spk.value, self.V.value.dtype)
             drive = drive + spk @ self.recurrent_weight.value.in_unit(u.mV)
         self.I_syn.value = jnp.broadcast_to(self.alpha, drive.shape) * self.I_syn.value + drive
         return super().update(self.I_syn.value)
 
 
-def _held(value: np.ndarray) -> jax.Array:
+def _as_array(value: np.ndarray) -> jax.Array:
     return jnp.asarray(value, brainstate.environ.dftype())

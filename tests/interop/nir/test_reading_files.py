@@ -63,7 +63,7 @@ def test_norse_leaves_the_recurrent_bias_out_of_the_first_step(name: str) -> Non
     part, bias = net.lif1_lif_current, net.lif1_w_rec.weight.value["bias"]
     with brainstate.environ.context(dt=DT):
         bh.prepare_net(net)
-        part.I_syn.value = -part.into * bias / part.beta
+        part.I_syn.value = -part.input_factor * bias / part.beta
         spikes = np.asarray(brainstate.transform.for_loop(net, XS))
     np.testing.assert_array_equal(spikes, norse(name))
 

@@ -9,7 +9,7 @@ import jax
 
 from brainhw import _arguments
 
-__all__ = ["check_input", "checked_bar", "checked_key"]
+__all__ = ["check_input", "checked_key", "checked_progress_bar"]
 
 
 def checked_key(key: Any, *, call: str, **switches: Any) -> Any:
@@ -21,7 +21,7 @@ def checked_key(key: Any, *, call: str, **switches: Any) -> Any:
     return None if key is None else _arguments.as_key(key, call)
 
 
-def checked_bar(pbar: Any, n_steps: int, *, call: str) -> Any:
+def checked_progress_bar(pbar: Any, n_steps: int, *, call: str) -> Any:
     """Return ``pbar`` if it is a brainstate progress bar, a number of steps between updates, or ``None``.
 
     Raise for other values.
