@@ -118,7 +118,7 @@ def _reach(found: Mapping[tuple[str, str, str, str], Mapping[str, Any]], mode: s
         if one == mode:
             reference = _reference({key[3]: r for key, r in found.items() if key[:3] == (mode, case, size)})
             ratios.append(record["median_ms"] / reference)
-    return min(ratios) / 2.5, max(ratios) * 2.5
+    return min(ratios) / 3, max(ratios) * 3
 
 
 def _reference(records: Mapping[str, Mapping[str, Any] | None]) -> float:
@@ -169,12 +169,18 @@ def _dot(ax: Any, place: int, name: str, record: Mapping[str, Any], reference: f
     ax.plot(median, place, "o", color=color, markerfacecolor=fill, markersize=6.5 if name == OURS else 5, zorder=3)
     ratio = None if reference is None else median / reference
     words = f"{median:.3g}" if ratio is None or name == OURS else f"{ratio:.{_decimals(ratio)}f}x"
-    # Write the number on the side of the dot that is away from the line of brainhw.
+    # Write the number on the side of the dot that is away from the line of brainhw, and beyond the bar.
     left = ratio is not None and ratio < 1
     look = {"color": color, "fontsize": 8, "fontweight": "bold" if name == OURS else "normal"}
     shift = (-5, 0) if left else (5, 0)
     ax.annotate(
-        words, (median, place), shift, textcoords="offset points", va="center", ha="right" if left else "left", **look
+        words,
+        (q1 if left else q3, place),
+        shift,
+        textcoords="offset points",
+        va="center",
+        ha="right" if left else "left",
+        **look,
     )
 
 
