@@ -171,9 +171,9 @@ def _check_sizes(pairs: list[tuple[Any, Any]], call: str) -> None:
         plain = len(synapse.out_size) == len(layer.in_size) == 1 and _has_weight(synapse, call)
         if plain and synapse.out_size != layer.in_size:
             raise ValueError(
-                f"{call}: a synapse with {synapse.out_size[-1]} outputs is paired with a layer of "
-                f"{layer.out_size[-1]} neurons that has {layer.in_size[-1]} inputs. Set net.layer_pairs to pair "
-                "modules of the same size."
+                f"{call}: a synapse must have as many outputs as its layer has inputs; got {synapse.out_size[-1]} "
+                f"outputs and {layer.in_size[-1]} inputs ({layer.out_size[-1]} neurons). Set net.layer_pairs to pair "
+                "modules of these sizes."
             )
 
 

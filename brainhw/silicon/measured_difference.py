@@ -85,7 +85,7 @@ class ChipDifference(Shown):
         return tuple(name for name in names if _plain(one, name) != _plain(other, name))
 
     def table(self) -> str:
-        """Return mean, standard deviation and largest change of each value, and the changed fields of the spec."""
+        """Return the table of changes: their mean, standard deviation and largest absolute value, for each quantity."""
         return str(self)
 
     def _parts(self) -> Iterator[str | Table]:

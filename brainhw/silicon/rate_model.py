@@ -40,7 +40,7 @@ _BLOCK = 24
 
 
 class Counts(NamedTuple):
-    """Mean and variance of ``K`` spike counts, and derivatives of the mean. Each array has shape ``[K]``."""
+    """Mean and variance of each of ``K`` spike counts, and derivatives of the means. Arrays have shape ``[K]``."""
 
     mean: np.ndarray
     variance: np.ndarray
@@ -52,7 +52,7 @@ class Counts(NamedTuple):
 def expected_counts(
     drive: np.ndarray, beta: np.ndarray, noise: np.ndarray, n_steps: np.ndarray, *, subtract: bool
 ) -> Counts:
-    """Return mean and variance of ``K`` spike counts over ``n_steps`` steps from rest, and derivatives of the mean.
+    """Return mean and variance of each of ``K`` spike counts over ``n_steps`` steps from rest, and their derivatives.
 
     Parameters
     ----------

@@ -153,11 +153,11 @@ def rollout(
 
     With ``recorded``, a layer that computes the spikes ``s`` returns ``s + stop_gradient(recorded - s)``. The value of
     this expression is the recorded spikes. Its gradient is the surrogate gradient at the membrane potential that the
-    model computed before the reset. Resets and recurrent inputs use the recorded spikes. A recorded membrane potential
-    replaces the computed one after the reset in the same way. Without it, the computed membrane potential of a neuron
-    that did not fire on the chip is limited to the threshold, because on the chip it was below the threshold. Training
-    with recorded values also compensates for properties of the chip that the model lacks (Cramer et al. 2022, PNAS 119,
-    e2109194119).
+    model computed before the reset. Resets and recurrent inputs use the recorded spikes. In the same way, a recorded
+    membrane potential replaces the potential that the model computes after the reset. Without a recorded potential, the
+    computed potential of a neuron that did not fire on the chip is limited to the threshold, because on the chip it was
+    below the threshold. Training with recorded values also compensates for properties of the chip that the model lacks
+    (Cramer et al. 2022, PNAS 119, e2109194119).
 
     Outside ``brainstate.transform.jit`` every call traces the network, and compiles the time loop unless an equal one
     is kept from one of the last calls. So put training and evaluation steps in ``jit``. Inside ``jit``, NaN and

@@ -157,7 +157,7 @@ def test_train_then_run(home: Path, capsys: Any, monkeypatch: Any) -> None:
             ["nan.npz"],
             "of 'nan.npz' contains 60 NaN or infinite value(s), the first in recording 4 (counted from 0). Replace",
         ),
-        (["long.npz"], "steps, the size of `x`; got 60 for recording 0 (counted from 0)"),
+        (["long.npz"], "steps, the size of `x`; got 52 for recording 0 (counted from 0)"),
         (["train.npz", "--out", "no/such/folder/x"], "no/such/folder"),
         (["train.npz", "--out", ""], "--out must be a file name without an extension, such as digits; got ''"),
         (["train.npz", "--out", ".."], "--out must be a file name without an extension, such as digits; got '..'"),

@@ -188,14 +188,14 @@ def test_synapse_that_stands_in_no_pair_is_warned_of() -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        (lambda: (synapse("H1v1", 8, 4), layer("H1v1", 5)), "4 outputs is paired with a layer of 5 neurons that has"),
+        (lambda: (synapse("H1v1", 8, 4), layer("H1v1", 5)), "got 4 outputs and 5 inputs .5 neurons"),
         (
             lambda: (bh.nn.LIFSynapse(8, 4), bh.nn.CubaLIFLayer(4, 2)),
-            "4 outputs is paired with a layer of 4 neurons that has 8",
+            "got 4 outputs and 8 inputs .4 neurons",
         ),
         (
             lambda: (frontend("H1v1"), layer("H1v1", 15), synapse("H1v1", 15, 2), layer("H1v1", 2)),
-            "16 outputs is paired with a layer of 15",
+            "got 16 outputs and 15 inputs",
         ),
     ],
 )

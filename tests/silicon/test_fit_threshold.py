@@ -115,7 +115,7 @@ def change(**columns: Any) -> RateTable:
         (lambda: change(inputs=0 * np.arange(128), trial=np.arange(128)), {}, r"inputs of table .*got only 0"),
         (lambda: change(rate=2000 * np.ones(128) * u.Hz), {}, r"at most one spike per step, 1000 Hz; got 2000 Hz"),
         (lambda: change(rate=0 * np.ones(128) * u.Hz), {}, r"none of the 8 f-I curves"),
-        (lambda: change(code=np.full(128, 16)), {}, r"codes of table .*-15 to 15; got 16 \(128"),
+        (lambda: change(code=np.full(128, 16)), {}, r"codes of table .*-15 to 15; got 16 \(in 128"),
         (
             lambda: change(code=np.full(128, -3)),
             {},

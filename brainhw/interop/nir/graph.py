@@ -210,7 +210,7 @@ def _check_edges(
 
 
 def _splice(nodes: dict[str, Any], edges: list[Edge], keep: tuple[str, str]) -> None:
-    """Remove the input and output nodes of nested graphs, which pass their input on unchanged."""
+    """Remove the input and output nodes of nested graphs. These nodes return their input unchanged."""
     inner = [name for name in nodes if kind_of(nodes[name]) in ("Input", "Output") and name not in keep]
     for name in inner:
         before = [a for a, b in edges if b == name]

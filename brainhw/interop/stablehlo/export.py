@@ -81,8 +81,8 @@ def export_step(
     -----
     Values that a step writes are state: membrane potentials, spikes and currents. The state is an argument and a result
     of the program. Values that a step only reads are constants in the program: time constants, thresholds, ``dt``, and
-    the weights after sign annealing, rounding, charge curve and mismatch. After further training, you must export
-    again. The program has no gradients.
+    the effective weights, to which sign annealing, rounding, charge curve and mismatch are already applied. After
+    further training, you must export again. The program has no gradients.
 
     The program contains no names of source files of this machine. The export restores the global random state.
 
