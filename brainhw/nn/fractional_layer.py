@@ -167,7 +167,7 @@ class FractionalLayer(RestingStates):
     def take_terms(self, terms: Terms) -> None:
         """Set the orders and the coefficients to ``terms``.
 
-        They are not checked here. :func:`make_terms` must have checked them for the shape and the numerical scheme of
+        They are not checked here. ``make_terms`` must have checked them for the shape and the numerical scheme of
         this layer.
         """
         self.alpha, self.coefficients, self._alpha_per_neuron = terms
