@@ -30,7 +30,7 @@ _RAW = "Raw recordings require the encoding that `train` wrote. Pass --encoding 
 
 
 def read_inputs(path: str, n_in: int, dtype: str, *, call: str) -> np.ndarray:
-    """Return the inputs ``[samples, steps, channels]``, the array of a .npy file or the array ``x`` of an .npz file."""
+    """Return the inputs ``[samples, steps, channels]``: the array of a .npy file, or array ``x`` of an .npz file."""
     what = f"{call}: the data of {path!r}"
 
     def check(header: Header) -> None:
@@ -140,10 +140,10 @@ def _warn_of_unused(path: str, call: str) -> None:
 def known_lengths(
     path: str, x: np.ndarray, lengths: np.ndarray | None, in_shape: tuple[int, ...], *, call: str
 ) -> np.ndarray | None:
-    """Return the lengths of the recordings of a file. If it has none, return the number of all steps.
+    """Return the number of steps of each recording in a file.
 
-    In this case, warn if the recordings seem to be padded. Recordings without time steps have the shape ``in_shape`` of
-    one step, and no lengths.
+    If ``lengths`` is ``None``, all steps of each recording count, and a warning is given if the recordings seem to be
+    padded. Recordings without time steps have the shape ``in_shape``, and the result for them is ``lengths``.
     """
     if lengths is not None or x.shape[1:] == in_shape:
         return lengths

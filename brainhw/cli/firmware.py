@@ -11,7 +11,7 @@ __all__ = ["firmware"]
 
 
 def firmware(bundle: str, header: str, *, name: str = "net") -> Result:
-    """Write the C header of a bundle, in which each name has the prefix ``name``."""
+    """Write the network of a bundle as a C header. Each name in the header has the prefix ``name``."""
     step = read_firmware(bundle)
     step.write_c(header, name)
     data = {

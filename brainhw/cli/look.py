@@ -33,7 +33,7 @@ _LISTED = 6  # maximum number of time constants in a row of the table
 def open_bundle(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
     """Context manager that yields the network of a bundle and the checksum of the file.
 
-    Inside it, ``dt`` and ``precision`` of ``brainstate.environ`` have the values of the bundle.
+    Inside the context, ``dt`` and ``precision`` of ``brainstate.environ`` have the values of the bundle.
     """
     content, checksum = read_bundle(path, call=call)
     # A network runs only with the dt and precision of its bundle, which the caller does not know.

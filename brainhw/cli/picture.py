@@ -14,7 +14,7 @@ _FORMATS = ("png", "pdf", "svg")
 
 
 def figure_format(path: str, *, call: str) -> str:
-    """Return the format of a figure from the suffix of its file name. Raise if it is not supported."""
+    """Return the format of a figure from the suffix of its file name. Raise ``ValueError`` for other suffixes."""
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in _FORMATS:
         raise ValueError(f"{call}: --figure must end in .{', .'.join(_FORMATS)}; got {path!r}.")

@@ -35,7 +35,8 @@ def corrected_std(values: np.ndarray, errors: np.ndarray) -> float:
     """Estimate the standard deviation of the true values from estimates and their standard errors.
 
     The squared result is the variance of ``values`` minus the mean square of ``errors``, or 0 if this difference is
-    negative. The result is NaN if fewer than two values and their errors are finite.
+    negative. Values that are not finite, or whose error is not finite, are ignored. The result is NaN if fewer than two
+    values remain.
     """
     known = np.isfinite(values) & np.isfinite(errors)
     if known.sum() < 2:
@@ -44,7 +45,10 @@ def corrected_std(values: np.ndarray, errors: np.ndarray) -> float:
 
 
 def with_error(value: float, error: float, unit: str = "") -> str:
-    """Return ``value +- error unit`` with two significant digits of the error and as many decimals of the value."""
+    """Return ``value +- error unit``.
+
+    The error has two significant digits, and the value has as many decimals as the error.
+    """
     tail = f" {unit}" if unit else ""
     if not np.isfinite(error) or error <= 0:
         return f"{value:.5g}{tail}"

@@ -50,7 +50,7 @@ def write_input(folder: Path, x: np.ndarray, run: int, *, files: str, call: str)
 def read_output(folder: Path, program: ChipProgram, shape: tuple[int, int], run: int, *, files: str) -> Recording:
     """Read the recording of a run with ``T`` time steps and ``B`` samples, where ``shape`` is ``(T, B)``.
 
-    Error messages name the file and what is wrong with it.
+    If the recording is invalid, the error message names the file and the fault.
     """
     read = _read_npz if files == "npz" else _read_csv
     spikes, membranes = read(folder, program.layers, shape, run)

@@ -41,7 +41,8 @@ class Calibration(Shown, Drawn):
     chip : ChipSpec
         The spec before the calibration.
     charge, leak, threshold : ChargeFit, LeakFit, ThresholdFit or None
-        The fits of the charge table, the decays and the f-I curves. ``None`` for a table that was not passed.
+        The fits of the charge table, the decays and the f-I curves, in this order. ``None`` for each table that was
+        not passed.
     settings : mapping of int to int
         For each leak setting of the tables, the index in the chip's ``tau_profiles``.
     notes : tuple of str
@@ -81,10 +82,11 @@ def calibrate(
     """Fit bench tables and return the measured chip.
 
     One table is enough. Values that no table determines are copied from ``chip``. Values that the tables determine are
-    stored in the spec with provenance ``"measured"``. They are the charge curve, for each profile the geometric mean of
-    the time constants and the standard deviation of the leak, the mean and the standard deviation of ``V_th``, and the
-    trial noise. The standard deviations are corrected for estimation errors. The time constant of a profile that was
-    not measured is scaled by a factor that is interpolated between the measured profiles.
+    stored in the spec with provenance ``"measured"``. The charge table determines the charge curve. The decays
+    determine, for each profile, the geometric mean of the time constants and the standard deviation of the leak. The
+    f-I curves determine the trial noise, and the mean and the standard deviation of ``V_th``. The standard deviations
+    are corrected for estimation errors. If a profile was not measured, its time constant is scaled by a factor. This
+    factor is interpolated between the measured profiles.
 
     f-I curves determine only the ratio ``V_th C / q``. The charge ``q`` is taken from the charge table, or from
     ``chip`` if there is none. The capacitance ``C`` is taken from ``chip``. A network behaves the same if all three
@@ -100,8 +102,9 @@ def calibrate(
     settings : mapping of int to int, optional
         A mapping from each leak setting in the tables to an index in the chip's ``tau_profiles``. By default, each
         setting is used as the index itself, if every time constant is then within a factor of 2 of its profile.
-        Otherwise, settings are assigned to profiles in the order of their time constants. The best of these assignments
-        is used, and one common factor may scale all time constants. The report shows the assignment.
+        Otherwise, settings are assigned to profiles such that longer time constants belong to longer profiles. Of these
+        assignments, the one with the smallest deviations from the profiles is used. A deviation that is common to all
+        time constants counts less than deviations of single time constants. The report shows the assignment.
     rates_setting : int, optional
         Leak setting of the f-I curves, numbered as in the decays. Default: the setting whose time constants agree with
         the f-I curves.
@@ -217,7 +220,10 @@ def _by_kind(tables: tuple[Any, ...], chip: ChipSpec, call: str) -> dict[type, A
 
 @dataclass
 class _Draft:
-    """Changes to ``chip`` collected during a calibration: fields, their notes, and values of each physical neuron."""
+    """Changes to ``chip`` that a calibration has collected.
+
+    The changes are fields of the spec with a note for each, and the values of each physical neuron.
+    """
 
     chip: ChipSpec
     name: str
@@ -243,7 +249,7 @@ def _put_leak(
     draft: _Draft, leak: LeakFit | None, threshold: ThresholdFit | None, given: Mapping[int, int] | None, call: str
 ) -> dict[int, int]:
     """Store the fitted time constants in ``draft``. Return the index in ``tau_profiles`` for each leak setting."""
-    # Neurons, tau and errors of tau for each leak setting.
+    # For each leak setting: the neurons, their tau, and the errors of these tau.
     held: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     if leak is not None:
         for place, setting in enumerate(leak.settings.tolist()):
@@ -254,7 +260,7 @@ def _put_leak(
             if leak is None:
                 held[setting] = threshold.neurons, tau, error
             elif setting in held and threshold.tau_combined:
-                # Decays and f-I curves in one fit determine tau better than decays alone.
+                # A joint fit of decays and f-I curves determines tau better than a fit of the decays alone.
                 neurons, old, old_error = held[setting]
                 both = {int(n): (t, e) for n, t, e in zip(threshold.neurons, tau, error, strict=True) if np.isfinite(t)}
                 new = [both.get(int(n), (t, e)) for n, t, e in zip(neurons, old, old_error, strict=True)]

@@ -19,7 +19,7 @@ __all__ = ["CallableDevice"]
 
 @final
 class CallableDevice:
-    """A bench controlled by Python functions, such as a board driver or a chip model.
+    """A bench that is controlled by Python functions. These may call a board driver or simulate a chip.
 
     Parameters
     ----------

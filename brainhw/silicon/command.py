@@ -30,7 +30,7 @@ __all__ = ["CommandDevice"]
 
 # After the time limit, the command has this many seconds to switch off its bench before it is killed.
 _GRACE = 1.0
-# Number of bytes of the command's messages that are kept, and number of their last lines that an error shows.
+# Only the last ``_TAIL`` bytes of the command's messages are kept. An error message shows the last ``_SHOWN`` lines.
 _TAIL, _SHOWN = 2**14, 5
 
 

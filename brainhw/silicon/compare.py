@@ -24,9 +24,10 @@ from brainhw.train import accuracy_population
 
 __all__ = ["compare"]
 
-# A delay is reported only if it is one of ``_NAMED`` steps, if a fraction of more than ``_LEAST_SHARE`` of the spikes
-# then match, and if this fraction is ``_CLEARER`` times that of every other delay up to ``_TRIED`` steps. The last
-# condition is needed because the spikes of a neuron with constant input match again after each period.
+# Matching spikes are counted for all delays from ``-_TRIED`` to ``_TRIED`` steps. The best delay in ``_NAMED`` is
+# reported only if its fraction of matching spikes is above ``_LEAST_SHARE`` and is more than ``_CLEARER`` times the
+# fraction at every other delay. The last condition is needed because the spikes of a neuron with constant input match
+# again after each period.
 _NAMED, _TRIED = (-2, -1, 1, 2), 12
 _CLEARER, _LEAST_SHARE = 1.5, 0.3
 # Largest number of samples for the fit of time constants and thresholds. With this number, the fit takes a minute and
@@ -39,8 +40,8 @@ _NOTABLE, _ERRORS = 0.05, 3.0
 # A neuron counts as dead if it never fires on the bench but fires at least ``_DEAD`` times in the model. It counts as
 # stuck if it fires in more than the fraction ``_STUCK`` of the steps.
 _DEAD, _STUCK = 5, 0.9
-# If the model agrees with the bench at least this well, relative to the agreement between bench trials, no cause is
-# given.
+# The agreement between model and bench is divided by the agreement between bench trials. If the result is at least this
+# value, no cause is given.
 _EXPLAINED = 0.9
 
 
@@ -310,7 +311,8 @@ def _reason(
 ) -> str:
     """Return the most likely reason why a neuron spikes differently on the bench, or an empty string if none is found.
 
-    ``ratios`` contains, for the threshold and tau, the ratio of bench to model and its standard error.
+    ``ratios`` has two items, for the threshold and for tau. Each contains the ratio of bench to model, and the standard
+    error of this ratio.
     """
     if n_bench == 0:
         return "dead: silent on the bench" if n_own >= _DEAD else ""

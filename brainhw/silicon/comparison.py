@@ -48,7 +48,7 @@ class LayerComparison:
         threshold is also divided by the relative charge gain, because spikes determine only the ratio of threshold to
         gain.
     reasons : tuple of str
-        The most likely cause of the difference for each neuron. Empty if noise explains the difference.
+        The most likely cause of the difference for each neuron. An empty string if noise explains the difference.
     """
 
     physical: np.ndarray
@@ -83,7 +83,8 @@ class Comparison(Shown, Drawn):
     n_steps, n_samples, n_trials : int
         Number of steps, samples and trials.
     model_accuracy, bench_accuracy : float or None
-        Fractions of the samples that the model and the bench classify correctly. None without labels.
+        Fraction of the samples that the model classifies correctly, and the same fraction for the bench. None without
+        labels.
     """
 
     layers: Mapping[str, LayerComparison]

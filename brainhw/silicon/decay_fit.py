@@ -80,7 +80,7 @@ def fit_decays(
             expected = start[:, None] * np.exp(-t / np.exp(log_tau)[:, None])
             low = _CLIPPED_BELOW * noise if clipped else -np.inf
             mask = used * (expected > low) * (expected < top - _CLIPPED_BELOW * noise if capped else True) * (top > V)
-            # A decay with too few remaining readings keeps all of them.
+            # If too few readings of a decay remain, use all readings of this decay.
             mask = np.where(mask.sum(1, keepdims=True) >= LEAST_POINTS, mask, used)
     if capped:
         notes.append(f"the read-out saturates at {top:g} mV, so readings with a fitted value near it were excluded")
@@ -164,8 +164,8 @@ def _with_offset(
     for part in (1.0, 0.8, 0.5):
         other = refined(_best_on_grid(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
         noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
-        # Accept the new result only if it reduces the sum of squares by 25 noise variances, as an offset of five
-        # standard errors does. Without an offset, the first result is therefore kept.
+        # Accept the new result only if it reduces the sum of squares by more than 25 noise variances. This corresponds
+        # to an offset of five standard errors. If there is no offset, the first result is therefore kept.
         if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
             best = other
     return best

@@ -21,8 +21,8 @@ def correlated_errors(
     Parameters
     ----------
     t, trial, used : array, shape [D, R]
-        Times since the first reading of the decay in ms, trial indices, and 1 for used readings. The readings of a
-        trial must be sorted by time.
+        ``t`` is the time in ms since the first reading of the decay, and ``trial`` is the index of the trial. ``used``
+        is 1 for the readings in the fit and 0 for all others. The readings of a trial must be sorted by time.
     tau : array, shape [D]
         Fitted time constants in ms.
     shape, slope, residuals : array, shape [D, R]
@@ -30,7 +30,7 @@ def correlated_errors(
         tau, without its component along ``shape``. All values are 0 for unused readings.
     """
     noise = _MembraneNoise(t, trial, tau)
-    # The fit absorbs the components of the noise along ``shape`` and ``slope``. These are the two unit vectors.
+    # The fit absorbs the components of the noise along ``shape`` and ``slope``. So compute unit vectors along both.
     fitted = np.stack([part / np.sqrt(np.maximum((part**2).sum(1, keepdims=True), 1e-300)) for part in (shape, slope)])
     carried = np.stack([noise.multiply(part) for part in fitted]) * used
     overlap = np.einsum("adr,bdr->abd", fitted, carried)

@@ -9,8 +9,9 @@ from brainhw.silicon.tables import DecayTable
 
 __all__ = ["ceiling", "note_of_faulty", "outlier_readings", "reason_for_no_fit"]
 
-# A reading is an outlier if it lies outside the range of its two neighbours by more than ``_USUAL`` times the median
-# distance and by more than the fraction ``_PART`` of the median height of a decay.
+# The distance of a reading is the amount by which it lies outside the range of its two neighbours. A reading is an
+# outlier if its distance is more than ``_USUAL`` times the median distance, and more than the fraction ``_PART`` of the
+# median height of a decay.
 _USUAL, _PART = 30.0, 0.2
 # The first reading of a decay is faulty if it exceeds the median maximum of the decays by this factor but the second
 # reading does not exceed this maximum.
@@ -24,11 +25,11 @@ _PLATEAU, _MORE = 3, 4
 def outlier_readings(d: np.ndarray, trial: np.ndarray, t: np.ndarray, V: np.ndarray) -> np.ndarray:
     """Return a mask ``[R]`` of single readings that lie far outside their decay.
 
-    The arguments contain the index of the decay, the trial, the time and the membrane potential of each reading.
-    The membrane potential falls during the whole decay, so a correct reading lies between its neighbours, apart from
-    noise. The last reading is compared with the two readings before it. The first reading is compared with the largest
-    readings of all decays. It is not compared with the second reading, because a correct first reading is also far
-    above the second reading if the time constant is short.
+    For each reading, ``d`` is the index of the decay, ``trial`` is the index of the trial, ``t`` is the time, and ``V``
+    is the membrane potential. The membrane potential falls during the whole decay, so a correct reading lies between
+    its neighbours, apart from noise. The last reading is compared with the two readings before it. The first reading is
+    compared with the median of the maxima of all decays. A comparison with the second reading is not enough, because a
+    correct first reading is also far above the second reading if the time constant is short.
     """
     order = np.lexsort((t, trial, d))
     key = np.stack([d, trial])[:, order]

@@ -16,9 +16,10 @@ __all__ = ["Device", "DeviceError", "checked_device"]
 class Device(Protocol):
     """Protocol for a chip that can be programmed and run: a chip on a real bench, or a model of a chip.
 
-    ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest on ``x
-    [T, B, N_in]``, dimensionless float32 values, and returns the :class:`Recording` of all layers. Both methods raise
-    :class:`DeviceError` if the bench fails. The caller may then repair the bench, program it again and continue.
+    ``program(program)`` writes a :class:`ChipProgram` to the chip. ``run(x)`` runs the programmed chip from rest and
+    returns the :class:`Recording` of all layers. The input ``x [T, B, N_in]`` contains dimensionless float32 values.
+    Both methods raise :class:`DeviceError` if the bench fails. The caller may then repair the bench, program it again
+    and continue.
     """
 
     def program(self, program: Any) -> None:
@@ -34,7 +35,7 @@ class DeviceError(RuntimeError):
     Parameters
     ----------
     message : str
-        The failure, the expected behaviour, and the fix.
+        Text that states the failure, the expected behaviour, and the fix.
     """
 
     def __init__(self, message: str) -> None:

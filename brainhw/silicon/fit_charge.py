@@ -25,8 +25,8 @@ __all__ = ["ChargeFit", "fit_charge"]
 LEAST_CODES = 3
 # The fit of the saturating branches has five parameters and needs at least this many codes.
 _SMOOTH_FROM = 8
-# Significance level of the chi-square test of the branches. Correct branches are rejected for one of 1000 benches. The
-# monotone table that is then used is also correct.
+# Significance level of the chi-square test of the branches. If the true curve consists of such branches, the test still
+# rejects the fit for one of 1000 benches. The monotone table is then used, which is also correct.
 _POOR_FIT = 1e-3
 # If the slope is smaller than this many standard errors, the data are rejected, because they show no charge curve.
 _RISE = 3.0
@@ -54,16 +54,17 @@ class ChargeFit(Shown, Drawn):
     codes : array of int, shape [K]
         Codes of ``curve``.
     charge, error : Quantity, shape [K]
-        Fitted charge of an average synapse and its standard error, fC.
+        Fitted charge of an average synapse at each code of ``codes``, and its standard error, fC.
     measured_codes : array of int, shape [M]
         Codes of the measurement.
     measured : Quantity, shape [M]
-        Measured charge at each code, averaged over the synapses after division by their gains, fC.
+        Measured charge at each code of ``measured_codes``, fC. The charge of each synapse is divided by the gain of the
+        synapse, and the results are averaged over the synapses.
     residuals : Quantity, shape [R]
         Measured minus fitted charge of each row of the table, fC; NaN for synapses that were excluded.
     synapses : array of int, shape [S]
-        Indices of the fitted synapses. A synapse is excluded if its charge is less than a fifth or more than three
-        times the charge of the others, or has the opposite sign. The notes name the synapse.
+        Indices of the fitted synapses. A synapse is excluded if its charge is less than a fifth of the charge of the
+        others, more than three times this charge, or of the opposite sign. The notes name each excluded synapse.
     gain, gain_error : array, shape [S]
         Gain of each synapse divided by the mean gain, and its standard error.
     gain_std, gain_std_error : float
@@ -254,7 +255,8 @@ def _zero_where_uncertain(codes: np.ndarray, charge: np.ndarray, error: np.ndarr
     # With any other charge at code 0, the power estimate would count each unused synapse as an event.
     (place,) = np.nonzero(codes == 0)
     uncertain = place.size and abs(charge[place[0]]) < 2 * error[place[0]]
-    # A zero keeps the table increasing only if lower charges are negative and higher ones positive.
+    # With a zero, the table is still increasing only if the charges of all lower codes are negative and the charges of
+    # all higher codes are positive.
     if not uncertain or not (np.all(charge[: place[0]] < 0) and np.all(charge[place[0] + 1 :] > 0)):
         return charge
     return np.where(codes == 0, 0.0, charge)
@@ -271,9 +273,9 @@ def _check_codes(code: np.ndarray, lowest: int, largest: int, call: str, what: s
 
 
 def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the charges ``[K]`` and gains ``[S]`` whose products fit ``mean [K, S]`` with the weights ``count``.
+    """Return the charges ``[K]`` and the gains ``[S]`` whose outer product is the best fit to ``mean [K, S]``.
 
-    The fit minimises the weighted sum of squares. The gains have mean 1.
+    The fit minimises the sum of squares with the weights ``count [K, S]``. The gains have mean 1.
     """
     g = np.ones(mean.shape[1])
     for _ in range(100):

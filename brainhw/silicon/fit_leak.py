@@ -102,9 +102,10 @@ def fit_leak(table: DecayTable) -> LeakFit:
     read noise. They also share an offset, which is set to zero if it is below four standard errors.
 
     If the bench clips readings at zero, readings with a fitted value within four standard deviations of zero are
-    excluded, because their mean differs from the membrane potential. If the read-out saturates, readings near the
-    ceiling are excluded in the same way. Single readings far from their neighbours are also excluded. A decay that
-    scatters far more than the others counts as not measured. The notes name these readings and decays.
+    excluded, because their mean differs from the membrane potential. If the read-out saturates, readings with a fitted
+    value within four standard deviations of the saturation value are also excluded. Single readings far from their
+    neighbours are excluded too. A decay that scatters far more than the others counts as not measured. The notes report
+    these readings and decays.
 
     If neighbouring residuals correlate, the fit assumes that the membrane potential itself is noisy, and that this
     noise decays with the same tau. The variances of the membrane noise and of the read noise are then estimated from
@@ -162,12 +163,13 @@ def fit_leak(table: DecayTable) -> LeakFit:
     V[d[order], column] = np.asarray(table.V.mantissa)[order]
     trial[d[order], column] = trials[order]
     used[d[order], column] = 1.0
-    # Count time from the first reading of each decay. This changes only the amplitude, and late times would overflow.
+    # Count time from the first reading of each decay, because late times would overflow. This changes only the
+    # amplitude.
     t = np.where(used > 0, t - np.min(np.where(used > 0, t, np.inf), axis=1, keepdims=True), 0.0)
     used_all = used.copy()
     faulty = outlier_readings(d, trials, np.asarray(table.t.mantissa), np.asarray(table.V.mantissa))
     used[d[order], column] = ~faulty[order]
-    # A decay with too few readings left keeps all of them, outliers included.
+    # If too few readings of a decay remain, use all readings of this decay, including the outliers.
     used[used.sum(1) < LEAST_POINTS] = used_all[used.sum(1) < LEAST_POINTS]
     found, notes = fit_decays(t, V, used, trial, call=call, what=named(table))
     if faulty.any():

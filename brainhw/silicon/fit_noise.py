@@ -70,7 +70,7 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
     Parameters
     ----------
     V : Quantity, shape [trials, T, N]
-        Membrane potentials of at least 2 trials with the same input and at least 10 steps.
+        Membrane potentials of at least 2 trials, each with at least 10 steps. All trials must have the same input.
     tau : Quantity, scalar or shape [N]
         Time constants of the neurons (`fit_leak`).
     dt : Quantity, optional
@@ -109,7 +109,7 @@ def fit_noise(V: u.Quantity, *, tau: u.Quantity, dt: u.Quantity = 1.0 * u.ms) ->
     given = _arguments.quantity(tau, u.ms, call=call, name="tau", shapes=[(), (n,)], positive=True).mantissa
     step = float(_arguments.quantity(dt, u.ms, call=call, name="dt", shapes=[()], positive=True).mantissa)
     beta = np.broadcast_to(np.exp(-step / np.asarray(given, float)), (n,))
-    # The mean includes the noise of the trial itself, so deviations from it are too small by this factor.
+    # The mean over trials includes the noise of each trial, so deviations from the mean are too small by this factor.
     d = (held - held.mean(0)) * np.sqrt(trials / (trials - 1))
     e = d[:, 1:] - beta * d[:, :-1]
     notes = []

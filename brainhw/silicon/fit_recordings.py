@@ -46,8 +46,8 @@ class LayerFit:
     reasons : tuple of str
         Reason why each neuron was not measured, ``[N]``. Empty for measured neurons.
     residuals : numpy.ndarray
-        Number of spikes of each run minus the expected number, divided by the standard deviation of this number,
-        ``[runs, N]``. NaN if not measured.
+        Standardised residual of the spike count in each run, ``[runs, N]``: recorded minus expected count, divided by
+        the standard deviation of the count in the model. NaN if not measured.
     shared : tuple of float or None
         Ratios of the threshold and of tau to their nominal values, fitted to all neurons of the layer together. None
         without ``per_layer=True``.
@@ -130,8 +130,9 @@ def fit_recordings(
 ) -> RecordingsFit:
     r"""Fit threshold, time constant and noise of each neuron to recorded spikes and their inputs.
 
-    The charge :math:`Q_t` of each step is computed from the codes of the program and the inputs or the recorded spikes
-    of the previous layer, with the charge curve and the capacitance of the program's chip. Between two recorded spikes
+    The charge :math:`Q_t` of each step is computed from the codes of the program and the input of the layer in this
+    step. The input of the first layer is ``xs``. The input of a later layer consists of the recorded spikes of the
+    previous layer. The charge curve and the capacitance are those of the program's chip. Between two recorded spikes
     the membrane potential follows
 
     .. math:: V' = \max(e^{-\Delta t/\tau} V_{t-1} + Q_t/C + \sigma \xi_t,\; 0), \qquad s_t = H(V' - V_{th})
@@ -158,8 +159,9 @@ def fit_recordings(
         A neuron counts as not measured if the relative standard error of its threshold or tau is larger than this
         value. Default 0.2.
     per_layer : bool, optional
-        For neurons that were not measured, use factors of threshold and tau that are fitted to all neurons of their
-        layer. Default False, which leaves NaN for these neurons.
+        Fit one factor of the threshold and one factor of tau to all neurons of a layer. For each neuron that was not
+        measured, return the nominal threshold and tau, multiplied by these factors. Default False, which returns NaN
+        for these neurons.
     progress : bool, optional
         Show a progress bar. Default False.
 

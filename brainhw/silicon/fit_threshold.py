@@ -245,7 +245,7 @@ def _result(
     combined: bool,
     notes: list[str],
 ) -> ThresholdFit:
-    """Check the solution of the fit. Return it in physical units, with NaN for values that the data do not determine.
+    """Check the solution of the fit, and convert it to physical units. Values that the data do not determine are NaN.
 
     ``common`` is the relative error in the charge per spike, which all neurons share.
     """

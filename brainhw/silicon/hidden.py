@@ -1,4 +1,4 @@
-"""Parameters of each neuron and synapse of a virtual chip, sampled from a spec with a PRNG key; and scaled specs."""
+"""Sample the parameters of each neuron and synapse of a virtual chip. Multiply the values of a spec by factors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def scaled_chip(
     chip : ChipSpec
         The original spec.
     gain, threshold, tau : float, optional
-        Factors of all charges, of ``V_th`` and of all ``tau_profiles``. Each must be greater than zero. Default 1.
+        ``gain`` is the factor of all charges, ``threshold`` is the factor of ``V_th``, and ``tau`` is the factor of all
+        ``tau_profiles``. Each must be greater than zero. Default 1.
     **changes
         Other fields to change, as for ``chip.replace``, such as standard deviations and ``noise_std``.
 
@@ -86,8 +87,8 @@ class HiddenValues:
 
     ``tau [n_settings, n_neurons]`` is in ms, and ``V_th [n_neurons]`` in mV.
 
-    A synapse is identified by its presynaptic input channel, frontend channel or physical neuron, and by its
-    postsynaptic physical neuron. So the same network uses the same synapses each time it is programmed.
+    A synapse is identified by its source and by its postsynaptic physical neuron. The source is an input channel, a
+    frontend channel or a physical neuron. So the same network uses the same synapses each time it is programmed.
     """
 
     def __init__(self, chip: ChipSpec, key: jax.Array, gain_std: float) -> None:
@@ -113,7 +114,7 @@ class HiddenValues:
         return self._stream(_NOISE, run)
 
     def pool(self, n: int, more: int) -> jax.Array:
-        """Return ``n`` normal random numbers, followed by the first ``more`` of them, for the noise of all runs."""
+        """Return ``n`` normal random numbers for the noise of all runs. The first ``more`` are repeated at the end."""
         if self._pool is None or len(self._pool) != n + more:
             self._pool = jnp.asarray(np.resize(self._stream(_POOL).standard_normal(n, np.float32), n + more))
         return self._pool
@@ -124,17 +125,17 @@ class HiddenValues:
         return bool(_or_zero(self.chip.synapse_mismatch_std) or self._gain_std)
 
     def synapses(self, rows: np.ndarray | None, columns: np.ndarray, n_in: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the additive deviations in weight units and the relative gain deviations, ``[N_in, N_out]``.
+        """Return two deviations of each synapse: an additive one in weight units, and a relative one of the gain.
 
-        ``rows`` contains the presynaptic physical neurons, or is ``None`` for the input channels. ``columns`` contains
-        the postsynaptic physical neurons.
+        Both arrays have shape ``[N_in, N_out]``. ``rows`` contains the presynaptic physical neurons, or is ``None`` for
+        the input channels. ``columns`` contains the postsynaptic physical neurons.
         """
         kind, places = (_INPUT_ROWS, range(n_in)) if rows is None else (_NEURON_ROWS, rows.tolist())
         held = [self._row(kind, place) for place in places]
         return np.stack([added[columns] for added, _ in held]), np.stack([gain[columns] for _, gain in held])
 
     def frontend(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the additive deviations and the relative gain deviations of the frontend, each ``[channels]``."""
+        """Return two deviations of each frontend channel: an additive one, and a relative one of the gain."""
         added, gain = self._row(_FRONTEND, 0)
         n = self.chip.frontend_channels
         return added[:n], gain[:n]

@@ -31,7 +31,8 @@ def match_settings(
 ) -> tuple[dict[int, int], str]:
     """Return the index of the tau profile of each leak setting, and a sentence that explains the assignment.
 
-    ``means`` contains the measured time constant of each leak setting, and ``presets`` those of the profiles, in ms.
+    ``means`` contains the measured time constant of each leak setting. ``presets`` contains the time constants of the
+    profiles. Both are in ms.
     """
     if len(means) > presets.size:
         raise ValueError(
@@ -65,7 +66,8 @@ def match_settings(
 def _choices(presets: np.ndarray, taus: np.ndarray) -> Any:
     if math.comb(presets.size, taus.size) <= _MOST_CHOICES:
         return itertools.combinations(range(presets.size), taus.size)
-    # So many profiles lie close together, so the nearest free profile is as good as the best assignment.
+    # With so many profiles, neighbouring profiles are close together. The nearest free profile is then as good as the
+    # best assignment.
     rows: list[int] = []
     for place, tau in enumerate(taus):
         least, most = (rows[-1] + 1 if rows else 0), presets.size - (taus.size - place) + 1

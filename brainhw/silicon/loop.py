@@ -76,7 +76,7 @@ class InTheLoop:
         requires them for every layer, and ``False`` ignores them. Recorded membrane potentials correct the states of
         the model. This correction helps most if the parameters of the model are wrong.
     accuracy : callable, optional
-        ``accuracy(outputs, y)`` is the function that :meth:`evaluate` calls. Default :func:`brainhw.train.accuracy`.
+        Function that :meth:`evaluate` calls as ``accuracy(outputs, y)``. Default :func:`brainhw.train.accuracy`.
     constrain : callable or None, optional
         Function that is called with the network after each update. Default :func:`brainhw.train.clip_weights`. A weight
         out of range is stored as the code of the limit. Without clipping, such a weight may need many updates to return
@@ -188,7 +188,7 @@ class InTheLoop:
         x, y = self._batch(x, y, call)
         if self._n_trials > 1:
             x, y = np.concatenate([x] * self._n_trials, axis=1), np.concatenate([y] * self._n_trials)
-        # Use the time step of the program, whatever the current environment sets.
+        # Use the time step of the program, even if the current environment sets a different one.
         with brainstate.environ.context(dt=self.program.dt):
             self._check_loss(x, y, call)
             recording = self._on_chip(x, call)

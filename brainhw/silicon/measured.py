@@ -30,8 +30,9 @@ class MeasuredChip(Shown):
     Parameters
     ----------
     spec : ChipSpec
-        The chip with its mean values and their provenance. These are the charge curve, the capacitance, the threshold,
-        ``tau_profiles`` (the mean time constant of each leak setting), the standard deviations and the noise.
+        The spec with the mean values of this chip and their provenance. It contains the charge curve, the capacitance,
+        the mean threshold, ``tau_profiles`` (the mean time constant of each leak setting), the standard deviations over
+        the neurons, and the noise.
     tau : Quantity, shape [n_settings, n_neurons]
         Membrane time constant of each neuron at each leak setting, stored in ms. Each value must be greater than zero,
         or NaN.
@@ -170,7 +171,7 @@ class MeasuredChip(Shown):
         return ChipDifference(self, other)
 
     def table(self) -> str:
-        """Return mean, standard deviation and range of the measured values as an aligned table."""
+        """Return an aligned table with the mean, the standard deviation and the range of each measured quantity."""
         return str(self)
 
     def _parts(self) -> Iterator[str | Table]:

@@ -23,7 +23,7 @@ __all__ = ["ChipDifference"]
 @final
 @dataclass(frozen=True, eq=False)
 class ChipDifference(Shown):
-    """Difference of each value of a chip, later minus earlier measurement. ``print`` shows a table.
+    """Differences between an earlier and a later measurement of a chip, later minus earlier. ``print`` shows a table.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ class ChipDifference(Shown):
 
     @property
     def tau(self) -> u.Quantity:
-        """Change of each time constant in ms, ``[n_settings, n_neurons]``. NaN unless it was measured both times."""
+        """Change of each time constant in ms, ``[n_settings, n_neurons]``. NaN if either measurement lacks it."""
         return self.after.tau - self.before.tau
 
     @property
     def V_th(self) -> u.Quantity:
-        """Change of each threshold in mV, ``[n_neurons]``. NaN unless it was measured both times."""
+        """Change of each threshold in mV, ``[n_neurons]``. NaN if either measurement lacks it."""
         return self.after.V_th - self.before.V_th
 
     @property
@@ -85,7 +85,11 @@ class ChipDifference(Shown):
         return tuple(name for name in names if _plain(one, name) != _plain(other, name))
 
     def table(self) -> str:
-        """Return the table of changes: their mean, standard deviation and largest absolute value, for each quantity."""
+        """Return a table of the changes and a table of the spec fields that differ.
+
+        For each quantity, the first table shows the mean change, the standard deviation of the changes, and the change
+        with the largest absolute value.
+        """
         return str(self)
 
     def _parts(self) -> Iterator[str | Table]:

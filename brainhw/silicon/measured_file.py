@@ -21,7 +21,7 @@ __all__ = ["TAG", "is_measured", "load_measured", "read_measured", "save_measure
 _KIND = FileKind("measured chip", "brainhw.silicon.MeasuredChip.save", 1)
 TAG = "brainhw-measured"
 """The first word of each file that contains a measured chip."""
-# The size limit is 1000 times the size of a chip of 256 neurons with 8 settings.
+# The size limit is 1000 times the size of the file of a chip with 256 neurons and 8 leak settings.
 _FILE = Sealed(_KIND, TAG, 64 * 2**20)
 
 _ARRAYS = {"tau_ms": u.ms, "V_th_mV": u.mV, "tau_error_ms": u.ms, "V_th_error_mV": u.mV}

@@ -33,7 +33,7 @@ def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float
     fired = spikes.reshape(-1).view(bool)  # the bytes are 0 or 1, and NumPy counts bools ten times faster
     n_spikes = int(np.count_nonzero(fired))
     rate = n_spikes / fired.size
-    # If neurons fire in most steps, low membrane potentials are plausible, because most follow a reset.
+    # If neurons fire in most steps, low membrane potentials are plausible, because most readings follow a reset.
     if largest < V_th / _MOST and 0 < rate < 0.5:
         return (
             f"the membranes of {path!r} stay within {largest:.3g} mV although its neurons fire at a threshold of "

@@ -53,7 +53,7 @@ class NeuronFit:
 
     ``covariance [N, K, K]`` is the inverse of the negative Hessian of the log-posterior. ``converged`` marks the
     neurons whose optimisation has converged. ``read_noise`` is in mV, or None without membrane potentials.
-    ``residuals [runs, N]`` are recorded minus expected spikes, divided by their standard deviation.
+    ``residuals [runs, N]`` are recorded minus expected spike counts, divided by the standard deviation of the count.
     """
 
     p: np.ndarray
@@ -74,7 +74,7 @@ def fit_neurons(
     """Fit the threshold, time constant and noise of each neuron to the recorded runs of its layer.
 
     The fit starts from the nominal ``threshold [N]`` in mV and the nominal time constants ``tau_steps [N]`` in time
-    steps. ``to_zero`` is whether a spike resets the membrane potential to zero. ``advance`` is called after the grid
+    steps. ``to_zero`` is true if a spike resets the membrane potential to zero. ``advance`` is called after the grid
     search and after each round of the optimisation.
     """
     read_noise = None
@@ -149,9 +149,10 @@ def _maximise_posterior(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the optimal parameters of each neuron, the negative Hessian at the optimum, and a mask of convergence.
 
-    In each round, one call to L-BFGS optimises all neurons. The parameters of each neuron are whitened with the
-    negative Hessian of its log-posterior, with absolute eigenvalues of at least 1, so that few iterations are enough.
-    There are at most ``_ROUNDS`` rounds. They end when a Newton step is small compared with the standard errors.
+    In each round, one call to L-BFGS optimises all neurons. So that few iterations are enough, the parameters of each
+    neuron are whitened with the negative Hessian of its log-posterior. The absolute values of its eigenvalues are used,
+    and values below 1 are set to 1. There are at most ``_ROUNDS`` rounds. They end when a Newton step is small compared
+    with the standard errors.
     """
     from scipy.optimize import minimize
 
@@ -204,7 +205,7 @@ def _maximise_posterior(
 def shared_factors(
     runs: LayerRuns, threshold: np.ndarray, tau_steps: np.ndarray, *, to_zero: bool
 ) -> tuple[float, float]:
-    """Fit one factor for all thresholds and one for all time constants of a layer, by maximum likelihood."""
+    """Fit one factor of all thresholds and one factor of all time constants of a layer, by maximum likelihood."""
     from scipy.optimize import minimize
 
     seen = _observed_chunks(
@@ -224,7 +225,9 @@ def shared_factors(
 
 
 def _regression(runs: LayerRuns, tau_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return gain, tau (steps), noise (mV) of each neuron, and the read noise (mV), from recorded membrane potentials.
+    """Estimate gain, tau (steps) and noise (mV) of each neuron from recorded membrane potentials.
+
+    Also return the read noise (mV), which all neurons share.
 
     Without a spike or a clamp in step ``t - 1`` or ``t``, ``V[t] = beta V[t-1] + gain I[t]``. In a least-squares fit,
     read noise in ``V[t-1]`` would bias ``beta`` towards zero. So this is an instrumental-variable regression. The
@@ -252,7 +255,7 @@ def _regression(runs: LayerRuns, tau_steps: np.ndarray) -> tuple[np.ndarray, np.
     counted = np.maximum(use.sum(axis=(0, 1)), 1)
     variance = np.sum(error**2, axis=(0, 1)) / counted
     pairs = np.maximum((use[1:] & use[:-1]).sum(axis=(0, 1)), 1)
-    # The noise of one reading also appears in the error of the next step, with the opposite sign and times beta.
+    # The read noise of one step also appears in the error of the next step, multiplied by -beta.
     read = np.median(-np.sum(error[1:] * error[:-1], axis=(0, 1)) / pairs / beta)
     read = max(float(read), _LEAST_READ_MV**2)
     noise = np.sqrt(np.maximum(variance - (1 + beta**2) * read, 0.01))

@@ -18,8 +18,8 @@ def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> t
     """Return a mask ``[R]`` of the rows that belong to no outlier synapse, and a note for each outlier.
 
     The charge of each synapse is compared with the median over the synapses, at the codes that it shares with other
-    synapses. A synapse is an outlier if its charge is less than a fifth or more than three times the median, by more
-    than three standard errors.
+    synapses. A synapse is an outlier if its charge is less than a fifth of the median or more than three times the
+    median. The charge must be outside these limits by more than three standard errors.
     """
     codes, k = np.unique(code, return_inverse=True)
     synapses, s = np.unique(synapse, return_inverse=True)

@@ -18,14 +18,14 @@ __all__ = ["note_charge", "note_leak", "note_taus", "note_threshold"]
 _UNUSUAL, _IMPOSSIBLE = 5.0, 100.0
 # brainhw also assumes that a time constant always deviates from the nearest profile by less than this factor.
 _IMPOSSIBLE_TAU = 20.0
-# brainhw assumes that thresholds deviate less from the data sheet. The factor is below 2, because half the time window
-# or twice the charge changes a threshold by a factor of 2.
+# brainhw assumes that thresholds deviate from the data sheet by less than this factor. The factor is below 2, because
+# half the time window or twice the charge changes the fitted threshold by a factor of 2.
 _UNUSUAL_V_TH = 1.9
 # brainhw assumes that the charge of a chip at weight zero is smaller than this fraction of its largest charge.
 _HIGH_ZERO = 0.1
 # If this many readings have exactly the largest or the smallest value, the read-out may saturate.
 _LEAST_SAME = 5
-# A decay that starts above this many thresholds had a spike before, or its unit is wrong.
+# If decays start above this multiple of the threshold, the neuron has spiked before, or the unit is wrong.
 _HIGH_START = 3.0
 
 
@@ -101,8 +101,8 @@ def _note_deviation(
 ) -> list[str]:
     """Return a note if ``value`` and ``usual`` differ by more than the factor ``note``.
 
-    Raise ``ValueError`` if they differ by more than the factor ``refuse``. ``what`` and ``column`` name the value and
-    the columns of its table.
+    Raise ``ValueError`` if they differ by more than the factor ``refuse``. In the messages, ``what`` describes the
+    value, and ``column`` is the name of its table columns.
     """
     if not (value > 0 and usual > 0):
         return []

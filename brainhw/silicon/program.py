@@ -130,7 +130,7 @@ class ChipProgram(Shown):
         Returns
         -------
         ChipProgram
-            The program with new codes, without a sampled or measured chip.
+            The program with the new codes. It stores no sampled or measured chip.
 
         Raises
         ------
@@ -185,7 +185,10 @@ class ChipProgram(Shown):
 
     @property
     def codes(self) -> Mapping[str, np.ndarray]:
-        """The codes of each synapse ``[N_in, N_out]`` (frontend: ``[N]``), and of each recurrent layer ``[N, N]``."""
+        """The codes of all weights, by the path of the synapse, frontend or recurrent layer.
+
+        Codes have shape ``[N_in, N_out]`` for a synapse, ``[N]`` for a frontend, and ``[N, N]`` for a recurrent layer.
+        """
         return MappingProxyType({path: codes.values for path, codes in self.content.weights()})
 
     @property
@@ -194,12 +197,15 @@ class ChipProgram(Shown):
         return {path: codes.bits for path, codes in self.content.weights()}
 
     def leak(self, layer: str) -> np.ndarray:
-        """Return the leak setting of each neuron of a layer, ``[N]``: indices of ``chip.tau_profiles``."""
+        """Return the leak setting of each neuron of a layer as an index in ``chip.tau_profiles``, ``[N]``."""
         _arguments.choice(layer, self.content.layers, call="ChipProgram.leak", name="layer")
         return self.content.layers[layer].profiles
 
     def physical(self, layer: str) -> np.ndarray:
-        """Return the index on the chip of each neuron of a layer, ``[N]``: ``sum(cores[:core]) + position``."""
+        """Return the index of the physical neuron of each neuron of a layer, ``[N]``.
+
+        The index of a physical neuron is ``sum(cores[:core]) + position``.
+        """
         _arguments.choice(layer, self.content.layers, call="ChipProgram.physical", name="layer")
         return self.placement.physical_of(layer)
 
@@ -266,8 +272,8 @@ class ChipProgram(Shown):
         Parameters
         ----------
         chip : ChipSpec, optional
-            A different chip on which the network runs. It must have the same family and cores. Default: the chip of the
-            program. If this chip was sampled or measured, its sampled or measured values are used.
+            A different chip to run the network on. It must have the same family and cores. Default: the chip of the
+            program. If the chip of the program was sampled or measured, its sampled or measured values are used.
 
         Returns
         -------
@@ -339,7 +345,7 @@ class ChipProgram(Shown):
 def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> ChipProgram:
     """Return the program with the current values of ``weights``, as :meth:`ChipProgram.updated` does.
 
-    ``weights`` is the result of ``chip_weights(net)``, which a training loop calls only once.
+    ``weights`` is the result of ``chip_weights(net)``. A training loop calls ``chip_weights`` only once.
     """
     call, content = "ChipProgram.updated", program.content
     chips = [weight.effective.chip for weight in weights.values()]

@@ -129,9 +129,9 @@ def _read_levels(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Yield, for each row of a CSV file, a text with the file name and the line number, and the cells of the row.
+    """Yield a pair for each row of a CSV file: its location as text, and its cells.
 
-    The header of the file must be exactly ``columns``.
+    The location consists of the file name and the line number. The header of the file must be exactly ``columns``.
     """
     try:
         with open_regular(path) as stream:

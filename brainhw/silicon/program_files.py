@@ -33,7 +33,8 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 JSON_FILE, NPZ_FILE = "program.json", "program.npz"
 _KIND = FileKind("program", "ChipProgram.save", 1)
 _TAG = "brainhw-program"
-# Size limit in bytes, several hundred times the size of a full chip. A larger file is rejected before parsing.
+# Size limit in bytes, several hundred times the size of the file of a full chip. A larger file is rejected before
+# parsing.
 _LARGEST = 2**28
 # Fields of a stage and their types. A stage is a synapse with its source and its target layer.
 _STAGE = {
@@ -147,7 +148,7 @@ def _check_top(top: dict[str, Any]) -> None:
 
 
 def wanted_shapes(stages: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that the arrays of a program must have, by array name, without the arrays of levels."""
+    """Return the shapes that the arrays of a program must have, by array name. The arrays of levels are omitted."""
     shapes: dict[str, tuple[int, ...]] = {}
     for stage in stages:
         n, inputs = stage["neurons"], stage["inputs"]

@@ -16,8 +16,8 @@ from brainhw.silicon.rate_model import LEAST_NOISE, Counts, expected_counts
 
 __all__ = ["Bar", "RateData", "RateSolution", "rough_tau", "solve_gains", "solve_rates"]
 
-# This variance is added to the variance of the model. Otherwise counts that are locked to the time steps would be taken
-# as exact.
+# This variance is added to the variance of each count in the model. Otherwise, the fit would treat counts that are
+# locked to the time steps as exact.
 _ROUNDING = 0.1
 # For each stage of the fit: additional variance of each count as a fraction of the squared number of steps, largest
 # number of evaluations, precision. The first stage adds a variance, so that the fit converges from a poor start. Later
@@ -39,7 +39,7 @@ class RateData:
 
     ``neuron`` and ``setting`` are indices. ``inputs`` is the number of active synapses, and ``charge`` is the charge
     per spike of a synapse in fC. ``count`` is the number of spikes in ``n_steps`` steps of ``dt`` ms. ``subtract`` is
-    whether a spike subtracts the threshold from the membrane potential.
+    true if a spike subtracts the threshold from the membrane potential.
     """
 
     neuron: np.ndarray
@@ -169,7 +169,8 @@ class _Problem:
         self.prior = np.full(shape, np.nan) if prior is None else prior[0]
         self.prior_error = np.full(shape, np.nan) if prior is None else prior[1]
         self.tied = np.isfinite(self.prior) & np.isfinite(self.prior_error)
-        # Mask of the settings and neurons that have rows. A tau without rows and without a decay keeps its start value.
+        # Mask of the pairs of setting and neuron that have rows. If a pair has neither rows nor a decay, its tau keeps
+        # the start value.
         self.measured = np.zeros(shape, bool)
         self.measured[data.setting, data.neuron] = True
         self.rows = [np.flatnonzero(data.neuron == i) for i in range(self.n)]
@@ -310,9 +311,10 @@ class _Problem:
         return matrix if p.size > _DENSE else matrix.toarray()
 
     def next_gain(self, p: np.ndarray) -> float:
-        """Return a new estimate of the standard deviation of the gain, from gain deviations that the data determine.
+        """Return a new estimate of the standard deviation of the gain.
 
-        The estimate follows D. J. C. MacKay, Neural Comput. 4, 415, 1992.
+        The sum of the squared gain deviations is divided by the effective number of deviations that the data determine
+        (D. J. C. MacKay, Neural Comput. 4, 415, 1992).
         """
         first = self.n * (1 + self.s)
         xi, error = p[first:-1], self.errors(p)[first:-1]
@@ -360,7 +362,8 @@ class _Problem:
         misfit = squares[: self.data.count.size]
         # Counts that are locked to the time steps do not show the scatter.
         free = counts.variance > _ROUNDING
-        # The fit determines a threshold for each neuron, and a time constant if no decay determines it.
+        # Each fitted parameter costs one degree of freedom. These are the thresholds of all neurons, and the time
+        # constants that no decay determines.
         freedom = max(int(free.sum()) - self.n - int((self.measured & ~self.tied).sum()), 1)
         excess = float(misfit[free].sum() / freedom) if free.any() else 1.0
         if np.exp(noise - np.median(theta)) < LEAST_NOISE * 1.05:

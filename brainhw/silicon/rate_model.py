@@ -30,7 +30,7 @@ LEAST_NOISE = 0.005
 _MOST_NOISE = 0.5
 _NODES_PER_WIDTH = 1.25
 _ROOT_2PI = np.sqrt(2 * np.pi)
-# If the drive is this many standard deviations of the noise above the threshold, a neuron fires in every step.
+# If the drive exceeds the threshold by this many standard deviations of the noise, a neuron fires in every step.
 _SURE = 8.0
 # A count with a variance below this value is locked to the time steps. It depends on how many whole interspike
 # intervals fit into the window.
@@ -52,7 +52,9 @@ class Counts(NamedTuple):
 def expected_counts(
     drive: np.ndarray, beta: np.ndarray, noise: np.ndarray, n_steps: np.ndarray, *, subtract: bool
 ) -> Counts:
-    """Return mean and variance of each of ``K`` spike counts over ``n_steps`` steps from rest, and their derivatives.
+    """Return the mean, the variance and the derivatives of the mean of each of ``K`` spike counts.
+
+    Each count is over ``n_steps`` steps and starts from rest.
 
     Parameters
     ----------

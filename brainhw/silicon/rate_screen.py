@@ -69,7 +69,7 @@ def _may_have_outliers(data: RateData, found: RateSolution) -> bool:
 
 
 def _mean_deviation(data: RateData, mean: np.ndarray) -> np.ndarray:
-    """Return the mean absolute deviation of the fitted from the measured rates of each neuron, in spikes per step."""
+    """Return, for each neuron, the mean absolute difference of fitted and measured rates, in spikes per step."""
     miss = np.abs(mean - data.count) / data.n_steps
     return np.asarray(np.bincount(data.neuron, miss) / np.bincount(data.neuron))
 
@@ -83,9 +83,9 @@ def _select_neurons(data: RateData, kept: np.ndarray) -> RateData:
 def _fit_each_neuron(
     data: RateData, leak: LeakFit | None, settings: np.ndarray, neurons: np.ndarray, search: bool, bar: Bar
 ) -> list[RateSolution]:
-    """Fit the f-I curves of each neuron separately, with its own noise.
+    """Fit the f-I curves and the noise of each neuron separately.
 
-    The decays that `first_prior` selects for all neurons together are the prior for tau.
+    The prior for tau is the same as in a fit of all neurons together (see `first_prior`).
     """
     prior = first_prior(data, leak, settings, neurons, search=search)[0]
     found = []

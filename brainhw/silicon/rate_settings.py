@@ -12,15 +12,16 @@ __all__ = ["first_prior", "fit_with_decays", "is_poor"]
 
 Prior = tuple[np.ndarray, np.ndarray]
 
-# A fit is poor if its excess variance is above ``_POOR`` and has a probability by chance below ``_CHANCE``. The second
-# condition is needed because a few counts can have a large scatter by chance.
+# A fit is poor if its excess variance is above ``_POOR`` and the p-value of this excess is below ``_CHANCE``. The
+# second condition is needed because a few counts can have a large scatter by chance.
 _POOR, _CHANCE = 1.5, 1e-3
 # Largest distance between the log tau of noise-free f-I curves and of the decays at the same setting. From such curves,
 # the median over neurons of log tau is known to about 0.3. Neighbouring settings are about 0.7 apart.
 _ROUGHLY = 0.5
 # Largest distance between the log tau of f-I curves that are fitted with noise and the log tau of the decays.
 _SAME = 0.2
-# Gains of the driving synapses are kept only if they reduce the cost below this fraction.
+# A fit with a separate gain for each driving synapse is used only if its cost is less than this fraction of the cost
+# with equal gains.
 _BETTER = 0.6
 
 

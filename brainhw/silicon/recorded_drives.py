@@ -1,4 +1,4 @@
-"""Synaptic drive of each neuron in each time step, computed from the recorded spikes and the inputs of a program."""
+"""Compute the synaptic drive of each neuron in each time step from a program, its inputs and the recorded spikes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LayerRuns:
     """All runs of one layer as arrays ``[T, B, N]``, concatenated along the batch axis and padded to the longest run.
 
     ``drive`` is the nominal charge of each step divided by the nominal capacitance, in mV. ``membranes`` are membrane
-    potentials in mV, or None if a run has no membrane potentials. ``valid [T, B]`` marks the steps of each run.
+    potentials in mV, or None if any run lacks them. ``valid [T, B]`` is 1 for the steps of a run and 0 for padding.
     """
 
     drive: np.ndarray

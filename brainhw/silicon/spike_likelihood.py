@@ -69,7 +69,10 @@ def _condition_on_spike(
 def _condition_on_reading(
     mean: jax.Array, variance: jax.Array, reading: jax.Array, floor: jax.Array, noise: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the log-density of a reading, and mean and variance of the membrane potential given this reading."""
+    """Return the log-density of a reading.
+
+    Also return the mean and the variance of the membrane potential, given this reading.
+    """
     total = variance + noise**2
     sd = jnp.sqrt(total)
     off = (reading - mean) / sd
@@ -83,7 +86,10 @@ def _condition_on_reading(
 
 
 def _chunk(p: jax.Array, seen: Observed) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return log-likelihood, expected number of spikes, and its variance, for each run and neuron of a chunk."""
+    """Return three values for each run and neuron of a chunk.
+
+    These are the log-likelihood, the expected spike count, and the variance of the spike count.
+    """
     threshold, decay, noise = jnp.exp(p[0]), jnp.exp(-jnp.exp(-p[1])), jnp.exp(2 * p[2]) + seen.least_noise**2
     gain = jnp.exp(p[3]) if seen.membranes is not None else None
 
@@ -140,7 +146,8 @@ def _gradient(p: jax.Array, arrays: Any, to_zero: bool) -> tuple[jax.Array, jax.
 
 @partial(jax.jit, static_argnames="to_zero")
 def _hessian(p: jax.Array, arrays: Any, to_zero: bool) -> jax.Array:
-    # Neurons are independent, so one direction is used for all neurons at once. K directions give [K, K, N].
+    # The Hessian of each neuron depends only on its own parameters. So each of the K directions is differentiated for
+    # all neurons at once, and the result has shape [K, K, N].
     def along(direction: jax.Array) -> jax.Array:
         tangent = jnp.broadcast_to(direction[:, None], p.shape)
         return jax.jvp(lambda p: _gradient(p, arrays, to_zero)[1], (p,), (tangent,))[1]
@@ -187,12 +194,15 @@ def value_and_gradient(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.nd
 
 
 def curvature(p: np.ndarray, seen: Observed) -> np.ndarray:
-    """Return the negative Hessian of the log-likelihood of each neuron for the ``K`` rows of ``p``, ``[N, K, K]``."""
+    """Return the negative Hessian of the log-likelihood of each neuron with respect to ``p [K, N]``, ``[N, K, K]``."""
     return -np.moveaxis(_sum(_hessian, p, seen), -1, 0)
 
 
 def expected_spikes(p: np.ndarray, seen: Observed) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance of the spike count, ``[runs, N]``, conditioned on the recorded past of each step."""
+    """Return the mean and the variance of the spike count of each run and neuron, ``[runs, N]``.
+
+    In each step, the spike probability is conditioned on the recorded data of all earlier steps.
+    """
     parts = []
     for k in range(seen.drive.shape[0]):
         arrays, to_zero = _static(_chunk_of(seen, k))

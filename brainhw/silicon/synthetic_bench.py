@@ -41,7 +41,7 @@ class SyntheticBench:
     rates : RateTable
         f-I curves at the largest code, without a column of settings.
     truth : MeasuredChip
-        The true values, which are the spec, and tau and V_th of every neuron.
+        The true values: the spec, and the time constants and the threshold of every neuron.
     profiles : tuple of int
         The index of the chip's profile for each leak setting of the tables.
     rates_setting : int
@@ -128,7 +128,7 @@ def synthetic_bench(
     profiles : iterable of int, optional
         Leak settings to measure, as indices of the chip's ``tau_profiles``. Default 3, 4, 5.
     rates_setting : int, optional
-        The index in ``profiles`` at which the f-I curves are measured. Default 1.
+        Index in ``profiles`` of the leak setting at which the f-I curves are measured. Default 1.
     synapses : int, optional
         Number of synapses with a measured charge. Default 20.
     inputs : iterable of int, optional
@@ -140,7 +140,8 @@ def synthetic_bench(
     gain_std : float, optional
         Relative standard deviation of the gain of the synapses. Default 0.03.
     charge_noise, read_noise : Quantity, optional
-        Noise of one reading of a charge and of a membrane potential. Default 0.01 fC and 0.4 mV.
+        Standard deviation of the noise of one charge reading (default 0.01 fC), and of one reading of the membrane
+        potential (default 0.4 mV).
     drive_gains : bool, optional
         Whether each synapse that drives a neuron in the f-I curves has its own gain. Default False: all have the mean
         gain.

@@ -184,7 +184,8 @@ class CompiledRun:
                 first, second = (jax.lax.dynamic_slice(noise[1], (start,), (V.size,)) for start in starts)
                 charged = charged + (self._noise * (first + second)).reshape(V.shape).astype(V.dtype)
             _, spk, V, wait = firing.advance(V, charged, V_th, wait)
-            # Bytes need a quarter of the memory. On a CPU, writing the spikes takes as long as computing the steps.
+            # Spikes stored as bytes need a quarter of the memory of float32. This matters because on a CPU, writing the
+            # spikes takes as long as computing the steps.
             return (V, spk, wait), (spk.astype(jnp.uint8), V)
 
         rest = V, jnp.zeros_like(V), resting.get("wait")

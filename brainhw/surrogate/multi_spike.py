@@ -178,8 +178,9 @@ class StepPWL(MultiSpike):
         \frac{\partial n}{\partial V} &= \frac{H(V - (V_{th} - w))}{V_{th}}, \qquad
         \frac{\partial n}{\partial V_{th}} = -\frac{V}{V_{th}^2} H(V - (V_{th} - w)), \qquad H(0) = 1
 
-    Here :math:`w` is ``window`` and :math:`M` is ``max_spikes``. The derivatives are those of ``V / V_th``, set to zero
-    below ``V_th - w``; they do not depend on ``M``. This is Rockpool's default spike function.
+    Here :math:`w` is ``window`` and :math:`M` is ``max_spikes``. Below ``V_th - w``, the derivatives are zero. At or
+    above ``V_th - w``, they are the derivatives of ``V / V_th``. They do not depend on ``M``. This is Rockpool's
+    default spike function.
 
     With a subtractive reset, the membrane potential after the reset has the derivative
     ``1 - V_th dn/dV`` with respect to the membrane potential before the reset. At or above ``V_th - w`` this derivative

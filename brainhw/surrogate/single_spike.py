@@ -79,9 +79,9 @@ def _spike_jvp(
 class _HardThreshold(braintools.surrogate.Surrogate):
     """Hard threshold with a surrogate derivative that is computed in float32 or wider.
 
-    The second base class of each subclass is a surrogate of braintools. Its derivative, and its smooth function with
-    this derivative, are used unless the subclass overrides ``_derivative`` or ``_smooth``. Two instances of the same
-    class are equal if their steepness is equal.
+    The second base class of each subclass is a surrogate of braintools. It defines the derivative, and a smooth
+    function with this derivative. A subclass can override them with the methods ``_derivative`` and ``_smooth``. Two
+    instances of the same class are equal if their steepness is equal.
     """
 
     _call: str
