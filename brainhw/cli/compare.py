@@ -40,7 +40,7 @@ def compare(
     figure: str | None = None,
     quiet: bool = False,
 ) -> Result:
-    """Run the network of a bundle and a bench on the same data, and return their differences.
+    """Run the network of a bundle on data, run a bench on the same data, and return the differences.
 
     The bench is either the measured chip in the file ``chip``, which is simulated, or a real chip that the command
     ``device`` controls.

@@ -83,8 +83,8 @@ def read_recordings(
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Return the arrays ``x``, ``y`` (class names or integers) and ``lengths`` of an .npz file of recordings.
 
-    ``y`` is ``None`` if ``labels`` is ``"ignored"``, or is ``"optional"`` and the file has no ``y``. ``lengths`` is
-    ``None`` if the file has no ``lengths``.
+    ``y`` is ``None`` if ``labels`` is ``"ignored"``. It is also ``None`` if ``labels`` is ``"optional"`` and the file
+    has no ``y``. ``lengths`` is ``None`` if the file has no ``lengths``.
     """
     what = f"{call}: the data of {path!r}"
 
@@ -124,7 +124,7 @@ def read_recordings(
 
 
 def _warn_of_unused(path: str, call: str) -> None:
-    """Warn of arrays of an .npz file that no command reads, because a misspelt name would change the result."""
+    """Warn if an .npz file contains arrays that no command reads, because a misspelt name would change the result."""
     with open_regular(path) as stream:
         names = ArrayFile(stream).names
     unused = [name for name in names if name not in (*_RECORDINGS, "")]

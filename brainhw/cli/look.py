@@ -86,7 +86,7 @@ def info(bundle: str, *, chip: bool = False) -> Result:
 def _notes(content: BundleContent) -> list[str]:
     """Return the lines of ``info`` for the notes of a bundle.
 
-    The notes of a bundle that the command ``train`` wrote are the names of the classes.
+    If the command ``train`` wrote the bundle, these notes are the names of the classes.
     """
     lines = content.notes.splitlines()
     if content.encoding_fingerprint is not None and len(lines) == content.n_classes:

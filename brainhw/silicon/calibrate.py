@@ -83,10 +83,11 @@ def calibrate(
 
     One table is enough. Values that no table determines are copied from ``chip``. Values that the tables determine are
     stored in the spec with provenance ``"measured"``. The charge table determines the charge curve. The decays
-    determine, for each profile, the geometric mean of the time constants and the standard deviation of the leak. The
-    f-I curves determine the trial noise, and the mean and the standard deviation of ``V_th``. The standard deviations
-    are corrected for estimation errors. If a profile was not measured, its time constant is scaled by a factor. This
-    factor is interpolated between the measured profiles.
+    determine, for each profile, the geometric mean of the time constants and the standard deviation of the leak. If no
+    decays are passed, the f-I curves determine these values. The f-I curves also determine the trial noise, and the
+    mean and the standard deviation of ``V_th``. The standard deviations are corrected for estimation errors. If a
+    profile was not measured, its time constant is scaled by a factor. This factor is interpolated between the measured
+    profiles.
 
     f-I curves determine only the ratio ``V_th C / q``. The charge ``q`` is taken from the charge table, or from
     ``chip`` if there is none. The capacitance ``C`` is taken from ``chip``. A network behaves the same if all three

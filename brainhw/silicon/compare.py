@@ -76,7 +76,7 @@ def compare(
         stored in the bundle if the program was made from a bundle. Otherwise, each output neuron is one class.
     explain : bool, optional
         Fit the time constants and thresholds of the bench with :func:`fit_recordings`, to find the causes of
-        differences. The fit uses at most 50 samples in all trials and takes up to a minute. Default True.
+        differences. The fit uses at most 50 samples, summed over the trials, and takes up to a minute. Default True.
     progress : bool, optional
         Show progress bars for the bench runs and for the fit. Default False.
 

@@ -22,7 +22,7 @@ __all__ = ["Comparison", "LayerComparison"]
 class LayerComparison:
     """Differences between the model and the bench for the ``N`` neurons of one layer.
 
-    All arrays have shape ``[N]`` and are averaged over the trials. NaN marks unknown values.
+    All arrays have shape ``[N]``. Results of several bench trials are averaged. NaN marks unknown values.
 
     Attributes
     ----------

@@ -130,9 +130,9 @@ def fit_charge(table: ChargeTable, chip: ChipSpec | str) -> ChargeFit:
     """Fit the charge curve of an average synapse, and the gain of each measured synapse.
 
     The model is ``q[k, s] = g[s] c[k] + noise``. It is fitted by alternating least squares, with a mean gain of 1. The
-    charges ``c[k]`` are then smoothed by the saturating branches of `ChargeFit`, or by isotonic regression
-    (``scipy.optimize``) if a chi-square test rejects the branches. A synapse that is dead or whose charge has the
-    opposite sign is excluded, and a note names it.
+    charges ``c[k]`` are then smoothed by a fit of the saturating branches (see ``form`` in `ChargeFit`). If a
+    chi-square test rejects this fit, they are smoothed by isotonic regression (``scipy.optimize``). A synapse that is
+    dead or whose charge has the opposite sign is excluded, and a note names this synapse.
 
     Parameters
     ----------
@@ -307,7 +307,7 @@ def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[floa
 
 @dataclass(frozen=True)
 class _Smooth:
-    """Fit of the saturating branches, at the requested weights."""
+    """Result of a fit of the saturating branches, evaluated at the requested weights."""
 
     value: np.ndarray
     # Standard error, in units of the read noise.

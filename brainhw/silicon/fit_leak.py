@@ -45,9 +45,9 @@ class LeakFit(Shown, Drawn):
         Geometric mean of the time constants of each setting, ms. The mean is geometric because brainhw assumes
         log-normal leak currents.
     mean_error : Quantity, shape [S]
-        Standard error of ``mean`` as an estimate of the mean of all neurons of the chip, ms. It combines the standard
-        deviation over the neurons with the errors of their time constants, and falls with the square root of the number
-        of neurons.
+        Standard error of ``mean``, ms. Here ``mean`` is an estimate for all neurons of the chip. So the error combines
+        the standard deviation over the neurons with the errors of their time constants. It is inversely proportional to
+        the square root of the number of neurons.
     spread : array, shape [S]
         Standard deviation of the log leak current over the neurons, corrected for estimation errors.
     residuals : Quantity, shape [R]

@@ -189,7 +189,8 @@ def fit_recordings(
     The model assumes that all synapses of a neuron have the same charge curve. If the charges of the synapses differ,
     the fitted ``noise`` increases, and the errors in the table are too small. For example, they are too small by a
     factor of about 1.5 if the charges of 60 synapses have a standard deviation of 3 %. The column ``misfit`` of the
-    table is the standard deviation of the residuals. If the charges differ and the inputs are constant, it is above 1.
+    table is the standard deviation of the residuals. If the charges differ and the inputs are constant, this standard
+    deviation is above 1.
 
     Examples
     --------

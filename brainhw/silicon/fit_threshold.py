@@ -48,7 +48,8 @@ class ThresholdFit(Shown, Drawn):
     V_th, V_th_error : Quantity, shape [N]
         The threshold charge divided by the capacitance ``C``, mV.
     mean, mean_error : Quantity, scalar
-        Mean threshold, mV, and its standard error as an estimate of the mean of all neurons of the chip.
+        Mean threshold of the measured neurons and its standard error, mV. The mean is an estimate for all neurons of
+        the chip, so its error includes the variation over the neurons.
     spread : float
         Relative standard deviation of the thresholds over the neurons, corrected for estimation errors.
     common_error : float
@@ -60,8 +61,9 @@ class ThresholdFit(Shown, Drawn):
     C_measured : bool
         Whether ``C`` is computed from the trial noise.
     settings : array of int, shape [S]
-        Leak settings of the table. If the table has no such column, there is one setting, which is -1 if no decay
-        agrees with the curves.
+        Leak settings of the table. If the table has no column of settings, this array contains one value. It is the
+        setting that was passed, or the setting whose decays agree with the curves. It is -1 if no decays agree with the
+        curves. It is 0 if neither a setting nor decays were passed.
     tau, tau_error : Quantity, shape [S, N]
         Time constants from the f-I curves, combined with those from the decays if ``leak`` was passed, ms.
     tau_combined : bool
@@ -154,8 +156,8 @@ def fit_threshold(
     max(beta V + n q / C + noise, 0)``. If ``V' >= V_th``, the neuron spikes and is reset. Noise makes the membrane
     potential cross the threshold earlier, so a fit without noise finds thresholds that are about 2 % too low. This fit
     computes the expected spike count from the probability density of the membrane potential. Each neuron has its own
-    ``V_th C`` and tau, and all neurons share the noise. The curves are fitted by ``scipy.optimize.least_squares``, with
-    weights from the variance of each count in the model.
+    ``V_th C`` and tau, and all neurons share the noise. The curves are fitted by ``scipy.optimize.least_squares``. Each
+    count is weighted by the inverse of its variance in the model.
 
     Parameters
     ----------
@@ -168,8 +170,8 @@ def fit_threshold(
     leak : LeakFit, optional
         The measured time constants, weighted by their errors. Default: tau is fitted to the f-I curves only.
     setting : int, optional
-        The leak setting of the f-I curves, for a table without that column. Default: the setting whose decays agree
-        with the f-I curves.
+        The leak setting of the f-I curves. Pass it only if the table has no column of settings. Default: the setting
+        whose decays agree with the f-I curves.
     noise_std : Quantity, optional
         Trial noise of the membrane potential per step in mV, if it was measured (`fit_noise`). It determines the
         capacitance, which the f-I curves alone do not determine. Default: the capacitance is taken from the spec.

@@ -22,7 +22,7 @@ def measured_chip(program: ChipProgram, layers: Mapping[str, Any]) -> MeasuredCh
 
     The charge curve and the capacitance of the program's chip are kept, and the thresholds are scaled such that ``V_th
     C / q`` has the fitted value. If membrane potentials determine the mean charge gain, the capacitance is divided by
-    this gain, so that the voltages agree with the voltages of the bench.
+    this gain, so that the membrane potentials of the model agree with those of the bench.
     """
     chip = program.chip
     profiles = np.asarray(chip.tau_profiles.values.to(u.ms).mantissa, float)

@@ -18,9 +18,9 @@ _N_CHECKED = 50_000
 
 
 def fault_of_membranes(path: str, V: np.ndarray, spikes: np.ndarray, V_th: float) -> tuple[str, bool]:
-    """Return a message on implausible membrane potentials (mV), and whether the caller must raise an error.
+    """Return a message about implausible membrane potentials, and whether the caller must raise an error.
 
-    The message is empty if the membrane potentials are plausible.
+    The membrane potentials ``V`` and the threshold ``V_th`` are in mV. The message is empty if they are plausible.
     """
     low, high = float(V.min()), float(V.max())
     largest = max(-low, high)

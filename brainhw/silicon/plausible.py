@@ -63,7 +63,7 @@ def note_leak(fit: LeakFit, chip: ChipSpec, *, call: str) -> list[str]:
 
 
 def note_taus(means: Mapping[int, float], presets: np.ndarray, *, call: str) -> list[str]:
-    """Return notes on the time constants (ms) of leak settings that are far from the nearest profile."""
+    """Return a note for each leak setting whose time constant (ms) is far from the nearest profile."""
     notes = []
     for setting, tau in means.items():
         nearest = float(presets[int(np.argmin(np.abs(np.log(tau / presets))))])
@@ -74,7 +74,7 @@ def note_taus(means: Mapping[int, float], presets: np.ndarray, *, call: str) -> 
 
 
 def note_threshold(fit: ThresholdFit, chip: ChipSpec, *, call: str) -> list[str]:
-    """Return notes on an implausible mean threshold and, if it was measured, on an implausible capacitance."""
+    """Return notes on an implausible mean threshold, and on an implausible capacitance if ``fit`` measured it."""
     mean, usual = float(fit.mean.mantissa), float(chip.V_th.mantissa)
     what = "rate, window and charge"
     if fit.C_measured:

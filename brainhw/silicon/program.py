@@ -175,7 +175,7 @@ class ChipProgram(Shown):
 
     @property
     def layers(self) -> dict[str, int]:
-        """Number of neurons of each layer, by its path, in execution order."""
+        """Number of neurons of each layer, by the path of the layer, in execution order."""
         return {wire.layer: len(self.content.layers[wire.layer].profiles) for wire in self.content.wires}
 
     @property
@@ -193,7 +193,7 @@ class ChipProgram(Shown):
 
     @property
     def bits(self) -> dict[str, int]:
-        """Number of weight bits of each synapse and of each recurrent layer, by its path."""
+        """Number of weight bits, by the path of the synapse, frontend or recurrent layer."""
         return {path: codes.bits for path, codes in self.content.weights()}
 
     def leak(self, layer: str) -> np.ndarray:
@@ -370,8 +370,8 @@ def with_weights(program: ChipProgram, weights: Mapping[str, ChipWeight]) -> Chi
 def _codes(weights: Mapping[str, ChipWeight], call: str) -> dict[str, Codes]:
     """Return the codes of each weight matrix, by path.
 
-    Weights on a plain grid without sign annealing are rounded together in one compiled call, which is faster than
-    :func:`codes_of`.
+    Weights on a plain grid without sign annealing are rounded together in one compiled call. This is faster than a call
+    to :func:`codes_of` for each matrix.
     """
     found, grids, masters = {}, {}, []
     for path, (master, _, effective) in weights.items():

@@ -34,15 +34,15 @@ def put_chip(net: brainstate.nn.Module, measured: MeasuredChip, placement: Place
     """Make a measured chip the current chip of a network.
 
     Every module uses the mean values of ``measured.spec`` (charge curve, capacitance, threshold, time constants of the
-    leak settings). Each neuron of the network uses the threshold that was measured on its physical neuron, and the time
-    constant that was measured there at the same leak setting. If a value was not measured, the neuron uses the mean
+    leak settings). Each neuron of the network uses the threshold of its physical neuron, and the time constant of this
+    physical neuron at the leak setting that the network uses. If a value was not measured, the neuron uses the mean
     value of the spec. The weights and their codes do not change.
 
     The measured chip stays the current chip in later calls and in training. :func:`brainhw.sample_chip`,
     :func:`brainhw.deploy.robustness` and calls with ``key=`` keep the measured values and sample the other values. A
-    bundle stores the measured chip. :func:`brainhw.nominal_chip` discards the measured values of the neurons, which
-    then use the mean values of ``measured.spec``. Functions that ``brainstate.transform.jit`` compiled earlier are
-    traced again.
+    bundle stores the measured chip. :func:`brainhw.nominal_chip` discards the measured values of the neurons. The
+    neurons then use the mean values of ``measured.spec``. Functions that ``brainstate.transform.jit`` compiled earlier
+    are traced again.
 
     Parameters
     ----------

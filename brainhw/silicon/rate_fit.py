@@ -62,11 +62,11 @@ class RateSolution:
     """Result of a fit of f-I curves.
 
     ``theta [N]`` is the threshold charge in fC, ``tau [S, N]`` is in ms, and ``noise`` is in fC. Errors are relative.
-    ``mean`` and ``variance`` are the mean and the variance of the count of each row in the model. ``excess`` is the
-    variance of the counts around the fit, divided by the variance of the model. ``chance`` is the p-value of ``excess``
-    in a chi-square test. ``cost`` is the sum of all squared residuals. ``gain_std`` is the relative standard deviation
-    of the gain of the synapses that drive a neuron. ``determined`` marks the neurons whose curves determine a
-    threshold, because at least one rate is between zero and one spike per step.
+    ``mean`` and ``variance`` are the mean and the variance of each count in the model. ``excess`` is the variance of
+    the counts around the fit, divided by the variance in the model. ``chance`` is the p-value of ``excess`` in a
+    chi-square test. ``cost`` is the sum of all squared residuals. ``gain_std`` is the relative standard deviation of
+    the gain of the synapses that drive a neuron. ``determined`` marks the neurons whose curves determine a threshold,
+    because at least one rate is between zero and one spike per step.
     """
 
     theta: np.ndarray

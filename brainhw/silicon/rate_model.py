@@ -153,7 +153,7 @@ def _block(  # noqa: PLR0915 - one derivation, in the order of the module docstr
 
 
 def _renewals(silent: np.ndarray, spike: np.ndarray, n_steps: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Return the exact mean count for short interspike intervals, or ``otherwise`` for longer intervals.
+    """Return the exact mean count if the interspike intervals are short. Return ``otherwise`` if they are longer.
 
     Each spike resets the membrane potential to zero, so the spikes are a renewal process.
     """
@@ -167,8 +167,8 @@ def _renewals(silent: np.ndarray, spike: np.ndarray, n_steps: np.ndarray, otherw
             break
     mean = otherwise.copy()
     for i in np.flatnonzero(law.sum(1) < 1e-6):
-        # The expected spikes u of each step solve u = first * (start + u), where * is a convolution. This is a
-        # recursive filter.
+        # The expected number of spikes u in each step solves u = first * (start + u), where * is a convolution. A
+        # recursive filter computes u.
         impulse = np.zeros(int(n_steps[i]) + 1)
         impulse[0] = 1.0
         mean[i] = lfilter([1.0], np.concatenate([[1.0], -first[i, 1:]]), impulse)[1:].sum()

@@ -35,7 +35,7 @@ class VirtualChip:
         q_{ij} &= q(w_{ij})(1 + \sigma_g\, \xi^g_{ij}) + q'(0)\, \sigma_w\, \xi_{ij} \\
         V' &= \max(e^{-\Delta t/\tau_{kj}} V_{t-1} + Q_t / C + \sigma\, \eta_t,\; 0)
 
-    Spikes and resets are those of its chip family. The time constant :math:`\tau_{kj}` of leak setting ``k`` and
+    Spikes and resets are those of the chip family. The time constant :math:`\tau_{kj}` of leak setting ``k`` and
     physical neuron ``j`` is log-normal around ``chip.tau_profiles``. If two settings have the same standard deviation,
     a neuron deviates by the same factor at both settings. The threshold is normal around ``chip.V_th``. Each synapse
     has a fixed position on the chip, so the same program always uses the same synapses.
@@ -114,7 +114,8 @@ class VirtualChip:
         TypeError
             If ``program`` is not a :class:`ChipProgram`.
         ValueError
-            If the chip of ``program`` differs in family, cores, number of frontend channels or number of leak settings.
+            If the chip of ``program`` and this chip differ in family, cores, number of frontend channels or number of
+            leak settings.
         """
         call = "VirtualChip.program"
         _arguments.instance(program, ChipProgram, call=call, name="program")
