@@ -142,8 +142,8 @@ def known_lengths(
 ) -> np.ndarray | None:
     """Return the number of steps of each recording in a file.
 
-    If ``lengths`` is ``None``, all steps of each recording count, and a warning is given if the recordings seem to be
-    padded. Recordings without time steps have the shape ``in_shape``, and the result for them is ``lengths``.
+    If ``lengths`` is ``None``, count all steps of each recording, and warn if the recordings seem to be padded. If the
+    recordings have no time steps (shape ``in_shape``), return ``lengths`` unchanged.
     """
     if lengths is not None or x.shape[1:] == in_shape:
         return lengths

@@ -103,9 +103,9 @@ def calibrate(
     settings : mapping of int to int, optional
         A mapping from each leak setting in the tables to an index in the chip's ``tau_profiles``. By default, each
         setting is used as the index itself, if every time constant is then within a factor of 2 of its profile.
-        Otherwise, settings are assigned to profiles such that longer time constants belong to longer profiles. Of these
-        assignments, the one with the smallest deviations from the profiles is used. A deviation that is common to all
-        time constants counts less than deviations of single time constants. The report shows the assignment.
+        Otherwise, settings are assigned to profiles in the order of their time constants. Of all such assignments, the
+        one with the smallest deviations of the time constants from the profiles is used. A deviation that all time
+        constants share counts less than deviations of single time constants. The report shows the assignment.
     rates_setting : int, optional
         Leak setting of the f-I curves, numbered as in the decays. Default: the setting whose time constants agree with
         the f-I curves.

@@ -26,7 +26,7 @@ LEAST_CODES = 3
 # The fit of the saturating branches has five parameters and needs at least this many codes.
 _SMOOTH_FROM = 8
 # Significance level of the chi-square test of the branches. If the true curve consists of such branches, the test still
-# rejects the fit for one of 1000 benches. The monotone table is then used, which is also correct.
+# rejects the fit for one of 1000 benches. The monotone table that is then used is also correct.
 _POOR_FIT = 1e-3
 # If the slope is smaller than this many standard errors, the data are rejected, because they show no charge curve.
 _RISE = 3.0
@@ -292,7 +292,7 @@ def _rank_one(mean: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _gain_spread(g: np.ndarray, error: np.ndarray, compared: bool) -> tuple[float, float, float]:
-    """Return the standard deviation of the gains, its error, and the error in the mean gain.
+    """Return three values: the standard deviation of the gains, its standard error, and the error in the mean gain.
 
     The mean gain of the measured synapses estimates the mean gain of the chip. The last value is the error in this
     estimate.

@@ -65,9 +65,9 @@ class ThresholdFit(Shown, Drawn):
         setting that was passed, or the setting whose decays agree with the curves. It is -1 if no decays agree with the
         curves. It is 0 if neither a setting nor decays were passed.
     tau, tau_error : Quantity, shape [S, N]
-        Time constants from the f-I curves, combined with those from the decays if ``leak`` was passed, ms.
+        Time constants, ms. They are fitted to the f-I curves and, if ``tau_combined`` is true, also to the decays.
     tau_combined : bool
-        Whether ``tau`` combines the f-I curves with the decays.
+        Whether ``tau`` is fitted to the f-I curves and the decays together.
     noise_charge, noise_charge_error : Quantity, scalar
         Trial noise per step as a charge, fC.
     noise_std, noise_std_error : Quantity, scalar

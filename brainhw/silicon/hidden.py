@@ -114,7 +114,10 @@ class HiddenValues:
         return self._stream(_NOISE, run)
 
     def pool(self, n: int, more: int) -> jax.Array:
-        """Return ``n`` normal random numbers for the noise of all runs. The first ``more`` are repeated at the end."""
+        """Return ``n`` normal random numbers for the noise of all runs.
+
+        A copy of the first ``more`` numbers is appended at the end.
+        """
         if self._pool is None or len(self._pool) != n + more:
             self._pool = jnp.asarray(np.resize(self._stream(_POOL).standard_normal(n, np.float32), n + more))
         return self._pool

@@ -150,9 +150,9 @@ def _maximise_posterior(
     """Return the optimal parameters of each neuron, the negative Hessian at the optimum, and a mask of convergence.
 
     In each round, one call to L-BFGS optimises all neurons. So that few iterations are enough, the parameters of each
-    neuron are whitened with the negative Hessian of its log-posterior. The absolute values of its eigenvalues are used,
-    and values below 1 are set to 1. There are at most ``_ROUNDS`` rounds. They end when a Newton step is small compared
-    with the standard errors.
+    neuron are whitened with the negative Hessian of its log-posterior. Negative eigenvalues of this matrix are replaced
+    by their absolute values, and values below 1 are then set to 1. There are at most ``_ROUNDS`` rounds. They end when
+    a Newton step is small compared with the standard errors.
     """
     from scipy.optimize import minimize
 
@@ -205,7 +205,7 @@ def _maximise_posterior(
 def shared_factors(
     runs: LayerRuns, threshold: np.ndarray, tau_steps: np.ndarray, *, to_zero: bool
 ) -> tuple[float, float]:
-    """Fit one factor of all thresholds and one factor of all time constants of a layer, by maximum likelihood."""
+    """Fit two factors to all neurons of a layer by maximum likelihood: one of the thresholds, and one of tau."""
     from scipy.optimize import minimize
 
     seen = _observed_chunks(

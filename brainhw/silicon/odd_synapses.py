@@ -15,7 +15,7 @@ _LEAST_SHARED = 3
 
 
 def odd_synapses(code: np.ndarray, synapse: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Find outlier synapses. Return a mask ``[R]`` of the rows of all other synapses, and a note for each outlier.
+    """Find outlier synapses. Return a mask ``[R]``, which is false for their rows, and a note for each outlier.
 
     The charge of each synapse is compared with the median over the synapses, at the codes that it shares with other
     synapses. A synapse is an outlier if its charge is less than a fifth of the median or more than three times the

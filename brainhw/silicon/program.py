@@ -202,9 +202,9 @@ class ChipProgram(Shown):
         return self.content.layers[layer].profiles
 
     def physical(self, layer: str) -> np.ndarray:
-        """Return the index of the physical neuron of each neuron of a layer, ``[N]``.
+        """Return, for each neuron of a layer, the index of its physical neuron, ``[N]``.
 
-        The index of a physical neuron is ``sum(cores[:core]) + position``.
+        The index is ``sum(cores[:core]) + position``.
         """
         _arguments.choice(layer, self.content.layers, call="ChipProgram.physical", name="layer")
         return self.placement.physical_of(layer)

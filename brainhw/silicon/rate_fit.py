@@ -212,7 +212,7 @@ class _Problem:
         return np.asarray(data.charge * (data.inputs + self.gain * (self.reach[self.level] * xi).sum(1)))
 
     def start(self) -> np.ndarray:
-        """Return the start parameters of the fit, from a grid search with noise-free curves for each neuron."""
+        """Return the start parameters of the fit. For each neuron, a grid search over noise-free curves finds them."""
         known = self.prior[self.tied]
         taus = (
             np.exp(np.quantile(known, np.linspace(0, 1, 12)))
@@ -313,8 +313,8 @@ class _Problem:
     def next_gain(self, p: np.ndarray) -> float:
         """Return a new estimate of the standard deviation of the gain.
 
-        The sum of the squared gain deviations is divided by the effective number of deviations that the data determine
-        (D. J. C. MacKay, Neural Comput. 4, 415, 1992).
+        The new variance is the sum of the squared gain deviations, divided by the effective number of deviations that
+        the data determine (D. J. C. MacKay, Neural Comput. 4, 415, 1992).
         """
         first = self.n * (1 + self.s)
         xi, error = p[first:-1], self.errors(p)[first:-1]

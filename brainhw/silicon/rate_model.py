@@ -52,9 +52,9 @@ class Counts(NamedTuple):
 def expected_counts(
     drive: np.ndarray, beta: np.ndarray, noise: np.ndarray, n_steps: np.ndarray, *, subtract: bool
 ) -> Counts:
-    """Return the mean, the variance and the derivatives of the mean of each of ``K`` spike counts.
+    """Return the mean and the variance of each of ``K`` spike counts, and the derivatives of each mean.
 
-    Each count is over ``n_steps`` steps and starts from rest.
+    A count is the number of spikes in ``n_steps`` steps from rest.
 
     Parameters
     ----------

@@ -35,8 +35,8 @@ def fit_with_decays(
 ) -> tuple[RateSolution, np.ndarray, bool, list[str]]:
     """Fit f-I curves, with the time constants of the decays as a prior.
 
-    Return the fit, the leak settings of the curves, whether the fit includes the decays, and notes.
-    If ``search`` is true, all curves have the same setting, which is chosen from the settings of the decays.
+    Return the fit, the leak settings of the curves, a bool that is true if the fit includes the decays, and notes. If
+    ``search`` is true, all curves have the same setting. The fit then chooses it from the settings of the decays.
     """
     notes: list[str] = []
     prior, settings, taus = first_prior(data, leak, settings, neurons, search=search)

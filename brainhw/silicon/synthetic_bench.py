@@ -37,13 +37,13 @@ class SyntheticBench:
     charge : ChargeTable
         Charges of all codes.
     decays : DecayTable
-        Decays at each leak setting. Setting ``k`` of the table is the profile ``profiles[k]`` of the chip.
+        Decays at each leak setting. Setting ``k`` of the table has the index ``profiles[k]`` in ``tau_profiles``.
     rates : RateTable
         f-I curves at the largest code, without a column of settings.
     truth : MeasuredChip
         The true values: the spec, and the time constants and the threshold of every neuron.
     profiles : tuple of int
-        The index of the chip's profile for each leak setting of the tables.
+        For each leak setting of the tables, its index in the chip's ``tau_profiles``.
     rates_setting : int
         The leak setting of the f-I curves, numbered as in ``decays``.
     """

@@ -22,7 +22,7 @@ MOST_INDEX = 10**6
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class ChargeTable:
-    """Charge of single spikes by weight code and synapse, with one row per measurement.
+    """Charge of single spikes. Each row is one measurement of one synapse at one weight code.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class ChargeTable:
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class DecayTable:
-    """Decays of the membrane potential without input, by leak setting and neuron, with one row per reading.
+    """Decays of the membrane potential without input. Each row is one reading of one neuron at one leak setting.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class DecayTable:
 @final
 @dataclass(frozen=True, eq=False, repr=False)
 class RateTable:
-    """Firing rates against the number of active synapses (f-I curves), with one row per measurement.
+    """Firing rates against the number of active synapses (f-I curves). Each row is one measurement of one neuron.
 
     In each measurement, a number of synapses of the neuron (``inputs``) receive one spike in every step. All of them
     have the same weight (``code``).

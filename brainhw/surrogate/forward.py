@@ -1,4 +1,4 @@
-"""Identify the forward pass of a spike function, for time loops that compute it without calling the function."""
+"""Identify the forward pass of a spike function, so that time loops can compute spikes without calling the function."""
 
 from __future__ import annotations
 

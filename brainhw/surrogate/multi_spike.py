@@ -52,7 +52,7 @@ def spike_limit(value: Any, *, call: str, name: str) -> int | None:
 
 
 def _whole(value: Any, *, call: str, name: str) -> int | None:
-    """Return ``value`` as an int, or ``None`` if it is infinite. Raise if it is not an integer, or less than 1."""
+    """Return ``value`` as an int, or ``None`` if it is infinite. Raise if it is not an integer or is less than 1."""
     is_array = hasattr(value, "dtype") and np.ndim(value) == 0 and jnp.issubdtype(value.dtype, jnp.floating)
     if is_array and is_concrete(value) and not isinstance(value, u.Quantity):
         value = np.asarray(value).item()
