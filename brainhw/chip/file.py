@@ -25,8 +25,8 @@ from brainhw.chip.tau import TauProfiles
 __all__ = ["chip_from_data", "chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
-# This limit is a thousand times the size of a preset. It is low because parsing TOML needs many times the memory of the
-# file.
+# This limit is a thousand times the size of a preset file. It is low, because parsing TOML needs many times as much
+# memory as the file is large.
 _MAX_FILE_BYTES = 2**23
 _NONE = "none"  # TOML has no null
 
@@ -137,11 +137,11 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
         )
     header = [f"# {line}".rstrip() for line in textwrap.dedent(_HEADER).splitlines()]
     top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
-    if family.package != "brainhw":  # tells a user without the family which package to import
+    if family.package != "brainhw":  # tells a user which package to import if the family is not registered
         top["package"] = family.package
     lines = [*header, *(_hints_for_optional_fields(spec) if hints else ()), "", *_lines(top)]
     infos = info_of(spec)
-    # Optional fields come first, so that an incomplete file always lacks a required field. Optional fields without a
+    # Optional fields come first, so that a truncated file always lacks a required field. Optional fields without a
     # value are omitted, so that older versions of brainhw can read the file.
     optional_fields = [name for name in infos if has_default(spec, name)]
     for name in (
@@ -150,7 +150,7 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     ):
         info = infos[name]
         note = {"note": spec.notes[name]} if name in spec.notes else {}
-        # The provenance, which is required, comes last, so that an incomplete file always lacks it and is rejected.
+        # The provenance is required and comes last, so that a truncated table always lacks it and is rejected.
         entry = {**note, **_file_entry(info, getattr(spec, name)), "provenance": spec.provenance[name]}
         lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
     return "\n".join(lines) + "\n"
@@ -289,6 +289,6 @@ def _file_entry(info: FieldInfo, value: Any) -> dict[str, Any]:
 
 
 def _lines(entry: Mapping[str, Any]) -> list[str]:
-    # Strings, numbers and lists in JSON are valid TOML too, except for escapes of non-ASCII text. So these are
-    # disabled.
+    # JSON strings, numbers and lists are also valid TOML, unless they contain escapes of non-ASCII characters.
+    # Therefore, non-ASCII characters are not escaped.
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]
