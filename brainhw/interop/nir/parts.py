@@ -37,7 +37,7 @@ class BiasedSynapse(LIFSynapse):
 
 
 class Gain(brainstate.nn.Module):
-    r"""A trainable factor and an optional constant per channel: :math:`y_i = g_i x_i + b_i`, in ``unit``."""
+    r"""A trainable factor and an optional constant per channel: :math:`y_i = g_i x_i + b_i`. ``unit`` is that of y."""
 
     def __init__(self, factor: np.ndarray, bias: np.ndarray | None = None, unit: u.Unit = u.UNITLESS) -> None:
         super().__init__()

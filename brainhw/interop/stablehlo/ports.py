@@ -30,7 +30,7 @@ class Port(NamedTuple):
     dtype : str
         The dtype, such as ``"float32"``.
     unit : Unit or None
-        Unit of the values, or ``None`` without a unit.
+        Unit of the values, or ``None`` if they have no unit.
     """
 
     kind: str

@@ -50,7 +50,7 @@ class StepProgram:
     dt : Quantity
         Time step of the program, in ms.
     versions : dict
-        Versions of ``brainhw``, ``brainstate``, ``jax`` and ``python`` that exported the program.
+        Versions of ``brainhw``, ``brainstate``, ``jax`` and ``python`` with which the program was exported.
 
     Examples
     --------

@@ -41,8 +41,8 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
         Names of the modules in execution order, such as ``("fc1", "lif1", "fc2", "lif2")``. Default: the order of
         ``state``, which is the order in which ``__init__`` created the modules.
     reset_delay
-        The option ``reset_delay`` of the snnTorch neurons, which a state dict does not contain. With ``True``, the
-        default of snnTorch, a spike subtracts the threshold one step later, after the decay of the membrane potential.
+        The option ``reset_delay`` of the snnTorch neurons. A state dict does not contain this option. With ``True``,
+        the default of snnTorch, a spike subtracts the threshold one step later, after the membrane potential decayed.
         In brainhw this is a fixed recurrent weight from each neuron to itself, which is not part of the trainable
         weights. With ``False``, a neuron resets immediately. For neurons that subtract their threshold, the spikes then
         equal those of snnTorch only while no membrane potential reaches twice the threshold.
