@@ -63,7 +63,7 @@ class ChargeCurve(ABC):
         """The charge per unit weight at weight zero, in fC."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the curve as a dict of plain values. ``kind`` names the curve, and ``unit`` is the unit of charges."""
+        """Return ``kind``, the parameters, and the ``unit`` of the charges, as a dict of plain values."""
         held = {key: getattr(self, f"_{key}") for key in self.keys}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in held.items()}
         return {"kind": self.kind, **plain, "unit": unit_name(u.fcoulomb)}

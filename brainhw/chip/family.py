@@ -280,8 +280,8 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     Raises
     ------
     UnknownFamilyError
-        If no family has the name, or if its package cannot be imported. ``UnknownFamilyError`` is a subclass of
-        ``ValueError``.
+        If no family has this name, or if the package of the entry point cannot be imported. ``UnknownFamilyError`` is a
+        subclass of ``ValueError``.
 
     Examples
     --------

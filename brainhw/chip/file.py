@@ -36,8 +36,8 @@ Chip description for brainhw.chip.load_chip, in the TOML format. Edit it with a 
 To replace a value by your measurement, change `value`. You may also change `unit` to any unit of the same dimension,
 by its brainunit name, such as "mV", "volt" or "fcoulomb". Then set `provenance` to "measured", and describe the
 measurement in one line as `note`, which is optional. `provenance` is "documented" (published by the vendor), "assumed"
-(consistent with the publications of the vendor) or "measured". If the chip has no mismatch of a parameter, its value
-is "none".
+(consistent with the publications of the vendor) or "measured". If the chip does not have a kind of mismatch, `value` is
+"none".
 
 Do not remove tables, and add only optional ones. The charge curve is one of these:
   kind = "linear"      with gain (charge per unit weight)

@@ -19,7 +19,7 @@ class Mixtures:
     """Batches for :func:`brainhw.train.fit`: random mixtures of two recordings, drawn anew in every epoch.
 
     Half of the mixtures are the features of a single recording. The others are interpolated between two recordings.
-    Half of all mixtures are shifted by a random multiple of the difference between two further recordings, which
+    Half of all mixtures are shifted by a random multiple of the difference between two further recordings. Such a shift
     resembles natural variation. Noise is added to all mixtures. The teacher computes the class probabilities of each
     mixture.
 

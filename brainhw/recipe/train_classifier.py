@@ -71,7 +71,7 @@ def train_classifier(
     seed : int, optional
         Seed of the starting weights, the mixtures and the sampled chips. Default 0.
     checkpoint : path, optional
-        File in which the training is saved after each epoch. If it exists, the training resumes from it; see
+        File in which the training is saved after each epoch. If this file exists, the training resumes from it; see
         :func:`brainhw.train.fit`.
     progress : bool, optional
         Show a progress bar. Default True.
@@ -79,7 +79,8 @@ def train_classifier(
     Returns
     -------
     ChipClassifier
-        The network, its encoding and the names of its classes, with the methods ``predict``, ``report`` and ``save``.
+        The classifier. It contains the network, the encoding and the class names, and has the methods ``predict``,
+        ``report`` and ``save``.
 
     Raises
     ------

@@ -465,7 +465,7 @@ class GraphBuilder:
         return self.add(f"{name}_bias", node, name)
 
     def columns(self, path: str, target: Any, matrix: np.ndarray, unit: float) -> tuple[np.ndarray, str]:
-        """Reorder the columns of a matrix to match the output node of ``path``. Return it and the name of this node."""
+        """Reorder the columns of a matrix to match the output node of ``path``. Return the matrix and the node name."""
         order = self.orders.get(path)
         if order is None or self.problems.found:
             return matrix, self.source(path, target, 1.0, unit)

@@ -543,8 +543,8 @@ def _notes(module: Any) -> dict[str, Any]:
 
 def _is_step(spk_fun: Any) -> bool:
     """Test at six points whether a spike function is 0 below the threshold and 1 at or above it."""
-    # The points at a distance of eps and 0 detect a strict threshold, such as that of NIR. eps is the rounding step at
-    # a threshold of 1.
+    # The points at a distance of eps and 0 detect a function that is 0 at the threshold, as in NIR. eps is the rounding
+    # step at a threshold of 1.
     eps = float(np.finfo(np.float32).eps)
     try:
         spikes = np.asarray(spk_fun(jnp.asarray([-1.0, -eps, 0.0, eps, 1.0, 3.0], jnp.float32)))

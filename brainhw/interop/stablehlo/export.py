@@ -37,7 +37,7 @@ def export_step(
     key: jax.Array | int | None = None,
     platforms: Sequence[Platform] | None = None,
 ) -> StepProgram:
-    """Export one step of a network as a StableHLO program, which runs without the network and its code.
+    """Export one step of a network as a StableHLO program. The program runs without the network and its code.
 
     If you start from ``initial_state``, the outputs of the program are bit-identical to those of
     :func:`brainhw.stream`. They also equal the outputs of :func:`brainhw.rollout` with ``layerwise=False``, except that
@@ -47,7 +47,7 @@ def export_step(
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. ``net(x)`` must advance it by one step.
+        The network. ``net(x)`` must advance the network by one step.
     x : array or Quantity
         Example input of one step, ``[N]`` for one sample or ``[B, N]`` for a batch. The program accepts inputs of the
         same shape, dtype and unit. The values of the example do not matter.

@@ -1,4 +1,4 @@
-"""Arguments and results of an exported program that computes one time step, in the order of its main function."""
+"""Arguments and results of the main function of an exported program, in order. The program computes one time step."""
 
 from __future__ import annotations
 

@@ -43,9 +43,9 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
     reset_delay
         The option ``reset_delay`` of the snnTorch neurons. A state dict does not contain this option. With ``True``,
         the default of snnTorch, a spike subtracts the threshold one step later, after the membrane potential decayed.
-        In brainhw this is a fixed recurrent weight from each neuron to itself, which is not part of the trainable
-        weights. With ``False``, a neuron resets immediately. For neurons that subtract their threshold, the spikes then
-        equal those of snnTorch only while no membrane potential reaches twice the threshold.
+        In brainhw, a fixed recurrent weight from each neuron to itself has this effect. This weight is not trainable.
+        With ``False``, a neuron resets immediately. For neurons that subtract their threshold, the spikes then equal
+        those of snnTorch only while no membrane potential reaches twice the threshold.
 
     Returns
     -------
