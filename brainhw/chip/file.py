@@ -25,8 +25,8 @@ from brainhw.chip.tau import TauProfiles
 __all__ = ["chip_from_data", "chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
-# This limit is a thousand times the size of a preset file. It is low, because parsing TOML needs many times as much
-# memory as the file is large.
+# This limit is a thousand times the size of a preset file. It is low, because parsing TOML requires many times as much
+# memory as the size of the file.
 _MAX_FILE_BYTES = 2**23
 _NONE = "none"  # TOML has no null
 

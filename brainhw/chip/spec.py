@@ -69,8 +69,8 @@ class ChipSpec(Shown):
         Axis of ``weight[N_in, N_out]`` along which a block runs: ``"pre"`` for consecutive presynaptic neurons,
         ``"post"`` for consecutive postsynaptic neurons.
     reset : {"zero", "subtract"}
-        Effect of a spike on the membrane potential. ``"zero"`` sets it to zero. ``"subtract"`` subtracts ``V_th`` and
-        clamps the result at zero.
+        Effect of a spike on the membrane potential. ``"zero"`` sets the potential to zero. ``"subtract"`` subtracts
+        ``V_th`` and clamps the result at zero.
     V_th, C : Quantity
         Threshold and membrane capacitance, greater than zero; stored in mV and fF.
     charge : ChargeCurve
@@ -83,7 +83,7 @@ class ChipSpec(Shown):
         Standard deviation of each kind of mismatch; ``None`` if the chip has no mismatch of this kind. Synapse: normal
         distribution of the effective weights, in weight units. Leak: log-normal distribution of the relative leak
         currents, as one number or a tuple with one number per time constant in ``tau_profiles``. Threshold: normal
-        distribution of the relative thresholds, at most 0.2.
+        distribution of the relative thresholds; this standard deviation is at most 0.2.
     core_power, frontend_channel_power : Quantity
         Static power of one core that is in use, and of one frontend channel; stored in uW.
     spike_energy, event_energy : Quantity

@@ -40,11 +40,13 @@ class Encoding:
     """Encoder that converts recordings to constant chip inputs; :func:`train_classifier` creates one.
 
     The encoder computes two blocks of features for a recording. The first block contains means over parts of equal
-    length. The second block contains statistics that do not depend on the position in the recording. It is omitted if
-    all training recordings are shorter than four steps. Each feature is standardised, clipped at three standard
-    deviations and split into its positive and negative part. On the chip, the weights of a block of input rows must
-    have the same sign. Therefore all rows of a block receive the same input: the positive or the negative part of one
-    feature. One more block of rows receives a constant input. The encoder does not run on the chip, but on a computer.
+    length. The second block contains statistics that do not depend on the position in the recording. If all training
+    recordings are shorter than four steps, there is no second block. Each feature is standardised, clipped at three
+    standard deviations and split into its positive and negative part.
+
+    On the chip, the weights of a block of input rows must have the same sign. Therefore all rows of such a block
+    receive the same input: the positive or the negative part of one feature. One more block of rows receives a constant
+    input. The encoder does not run on the chip, but on a computer.
 
     Attributes
     ----------
@@ -52,7 +54,7 @@ class Encoding:
         Number of parts of equal length into which a recording is divided.
     windows : tuple of int
         Window lengths, in steps, over which changes of the signal are computed. The tuple is empty if there is no
-        second block.
+        second block of features.
     mean, std : ndarray
         Mean and standard deviation of each feature over the training recordings, ``[n_features]``.
     gain : ndarray
@@ -85,7 +87,7 @@ class Encoding:
         Parameters
         ----------
         x : array
-            Recordings ``[n, T, *channels]``. Without a time axis, ``[n, *channels]``, each is a recording of one step.
+            Recordings ``[n, T, *channels]``, or recordings of one step, ``[n, *channels]``.
         lengths : array, optional
             Number of steps of each recording without padding. Default: all steps.
 

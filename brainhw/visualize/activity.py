@@ -95,9 +95,9 @@ def plot_membrane(
 ) -> Axes:
     """Plot membrane potentials over time, with threshold and resets.
 
-    With ``V_pre``, a vertical line shows each reset. It connects the membrane potentials before and after the reset. A
-    dot marks its upper end. Step ``k`` is plotted at time ``k * dt``, as in :func:`plot_raster`; ``dt`` is read from
-    ``brainstate.environ``.
+    With ``V_pre``, a vertical line shows each reset. The line connects the membrane potentials before and after the
+    reset. A dot marks the upper end of the line. Step ``k`` is plotted at time ``k * dt``, as in :func:`plot_raster`;
+    ``dt`` is read from ``brainstate.environ``.
 
     Parameters
     ----------

@@ -143,8 +143,8 @@ def export_step(
         initial_state = dict(zip(names, written, strict=True))
         try:
             with _without_locations():
-                # With keep_unused, each state is an argument, even if a step only writes it. An example are the spikes
-                # of a layer without recurrent weights.
+                # With keep_unused, each state is an argument, even if a step only writes this state. For example, a
+                # step only writes the spikes of a layer without recurrent weights.
                 step_once = jax.jit(pure, keep_unused=True)
                 exported = jax.export.export(step_once, platforms=chosen)(initial_state, u.get_mantissa(x))
         except (ValueError, NotImplementedError) as error:

@@ -42,7 +42,8 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
         ``state``, which is the order in which ``__init__`` created the modules.
     reset_delay
         The option ``reset_delay`` of the snnTorch neurons. A state dict does not contain this option. With ``True``,
-        the default of snnTorch, a spike subtracts the threshold one step later, after the membrane potential decayed.
+        the default of snnTorch, the threshold is subtracted one step after a spike, when the membrane potential has
+        decayed.
         In brainhw, a fixed recurrent weight from each neuron to itself has this effect. This weight is not trainable.
         With ``False``, a neuron resets immediately. For neurons that subtract their threshold, the spikes then equal
         those of snnTorch only while no membrane potential reaches twice the threshold.
