@@ -92,8 +92,7 @@ _SUBPACKAGES = frozenset(
         "visualize",
     ]
 )
-# The subpackages in which the functions of the package are defined. Functions that are not listed are defined in
-# "transform".
+# The subpackage in which each public function is defined. Functions that are not listed are defined in "transform".
 _SUBPACKAGE_OF = {"check_deployable": "deploy", "fluct_init": "init", "fluct_report": "init"}
 
 

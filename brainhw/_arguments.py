@@ -306,7 +306,7 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
 
 
 def as_arrays(value: Any, *, call: str, name: str) -> Any:
-    """Convert the leaves of a pytree to NumPy or JAX arrays of real numbers, or Quantities. Raise for other leaves."""
+    """Convert each leaf of a pytree to an array of real numbers. A Quantity keeps its unit. Raise if impossible."""
     leaves, tree = jax.tree.flatten(value)
     if all(isinstance(leaf, jax.Array) or (type(leaf) is np.ndarray and _is_plain(leaf.dtype)) for leaf in leaves):
         return value
@@ -379,7 +379,7 @@ def check_finite_tree(value: Any, *, call: str, name: str, fix: str = "clean the
 
 
 def check_last_axis(value: Any, n: int, *, call: str, name: str, ndims: Sequence[int] | None = None) -> None:
-    """Raise unless the last axis of ``value`` has length ``n`` and its rank is in ``ndims``; None allows any rank."""
+    """Raise unless the last axis of ``value`` has length ``n`` and the number of axes is in ``ndims`` (None: any)."""
     shape = np.shape(u.get_mantissa(value))
     if ndims is not None and len(shape) not in ndims:
         leading = {1: "", 2: "B, ", 3: "T, B, "}

@@ -17,7 +17,7 @@ _ENDING = ".npy"
 
 
 class ObjectsError(ValueError):
-    """Error for an array of Python objects, whose pickles can run code."""
+    """Error for an array of Python objects. Such an array is rejected, because loading its pickle can run code."""
 
 
 class Header(NamedTuple):
@@ -50,7 +50,7 @@ class ArrayFile:
     Attributes
     ----------
     is_archive : bool
-        Whether it is an ``.npz`` file. A ``.npy`` file contains one array, which gets the name ``""``.
+        Whether the file is an ``.npz`` file. A ``.npy`` file contains one array, which gets the name ``""``.
     names : tuple of str
         Names of the arrays.
     """
@@ -109,7 +109,7 @@ class ArrayFile:
     def _opened(self, name: str) -> Iterator[tuple[IO[bytes], int]]:
         """Yield a stream at the first byte of an array, and the size of the array in bytes.
 
-        A ``.npy`` file stays open.
+        If the file is a ``.npy`` file, the stream is the file itself and is not closed.
         """
         if self.is_archive:
             with self._archive.open(self._members[name]) as stream:

@@ -1,4 +1,4 @@
-"""Method ``plot`` of reports, and a registry of the functions in `brainhw.visualize` that draw them."""
+"""Method ``plot`` of reports, and a registry of the functions in `brainhw.visualize` that draw reports."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["Drawn", "draws"]
 
 Figure = TypeVar("Figure", bound=Callable[..., Any])
 
-# Modules with reports must not import `brainhw.visualize`, which imports them (see the import contract in
-# pyproject.toml). So each drawing function of `brainhw.visualize` is registered here for its class of reports.
+# Modules with reports must not import `brainhw.visualize`, because it imports these modules (see the import contract in
+# pyproject.toml). So each drawing function of `brainhw.visualize` is registered here for one class of reports.
 _FIGURES: dict[type, Callable[..., Any]] = {}
 
 

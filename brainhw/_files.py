@@ -69,8 +69,8 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
 def may_replace(path: Path, starts: tuple[bytes, ...]) -> bool:
     """Return whether a file may be replaced: it does not exist, is empty, or begins with one of ``starts``.
 
-    ``starts`` lists the first bytes of files that may be replaced. The suffix is not checked, so that a file of a
-    different kind is not overwritten if the user gives its name by mistake.
+    ``starts`` lists the first bytes of files that may be replaced. The content of the file is checked and not its
+    suffix, so that a file of a different kind is not overwritten if the user gives its name by mistake.
     """
     try:
         with open_regular(path) as stream:
@@ -231,7 +231,7 @@ class FileKind:
             raise self.wrong_kind(what, fault) from error
 
     def check_format(self, number: int, what: str) -> None:
-        """Raise if a file has the format number ``number``, and this version of brainhw is too old to read it."""
+        """Raise if this version of brainhw is too old to read a file with the format number ``number``."""
         if number > self.format:
             raise self.error(
                 f"{what} was written by a newer brainhw (format {number}, this version reads up to {self.format}). "
@@ -244,8 +244,8 @@ class FileKind:
 class Sealed:
     """Format of files that consist of a header line and a payload.
 
-    The header contains a tag, a format number, the SHA-256 of the payload, and the length of the payload. If it states
-    a length of more than ``largest`` bytes, the payload is not read.
+    The header contains a tag, a format number, the SHA-256 of the payload, and the length of the payload. If the header
+    states a length of more than ``largest`` bytes, the payload is not read.
     """
 
     kind: FileKind
@@ -253,7 +253,7 @@ class Sealed:
     largest: int
 
     def write(self, path: str | os.PathLike[str], payload: bytes, *, call: str) -> None:
-        """Write a payload atomically. Raise if the payload is larger than the limit of `read`."""
+        """Write a payload atomically. Raise if the payload has more than ``largest`` bytes."""
         if len(payload) > self.largest:
             raise ValueError(
                 f"{call}: the {self.kind.noun} would be {len(payload) / 2**20:.0f} MiB, more than the limit of "

@@ -71,7 +71,8 @@ def _is_known(encoding: str) -> bool:
 
 def _can_encode(encoding: str, text: str) -> bool:
     # If the encoding does not support all symbols, replace all of them by ASCII. A table with only some symbols
-    # replaced would be hard to read, and the program that reads from a pipe often expects UTF-8.
+    # replaced would be hard to read. In addition, a program that reads from a pipe often expects UTF-8, and ASCII is
+    # valid UTF-8.
     try:
         (text + "ξ─").encode(encoding)
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Checks of the fields of public dataclasses such as reports, whose objects users may also create by hand."""
+"""Checks of the fields of public dataclasses, such as reports. Users may also create objects of these classes."""
 
 from __future__ import annotations
 

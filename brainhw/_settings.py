@@ -6,7 +6,7 @@ each compiled function. The state contains no array, and its pytree structure co
 changes, the structure changes, and brainstate and JAX compile again. The compiled program gets no additional input.
 
 The parameters of a chip, such as charge curve and capacitance, are also constants of a compiled function. Each module
-on a chip therefore has an integer, the version of its chip. It changes if the module gets a different chip. The
+on a chip therefore has an integer, its chip version, which changes if the module gets a different chip. The chip
 versions are part of the same pytree structure.
 """
 
@@ -28,7 +28,7 @@ _version_numbers = itertools.count(1)
 
 
 def next_chip_version() -> int:
-    """Return an integer that was not returned before, as the version of the chip of a module."""
+    """Return an integer that was not returned before. The caller uses it as the chip version of a module."""
     return next(_version_numbers)
 
 
@@ -159,8 +159,8 @@ def _present() -> tuple[Any, ...]:
     return plain
 
 
-# The last settings, and their comparable form. They are stored as one tuple, so that another thread cannot read the
-# settings of one call with the comparable form of the settings of another call.
+# The last settings, and their comparable form. Both are stored as one tuple. Otherwise, another thread could read the
+# settings of one call together with the comparable form of another call.
 _last: tuple[list[Any], tuple[Any, ...]] = ([None] * len(_NAMES), (None,) * len(_NAMES))
 
 

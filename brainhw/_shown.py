@@ -47,7 +47,7 @@ def _text(part: str | Table) -> str:
 
 
 def _html(part: str | Table) -> str:
-    # Set no colours, so that the text is readable in notebooks with a light and with a dark theme.
+    # Set no colours, so that the text is readable in notebooks with a light theme or a dark theme.
     if isinstance(part, str):
         return f'<div style="white-space:pre-wrap">{html.escape(part)}</div>'
     align = ["left" if heading in part.left else "right" for heading in part.headings]

@@ -35,5 +35,5 @@ def plain_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left:
         )  # `Text` shows brackets in a cell as they are, not as markup
     text = io.StringIO()
     Console(file=text, width=1000, color_system=None, force_terminal=False, force_jupyter=False).print(table)
-    # Replace also the lines that rich draws. Each character is replaced by one character, so columns stay aligned.
+    # Also replace the lines that rich draws. Each character is replaced by one character, so columns stay aligned.
     return printable("\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip()))

@@ -1,7 +1,7 @@
 """Conversion of values to exact float64 arrays, and lookup of units by name.
 
-A chip description is compared, hashed and written to a file, so its values are stored as float64 in one fixed unit
-each. For example, 0.1 V, 100 mV, and 100 mV in float32 must result in the same stored value.
+A chip description is compared, hashed and written to a file. Each value is therefore stored as float64 in a fixed unit.
+For example, 0.1 V, 100 mV, and 100 mV in float32 must result in the same stored value.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class ChargeCurve(ABC):
 
     kind: ClassVar[str]
     keys: ClassVar[tuple[str, ...]]
-    """Names of the parameters. Each is stored as ``_<name>`` without a unit, charges in fC."""
+    """Names of the parameters. The attribute ``_<name>`` contains the value without a unit. Charges are in fC."""
     charge_key: ClassVar[str]
     """Name of the parameter that is a charge."""
 
@@ -44,7 +44,7 @@ class ChargeCurve(ABC):
         call = type(self).__name__
         if isinstance(weights, u.Quantity):
             raise TypeError(f"{call}: weights must be plain numbers without a unit; got {describe(weights)}.")
-        # Skip the checks for float arrays of JAX, because this is called at every preparation of a network.
+        # Skip the checks for float arrays of JAX, because every preparation of a network calls this method.
         plain = isinstance(weights, jax.Array) and jnp.issubdtype(weights.dtype, jnp.floating)
         array = jnp.asarray(weights if plain else as_array(weights, call=call, name="weights"))
         if not jnp.issubdtype(array.dtype, jnp.floating):
@@ -63,7 +63,7 @@ class ChargeCurve(ABC):
         """The charge per unit weight at weight zero, in fC."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the curve as a dict of plain values: ``kind``, the parameters, and ``unit`` of the charges."""
+        """Return ``kind``, the parameters, and the ``unit`` of the charges, as a dict of plain values."""
         held = {key: getattr(self, f"_{key}") for key in self.keys}
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in held.items()}
         return {"kind": self.kind, **plain, "unit": unit_name(u.fcoulomb)}
@@ -151,7 +151,7 @@ class LinearCharge(ChargeCurve):
 
     @property
     def slope_at_zero(self) -> u.Quantity:
-        """The charge per unit weight, in fC, which is the same at all weights."""
+        """The charge per unit weight, in fC. It is the same at all weights."""
         return self.gain
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
@@ -225,11 +225,11 @@ class SaturatingCharge(ChargeCurve):
 @final
 @dataclass(frozen=True, init=False, repr=False)
 class TabulatedCharge(ChargeCurve):
-    """A measured charge curve, defined by a table of weights and charges with monotone interpolation.
+    """A measured charge curve: monotone interpolation between the points of a table of weights and charges.
 
     Between the points of the table, the curve is the piecewise cubic PCHIP interpolation (F. N. Fritsch and J. Butland,
     SIAM J. Sci. Stat. Comput. 5, 300, 1984). It passes through the points, never decreases, and has a continuous
-    derivative. Beyond each end of the table, the curve is a straight line with the slope at this end.
+    derivative. Beyond each end of the table, the curve is a straight line with the slope of the curve at this end.
 
     Parameters
     ----------
@@ -314,7 +314,10 @@ class TabulatedCharge(ChargeCurve):
 
     @property
     def slope_at_zero(self) -> u.Quantity:
-        """The slope of the curve at weight zero, in fC. If zero is outside the table, the slope at the nearest end."""
+        """The slope of the curve at weight zero, in fC.
+
+        If weight zero is outside the table, the value is the slope at the nearest end of the table.
+        """
         return u.Quantity(self._slopes[1], unit=u.fcoulomb)
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
@@ -322,7 +325,7 @@ class TabulatedCharge(ChargeCurve):
         cubics = jnp.asarray(self._cubics, dtype=weights.dtype)
         first, _, last = self._slopes
         inside = jnp.clip(weights, knots[0], knots[-1])
-        # Tables are short, so to compare with every point compiles and runs faster than a binary search.
+        # Tables are short, so comparing with every point compiles and runs faster than a binary search.
         found = jnp.searchsorted(knots, inside, side="right", method="compare_all")
         interval = jnp.clip(found - 1, 0, len(self._weights) - 2)
         t = (inside - knots[interval]) / jnp.diff(knots)[interval]

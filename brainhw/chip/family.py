@@ -1,4 +1,4 @@
-"""Chip families, with their presets, kinds of mismatch, modules and rules, and the registry of families."""
+"""Chip families and their registry. A family has presets, kinds of mismatch, modules and rules."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Mismatch:
     kind : str
         Name of the kind. :func:`brainhw.sample_chip` has an argument with this name.
     field : str
-        Field of the chip's spec that contains the standard deviation. If the field is ``None``, the chip has no
-        mismatch of this kind.
+        Field of the chip's spec that contains the standard deviation. If the standard deviation is ``None``, the chip
+        has no mismatch of this kind.
     most : float
         Largest standard deviation that :func:`brainhw.sample_chip` accepts.
     why : str
@@ -79,21 +79,23 @@ class Family:
     mismatches : tuple of Mismatch
         Kinds of mismatch, each with the field of the spec that contains its standard deviation.
     rules : mapping of str to callable, optional
-        Deployment rules of this family in addition to the general ones, by name. Each rule is a function that takes a
-        :class:`brainhw.deploy.Survey` and yields a :class:`brainhw.deploy.Violation` for each mistake.
+        Deployment rules that apply only to this family, in addition to the general rules. The keys are the names of the
+        rules. Each rule is a function that takes a :class:`brainhw.deploy.Survey` and yields a
+        :class:`brainhw.deploy.Violation` for each mistake.
     without_rules : collection of str, optional
         Names of general rules that do not apply to this family.
     weight_grid : callable, optional
         ``weight_grid(chip, bits)`` returns the levels of a stored weight, as an object with the members of
         :class:`brainhw.kernel.WeightGrid`. Default: evenly spaced levels, symmetric about zero.
     package : str
-        Name of the package that registers this family when it is imported. Files store this name. If the family is not
-        registered when a file is read, the error message names the package to import.
+        Name of the package whose import registers this family. Files store this name. If the family is not registered
+        when a file is read, the error message names the package to import.
 
     Attributes
     ----------
     modules : mapping
-        Module classes by role: ``'synapse'``, ``'layer'``, ``'frontend'``; filled by :meth:`module`.
+        A mapping from each role (``'synapse'``, ``'layer'`` or ``'frontend'``) to a module class. :meth:`module` adds
+        the entries.
     """
 
     name: str
@@ -125,7 +127,8 @@ class Family:
                 f"{call}: presets of {self.name} must contain at least one ChipSpec; got {describe(self.presets)}. "
                 "Pass a tuple of specs."
             )
-        # Check the presets here. At the first use, a mistake would create a file or a network of a different family.
+        # Check the presets here. Otherwise, a file or a network created with a wrong preset would belong to a different
+        # family.
         for preset in self.presets:
             if preset.family != self.name:
                 raise ValueError(
@@ -192,7 +195,7 @@ def check_package(name: Any, *, call: str) -> None:
 
 
 class UnknownFamilyError(ValueError):
-    """Raised for an unknown chip family; the message names the package to import, if it is known."""
+    """Raised for an unknown chip family. If the package that registers the family is known, the message names it."""
 
 
 _registered: dict[str, Family] = {}
@@ -201,9 +204,9 @@ _registered: dict[str, Family] = {}
 def register_family(family: Family) -> Family:
     """Register a chip family.
 
-    A package that defines a family calls this when it is imported. If an installed package has an entry point for its
-    :class:`Family` in the group ``brainhw.chip_families``, users do not have to import the package: brainhw loads the
-    family when it is needed.
+    A package that defines a family calls this function while it is imported. If an installed package has an entry point
+    for its :class:`Family` in the group ``brainhw.chip_families``, users do not have to import the package: brainhw
+    loads the family when it is needed.
 
     Parameters
     ----------
@@ -256,8 +259,8 @@ def families() -> tuple[Family, ...]:
 def get_family(name: str, *, call: str = "get_family", package: str | None = None) -> Family:
     """Return the family with a given name, ignoring case.
 
-    If the family is not registered, but an installed package has an entry point with this name, the family is loaded
-    from there. No other package is imported, even if a chip file names one.
+    If the family is not registered, but an installed package has an entry point with this name, brainhw loads the
+    family from this entry point. It imports no other package, even if a chip file names one.
 
     Parameters
     ----------
@@ -277,8 +280,8 @@ def get_family(name: str, *, call: str = "get_family", package: str | None = Non
     Raises
     ------
     UnknownFamilyError
-        If no family has the name, or if its package cannot be imported. ``UnknownFamilyError`` is a subclass of
-        ``ValueError``.
+        If no family has this name, or if the package of the entry point cannot be imported. ``UnknownFamilyError`` is a
+        subclass of ``ValueError``.
 
     Examples
     --------
@@ -327,8 +330,8 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
     ----------
     chip : ChipSpec or str
         A spec or a name. A spec is returned unchanged. The name of a preset selects this preset, and the name of a
-        family selects its first preset. Case is ignored. As in :func:`get_family`, a family is loaded from an entry
-        point.
+        family selects its first preset. Case is ignored. A family that is not registered is loaded from an entry point,
+        see :func:`get_family`.
     call : str
         Name of the calling function, for error messages.
 

@@ -25,8 +25,8 @@ from brainhw.chip.tau import TauProfiles
 __all__ = ["chip_from_data", "chip_from_text", "chip_to_text", "load_chip", "save_chip"]
 
 _KIND, _VERSION = "brainhw-chip", 1
-# This limit is a thousand times the size of a preset. It is low because parsing TOML needs many times the memory of the
-# file.
+# This limit is a thousand times the size of a preset file. It is low, because parsing TOML requires many times as much
+# memory as the size of the file.
 _MAX_FILE_BYTES = 2**23
 _NONE = "none"  # TOML has no null
 
@@ -36,8 +36,8 @@ Chip description for brainhw.chip.load_chip, in the TOML format. Edit it with a 
 To replace a value by your measurement, change `value`. You may also change `unit` to any unit of the same dimension,
 by its brainunit name, such as "mV", "volt" or "fcoulomb". Then set `provenance` to "measured", and describe the
 measurement in one line as `note`, which is optional. `provenance` is "documented" (published by the vendor), "assumed"
-(consistent with the publications of the vendor) or "measured". If the chip has no mismatch of a parameter, its value
-is "none".
+(consistent with the publications of the vendor) or "measured". If the chip does not have a kind of mismatch, `value` is
+"none".
 
 Do not remove tables, and add only optional ones. The charge curve is one of these:
   kind = "linear"      with gain (charge per unit weight)
@@ -137,11 +137,11 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
         )
     header = [f"# {line}".rstrip() for line in textwrap.dedent(_HEADER).splitlines()]
     top = {"format": f"{_KIND}/{_VERSION}", "name": spec.name, "family": spec.family}
-    if family.package != "brainhw":  # tells a user without the family which package to import
+    if family.package != "brainhw":  # tells a user which package to import if the family is not registered
         top["package"] = family.package
     lines = [*header, *(_hints_for_optional_fields(spec) if hints else ()), "", *_lines(top)]
     infos = info_of(spec)
-    # Optional fields come first, so that an incomplete file always lacks a required field. Optional fields without a
+    # Optional fields come first, so that a truncated file always lacks a required field. Optional fields without a
     # value are omitted, so that older versions of brainhw can read the file.
     optional_fields = [name for name in infos if has_default(spec, name)]
     for name in (
@@ -150,7 +150,7 @@ def chip_to_text(spec: ChipSpec, *, call: str = "chip_to_text", hints: bool = Fa
     ):
         info = infos[name]
         note = {"note": spec.notes[name]} if name in spec.notes else {}
-        # The provenance, which is required, comes last, so that an incomplete file always lacks it and is rejected.
+        # The provenance is required and comes last, so that a truncated table always lacks it and is rejected.
         entry = {**note, **_file_entry(info, getattr(spec, name)), "provenance": spec.provenance[name]}
         lines += ["", f"[{name}]  # {info.meaning}", *_lines(entry)]
     return "\n".join(lines) + "\n"
@@ -289,6 +289,6 @@ def _file_entry(info: FieldInfo, value: Any) -> dict[str, Any]:
 
 
 def _lines(entry: Mapping[str, Any]) -> list[str]:
-    # Strings, numbers and lists in JSON are valid TOML too, except for escapes of non-ASCII text. So these are
-    # disabled.
+    # JSON strings, numbers and lists are also valid TOML, unless they contain escapes of non-ASCII characters.
+    # Therefore, non-ASCII characters are not escaped.
     return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()]

@@ -1,4 +1,4 @@
-"""The chip families H1v1 and H1v2, with the values that the vendor publishes and assumptions of brainhw."""
+"""The chip families H1v1 and H1v2. Each value is published by the vendor or assumed by brainhw."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ H1V1 = ChipSpec(
         "threshold_mismatch_std": "The vendor mentions a variation of the thresholds only for H1v2.",
     },
 )
-"""ChipSpec: the H1v1 family, 4 cores of 64 neurons, nonlinear synapse, reset to zero."""
+"""ChipSpec: H1v1 preset, with 4 cores of 64 neurons, a nonlinear synapse and a reset to zero."""
 
 # The assumed membrane constants and energies are the same as for H1v1, because no published number shows a difference.
 H1V2 = H1V1.replace(
@@ -76,7 +76,7 @@ H1V2 = H1V1.replace(
         "threshold_mismatch_std": "The vendor publishes that the thresholds vary slightly, but not by how much.",
     },
 )
-"""ChipSpec: the H1v2 family, cores of 50, 50 and 100 neurons, linear synapse, reset by subtraction."""
+"""ChipSpec: H1v2 preset, with cores of 50, 50 and 100 neurons, a linear synapse and a reset by subtraction."""
 
 _MISMATCHES = (
     Mismatch("synapse", "synapse_mismatch_std"),

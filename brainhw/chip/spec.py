@@ -1,4 +1,4 @@
-"""Description of one chip, with every parameter of its model and the source of each value."""
+"""Description of one chip: every parameter of the chip model, and the source of each value."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ PROVENANCES: tuple[Provenance, ...] = get_args(Provenance)
 class ChipSpec(Shown):
     """Description of one chip: its limits, membrane, mismatch and energies, each with its provenance.
 
-    A spec contains the limits of a chip, which the vendor publishes, and its membrane constants, which the vendor does
-    not publish. Enter measured values with `replace`, or in the chip file (`save`, `load`). A spec is immutable and
-    hashable, and specs with equal values are equal.
+    A spec contains the limits of a chip and its membrane constants. The vendor publishes the limits, but not the
+    membrane constants. Enter measured values with `replace`, or in the chip file (`save`, `load`). A spec is immutable
+    and hashable, and specs with equal values are equal.
 
-    Another package that defines a chip family can derive a class with more fields from this class (:func:`spec_field`).
-    Decorate the class with ``@dataclass(frozen=True, eq=False, repr=False, kw_only=True)``.
+    A package that defines a chip family can derive a class from this one, and declare more fields with
+    :func:`spec_field`. Decorate the class with ``@dataclass(frozen=True, eq=False, repr=False, kw_only=True)``.
 
     Parameters
     ----------
@@ -64,12 +64,13 @@ class ChipSpec(Shown):
     frontend_channels : int
         Number of frontend channels; 0 for a chip without a frontend.
     sign_block : int
-        Number of consecutive weights that must share a sign.
+        Number of consecutive weights that must have the same sign.
     sign_axis : {"pre", "post"}
         Axis of ``weight[N_in, N_out]`` along which a block runs: ``"pre"`` for consecutive presynaptic neurons,
         ``"post"`` for consecutive postsynaptic neurons.
     reset : {"zero", "subtract"}
-        Effect of a spike on the membrane potential: it is set to zero, or reduced by ``V_th`` and clamped at zero.
+        Effect of a spike on the membrane potential. ``"zero"`` sets the potential to zero. ``"subtract"`` subtracts
+        ``V_th`` and clamps the result at zero.
     V_th, C : Quantity
         Threshold and membrane capacitance, greater than zero; stored in mV and fF.
     charge : ChargeCurve
@@ -79,9 +80,10 @@ class ChipSpec(Shown):
     weight_bits : int
         Number of bits of a stored weight, from 2 to 16.
     synapse_mismatch_std, leak_mismatch_std, threshold_mismatch_std : float or None
-        Standard deviations of the mismatch, or ``None`` for no mismatch of this kind. Synapse: normal distribution of
-        the effective weights, in weight units. Leak: log-normal distribution of the relative leak currents; one number,
-        or one for each of ``tau_profiles``. Threshold: normal distribution of the relative thresholds; at most 0.2.
+        Standard deviation of each kind of mismatch; ``None`` if the chip has no mismatch of this kind. Synapse: normal
+        distribution of the effective weights, in weight units. Leak: log-normal distribution of the relative leak
+        currents, as one number or a tuple with one number per time constant in ``tau_profiles``. Threshold: normal
+        distribution of the relative thresholds; this standard deviation is at most 0.2.
     core_power, frontend_channel_power : Quantity
         Static power of one core that is in use, and of one frontend channel; stored in uW.
     spike_energy, event_energy : Quantity
@@ -91,12 +93,12 @@ class ChipSpec(Shown):
         follows from ``weight_limit``. Default ``None``: ``-weight_limit``.
     noise_std : Quantity, optional
         Standard deviation of the noise that a real chip adds to the membrane potential in each step; stored in mV. Each
-        run has different noise. Networks do not add it and stay deterministic; only
-        :class:`brainhw.silicon.VirtualChip` adds it. Default ``None``: unknown.
+        run has different noise. Only :class:`brainhw.silicon.VirtualChip` adds this noise. Networks do not, so they
+        stay deterministic. Default ``None``: unknown.
     provenance : mapping
         Source of every field except name and family: ``"documented"`` (published by the vendor), ``"assumed"`` (chosen
-        to agree with the vendor's documentation) or ``"measured"`` (by a lab). Omitted fields with a default value are
-        ``"assumed"``.
+        to agree with the vendor's documentation) or ``"measured"`` (by a lab). If a field with a default value is
+        omitted here, its source is ``"assumed"``.
     notes : mapping, optional
         A mapping from field to one line of text, for example the reason for an assumption.
 
@@ -185,7 +187,7 @@ class ChipSpec(Shown):
 
     @property
     def weight_range(self) -> tuple[float, float]:
-        """The most negative and the largest weight."""
+        """The most negative weight and the largest positive weight."""
         return -self.weight_limit if self.weight_lowest is None else self.weight_lowest, self.weight_limit
 
     @property
@@ -199,12 +201,12 @@ class ChipSpec(Shown):
         Parameters
         ----------
         provenance : str or mapping
-            Source of the new values: one word for all of them, or a mapping with one word per field. A changed field
-            that is not in the mapping gets ``"assumed"``. A field that is in the mapping but not changed keeps its
-            value and gets the new source.
+            Source of the new values: one word for all changed fields, or a mapping with one word per field. A changed
+            field that is not in the mapping gets ``"assumed"``. A field that is in the mapping but is not changed keeps
+            its value and gets the new source.
         **changes
-            New values by field name. The note of a changed field is removed, because it describes the old value.
-            ``notes`` are added to the remaining notes.
+            New values by field name. The note of a changed field is removed, because the note describes the old value.
+            If you pass ``notes``, they are added to the remaining notes.
 
         Returns
         -------
@@ -248,7 +250,7 @@ class ChipSpec(Shown):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the spec to a text file that users can edit (see `save_chip`)."""
-        # Import here to avoid a circular import: the file module needs the registry of families, which imports this
+        # Import here to avoid a circular import: `brainhw.chip.file` imports `brainhw.chip.family`, which imports this
         # module.
         from brainhw.chip.file import save_chip
 
@@ -262,15 +264,15 @@ class ChipSpec(Shown):
         return load_chip(path)
 
     def table(self, *, notes: bool = False) -> str:
-        """Return the spec as a text table with the name, the value with its unit, and the provenance of each field.
+        """Return the spec as a text table. Each row shows the name, value, unit and provenance of a field.
 
-        If there is a preset with the name of the spec, each row that differs from this preset has a ``*`` and shows the
-        value of the preset.
+        If a preset has the same name as the spec, the table marks each difference from this preset with a ``*`` and
+        shows the value of the preset.
 
         Parameters
         ----------
         notes : bool
-            Whether to print the note of each field below it. Default False.
+            Whether to print each note below its field. Default False.
         """
         flag(notes, call="ChipSpec.table", name="notes")
         rows = list(self._rows())
@@ -308,7 +310,8 @@ class ChipSpec(Shown):
         yield Table(headings[:n], [row[:n] for row in rows], left=headings)
 
     def __str__(self) -> str:
-        # Text marks differences with `*` and has no headings, so that notes can be printed below a field.
+        # Unlike the HTML table, the text has no headings and marks differences with `*`, so that notes can be printed
+        # below a field.
         return self.table()
 
     def __repr__(self) -> str:
@@ -362,7 +365,7 @@ def _rebuild(kind: type[ChipSpec], values: dict[str, Any]) -> ChipSpec:
 
 
 def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
-    """Return text that shows how a field differs from the preset; an empty string if it does not."""
+    """Return a text that shows how a field differs from the preset, or an empty string if they are equal."""
     value, source = getattr(preset, name), preset.provenance[name]
     if _hashable(value) != _hashable(getattr(spec, name)):
         return f"(preset: {info_of(spec)[name].text(value)}, {source})"
@@ -370,7 +373,7 @@ def _difference(spec: ChipSpec, preset: ChipSpec, name: str) -> str:
 
 
 def _checked_provenance(value: Any, names: Sequence[str], defaults: Sequence[str], *, call: str) -> Mapping[str, str]:
-    """Return the provenance of the fields ``names``, read-only and in this order. Raise if it is invalid."""
+    """Return the provenance as a read-only mapping in the order of the fields in ``names``. Raise if it is invalid."""
     given = {**dict.fromkeys(defaults, "assumed"), **_by_field(value, names, call=call, what="provenance")}
     missing = [name for name in names if name not in given]
     if missing:

@@ -14,8 +14,8 @@ from brainhw.chip._units import exact
 
 __all__ = ["TauProfiles", "TauSnap"]
 
-# Smaller changes are not reported, because mismatch hides them: this is a tenth of the leak mismatch that brainhw
-# assumes for the presets.
+# Smaller relative changes are not reported, because they are hidden by mismatch. The limit is a tenth of the leak
+# mismatch that brainhw assumes for the presets.
 _MOVED = 0.01
 _LISTED = 6
 
@@ -27,7 +27,8 @@ class TauProfiles:
 
     A requested time constant is rounded to the profile that is nearest on a logarithmic scale. If two profiles are
     equally near, the shorter one is used. The vendor documents that a chip rounds time constants to its profiles. The
-    logarithmic scale is an assumption of brainhw, and so is the list of profiles unless a lab has measured it.
+    logarithmic scale is an assumption of brainhw. The list of profiles is also an assumption, unless a lab has measured
+    it.
 
     Parameters
     ----------
@@ -161,7 +162,7 @@ class TauSnap:
             raise ValueError(f"TauSnap: tau, index and requested must have the same shape; got {shapes}.")
 
     def message(self, call: str) -> str:
-        """Return a sentence that lists the changed time constants, for the warning of ``call``.
+        """Return a sentence that starts with ``call`` and lists the changed time constants.
 
         Each distinct change (requested -> rounded) is listed once. At most six changes are listed.
         """

@@ -31,7 +31,7 @@ _AT_ONCE = 64
 @final
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChipClassifier:
-    """A network on a chip with its input encoding and the names of its classes.
+    """A network for a chip, together with the input encoding and the names of the classes.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class ChipClassifier:
     history: History | None = None
 
     def inputs(self, x: Any, lengths: Any = None) -> np.ndarray:
-        """Return the inputs of the chip, ``[n, n_steps, n_rows]``, which are constant over the steps.
+        """Return the inputs of the chip, ``[n, n_steps, n_rows]``. The input of a recording is the same in all steps.
 
         Parameters
         ----------
@@ -93,12 +93,12 @@ class ChipClassifier:
         x, lengths
             Recordings and their lengths, as for :class:`Encoding`.
         y : array
-            Class name of each recording, ``[n]``. The names must be those of the training.
+            Class name of each recording, ``[n]``. Each name must be one of ``classes``.
 
         Returns
         -------
         ClassReport
-            Confusion matrix, recall of each class, and the number of silent and of tied recordings.
+            Confusion matrix, recall of each class, number of silent recordings, and number of tied recordings.
         """
         call = "ChipClassifier.report"
         labels, _ = label_indices(y, self.classes, call=call)
@@ -143,7 +143,7 @@ class ChipClassifier:
     def _spikes(self, rows: np.ndarray) -> Iterator[jax.Array]:
         for start in range(0, len(rows), _AT_ONCE):
             part = jnp.asarray(rows[start : start + _AT_ONCE])
-            # Call rollout outside of jit, because it then keeps its compiled program for the next call to `predict`.
+            # Call rollout outside of jit. Then rollout can reuse its compiled program at the next call to `predict`.
             with brainstate.environ.context(dt=self.dt):
                 yield rollout(self.net, jnp.broadcast_to(part, (self.encoding.n_steps, *part.shape)))[0]
 
@@ -155,7 +155,7 @@ def stem_of(path: Any, *, call: str, name: str) -> str:
     """
     empty = isinstance(path, str) and not path
     stem = "" if empty else path_text(path, call=call, what="a classifier").removesuffix(".bundle")
-    # "." and ".." would write hidden files.
+    # With the names "." and "..", the files would be hidden.
     if not os.path.basename(stem).strip(". "):
         raise ValueError(f"{call}: {name} must be a file name without an extension, such as digits; got {stem!r}.")
     return stem

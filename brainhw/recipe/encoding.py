@@ -26,10 +26,11 @@ _FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
 _LARGEST, _SMALLEST = 1e100, 1e-100
 # Features are clipped at this many standard deviations, so that an outlier does not dominate the other features.
 _CLIP = 3.0
-# Approximate product of the number of parts of a recording and its number of channels, and minimum number of parts.
+# The first number is the approximate product of the number of parts and the number of channels. The second number is
+# the minimum number of parts.
 _PARTS, _LEAST_PARTS = 64, 8
-# A feature that hardly varies is divided by this fraction of the median standard deviation of the varying features in
-# its block, not by its own standard deviation.
+# Features are divided by their standard deviation. This divisor is at least the given fraction of the median over the
+# varying features of the block, so that a feature that hardly varies is not amplified.
 _LEAST_SPREAD = 0.1
 
 
@@ -38,26 +39,30 @@ _LEAST_SPREAD = 0.1
 class Encoding:
     """Encoder that converts recordings to constant chip inputs; :func:`train_classifier` creates one.
 
-    The encoder computes two blocks of features for a recording: means over parts of equal length and, for recordings of
-    several steps, statistics that do not depend on the position in the recording. Each feature is standardised, clipped
-    at three standard deviations and split into its positive and negative part. On the chip, the weights of a block of
-    input rows must have the same sign. Therefore all rows of a block receive the same input: the positive or the
-    negative part of one feature. One more block has a constant input. The encoder runs on the computer before the chip.
+    The encoder computes two blocks of features for a recording. The first block contains means over parts of equal
+    length. The second block contains statistics that do not depend on the position in the recording. If all training
+    recordings are shorter than four steps, there is no second block. Each feature is standardised, clipped at three
+    standard deviations and split into its positive and negative part.
+
+    On the chip, the weights of a block of input rows must have the same sign. Therefore all rows of such a block
+    receive the same input: the positive or the negative part of one feature. One more block of rows receives a constant
+    input. The encoder does not run on the chip, but on a computer.
 
     Attributes
     ----------
     n_parts : int
         Number of parts of equal length into which a recording is divided.
     windows : tuple of int
-        Window lengths, in steps, over which changes of the signal are computed; empty for recordings of one step.
+        Window lengths, in steps, over which changes of the signal are computed. The tuple is empty if there is no
+        second block of features.
     mean, std : ndarray
         Mean and standard deviation of each feature over the training recordings, ``[n_features]``.
     gain : ndarray
         Factor by which each feature is multiplied, ``[n_features]``. A feature with factor zero is not used.
     block : int
-        Number of input rows whose weights must have the same sign.
+        Number of consecutive input rows whose weights must have the same sign.
     n_steps : int
-        Number of steps for which the inputs are held.
+        Number of steps for which the inputs are held constant.
     in_shape : tuple of int
         Shape of the channels in one step of a recording.
     """
@@ -82,14 +87,14 @@ class Encoding:
         Parameters
         ----------
         x : array
-            Recordings ``[n, T, *channels]``, or ``[n, *channels]`` if the training recordings had no steps.
+            Recordings ``[n, T, *channels]``, or recordings of one step, ``[n, *channels]``.
         lengths : array, optional
             Number of steps of each recording without padding. Default: all steps.
 
         Returns
         -------
         ndarray
-            float32 of shape ``[n, n_rows]``, zero or greater. They are constant for ``n_steps`` steps.
+            float32 array ``[n, n_rows]`` of values that are zero or greater. Hold them constant for ``n_steps`` steps.
 
         Raises
         ------
@@ -109,13 +114,13 @@ class Encoding:
         scaled = np.clip(standard[:, used], -_CLIP, _CLIP) * self.gain[used]
         on = np.ones((len(scaled), 1))
         parts = np.concatenate([np.maximum(scaled, 0), np.maximum(-scaled, 0), on], axis=1)
-        # All rows of a block receive the same input. The sum of their weights is then limited to one sign, which does
-        # not restrict the network, because the negative part of the feature has its own block.
+        # All rows of a block receive the same input, so only the sum of their weights matters. This sum has one sign.
+        # This does not restrict the network, because the negative part of the feature has its own block.
         return np.repeat(parts, self.block, axis=1).astype(np.float32)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 checksum of the encoding, in hexadecimal. A bundle stores it to identify the encoding it needs."""
+        """SHA-256 checksum of the encoding, in hexadecimal. A bundle stores the checksum of its encoding."""
         return hashlib.sha256(self._payload()).hexdigest()
 
     def _payload(self) -> bytes:
@@ -227,7 +232,7 @@ def check_range(x: np.ndarray, *, call: str, what: str) -> None:
 
 
 def padding_warning(x: np.ndarray) -> str:
-    """Return a warning if recordings ``[n, T, *channels]`` seem to be padded, otherwise an empty text."""
+    """Return a warning if recordings ``[n, T, *channels]`` seem to be padded, otherwise an empty string."""
     ends = padded_ends(x.reshape(*x.shape[:2], -1)) if len(x) > 1 else np.zeros(1)
     if not ends.any():
         return ""
@@ -238,7 +243,7 @@ def padding_warning(x: np.ndarray) -> str:
 
 
 def features_of(x: np.ndarray, lengths: np.ndarray, n_parts: int, windows: tuple[int, ...]) -> list[np.ndarray]:
-    """Return the blocks of features for recordings ``[n, T, C]``, each ``[n, n_features]``."""
+    """Return a list with one or two blocks of features, ``[n, n_features]``, for recordings ``[n, T, C]``."""
     true = [recording[:length] for recording, length in zip(x, lengths, strict=True)]
     blocks = [np.stack([position_means(one, n_parts) for one in true]).reshape(len(x), -1)]
     if windows:

@@ -8,7 +8,7 @@ __all__ = ["WINDOWS", "position_means", "statistics"]
 
 WINDOWS = (1, 2, 4, 8, 16, 32, 64)
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-# This keeps the logarithm of a zero standard deviation finite.
+# Added to a value before its logarithm, so that the logarithm of zero is finite.
 _LEAST = 1e-3
 
 
@@ -28,9 +28,9 @@ def position_means(recording: np.ndarray, n_parts: int) -> np.ndarray:
 def statistics(recording: np.ndarray, windows: tuple[int, ...]) -> np.ndarray:
     """Return statistics of each channel of ``recording [T, C]``, in an array ``[n_statistics, C]``.
 
-    They are the mean, the standard deviation, quantiles, and the changes over windows of several lengths. The change
-    for a window length is the mean absolute difference between the means of two consecutive windows. The standard
-    deviation and the changes are logarithms.
+    The statistics are the mean, the standard deviation, quantiles, and one change for each window length. This change
+    is the mean absolute difference between the means of two consecutive windows. The standard deviation and the changes
+    are returned as logarithms.
     """
     spread = np.log(recording.std(axis=0) + _LEAST)
     found = [recording.mean(axis=0), spread, *np.quantile(recording, _QUANTILES, axis=0)]

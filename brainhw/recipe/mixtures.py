@@ -10,7 +10,8 @@ from brainhw.recipe.encoding import Encoding
 
 __all__ = ["Mixtures"]
 
-# Standard deviation of the noise, and of the shift along the difference of two other recordings.
+# Standard deviation of the noise. Standard deviation of the factor by which the difference of two recordings is
+# multiplied.
 _NOISE, _MOVE = 0.1, 0.3
 
 
@@ -18,7 +19,7 @@ class Mixtures:
     """Batches for :func:`brainhw.train.fit`: random mixtures of two recordings, drawn anew in every epoch.
 
     Half of the mixtures are the features of a single recording. The others are interpolated between two recordings.
-    Half of all mixtures are shifted by a random multiple of the difference between two further recordings, which
+    Half of all mixtures are shifted by a random multiple of the difference between two further recordings. Such a shift
     resembles natural variation. Noise is added to all mixtures. The teacher computes the class probabilities of each
     mixture.
 
@@ -49,7 +50,7 @@ class Mixtures:
         self._epoch = 0
 
     def set_epoch(self, epoch: int, numbers: Mapping[str, float] | None) -> None:
-        """Store the index of the epoch, which seeds its mixtures; used as a callback of :func:`brainhw.train.fit`."""
+        """Store the index of the epoch, which is part of the random seed. Used as a callback of `brainhw.train.fit`."""
         self._epoch = epoch
 
     def __len__(self) -> int:

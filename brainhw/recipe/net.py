@@ -26,7 +26,7 @@ def n_voters(n_classes: int, n_neurons: int) -> int:
 
 
 class VoterNet(brainstate.nn.Module):
-    """Network of a hidden layer and an output layer, which together use all neurons of a chip.
+    """Network with a hidden layer and an output layer. Together, the two layers use all neurons of a chip.
 
     Parameters
     ----------

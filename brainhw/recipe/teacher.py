@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 __all__ = ["KernelTeacher", "LinearTeacher", "choose_teacher"]
 
-# Weights of the two blocks of features in each kernel.
+# Each pair contains the weights of the two blocks of features in a kernel.
 _SHARES = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.3), (0.3, 1.0))
 # 0 is the linear kernel; other values are widths of Gaussian kernels.
 _WIDTHS = (0.0, 1.0, 3.0)
@@ -26,16 +26,16 @@ _MOST_RECORDINGS = 1500
 
 
 class KernelTeacher:
-    """Weighted mean of kernel ridge regressions on one-hot targets, one for each of several kernels.
+    """Weighted mean of several kernel ridge regressions with different kernels. The targets are one-hot.
 
-    A kernel with a smaller leave-one-out error has a larger weight.
+    A regression with a smaller leave-one-out error has a larger weight.
 
     Parameters
     ----------
     features : ndarray
         Standardised features ``[n, F]``.
     sizes : list of int
-        Number of features in each of the one or two blocks that ``features`` consists of.
+        Number of features in each block of ``features``. There are one or two blocks.
     y : ndarray
         Classes, ``[n]``.
     n_classes : int
@@ -101,7 +101,7 @@ def _ridge(kernel: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
 class LinearTeacher:
     """Mean of two logistic regressions on the first block of features.
 
-    One uses the standardised features, the other the features on their original scale.
+    The first regression uses the standardised features. The second uses the features on their original scale.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def _append_ones(x: np.ndarray) -> np.ndarray:
 def _logistic(x: np.ndarray, y: np.ndarray, n_classes: int) -> np.ndarray:
     """Return the weights of a logistic regression, ``[n_features + 1, n_classes]``. The last row is the bias.
 
-    They minimise the summed cross-entropy plus half of the sum of squared weights, which does not include the bias.
+    They minimise the summed cross-entropy plus half of the sum of squared weights. The bias is not part of this sum.
     """
     x, hot = _append_ones(x), np.eye(n_classes)[y]
 

@@ -32,7 +32,7 @@ _STEPS, _POWER = 100, 8.0
 _EPOCHS, _SIGNS_HARD, _N_BATCHES, _BATCH_SIZE = 10, 3, 60, 64
 _RATE, _MAX_GRADIENT = 1e-2, 5.0
 _FLOOR, _SCALE = 5.0, 0.5
-# With fewer recordings of a class, the cross-validation that chooses the teacher has folds without this class.
+# If a class has fewer recordings, it is missing in some folds of the cross-validation that chooses the teacher.
 _FEW = 5
 
 
@@ -61,8 +61,8 @@ def train_classifier(
     x : Split or array
         Recordings: a :class:`brainhw.data.Split`, ``[n, T, *channels]``, or static features ``[n, channels]``.
     y : array, optional
-        Class of each recording, ``[n]``, a name or an integer. Do not pass it together with a Split, which contains
-        the classes.
+        Class of each recording, ``[n]``, as names or integers. Do not pass it together with a Split, which contains the
+        classes.
     lengths : array, optional
         Number of steps of each recording without padding. Default: all steps. Do not pass it together with a
         Split.
@@ -71,7 +71,7 @@ def train_classifier(
     seed : int, optional
         Seed of the starting weights, the mixtures and the sampled chips. Default 0.
     checkpoint : path, optional
-        File in which the training is saved after each epoch. If it exists, the training resumes from it; see
+        File in which the training is saved after each epoch. If this file exists, the training resumes from it; see
         :func:`brainhw.train.fit`.
     progress : bool, optional
         Show a progress bar. Default True.
@@ -79,12 +79,14 @@ def train_classifier(
     Returns
     -------
     ChipClassifier
-        The network, its encoding and the names of its classes, with the methods ``predict``, ``report`` and ``save``.
+        The classifier. It contains the network, the encoding and the class names, and has the methods ``predict``,
+        ``report`` and ``save``.
 
     Raises
     ------
     TypeError, ValueError
-        If recordings or labels are invalid, or there are fewer than two classes or more than the chip supports.
+        If recordings or labels are invalid, or if there are fewer than two classes or more classes than the chip
+        supports.
 
     Examples
     --------
@@ -113,7 +115,7 @@ def train_classifier(
     _warn_of_few(indices, classes, call)
     _warn_of_spaces(classes, call)
     teacher = choose_teacher(features, sizes, indices, len(classes), encoding.std)
-    # Weights have only 32 levels. If inputs were too large, weights would have to be smaller than the smallest level.
+    # Weights have few levels. If inputs were too large, weights would have to be smaller than the smallest level.
     gain = encoding.gain * teacher.gains
     power = np.mean(np.sum((features * gain) ** 2, axis=1))
     encoding = dataclasses.replace(encoding, gain=gain * np.sqrt(_POWER / power))

@@ -38,7 +38,7 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
     color : str, optional
         Colour of the dots.
     first : int, optional
-        Index of the first neuron, to stack several layers in one figure. Default 0.
+        Index at which the first neuron is plotted, to stack several layers in one figure. Default 0.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def plot_raster(spikes: Any, *, ax: Axes | None = None, color: str = "C0", first
 
 
 def _dot_area(ax: Axes, n_neurons: int, n_steps: int) -> float:
-    """Return an area of a dot in square points for which dots of neighbouring neurons or steps do not merge."""
+    """Return a dot area, in square points, at which the dots of neighbouring neurons or steps do not merge."""
     box, points = ax.get_window_extent(), 72 / ax.figure.dpi
     room = points * min(0.9 * box.height / n_neurons, 2 * box.width / n_steps)
     return float(np.clip(room, *_DOTS)) ** 2
@@ -95,9 +95,9 @@ def plot_membrane(
 ) -> Axes:
     """Plot membrane potentials over time, with threshold and resets.
 
-    With ``V_pre``, a reset is a vertical line from the membrane potential before the reset to that after it, with a dot
-    at the upper end. Step ``k`` is plotted at time ``k * dt``, as in :func:`plot_raster`; ``dt`` is read from
-    ``brainstate.environ``.
+    With ``V_pre``, a vertical line shows each reset. The line connects the membrane potentials before and after the
+    reset. A dot marks the upper end of the line. Step ``k`` is plotted at time ``k * dt``, as in :func:`plot_raster`;
+    ``dt`` is read from ``brainstate.environ``.
 
     Parameters
     ----------
@@ -105,11 +105,12 @@ def plot_membrane(
         Membrane potentials of one sample after the reset, ``[T]`` or ``[T, N]``, recorded by
         ``rollout(record=["hidden.V"])``.
     V_pre : Quantity, optional
-        Membrane potentials before the reset, same shape, from ``record=["hidden.V_pre"]``.
+        Membrane potentials before the reset, with the same shape as ``V``, recorded by
+        ``rollout(record=["hidden.V_pre"])``.
     V_th : Quantity, optional
         Threshold, scalar or ``[N]``, for example ``net.hidden.threshold()``; drawn as a dashed line.
     spikes : array, optional
-        Spikes, same shape as ``V``, drawn as dots. Default: the steps in which ``V_pre`` and ``V`` differ.
+        Spikes, with the same shape as ``V``; drawn as dots. Default: the steps in which ``V_pre`` and ``V`` differ.
     neurons : int or sequence of int, optional
         Neurons to plot. Default: the first three.
     ax : matplotlib.axes.Axes, optional
@@ -223,8 +224,8 @@ def plot_layer_rates(source: FluctReport | Mapping[str, Any] | Sequence[Any], *,
     Returns
     -------
     matplotlib.axes.Axes
-        The axes. The dots of a layer are its neurons in ascending order, with silent neurons at zero. A bar is the mean
-        of the layer.
+        The axes. Each dot is a neuron. The neurons of a layer are sorted by rate, and silent neurons are at zero. A bar
+        shows the mean rate of a layer.
 
     Raises
     ------

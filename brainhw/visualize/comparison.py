@@ -25,10 +25,10 @@ def plot_comparison(comparison: Comparison) -> Figure:
     """Plot the firing rates of model and bench, their common spikes, and the causes of their differences.
 
     The left panel shows the firing rate of each neuron in the model (horizontal) and on the bench (vertical). The
-    middle panel shows the percentage of the model's spikes that the bench has in the same step, for all neurons in
-    ascending order. With several trials, a dotted line shows the percentage of spikes that the bench repeats in
-    a second trial. The right panel shows the fitted thresholds and time constants of the bench relative to those of the
-    model, for the neurons that were fitted.
+    middle panel shows, for each neuron, the percentage of its spikes in the model that also occur on the bench in the
+    same step. The neurons are sorted by this percentage. With several trials, a dotted line shows the percentage of the
+    spikes of one bench trial that also occur in another trial. The right panel shows, for each fitted neuron, the
+    threshold and the time constant on the bench, each divided by its value in the model.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ def plot_confusion(report: ClassReport, *, numbers: bool | None = None, ax: Axes
     report : ClassReport
         From :func:`brainhw.train.class_report` or :meth:`brainhw.recipe.ChipClassifier.report`.
     numbers : bool, optional
-        Write the number of recordings into each square. Default: for up to 20 classes.
+        Write the number of recordings into each square. Default: True for up to 20 classes, otherwise False.
     ax : matplotlib.axes.Axes, optional
         Axes to plot on. Default: a new figure.
 

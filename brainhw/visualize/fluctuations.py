@@ -23,7 +23,7 @@ _SOURCE = "brainhw.init.fluct_report or fluct_init(..., return_report=True)"
 
 
 def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, bins: int = 80) -> Axes:
-    """Plot the distribution of a layer's membrane potentials without spikes, relative to the threshold.
+    """Plot the distribution of the membrane potentials that a layer would have if its neurons did not spike.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def plot_membrane_distribution(report: LayerReport, *, ax: Axes | None = None, b
 
 
 def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
-    """Plot the membrane potential after one input spike of unit weight: mean and range over neurons.
+    """Plot the response of the membrane potential to one input spike of unit weight: mean and range over neurons.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def plot_response(report: LayerReport, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        The axes. The time axis shows 99 % of the response.
+        The axes. The time axis ends when 99 % of the sum of the absolute responses is reached.
 
     Raises
     ------

@@ -36,8 +36,8 @@ def plot_fractional_orders(
         :func:`brainhw.get_per_layer_alpha`. They are plotted as a dashed histogram, or as a dashed line for a layer in
         which all orders were equal. Default: not plotted.
     bins : int, optional
-        Number of bins. They cover the range 0 to 1 and all orders; orders that were trained as ``'raw'`` may be outside
-        of 0 to 1. Default 40.
+        Number of bins. The bins cover the range 0 to 1 and all orders. Orders that were trained as ``'raw'`` may be
+        outside of 0 to 1. Default 40.
     ax : matplotlib.axes.Axes, optional
         Axes to plot on. Default: a new figure.
 

@@ -32,7 +32,7 @@ _INTERVAL = 1.96
 
 @draws(ChargeFit)
 def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Axes | None = None) -> Axes:
-    """Plot measured charges and the fitted curve with its 95 % interval.
+    """Plot the measured charges, and the fitted charge curve with a 95 % confidence interval.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def plot_charge_fit(fit: ChargeFit, *, preset: ChargeCurve | None = None, ax: Ax
 
 @draws(LeakFit)
 def plot_leak_fit(fit: LeakFit, *, ax: Axes | None = None) -> Axes:
-    """Plot the time constant of each neuron at each leak setting with its 95 % interval.
+    """Plot the time constant of each neuron at each leak setting. Error bars are 95 % confidence intervals.
 
     Parameters
     ----------
@@ -146,10 +146,10 @@ def _plain_log_ticks(ax: Axes) -> None:
 
 @draws(ThresholdFit)
 def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
-    """Plot the threshold of each neuron with its 95 % interval.
+    """Plot the threshold of each neuron. Error bars are 95 % confidence intervals.
 
-    The thick interval shows the individual error of a neuron. The thin interval also includes the error in the charge
-    per spike, which is common to all neurons.
+    The thick error bar shows the individual error of a neuron. The thin error bar also includes the common error of all
+    neurons, which is the error of the charge per spike.
 
     Parameters
     ----------
@@ -199,7 +199,9 @@ def plot_threshold_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_rate_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
-    """Plot measured and fitted f-I curves of the neurons with the lowest, the median and the highest threshold.
+    """Plot the f-I curves of three neurons: those with the lowest, the median and the highest threshold.
+
+    Circles are measured rates, and lines are fitted rates. Grey dots are the measured rates of all neurons.
 
     Parameters
     ----------
@@ -248,7 +250,10 @@ def plot_rate_fit(fit: ThresholdFit, *, ax: Axes | None = None) -> Axes:
 
 @draws(NoiseFit)
 def plot_noise_fit(fit: NoiseFit, *, ax: Axes | None = None) -> Axes:
-    """Plot the deviations between trials, and the normal distribution of the fitted noise.
+    """Plot the distribution of the residuals of the noise fit, and a normal distribution of the same width.
+
+    The residuals are ``d[t + 1] - exp(-dt / tau) * d[t]``, where ``d`` is the deviation of a trial from the mean of all
+    trials.
 
     Parameters
     ----------
@@ -260,7 +265,7 @@ def plot_noise_fit(fit: NoiseFit, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: deviation in mV (horizontal), probability density (vertical).
+        The axes: residual in mV (horizontal), probability density (vertical).
 
     Raises
     ------
@@ -299,8 +304,8 @@ def plot_calibration(calibration: Calibration) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A new figure. It has one panel for the charge curve, one for the leak and two for the f-I curves, each only if
-        it was measured.
+        A new figure. It has one panel for the charge curve, one for the leak and two for the f-I curves. Panels without
+        measured data are omitted.
 
     Raises
     ------

@@ -41,9 +41,10 @@ def plot_weight_histogram(net: brainstate.nn.Module, *, ax: Axes | None = None, 
     ax : matplotlib.axes.Axes, optional
         Axes to plot on. Default: a new figure.
     bins : int, optional
-        Number of bins over the range of the chip, at most 2000. Default: if all weights are rounded to the same levels,
-        one bin per level, which contains the weights that are rounded to it; otherwise 60. Bins outside of the range
-        have the same width, but are wider if one side would need more than 60 bins.
+        Number of bins over the range of the chip, at most 2000. Default: 60. If all weights are rounded to the same
+        levels, the default is one bin per level, which contains the weights that are rounded to this level. Bins
+        outside of the range have the same width. If one side would need more than 60 bins, the bins on this side are
+        wider.
 
     Returns
     -------
@@ -116,7 +117,7 @@ def _bin_edges(limits: tuple[float, float], bins: int | None, grid: WeightGrid |
 
 
 def _extend_bins(inside: np.ndarray, lowest: float, highest: float) -> np.ndarray:
-    """Return the bin edges ``inside`` with more edges on both sides, so that the bins cover all weights."""
+    """Add edges on both sides of the bin edges ``inside``, so that the bins cover all weights. Return all edges."""
     width = (inside[-1] - inside[0]) / (len(inside) - 1)
 
     def beyond(distance: float) -> np.ndarray:
@@ -138,8 +139,9 @@ def plot_sign_blocks(synapse: brainstate.nn.Module, *, ax: Axes | None = None) -
 
     Positive weights are red, negative weights are blue, and larger magnitudes are darker. A block that mixes signs is
     yellow with a black frame. In this block, positive weights are brown and negative weights are black. The plotted
-    weights are those programmed into the chip, after sign annealing and rounding. A weight of zero agrees with either
-    sign. The vendor documents the size of a block. The axis along which a block extends is an assumption of brainhw.
+    weights are those programmed into the chip: sign annealing and rounding are applied. A weight of zero agrees with
+    either sign. The vendor documents the size of a block. The axis along which a block extends is an assumption of
+    brainhw.
 
     Parameters
     ----------

@@ -110,8 +110,9 @@ class Export:
     nir : module
         The package ``nir``.
     seconds : float
-        Time step of the network in seconds. A rule computes all time constants and delays with it. When all nodes
-        exist, the builder multiplies ``tau``, ``tau_mem``, ``tau_syn`` and ``delay`` of each node by ``as_dt/dt``.
+        Time step of the network in seconds. A rule computes all time constants and delays from this time step. When all
+        nodes exist, the builder multiplies ``tau``, ``tau_mem``, ``tau_syn`` and ``delay`` of each node by
+        ``as_dt/dt``.
     refused : bool
         Whether :meth:`refuse` was called.
     channels_last : bool
@@ -164,16 +165,19 @@ class Export:
         return to_file(np.broadcast_to(np.asarray(values, float), size), self.channels_last).copy()
 
     def check_clamp(self) -> None:
-        """Request a run of the network on ``sample`` that checks that clamping the membrane potential has no effect."""
+        """Request a check that clamping the membrane potential has no effect.
+
+        The check runs the network on ``sample``.
+        """
         self._builder.clamped[self.path] = self.call.module
 
     def gains(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the factor by which the weights of a neuron are multiplied, and the parameter ``R`` of its node.
+        """Return the factor for the input weights of a neuron, and the parameter ``R`` of the node of the neuron.
 
         ``beta`` is the decay factor of the neuron per step.
         """
-        # An importing library adds (1 - beta) R I in each step, but brainhw adds the input itself. One of the two
-        # factors compensates this.
+        # An importing library adds (1 - beta) R I in each step, but brainhw adds the input itself. To compensate for
+        # this, one of the two returned values is 1/(1 - beta).
         factor = 1 / (1 - beta)
         return (np.ones_like(beta), factor) if self.options.gain == "R" else (factor, np.ones_like(beta))
 
@@ -461,14 +465,17 @@ class GraphBuilder:
         return self.add(f"{name}_bias", node, name)
 
     def columns(self, path: str, target: Any, matrix: np.ndarray, unit: float) -> tuple[np.ndarray, str]:
-        """Return a matrix with its columns in the order of the output node of ``path``, and the name of that node."""
+        """Reorder the columns of a matrix to match the output node of ``path``. Return the matrix and the node name."""
         order = self.orders.get(path)
         if order is None or self.problems.found:
             return matrix, self.source(path, target, 1.0, unit)
         return matrix[:, order], self.scaled(self._names[path], self._output_scale(path) / unit)
 
     def _scaled_output(self, path: str, factor: Any, unit: float) -> str:
-        """Return the name of a node whose output is ``factor`` times that of a module, in the network's axis order."""
+        """Return the name of a node whose output is ``factor`` times the output of a module.
+
+        The axis order of the output is that of the network.
+        """
         factor, order = factor * self._output_scale(path) / unit, self.orders.get(path)
         if order is None:
             return self.scaled(self._names[path], factor)

@@ -59,8 +59,8 @@ class LeakParameters(NamedTuple):
     """Leak parameters of ``N`` neurons or synaptic currents, arrays ``[N]``.
 
     ``beta`` is the decay factor per step and ``tau`` the time constant in s. The weights are multiplied by ``factor``,
-    and ``r`` is the parameter ``R`` of the node. Either ``factor`` or ``r`` is ``1/(1 - beta)``, and the other is 1,
-    because a library that imports the graph multiplies the input by ``1 - beta``.
+    and ``r`` is the parameter ``R`` of the node. A library that imports the graph multiplies the input by ``1 - beta``.
+    To compensate, one of ``factor`` and ``r`` is ``1/(1 - beta)``, and the other is 1.
     """
 
     beta: np.ndarray
@@ -162,7 +162,7 @@ def lif_layer(module: Any, at: Export) -> str | None:
 
 @register_export(H1Layer)
 def chip_layer(module: Any, at: Export) -> str | None:
-    """Add a ``LIF`` node with the time constants and thresholds of the layer's chip, which is sampled or nominal."""
+    """Add a ``LIF`` node with the time constants and thresholds of the layer, for the sampled or the nominal chip."""
     if at.call.source == INPUT:
         at.refuse("receives the input of the network as a charge; add a synapse before it.")
         return None
@@ -186,8 +186,8 @@ class _Identity(Linear):
 def cuba_current(module: Any, at: Export) -> _Identity | None:
     """Add no node, because the node of the next neuron also contains the equation of the synaptic current."""
     targets = at.targets
-    # Only the rules of these two classes check for a current before them. Any other module would treat its input as a
-    # voltage.
+    # Only the rules of these two classes check whether a CubaCurrent provides the input. Any other module would treat
+    # the current as a voltage.
     single = [type(target).__name__ for target in targets] in (["LIFLayer"], ["Integrator"])
     if not single or getattr(targets[0], "topology", "FF") != "FF" or getattr(targets[0], "reset", "zero") == "none":
         at.refuse(
@@ -262,7 +262,7 @@ def _add_neuron(
 ) -> str:
     """Add the neuron node of a layer.
 
-    If the layer has recurrent weights, add a subgraph of four nodes, which snnTorch, Spyx and Rockpool recognise.
+    If the layer has recurrent weights, add a subgraph of four nodes. snnTorch, Spyx and Rockpool recognise it.
     """
     source = at.source(factor, voltage=True)
     if weight is None:
@@ -393,7 +393,7 @@ def _add_cuba_lif(module: Any, at: Export) -> str:
 
 @register_export(ALIFLayer)
 def adaptive(module: Any, at: Export) -> str | None:
-    """Add the nodes of a current-based layer, and an ``LI`` node whose after-hyperpolarisation drives the neurons."""
+    """Add the nodes of a current-based layer, and an ``LI`` node that computes its after-hyperpolarisation."""
     _check_current_based(module, at)
     if at.options.cuba_order is not None:
         at.refuse("adds an after-hyperpolarisation to its current, but CubaLIF has none; omit cuba_order.")
@@ -414,7 +414,7 @@ def adaptive(module: Any, at: Export) -> str | None:
 def _add_li_and_lif(module: Any, at: Export) -> tuple[str, np.ndarray]:
     """Add a ``LIF`` node for the neurons of a layer, and one ``LI`` node per synapse.
 
-    Return the name of the ``LIF`` node, and the factor by which the weights of its inputs must be multiplied.
+    Return the name of the ``LIF`` node, and the factor by which its input weights must be multiplied.
     """
     millivolts, n_syn = at.options.millivolts, module.n_synapses
     leaky, synaptic = _current_based_leak(module, at)
@@ -454,7 +454,10 @@ def _add_li_and_lif(module: Any, at: Export) -> tuple[str, np.ndarray]:
 
 
 def _current_based_leak(module: Any, at: Export) -> tuple[LeakParameters, list[LeakParameters]]:
-    """Return the leak parameters of a current-based layer: of its membrane potentials, and of each of its synapses."""
+    """Return the leak parameters of a current-based layer.
+
+    The first value is for the membrane potentials. The list contains one entry for each synapse of a neuron.
+    """
     of_mem, of_syn = LEAKS[module.leak].names
     decays = [decay_factor(module.leak, getattr(module, name), at.options.dt) for name in (of_mem, of_syn)]
     tau_mem, taus = None, [None] * module.n_synapses
@@ -522,8 +525,8 @@ def _leak_parameters(decay: Any, tau: Any, module: Any, at: Export) -> LeakParam
 def _threshold(module: Any, at: Export) -> np.ndarray:
     """Return thresholds ``[N]`` for a graph.
 
-    A NIR neuron fires only above its threshold, a brainhw neuron also at the threshold. Each threshold in the graph is
-    therefore the largest floating-point number below the threshold of the layer.
+    A NIR neuron fires only above its threshold, and a brainhw neuron also at its threshold. Each threshold in the graph
+    is therefore the largest floating-point number below the threshold of the layer.
     """
     return at.per_neuron(below(numbers_in(module.threshold(), u.mV))) / at.options.millivolts
 
@@ -531,7 +534,7 @@ def _threshold(module: Any, at: Export) -> np.ndarray:
 def _notes(module: Any) -> dict[str, Any]:
     """Return metadata that lists the parameters that the layer stores per neuron.
 
-    Without it, an import would store equal values as a scalar.
+    Without this metadata, an import would store equal values as a scalar.
     """
     names = [name for name in ("tau", "V_th") if np.ndim(u.get_mantissa(current_value(getattr(module, name, 0.0)))) > 0]
     # One string, because nir does not read a list of strings back as a list.
@@ -540,12 +543,12 @@ def _notes(module: Any) -> dict[str, Any]:
 
 def _is_step(spk_fun: Any) -> bool:
     """Test at six points whether a spike function is 0 below the threshold and 1 at or above it."""
-    # The points at a distance of eps and 0 detect a strict threshold, such as that of NIR. eps is the rounding step at
-    # a threshold of 1.
+    # The points at a distance of eps and 0 detect a function that is 0 at the threshold, as in NIR. eps is the rounding
+    # step at a threshold of 1.
     eps = float(np.finfo(np.float32).eps)
     try:
         spikes = np.asarray(spk_fun(jnp.asarray([-1.0, -eps, 0.0, eps, 1.0, 3.0], jnp.float32)))
-    except Exception:  # it ran in the network, so it needs more than the distance to the threshold
+    except Exception:  # the function ran in the network, so it needs more than the distance to the threshold
         return False
     return spikes.shape == (6,) and bool(np.all(spikes == [0, 0, 1, 1, 1, 1]))
 

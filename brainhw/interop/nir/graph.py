@@ -146,14 +146,15 @@ def _flatten(graph: Any, prefix: str, parts: _Parts, outer: tuple[int, ...]) -> 
 
 
 def _end(graph: Any, kind: str, prefix: str, parts: _Parts) -> str | None:
-    """Return the name of the only node of class ``kind``, which is ``'Input'`` or ``'Output'``, in a graph.
+    """Return the name of the only input node or the only output node in a graph.
 
-    If the graph does not contain exactly one such node, add a problem and return ``None``.
+    ``kind`` is ``'Input'`` or ``'Output'``. If the graph does not contain exactly one node of this kind, add a problem
+    and return ``None``.
     """
     own = [f"{prefix}{name}" for name, node in graph.nodes.items() if kind_of(node) == kind]
     if len(own) == 1:
         return own[0]
-    # Without its input or output, neighbouring nodes are unconnected too. This must not cause further problems.
+    # Without the input or output node, its neighbours are also unconnected. Do not report further problems for them.
     parts.reported.update(own or (f"{prefix}{name}" for name in graph.nodes))
     listed = f" ({_listed(own)})" if own else ""
     # A graph with several inputs or outputs does not define their order as arguments of a network.

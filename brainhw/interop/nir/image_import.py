@@ -29,15 +29,15 @@ class _Kernel(NamedTuple):
 
 
 def is_kernel(graph: Any, name: str, late: bool) -> bool:
-    """Return whether the factors of a neuron can be merged into this node: a convolution with no other target."""
+    """Return whether a neuron's factors can be merged into a node. The node must be a convolution with one target."""
     return kind_of(graph.nodes[name]) in KERNELS and not late and graph.feeds_one(name)
 
 
 def fold_kernel(builder: Any, name: str, gain: np.ndarray, constant: np.ndarray | None) -> bool:
-    """Make the convolution ``name`` return voltages: ``gain`` times its output plus ``constant``, both in graph units.
+    """Make a convolution that returns ``gain`` times the output of the node ``name`` plus ``constant``, as a voltage.
 
-    Return False and change nothing if ``gain`` or ``constant`` differs within a channel, because a kernel cannot
-    represent it.
+    ``gain`` and ``constant`` are in units of the graph. If one of them has different values within a channel, make no
+    module and return False, because a kernel cannot represent these values.
     """
     channel_values = [None if values is None else per_channel(values, len(values)) for values in (gain, constant)]
     if channel_values[0] is None or (constant is not None and channel_values[1] is None):

@@ -154,8 +154,8 @@ class NetBuilder:
         :meth:`drives`).
         """
         feeds = self.graph.feeds[name] if takes is None else takes
-        # A value from the previous step comes from a layer that may not exist yet. The name of its attribute is known
-        # already.
+        # A value from the previous step comes from a layer that may not exist yet, but the attribute name of this layer
+        # is already known.
         found = [(self._attribute(source) if late else source, late) for source, late in feeds]
         attribute = None if part is None else self._attribute(name)
         if attribute is not None:
@@ -299,7 +299,7 @@ class NetBuilder:
             self.silent[name] = 1 / fraction
 
     def _recurrent(self, name: str, feeds: list[Feed]) -> _FoldedMatrix | None:
-        """Return the recurrent matrix of a layer. Return ``None`` without such a matrix or without another input."""
+        """Return the recurrent matrix of a layer. Return ``None`` if the layer has no such matrix or no other input."""
         # If the recurrent matrix is the only input, it becomes an ordinary synapse, because a layer needs an input.
         if len(feeds) < 2:
             return None

@@ -43,7 +43,7 @@ def counted_from_end(axis: int, call: Call) -> int:
 
 
 def to_file(values: np.ndarray, last: bool) -> np.ndarray:
-    """Return the values of an image in the axis order of the file, which is channels first."""
+    """Convert an image to the axis order of the file, in which channels are the first axis."""
     return np.moveaxis(values, -1, 0) if last and values.ndim > 1 else values
 
 

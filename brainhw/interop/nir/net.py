@@ -93,8 +93,8 @@ class NIRNet(brainstate.nn.Module):
         check_own_step(self.dt, call=call, what="graph", reader="from_nir")
         _arguments.step_input(x, self.in_size[-1], call=call)
         _arguments.check_axes(x, self.in_size, call=call, name="the input")
-        # Modules must receive the very array that another module returned, not a copy such as `0 + x`. By the identity
-        # of these arrays, rollout detects a chain of modules, which it runs layer by layer.
+        # Modules must receive the same array object that another module returned, not a copy such as `0 + x`. rollout
+        # compares the identity of these arrays to detect a chain of modules, and runs such a chain layer by layer.
         known: dict[str, Any] = {self.takes: x}
         for step in self.program:
             values = [getattr(self, key).spk.value if late else known[key] for key, late in step.takes]

@@ -37,7 +37,10 @@ class BiasedSynapse(LIFSynapse):
 
 
 class Gain(brainstate.nn.Module):
-    r"""A trainable factor and an optional constant per channel: :math:`y_i = g_i x_i + b_i`, in ``unit``."""
+    r"""A trainable factor and an optional constant per channel: :math:`y_i = g_i x_i + b_i`.
+
+    ``unit`` is the unit of the output.
+    """
 
     def __init__(self, factor: np.ndarray, bias: np.ndarray | None = None, unit: u.Unit = u.UNITLESS) -> None:
         super().__init__()
@@ -67,7 +70,7 @@ class IFLayer(LIFLayer):
 
 
 class _OneStateModule(brainstate.nn.Dynamics):
-    """Base class for modules with one hidden state, which is named ``state_name`` and starts at zero."""
+    """Base class for modules with one state. ``state_name`` is the name of the state. The state starts at zero."""
 
     state_name: str
 

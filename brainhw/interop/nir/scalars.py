@@ -22,15 +22,16 @@ _MOST_NEURONS = 10**7
 def spread_scalars(nodes: dict[str, Any], edges: list[tuple[str, str]], problems: Problems) -> list[str]:
     """Replace nodes with scalar parameters by copies with one value per neuron. Return the names of these nodes.
 
-    The shape is that of the other parameters of the node if they have axes, otherwise that of a neighbouring node.
+    The scalars get the shape of the other parameters of the node. If all parameters are scalars, they get the shape of
+    a neighbouring node.
     """
     waiting = [name for name, node in nodes.items() if _scalars(node)]
     spread: list[str] = []
     changed = True
     while waiting and changed:
         changed = False
-        # Computed again in each pass, because a broadcast node may determine the shapes of the nodes after it. Problems
-        # are discarded here, because they are reported later.
+        # Infer the shapes again in each pass, because a broadcast node may determine the shapes of the nodes after it.
+        # Problems are discarded here, because they are reported later.
         shapes = infer_shapes(nodes, edges, Problems(""))
         for name in waiting:
             shape = _own_shape(nodes[name]) or _shape_beside(name, shapes, edges)

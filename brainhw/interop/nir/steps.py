@@ -130,8 +130,8 @@ def cuba_current(
 
     Here :math:`I` is the current before the step, and :math:`S` is the input times ``w_in``. For equal time constants,
     :math:`c = R \frac{\Delta t}{\tau} e^{-\Delta t/\tau}`. For the other orders, :math:`c = (1 - \alpha) R` and the
-    term with :math:`S` is omitted. With ``'current-first'``, :math:`c` multiplies the current after its update, and
-    with ``'old-current'`` the current before its update.
+    term with :math:`S` is omitted. With ``'current-first'``, :math:`c` multiplies the current after its update. With
+    ``'old-current'``, :math:`c` multiplies the current before its update.
     """
     beta = decay_per_step(tau_syn, dt, how)
     if order != "together":

@@ -29,8 +29,8 @@ FIX = "Pass a larger max_numbers, or use smaller images."
 def unroll(graph: Any, *, merge: bool = True, max_numbers: int = 2**26) -> Any:
     r"""Replace convolution, pooling and flatten nodes in a NIR graph by ``Linear`` and ``Affine`` nodes.
 
-    A convolution is linear in its input. It can therefore be written as a matrix, which contains each weight once per
-    output position:
+    A convolution is linear in its input. It can therefore be written as a matrix. This matrix contains each weight of
+    the kernel once per output position:
 
     .. math:: y_{(o, p)} = \sum_{c, q} M_{(o, p), (c, q)} x_{(c, q)},
               \qquad M_{(o, p), (c, s p + d k - \text{pad})} = W_{o c k}

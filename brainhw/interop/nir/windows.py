@@ -30,7 +30,7 @@ MOST_NUMBERS = 2**31 - 1
 class Window(NamedTuple):
     """A window that slides over the last axes of an image.
 
-    Each field has one entry per axis. ``pads`` are the numbers of zeros before and after an axis.
+    Each field has one entry per axis. An entry of ``pads`` contains the numbers of zeros before and after the axis.
     """
 
     kernel: Shape

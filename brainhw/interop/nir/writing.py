@@ -60,7 +60,8 @@ def to_nir(
     .. math:: W_{NIR} = W / (1 - \beta), \qquad R = 1, \qquad \tau \text{ in seconds}
 
     With the same time step, this library then computes the same membrane potentials as brainhw. ``v_threshold`` is the
-    float just below ``V_th``, because a NIR neuron fires above its threshold, and a brainhw neuron at or above it.
+    float just below ``V_th``, because a NIR neuron fires only above its threshold, and a brainhw neuron at or above its
+    threshold.
     Spikes on a recurrent connection arrive one step later. Modules that do not affect the output are omitted. In the
     graph, images have channels first, regardless of their order in the network.
 
@@ -107,11 +108,12 @@ def to_nir(
         current format.
     clamp : {'check', 'ignore'}, optional
         ``'check'`` (default) runs the network on ``sample`` and rejects chip neurons whose membrane potential is
-        clamped at zero in this run. If ``sample`` is not given, it rejects all chip neurons. ``'ignore'`` exports chip
-        neurons without this check.
+        clamped at zero in this run. If ``sample`` is not given, all chip neurons are rejected. ``'ignore'`` exports
+        chip neurons without this check.
     sample : array or Quantity, optional
-        Input ``[T, N]`` or ``[T, B, N]`` for the check that ``clamp`` selects. It also determines the input shape of
-        the network, which is needed if no module specifies its input shape. For images, the image axes replace ``N``.
+        Input ``[T, N]`` or ``[T, B, N]`` for the check that ``clamp`` selects. ``sample`` also determines the input
+        shape of the network. You must pass it if no module specifies an input shape. For images, the image axes replace
+        ``N``.
 
     Returns
     -------

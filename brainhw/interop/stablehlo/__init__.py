@@ -1,4 +1,4 @@
-"""Export of one step of a network as a StableHLO program, which runs without the code of the network."""
+"""Export of one step of a network as a StableHLO program. The program runs without the code of the network."""
 
 from brainhw.interop.stablehlo.export import export_step
 from brainhw.interop.stablehlo.ports import Port

@@ -37,17 +37,17 @@ def export_step(
     key: jax.Array | int | None = None,
     platforms: Sequence[Platform] | None = None,
 ) -> StepProgram:
-    """Export one step of a network as a StableHLO program, which runs without the network and its code.
+    """Export one step of a network as a StableHLO program. The program runs without the network and its code.
 
     If you start from ``initial_state``, the outputs of the program are bit-identical to those of
-    :func:`brainhw.stream`. They equal those of :func:`brainhw.rollout` with ``layerwise=False``, except that XLA may
-    round differently inside the time loop. The export prepares the network as these functions do, and restores it
-    afterwards.
+    :func:`brainhw.stream`. They also equal the outputs of :func:`brainhw.rollout` with ``layerwise=False``, except that
+    XLA may round differently inside a time loop. The export prepares the network as these functions do, and restores
+    the network afterwards.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. ``net(x)`` must advance it by one step.
+        The network. ``net(x)`` must advance the network by one step.
     x : array or Quantity
         Example input of one step, ``[N]`` for one sample or ``[B, N]`` for a batch. The program accepts inputs of the
         same shape, dtype and unit. The values of the example do not matter.
@@ -143,8 +143,8 @@ def export_step(
         initial_state = dict(zip(names, written, strict=True))
         try:
             with _without_locations():
-                # keep_unused, so that each state is an argument, even if a step only writes it, such as spikes without
-                # recurrence.
+                # With keep_unused, each state is an argument, even if a step only writes this state. For example, a
+                # step only writes the spikes of a layer without recurrent weights.
                 step_once = jax.jit(pure, keep_unused=True)
                 exported = jax.export.export(step_once, platforms=chosen)(initial_state, u.get_mantissa(x))
         except (ValueError, NotImplementedError) as error:

@@ -60,8 +60,8 @@ def digest(program: bytes, states: Mapping[str, np.ndarray], description: Mappin
 def stored_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype in which a file stores a state with the dtype ``dtype``.
 
-    For types that NumPy does not know, such as bfloat16, this is an unsigned integer of the same size. For all others,
-    it is ``dtype`` itself.
+    If NumPy does not know ``dtype``, such as bfloat16, return an unsigned integer type of the same size. Otherwise,
+    return ``dtype``.
     """
     # NumPy does not know bfloat16 and similar types: a NumPy archive stores them as raw bytes without the name of the
     # type.

@@ -1,4 +1,4 @@
-"""Arguments and results of an exported program that computes one time step, in the order of its main function."""
+"""Arguments and results of the main function of an exported program, in order. The program computes one time step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Port(NamedTuple):
     dtype : str
         The dtype, such as ``"float32"``.
     unit : Unit or None
-        Unit of the values, or ``None`` without a unit.
+        Unit of the values, or ``None`` if they have no unit.
     """
 
     kind: str

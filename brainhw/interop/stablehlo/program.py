@@ -30,8 +30,9 @@ class StepProgram:
 
     The program is a pure function of the state and the input, and returns the new state and the output. All other
     values that a step needs are constants in the program: the weights as the chip applies them, time constants,
-    thresholds and the time step. It runs without the network and its code. In :meth:`step`, states, input and output
-    with a unit are Quantities. ``exported`` takes and returns plain arrays with values in the same units.
+    thresholds and the time step. The program runs without the network and its code. In :meth:`step`, states, input and
+    output are Quantities if they have a unit. ``exported`` takes and returns plain arrays with values in the same
+    units.
 
     Attributes
     ----------
@@ -50,7 +51,7 @@ class StepProgram:
     dt : Quantity
         Time step of the program, in ms.
     versions : dict
-        Versions of ``brainhw``, ``brainstate``, ``jax`` and ``python`` that exported the program.
+        Versions of ``brainhw``, ``brainstate``, ``jax`` and ``python`` with which the program was exported.
 
     Examples
     --------
@@ -163,7 +164,7 @@ class StepProgram:
         ValueError
             If the file cannot be written or is not a regular file. An existing file of that name is then not changed.
         RuntimeError
-            If the package flatbuffers is not installed, which JAX requires to write programs.
+            If the package flatbuffers is not installed. JAX requires this package to write programs.
         """
         call = "StepProgram.save"
         path_text(path, call=call, what="the file to write")
@@ -215,7 +216,7 @@ class StepProgram:
 def load_step(path: str | os.PathLike[str]) -> StepProgram:
     """Read a program from a file that :meth:`StepProgram.save` wrote.
 
-    A crafted file can crash the process that reads it. A subprocess therefore reads and checks the program first, which
+    A crafted file can crash the process that reads it. A subprocess therefore reads and checks the program first. This
     takes 0.2 s.
 
     Parameters
@@ -237,7 +238,7 @@ def load_step(path: str | os.PathLike[str]) -> StepProgram:
         brainhw, or by a version of JAX whose programs the installed JAX cannot read. If the program contains external
         calls.
     RuntimeError
-        If the package flatbuffers is not installed, which JAX requires to read programs.
+        If the package flatbuffers is not installed. JAX requires this package to read programs.
 
     Examples
     --------
@@ -317,7 +318,7 @@ def _with_unit(value: Any, unit: u.Unit | None) -> Any:
 
 
 def _plain(value: Any, aval: Any, unit: u.Unit | None, call: str, name: str) -> Any:
-    """Return ``value`` as an array without a unit: its values in ``unit``, with the dtype of ``aval``.
+    """Convert ``value`` to ``unit``, and return its numbers as an array with the dtype of ``aval``.
 
     Raise an error if ``value`` has a wrong dimension or shape, or a dtype that cannot be converted.
     """

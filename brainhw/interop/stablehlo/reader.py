@@ -60,7 +60,7 @@ def examine(bytecode: bytes) -> Examined:
     with ir.Context() as context:
         stablehlo.register_dialect(context)
         chlo.register_dialect(context)
-        # Registered because JAX writes attributes of this dialect. Its operations are rejected by their names.
+        # Register this dialect, because JAX writes attributes of it. Its operations are rejected by their names.
         mhlo.register_mhlo_dialect(context)
         sdy.register_dialect(context)
         module = stablehlo.deserialize_portable_artifact(context, bytecode)
@@ -72,8 +72,8 @@ def examine(bytecode: bytes) -> Examined:
             if operation.name == "func.func" and ir.StringAttr(operation.attributes["sym_name"]).value == "main":
                 main = ir.FunctionType(ir.TypeAttr(operation.attributes["function_type"]).value)
                 arguments, results = (list(map(str, types)) for types in (main.inputs, main.results))
-        # This is the last call, because it changes the module. It writes the StableHLO version of the original
-        # bytecode, so that the same jaxlibs can read the result.
+        # Serialize the module last, because this changes the module. Write the same StableHLO version as the original
+        # bytecode, so that each jaxlib that can read the original can also read the result.
         rewritten = b"" if faults else stablehlo.serialize_portable_artifact(module, version[1].decode(), True)
     return Examined(list(faults), arguments, results, rewritten)
 

@@ -32,10 +32,10 @@ class Neuron(NamedTuple):
 
     ``beta`` is the decay factor of the membrane potential. ``gain`` multiplies the input. brainhw divides the threshold
     by ``gain``, because multiplying the weights by ``gain`` would round them. A ``strict`` neuron fires only above its
-    threshold; other neurons also fire at the threshold. With ``delays_reset``, a neuron
-    resets one step after its spike. With ``is_refractory``, it ignores its input in the step after a spike.
-    ``current_decay`` is the decay factor of the synaptic current. ``input_weights`` is set for neurons that have their
-    input weights as parameters and no ``Linear`` before them.
+    threshold; other neurons also fire at the threshold. With ``delays_reset``, a neuron resets one step after its
+    spike. With ``is_refractory``, a neuron ignores its input in the step after a spike. ``current_decay`` is the decay
+    factor of the synaptic current. ``input_weights`` is set for a neuron that contains its own input weights and
+    therefore has no ``Linear`` before it.
     """
 
     beta: np.ndarray
@@ -51,7 +51,7 @@ class Neuron(NamedTuple):
 
 
 def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, high: float = np.inf) -> np.ndarray:
-    """Return a parameter of a neuron, a scalar or ``[N]``. Add a fault unless ``low < value <= high``."""
+    """Return a parameter of a neuron as a scalar or an array ``[N]``. Add a fault unless ``low < value <= high``."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     array = np.asarray(number(value, call=call, name=name, shapes=None), float)
@@ -67,7 +67,7 @@ def numbers(value: Any, name: str, call: str, faults: Faults, *, low: float, hig
 def build(
     order: list[str], dense: dict[str, Dense], neurons: dict[str, Neuron], dt: u.Quantity, faults: Faults
 ) -> StateDictNet:
-    """Build a network of the modules whose names are in ``order``, in this order.
+    """Build a network from the modules that ``order`` lists, in this order.
 
     Raise one ``ValueError`` that lists all faults if any fault was found.
     """

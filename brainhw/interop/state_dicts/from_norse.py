@@ -50,8 +50,8 @@ def from_norse(state: Any, neurons: Any, dt: u.Quantity, *, order: Any = None) -
         Mapping of names to arrays or tensors, such as ``net.state_dict()``.
     neurons
         The options of each neuron by name, in execution order: ``{"1": {"kind": "LIFCell", "tau_mem_inv": 100.0}}``.
-        The options and their defaults are those of Norse's ``LIFParameters``. Each is a number in Norse's units
-        (``tau_mem_inv`` and ``tau_syn_inv`` in 1/s), or an array with one value per neuron. ``LIFBoxCell`` has the
+        The options and their defaults are those of Norse's ``LIFParameters``. Each option is a number, or an array with
+        one value per neuron, in the units of Norse (``tau_mem_inv`` and ``tau_syn_inv`` in 1/s). ``LIFBoxCell`` has the
         additional option ``reset_method``: ``"value"`` (default) or ``"subtract"``.
     dt
         Time step of the Norse modules. The default of Norse is 1 ms.

@@ -41,11 +41,12 @@ def from_snntorch(state: Any, dt: u.Quantity, *, order: Any = None, reset_delay:
         Names of the modules in execution order, such as ``("fc1", "lif1", "fc2", "lif2")``. Default: the order of
         ``state``, which is the order in which ``__init__`` created the modules.
     reset_delay
-        The option ``reset_delay`` of the snnTorch neurons, which a state dict does not contain. With ``True``, the
-        default of snnTorch, a spike subtracts the threshold one step later, after the decay of the membrane potential.
-        In brainhw this is a fixed recurrent weight from each neuron to itself, which is not part of the trainable
-        weights. With ``False``, a neuron resets immediately. For neurons that subtract their threshold, the spikes then
-        equal those of snnTorch only while no membrane potential reaches twice the threshold.
+        The option ``reset_delay`` of the snnTorch neurons. A state dict does not contain this option. With ``True``,
+        the default of snnTorch, the threshold is subtracted one step after a spike, when the membrane potential has
+        decayed.
+        In brainhw, a fixed recurrent weight from each neuron to itself has this effect. This weight is not trainable.
+        With ``False``, a neuron resets immediately. For neurons that subtract their threshold, the spikes then equal
+        those of snnTorch only while no membrane potential reaches twice the threshold.
 
     Returns
     -------

@@ -20,13 +20,14 @@ class StateDictNet(brainstate.nn.Module):
     Attributes
     ----------
     dt : Quantity
-        Time step of the network. You must run it with this time step, because the decay factors in the state dict are
-        valid for it only.
+        Time step of the network. You must run the network with this time step, because the decay factors in the state
+        dict are valid only for this time step.
     in_size, out_size : tuple of int
         Numbers of input and output channels, as tuples with one entry.
     names : tuple of str
-        Attribute names of the modules in execution order. They are the names in the state dict, in which ``_`` replaces
-        all characters other than letters and digits. Names that start with a digit are preceded by ``part_``.
+        Attribute names of the modules in execution order. An attribute name is the name in the state dict, but ``_``
+        replaces all characters other than letters and digits. A name that starts with a digit gets the prefix
+        ``part_``.
     """
 
     def __init__(self, parts: dict[str, brainstate.nn.Module], dt: u.Quantity) -> None:
