@@ -80,7 +80,7 @@ class Circuit:
     def neutral_weight(self) -> float:
         """Weight at which the charge curve, linearised at weight zero, is zero.
 
-        It is zero unless a measured charge curve is nonzero at weight zero.
+        This weight is zero unless a measured charge curve is nonzero at weight zero.
         """
         charge = getattr(self.chip, "charge", None)
         if not isinstance(charge, TabulatedCharge):
@@ -110,7 +110,7 @@ class Circuit:
 
     @property
     def is_rounded(self) -> bool:
-        """Whether the network applies weights that differ from the stored ones, by rounding or by sign annealing."""
+        """Whether rounding or sign annealing makes the weights that the network applies differ from the stored ones."""
         parts = [getattr(module, "effective", None) for module in (self.synapse, self.layer)]
         annealed = any(part is not None and part.sign_alpha is not None for part in parts)
         return annealed or any(slot is not None and slot.grid is not None for slot in (self.slot, self._recurrent))
@@ -266,8 +266,9 @@ class WiredCircuit(Circuit):
     """A pair with other operations between synapse and layer, or with weights shared by several neurons.
 
     Its input is ``(given, sources)``. ``given`` is the input of the synapse. ``sources`` are all other values that the
-    drive depends on. Each value has shape ``[T, B, ...]``. A unit is the set of neurons that the same weight columns
-    drive. In a convolution these are all positions of an output channel; in other cases, a single neuron.
+    drive depends on. Each value has shape ``[T, B, ...]``. A unit is the set of neurons driven by the same weight
+    columns. In a convolution, a unit contains all positions of an output channel. In most other cases, a unit is a
+    single neuron.
     """
 
     def __init__(
@@ -320,7 +321,7 @@ class WiredCircuit(Circuit):
         """Return the mean output of the synapse per unit weight for each row of the weights, ``[n_in]``.
 
         ``given`` is the input of the synapse, ``[T, B, ...]``. The result is computed as the gradient of the mean
-        output with respect to the weights. This is exact for every synapse that is linear in its weights, also for
+        output with respect to the weights. This is exact for every synapse that is linear in its weights, including
         convolutions with padding. To get the mean input of each row, divide the result by the output that one spike
         causes per unit weight.
         """
@@ -425,7 +426,7 @@ class WiredCircuit(Circuit):
     def _filled(self, of_units: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Replace the values of units for which ``known`` is False by the mean of the other units.
 
-        The weights of the replaced units have no effect but must be finite.
+        The weights of these units have no effect but must be finite.
         """
         return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
 
@@ -502,8 +503,8 @@ class Meter:
 
     The weights are arguments of the compiled functions, so these functions are compiled only once.
 
-    The statistics exclude the first ``rise`` steps, in which the membrane potentials rise from rest. If this is more
-    than half of the data, they exclude only the first half.
+    The statistics exclude the first ``rise`` steps, in which the membrane potentials rise from rest. If ``rise`` is
+    more than half of the steps of a recording, the statistics exclude only the first half.
     """
 
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:

@@ -78,8 +78,8 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
     weight must result in the same output per unit weight within 1 %; otherwise the weight is halved, up to ten times.
     The second measurement is the response of the layer's membrane potential to an impulse, minus the membrane potential
     without an impulse. The recorded length is doubled until the last twentieth contributes less than a millionth of the
-    response, or up to 65,536 steps. For neurons whose response never fades completely, it ends after ``n_steps``, the
-    length of the data.
+    response, or up to 65,536 steps. For neurons whose response never fades completely, the recording ends after
+    ``n_steps``, the length of the data.
     """
     # The scale of the weights is the weight limit of a chip. Without a chip, weights are voltages, and the scale is the
     # threshold.
@@ -259,7 +259,7 @@ def membrane_basis(
 
 
 def _joined(response: np.ndarray, weight_per_mean: np.ndarray, n_synapses: int) -> np.ndarray:
-    """Return the response of each neuron, ``[L, n_neurons]``, to one spike at all of its synapses.
+    """Return the response of each neuron, ``[L, n_neurons]``, to simultaneous spikes at all of its synapses.
 
     ``weight_per_mean`` contains the weights of the synapses.
     """
