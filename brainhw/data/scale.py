@@ -81,7 +81,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     Returns
     -------
     ChannelScale
-        Call its ``apply`` to scale a split. The scaled training split has mean 0 and standard deviation 1 in each
+        The method ``apply`` scales a split. The scaled training split has mean 0 and standard deviation 1 in each
         channel.
 
     Raises

@@ -168,8 +168,8 @@ def robustness(
     ----------
     net : brainstate.nn.Module
         The network, which is not modified. If its current chip is sampled or measured, the report also contains the
-        score on this chip. If it is measured (:func:`brainhw.silicon.put_chip`), every sampled chip has the measured
-        values, and only the other values are sampled.
+        score on this chip. If the current chip is measured (:func:`brainhw.silicon.put_chip`), every sampled chip has
+        the measured values, and only the other values are sampled.
     evaluate : callable
         ``evaluate(net)`` returns the score: a scalar such as an accuracy, or the result of
         :func:`brainhw.train.class_scores`. In the second case the report also contains the fractions of silent and tied
