@@ -1,4 +1,4 @@
-"""One step of a bundled network in NumPy, and the same step as a C header for a microcontroller."""
+"""One time step of a bundled network in NumPy, and the same time step as a C header for a microcontroller."""
 
 from __future__ import annotations
 

@@ -364,7 +364,7 @@ def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
 
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
-    """Return the number of chips that fit into ``budget`` bytes, extrapolated from the memory for one and two chips."""
+    """Return the number of chips that fit into ``budget`` bytes, extrapolated from the memory of 1 chip and 2 chips."""
     # The memory per chip is the memory for two chips minus the memory for one chip. All chips share one copy of the
     # weights.
     needs = []

@@ -37,7 +37,7 @@ _ROUNDING = 1e-5
 @final
 @dataclass(frozen=True)
 class Violation:
-    """A deployment rule that a module or the whole network violates.
+    """Violation of a deployment rule by a module or by the whole network.
 
     Attributes
     ----------

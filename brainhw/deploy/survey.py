@@ -244,7 +244,7 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
 
 
 def _changed_layers(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each layer whose states or time step are changed by code outside the layer, with a description."""
+    """Yield each layer whose states or time step are set by code outside the layer, with a description of the fault."""
     for path, call in calls:
         if roles[path] != "layer":
             continue

@@ -132,7 +132,7 @@ class Circuit:
         return None if self._recurrent is None else self._recurrent.value
 
     def applied(self) -> tuple[jax.Array, jax.Array | None]:
-        """Return the current weights after rounding to their grids, in the shapes of the parameters."""
+        """Return the current weights and recurrent weights, rounded to their grids, in the shapes of the parameters."""
 
         def rounded(slot: Slot) -> jax.Array:
             return slot.value if slot.grid is None else slot.grid.quantize(slot.value, None)
@@ -431,7 +431,7 @@ class WiredCircuit(Circuit):
         return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
 
     def exclude_without_input(self, responds: np.ndarray) -> None:
-        """Exclude units without any input from the count of silent units, because no weights can make them fire.
+        """Exclude units without any input from the count of silent units, because no weights can make these units fire.
 
         ``responds`` ``[n_neurons]`` is True for neurons whose membrane potential changes with the input.
         """
@@ -440,7 +440,7 @@ class WiredCircuit(Circuit):
         self.without_input = int(np.sum(self._has_neurons & ~self._has_input))
 
     def total(self, counts: np.ndarray) -> np.ndarray:
-        """Return the number of spikes of each unit. Units without neurons or input get the mean of the other units."""
+        """Return each unit's spike count. Units without neurons or without input get the mean count of the others."""
         ours = self.of_neuron >= 0
         return self._filled(
             np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._has_neurons & self._has_input
@@ -460,7 +460,7 @@ class WiredCircuit(Circuit):
         return self._filled(0.5 * (low + high), size > 0)
 
     def mean_per_column(self, of_inputs: np.ndarray) -> np.ndarray:
-        """Return the mean of ``of_inputs [L, inputs]`` over the neurons that each column drives, ``[L, n_columns]``."""
+        """Return the mean of ``of_inputs [L, inputs]`` over the neurons of each weight column, ``[L, n_columns]``."""
         per_neuron = of_inputs.reshape(len(of_inputs), self.n_neurons, -1).mean(axis=2)
         ours = np.zeros((self.n_neurons, self.n_units))
         reached = np.flatnonzero(self.of_neuron >= 0)

@@ -61,7 +61,7 @@ class FluctSettings:
 
 @dataclasses.dataclass(frozen=True)
 class _Sizes:
-    """Mean and standard deviation of the weights for one mean membrane potential.
+    """Mean and standard deviation of the weights, computed for one value of the mean membrane potential.
 
     The values have no unit. If weights are voltages, they are in mV.
     """
@@ -74,7 +74,7 @@ class _Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """Weights drawn for one mean membrane potential, and the resulting spikes."""
+    """Weights drawn for one value of the mean membrane potential, and the resulting spikes."""
 
     level: float  # mean membrane potential of units with a raised mean, as a multiple of the threshold
     mu_U: np.ndarray  # target of the mean membrane potential of each unit, in mV
@@ -379,7 +379,7 @@ class PairInitializer:
         return high
 
     def _xi(self, level: float) -> float:
-        """Return the median ``xi`` over neurons for feed-forward weights with the mean membrane potential ``level``."""
+        """Return the median ``xi`` over neurons, for feed-forward weights and the mean membrane potential ``level``."""
         sizes = self._sizes(level)[1]
         mean, sd = self.meter.feedforward_moments(self._to_weight(sizes.mu_W + sizes.sigma_FF * self.z_ff))
         share = math.sqrt(self.settings.alpha)  # recurrent spikes contribute the rest of the variance
@@ -396,7 +396,7 @@ class PairInitializer:
         return float(np.min(response / self.circuit.per_column(self.theta))) * limit
 
     def _raise_to_limit(self, best: Draw) -> Draw:
-        """Move the weights of silent neurons step by step towards the weight limit, but keep the weights different."""
+        """Move the weights of silent neurons step by step towards the weight limit, but do not make them all equal."""
         sign, share = np.sign(self.basis.mean_response), norm.cdf(self.z_ff)
         for room in (0.1, 0.01, 0.001):
             silent = self.circuit.per_column((best.counts == 0).astype(float)) > 0

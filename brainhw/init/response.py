@@ -127,7 +127,7 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
 
 
 def _per_millivolt(circuit: Circuit, unit: u.Unit) -> float:
-    """Return the input of the layer that changes a membrane potential by about one millivolt."""
+    """Return the layer input that changes a membrane potential by about one millivolt."""
     C = getattr(circuit.chip, "C", None)
     return 1.0 if C is None else float((C * u.mV).to(unit).mantissa)
 
@@ -160,7 +160,7 @@ _CHUNK = 4_000_000  # largest number of values per Fourier transform, to limit m
 
 @dataclasses.dataclass(frozen=True)
 class InputMoments:
-    """First and second moments of an input, as rates in Hz averaged over all channels."""
+    """First and second moments of an input. The moments ``nu_...`` are rates in Hz, averaged over all channels."""
 
     rates: np.ndarray  # mean of each channel over time and batch, per step
     nu_mean: float  # E[x]/dt
@@ -182,9 +182,10 @@ class InputMoments:
 
 @dataclasses.dataclass(frozen=True)
 class MembraneBasis:
-    r"""Coefficients of the membrane variance as a function of the mean membrane potential and of ``sigma_W``.
+    r"""Coefficients of an equation for the variance of the membrane potential.
 
-    ``sigma_W`` is the standard deviation of the weights.
+    The variance for neuron :math:`i` with the weight columns :math:`c` follows from the mean membrane potential and
+    from the standard deviations of the weights:
 
     .. math:: \sigma_{U,i}^2 = \mu_{U,i}^2\, m_i + \textstyle\sum_{c \in i} \sigma_{W,c}^2\, s_c
     """
@@ -311,7 +312,7 @@ def _shifted(products: np.ndarray) -> np.ndarray:
 
 
 def crossing_rate(xi: Any, step_correlation: float, dt: float) -> Any:
-    r"""Return the rate in Hz of upward threshold crossings of a Gaussian membrane potential in steps of ``dt`` seconds.
+    r"""Return the rate in Hz at which a Gaussian membrane potential, in steps of ``dt`` seconds, rises above threshold.
 
     .. math:: r = \frac{P(U_t < V_{th} \le U_{t+1})}{\Delta t}
                 = \frac{2}{\Delta t} T\!\left(\xi, \sqrt{\tfrac{1 - \rho}{1 + \rho}}\right)

@@ -39,7 +39,7 @@ _POINTERS = ("layer_pairs", "frontend_stage")
 
 
 class Stages(NamedTuple):
-    """Stages of a network: optional frontend with its layer, dense pairs in order, and the paths of their layers."""
+    """Frontend stage of a network, if any, its dense pairs in order, and the path of the layer of each dense pair."""
 
     frontend: tuple[Any, Any] | None
     pairs: list[tuple[Any, Any]]
@@ -257,7 +257,7 @@ class Wiring(NamedTuple):
 
 
 class OwnStep:
-    """Traced step of a network on data ``[B, T, ...]``, which can record intermediate values at every step.
+    """Traced time step of a network, with data ``[B, T, ...]``. It can record intermediate values at every time step.
 
     Values that depend only on known values, such as the spikes of a layer that was just initialised, are computed
     directly. The whole network is run only for other values.
