@@ -203,7 +203,7 @@ class Split:
         return f"Split({len(self)} recordings, {x}{span})"
 
     def take(self, indices: Sequence[int] | slice | np.ndarray) -> Split:
-        """Return the recordings at ``indices``, in this order. ``indices`` are integers, a slice or a boolean mask."""
+        """Return the recordings at ``indices`` (integers, a slice or a boolean mask), in this order."""
         try:
             rows = np.arange(len(self))[_rows(indices)]
         except IndexError:

@@ -41,7 +41,7 @@ class FrameRule(NamedTuple):
 
     @property
     def bins(self) -> tuple[int, int]:
-        """Columns and rows of the frames, after pooling."""
+        """Number of columns and number of rows of the frames, after pooling."""
         return self.sensor[0] // self.pool, max(self.sensor[1] // self.pool, 1)
 
     @property

@@ -93,7 +93,7 @@ def indices_of(
 
 
 def _labels(labels: Any, call: str, name: str) -> np.ndarray:
-    """Return labels as an array of strings, integers or booleans. Raise ``TypeError`` or ``ValueError`` for others."""
+    """Return labels as an array of strings, integers or booleans. Raise an error for other labels."""
     try:
         array = np.asarray(None if isinstance(labels, u.Quantity) else labels)
     except Exception:  # ragged lists and keys raise different exceptions

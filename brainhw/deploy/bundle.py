@@ -342,6 +342,6 @@ def write_plain(path: str | os.PathLike[str], data: dict[str, Any], *, call: str
     """Write plain dicts, lists, strings and numbers as a bundle file, atomically.
 
     The first line contains ``brainhw-bundle``, the format version, and the SHA-256 (in hexadecimal) and the length (in
-    bytes) of the remaining lines. The remaining lines are JSON with sorted keys.
+    bytes) of the remaining text. The remaining text is JSON with sorted keys.
     """
     _FILE.write(path, text_of(data).encode("ascii"), call=call)

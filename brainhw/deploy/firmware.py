@@ -46,9 +46,9 @@ class FirmwareState:
 class Firmware:
     """One time step of a network in pure NumPy, and the same step in C; made by :func:`firmware`.
 
-    Charges are summed in float32, in the order of the inputs. An input value is multiplied by its charge, and a
-    membrane potential by its decay factor, in a fused multiply-add (C99 ``fmaf``). This operation rounds only once,
-    after the addition. XLA does the same on a CPU. ``step`` and the C header produce bit-identical results.
+    Charges are summed in float32, in the order of the inputs. An input value times the charge of its connection, and a
+    membrane potential times its decay factor, are added with a fused multiply-add (C99 ``fmaf``). This operation rounds
+    only once, after the addition. XLA does the same on a CPU. ``step`` and the C header produce bit-identical results.
 
     Attributes
     ----------

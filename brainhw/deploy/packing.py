@@ -35,7 +35,7 @@ class Need:
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`. It is ``'frontend'`` if the frontend drives the layer, even if the layer is recurrent."""
+        """Kind of the layer. It is ``'frontend'`` if the frontend drives the layer, even if the layer is recurrent."""
         return FRONTEND if self.frontend else RECURRENT if self.recurrent else FORWARD
 
 

@@ -161,7 +161,7 @@ class Placement(Shown, Drawn):
         return physical
 
     def table(self) -> str:
-        """Return a table of the layers on each core as text, with the assumption about the frontend."""
+        """Return a text table of the layers on each core, with the assumption about the frontend."""
         return str(self)
 
     def _parts(self) -> Iterator[str | Table]:

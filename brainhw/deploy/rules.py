@@ -176,7 +176,7 @@ def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
 
 
 def weights_on_grid(net: Survey) -> Iterator[Violation]:
-    """Every weight is a level that the chip's bits can store. Weights with rounding are checked after rounding."""
+    """Every weight is a level that the chip's bits can store. If rounding is set, the rounded weights are checked."""
     for path, weight in net.weights.items():
         values, chip = _applied(weight), weight.chip
         grid = stored_grid(chip, chip.weight_bits)

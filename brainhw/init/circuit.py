@@ -110,7 +110,7 @@ class Circuit:
 
     @property
     def is_rounded(self) -> bool:
-        """Whether rounding or sign annealing makes the weights that the network applies differ from the stored ones."""
+        """Whether the applied weights differ from the stored weights because of rounding or sign annealing."""
         parts = [getattr(module, "effective", None) for module in (self.synapse, self.layer)]
         annealed = any(part is not None and part.sign_alpha is not None for part in parts)
         return annealed or any(slot is not None and slot.grid is not None for slot in (self.slot, self._recurrent))
@@ -183,7 +183,7 @@ class Circuit:
         return u.get_unit(self.drive(self.weight, jnp.asarray(np.zeros((1, 1, self.n_in)))))
 
     def reach(self) -> Any:
-        """Return the gain from the synapse's output to each input of the layer; 1 if no operation lies between."""
+        """Return the gain from the synapse's output to each input of the layer: 1 if no operation is between them."""
         return 1.0
 
     def drive_and_membrane(self, weight: jax.Array, xs: Any) -> tuple[u.Quantity, jax.Array]:
@@ -216,7 +216,7 @@ class Circuit:
         return self._by_neuron(brainstate.transform.for_loop(self.layer.update, drive))
 
     def zero_where_constant(self, drive: Any, sd: jax.Array) -> jax.Array:
-        """Return ``sd`` ``[n_neurons]`` unchanged. A subclass sets it to zero where ``drive`` is constant."""
+        """Return ``sd`` ``[n_neurons]`` unchanged. A subclass sets ``sd`` to zero where ``drive`` is constant."""
         return sd
 
     def total(self, counts: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Measure the response of a layer to one spike, and predict membrane variance and firing rates from it."""
+"""Measure the response of a layer to one spike. Predict the membrane variance and firing rates from this response."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _per_millivolt(circuit: Circuit, unit: u.Unit) -> float:
 
 
 def _slopes(circuit: Circuit, probe: float, call: str) -> tuple[float, float]:
-    """Return the slopes of the synapse's output with respect to its weight, for small positive and negative weights."""
+    """Return the slopes of the synapse's output over its weight: for a small positive and a small negative weight."""
     at_zero = circuit.probe(0.0)
 
     def slopes(size: float) -> np.ndarray:
@@ -175,7 +175,7 @@ class InputMoments:
 
     @property
     def has_mean_input(self) -> bool:
-        """Whether the mean weight affects the mean membrane potential. This is false for input with mean zero."""
+        """Whether the mean weight affects the mean membrane potential; False if the mean input is close to zero."""
         # mu_W = mu_U / (n nu_mean eps_bar) grows without bound as the mean input approaches zero.
         return abs(self.nu_mean) > 0.05 * self.nu_size
 

@@ -39,7 +39,7 @@ _POINTERS = ("layer_pairs", "frontend_stage")
 
 
 class Stages(NamedTuple):
-    """Frontend stage of a network, if any, its dense pairs in order, and the path of the layer of each dense pair."""
+    """Frontend stage (or ``None``) and dense pairs of a network, and the path of the layer in each dense pair."""
 
     frontend: tuple[Any, Any] | None
     pairs: list[tuple[Any, Any]]
