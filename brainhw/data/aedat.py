@@ -16,10 +16,11 @@ _MAGIC = b"#!AER-DAT4.0"
 
 
 def read_aedat(path: str | os.PathLike[str]) -> tuple[Events, tuple[int, int]]:
-    """Read the events from an AEDAT4 file, the format of iniVation event cameras and of the software DV.
+    """Read the events from an AEDAT4 file. iniVation event cameras and the software DV write such files.
 
-    Requires the package ``aedat``: ``pip install "brainhw[aedat]"``. For files of AEDAT 2 and 3 (DVS128 Gesture, old
-    DAVIS files), ``.dat`` and ``.raw`` files, use a reader of tonic or expelliarmus, then :func:`events_from_array`.
+    Requires the package ``aedat``: ``pip install "brainhw[aedat]"``. For AEDAT 2 and AEDAT 3 files (DVS128 Gesture, old
+    DAVIS files), and for ``.dat`` and ``.raw`` files, use a reader of tonic or expelliarmus. Then pass its result to
+    :func:`events_from_array`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Detection of recordings and images with channels before time or space, as in PyTorch and aeon."""
+"""Detection of recordings and images whose channel axis precedes the time axis or the image axes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def refuse_channels_first(shape: tuple[int, ...]) -> None:
 def channels_first_warning(x: np.ndarray) -> str:
     """Return a warning text if ``x`` is probably not ``[n, T, ...]``, otherwise an empty string.
 
-    The shape alone does not show this: 20 steps of 784 channels are valid. In recordings ``[n, C, T]``, neighbouring
-    values are correlated along the last axis, but not along the axis before it. Constant inputs, spikes and
-    spectra of shape ``[n, T, C]`` do not look like this.
+    The shape alone is not enough: 20 steps of 784 channels are valid. In recordings ``[n, C, T]``, neighbouring values
+    are correlated along the last axis, but not along the axis before it. Constant inputs, spikes and spectra of shape
+    ``[n, T, C]`` do not show this pattern.
     """
     shape = x.shape
     if not x.size:
@@ -39,8 +39,8 @@ def channels_first_warning(x: np.ndarray) -> str:
         return ""
     some = x[:_MOST]
     size = np.abs(some)
-    # Do not test spikes of equal size: latency-coded images are valid, although they are correlated over channels and
-    # not over time.
+    # Do not test spikes that all have the same size: latency-coded images are valid, although they are correlated over
+    # channels and not over time.
     if np.all((size == 0) | (size == size.max())):
         return ""
     if (shape[1] > 1 and _correlation(some, 1) > _ROUGH) or _correlation(some, 2) < _SMOOTH:

@@ -203,7 +203,7 @@ class Split:
         return f"Split({len(self)} recordings, {x}{span})"
 
     def take(self, indices: Sequence[int] | slice | np.ndarray) -> Split:
-        """Return the recordings at ``indices``, in this order: integers, a slice or a boolean mask."""
+        """Return the recordings at ``indices`` (integers, a slice or a boolean mask), in this order."""
         try:
             rows = np.arange(len(self))[_rows(indices)]
         except IndexError:
@@ -227,7 +227,7 @@ class Split:
 
 
 def _rows(indices: Any) -> Any:
-    """Return ``indices`` as a slice or an array with which NumPy selects rows. Raise if they are invalid.
+    """Return ``indices`` as a slice or an array that NumPy can use to select rows. Raise if they are invalid.
 
     A single integer is invalid, because it would remove the first axis.
     """

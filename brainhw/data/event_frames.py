@@ -41,7 +41,7 @@ class FrameRule(NamedTuple):
 
     @property
     def bins(self) -> tuple[int, int]:
-        """Columns and rows of the frames, after pooling."""
+        """Number of columns and number of rows of the frames, after pooling."""
         return self.sensor[0] // self.pool, max(self.sensor[1] // self.pool, 1)
 
     @property
@@ -97,19 +97,20 @@ def events_to_frames(
         Number of frames ``T``. Default: the number of frames up to the last event, or 1 for a recording without events.
     window
         Duration of the window in which a frame counts events. Default ``dt``. With a longer window, an event is counted
-        in several frames. With a shorter one, some events are not counted.
+        in several frames. With a shorter window, some events are not counted.
     start
         Start of the first frame. Default: the time of the first event, as in tonic.
     polarity
         ``'keep'`` (default) has one channel per polarity, ``'merge'`` one channel for all polarities. ``'on'`` and
         ``'off'`` count only the events of this polarity.
     binary
-        If True, a pixel is 1 if it has any event. If False (default), it is the number of events.
+        If True, the value of a pixel is 1 if it has at least one event, otherwise 0. If False (default), the value is
+        the number of events.
     layout
         Shape of the result: ``'PHW'`` (default) ``[T, P, H, W]``, ``'HWP'`` ``[T, H, W, P]`` with channels last for
         convolutions, or ``'flat'`` ``[T, P * H * W]`` for dense synapses.
     pool
-        Combine squares of ``pool`` by ``pool`` pixels. ``W`` and ``H`` must be multiples of it. Default 1. With
+        Combine squares of ``pool`` by ``pool`` pixels. ``W`` and ``H`` must be multiples of ``pool``. Default 1. With
         ``H == 1`` only columns are pooled.
     off_sensor, off_time
         What to do with events outside of the sensor (``off_sensor``), and with events before the first or after the
@@ -123,8 +124,8 @@ def events_to_frames(
     Raises
     ------
     TypeError, ValueError
-        If the arrays have different lengths, the times are not a Quantity, an event outside of the sensor or of the
-        frames is not dropped, a polarity is ``P`` or more, or the frames do not fit into memory.
+        If the arrays have different lengths, the times are not a Quantity, an event is outside of the sensor or of the
+        frames and is not dropped, a polarity is ``P`` or more, or the frames do not fit into memory.
 
     Examples
     --------
@@ -260,7 +261,7 @@ def zero_frames(shape: tuple[int, ...], call: str) -> np.ndarray:
 def count_events(
     frames: np.ndarray, rule: FrameRule, events: Checked, since: np.ndarray, call: str, at: str = ""
 ) -> None:
-    """Count the events in ``frames [T, ...]``, in place. The frames must contain zeros before the call.
+    """Add the event counts to ``frames [T, ...]``, in place. All values of ``frames`` must be zero before the call.
 
     If an event is invalid, raise an error and do not change the frames.
     """
@@ -347,7 +348,8 @@ def frames_to_events(
     Parameters
     ----------
     frames
-        Integers from 0 in the ``layout``, such as the result of :func:`events_to_frames`, or spikes of a network.
+        Nonnegative integers with the axes of ``layout``, such as the result of :func:`events_to_frames` or the spikes
+        of a network.
     dt
         Time between frames.
     start

@@ -79,7 +79,9 @@ class Checked(NamedTuple):
 
 
 def events_from_array(array: Any, *, unit: u.Unit = u.us) -> Events:
-    """Convert a structured NumPy array of events, as in tonic, SpikingJelly, expelliarmus and dv-processing.
+    """Convert a structured array of events to :class:`Events`.
+
+    Packages such as tonic, SpikingJelly, expelliarmus and dv-processing use such arrays.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ def features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
 
 
 def unit_features(x: Any, call: str, *, frames: bool = False) -> np.ndarray:
-    """Check features as :func:`features` does, and return them as float32. Raise also if a value is not from 0 to 1."""
+    """Check features as :func:`features` does, and return them as float32. Also raise if a value is not from 0 to 1."""
     array = features(x, call, frames=frames)
     if array.size and (array.min() < 0 or array.max() > 1):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Filter bank that converts audio to frontend channels: band passes, rectification and envelopes."""
+"""Filter bank that converts audio to frontend channels by band-pass filtering, rectification and smoothing."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class FilterbankDesign:
 def rational(value: Any, unit: u.Unit, *, call: str, name: str) -> Fraction:
     """Return a positive scalar Quantity in ``unit`` as an exact fraction, without the rounding error of the float.
 
-    No float represents 0.1 or 1/3 exactly. The number is therefore converted to a ratio of small integers if one
-    is within its rounding error, otherwise to the decimal number that Python prints. For example, 1 s divided by 0.1 ms
-    is exactly 10000.
+    No float represents 0.1 or 1/3 exactly. The float is therefore converted to a ratio of small integers if such a
+    ratio is within the rounding error. Otherwise it is converted to the decimal number that Python prints. For example,
+    1 s divided by 0.1 ms is exactly 10000.
     """
     if isinstance(value, u.Quantity):
         # Copy a JAX number to the host, because the arithmetic below runs in Python.
@@ -104,7 +104,7 @@ def filterbank_design(
     f_max: u.Quantity = 3500 * u.Hz,
     spacing: Spacing = "mel",
 ) -> FilterbankDesign:
-    """Return the bands of :func:`filterbank`, which are equally wide on the chosen scale and meet at -3 dB.
+    """Return the bands of :func:`filterbank`. The bands are equally wide on the chosen scale and meet at -3 dB.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def _smoother(smoothing: Any, rate: Fraction) -> np.ndarray | None:
     if smoothing is None:
         return None
     tau = rational(smoothing, u.second, call="filterbank", name="smoothing")
-    # This is the first-order low pass e[n] = a e[n-1] + (1 - a) |y[n]|, written as a second-order section.
+    # This is the first-order low-pass filter e[n] = a e[n-1] + (1 - a) |y[n]|, written as a second-order section.
     decay = np.exp(-1 / float(tau * rate))
     return np.array([[1 - decay, 0, 0, 1, -decay, 0]])
 
@@ -219,17 +219,17 @@ def filterbank(
     order: int = 2,
     smoothing: u.Quantity | None = 5 * u.ms,
 ) -> np.ndarray:
-    """Convert audio to the envelopes of a bank of band passes, one frame per ``dt``.
+    """Convert audio to the envelopes of a bank of band-pass filters, one frame per ``dt``.
 
-    Each channel applies a causal Butterworth band pass, full-wave rectification and a first-order low pass to the
-    audio, and averages the result over each window of ``dt``. With ``y`` the band-passed audio and
+    Each channel applies a causal Butterworth band-pass filter, full-wave rectification and a first-order low-pass
+    filter to the audio, and averages the result over each window of ``dt``. With ``y`` the band-pass filtered audio and
     ``a = exp(-1 / (smoothing * rate))``::
 
         e[n] = a e[n-1] + (1 - a) |y[n]|
         out[k] = mean of e[n] over the samples with k dt <= n / rate < (k + 1) dt
 
-    A steady tone of amplitude A in the middle of a band settles at about 2 A / pi = 0.64 A in that channel. The result
-    is nonnegative and linear in the amplitude of the audio.
+    For a steady tone of amplitude A in the middle of a band, the value of that channel settles at about
+    2 A / pi = 0.64 A. The result is nonnegative and linear in the amplitude of the audio.
 
     Parameters
     ----------
@@ -247,9 +247,9 @@ def filterbank(
     n_channels, f_min, f_max, spacing
         The bands, as in :func:`filterbank_design`. ``f_max`` must be below half the sampling rate.
     order
-        Order of the Butterworth prototype. Default 2. Each band pass has twice as many poles.
+        Order of the Butterworth prototype. Default 2. Each band-pass filter has twice as many poles.
     smoothing
-        Time constant of the first-order low pass. Default 5 ms. ``None`` omits the low pass.
+        Time constant of the first-order low-pass filter. Default 5 ms. ``None`` omits this filter.
 
     Returns
     -------

@@ -77,8 +77,8 @@ def fsdd(root: str | os.PathLike[str] | None = None) -> Dataset:
 
     The official splits follow from the file names ``{digit}_{speaker}_{take}.wav``: takes 0 to 4 are the test split,
     takes 5 to 49 the training split. The full set has 3000 recordings, 300 of them for testing. The folder may contain
-    only a part of them. Recordings are sorted by digit, speaker and take. Use :func:`brainhw.data.filterbank` to turn
-    them into frames.
+    only some of the recordings. Recordings are sorted by digit, speaker and take. Use :func:`brainhw.data.filterbank`
+    to convert the recordings to frames.
 
     Parameters
     ----------

@@ -19,9 +19,9 @@ _N_TRAIN, _FRAMES, _CHANNELS, _SPEAKERS = 270, 29, 12, 9
 def japanese_vowels() -> Dataset:
     """Load Japanese Vowels: recordings of nine speakers who say /ae/, to be classified by speaker.
 
-    Frames are 12 LPC cepstrum coefficients, one every 6.4 ms, 7 to 29 frames per utterance. The splits are the official
-    ones: 270 utterances for training, 30 of each speaker, and 370 for testing. The data are part of the package. Their
-    checksum is verified at each load.
+    A frame contains 12 LPC cepstrum coefficients. There is one frame every 6.4 ms, and an utterance has 7 to 29 frames.
+    The splits are the official splits: 270 utterances (30 of each speaker) for training and 370 for testing. The data
+    are part of the package. Their checksum is verified at each load.
 
     Returns
     -------

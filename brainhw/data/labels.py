@@ -17,9 +17,9 @@ __all__ = ["class_indices", "indices_of", "is_not_class_index"]
 def class_indices(labels: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
     """Convert labels to class indices from 0, and return them with the name of each class.
 
-    Use it for names such as ``"cat"``, and for numbers that do not start at 0. Call it first with the labels of the
-    training data. Then call it with the labels of the test data and the names that the first call returned, so that a
-    class index means the same class in both.
+    Use this function for names such as ``"cat"``, and for numbers that do not start at 0. Call it first with the labels
+    of the training data. Then call it with the labels of the test data and the names that the first call returned. A
+    class index then means the same class in both data sets.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def indices_of(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Convert labels to class indices, as :func:`class_indices` does.
 
-    Error messages contain ``call`` and ``name``, the names of the function and of its argument, and ``fix``, the remedy
-    for unknown labels.
+    Error messages contain the function name ``call`` and the argument name ``name``. For unknown labels they also
+    contain the remedy ``fix``.
     """
     array = _labels(labels, call, name)
     found, places = np.unique(array, return_inverse=True)
@@ -93,7 +93,7 @@ def indices_of(
 
 
 def _labels(labels: Any, call: str, name: str) -> np.ndarray:
-    """Return labels as an array of text, integers or booleans. Raise for other labels."""
+    """Return labels as an array of strings, integers or booleans. Raise an error for other labels."""
     try:
         array = np.asarray(None if isinstance(labels, u.Quantity) else labels)
     except Exception:  # ragged lists and keys raise different exceptions
@@ -103,7 +103,7 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
         held = np.asarray(labels, object)
         array = array if all(isinstance(one, str) for one in held.ravel().tolist()) else held
     if array.dtype.kind == "O" and array.ndim:
-        # This is a column of pandas. NumPy finds a dtype for the list of its values, unless their types differ.
+        # This is a column of a pandas table. If all values have the same type, NumPy finds a dtype for them.
         kinds = {type(one) for one in array.ravel().tolist()}
         array = np.asarray(array.tolist()) if len(kinds) == 1 and kinds <= {str, bytes, int, bool, float} else array
     if array.dtype.kind == "S":
@@ -114,7 +114,7 @@ def _labels(labels: Any, call: str, name: str) -> np.ndarray:
                 f"{call}: {name} contains bytes that are not UTF-8 text. Decode them before this call."
             ) from None
     if array.dtype.kind == "f" and not is_not_class_index(array).any():
-        array = array.astype(np.int64)  # integers from a file that has a missing value elsewhere
+        array = array.astype(np.int64)  # pandas reads integers as floats if a value in the same column is missing
     if array.ndim not in (1, 2) or array.dtype.kind not in "iuUb":
         raise TypeError(
             f"{call}: {name} must be an array [n] or [n, T] of names or integers; got {describe(labels)}. "

@@ -50,7 +50,7 @@ def locate(
     how_to_get: str,
     extra: Iterable[str | os.PathLike[str]] = (),
 ) -> Path:
-    """Return the folder of a data set. If it is not found, the error lists the searched folders and the source.
+    """Return the folder of a data set. If no folder is found, the error lists the folders that were searched.
 
     If ``root`` is passed, only ``root`` is searched. Otherwise the first of these folders that contains the data is
     returned:
@@ -69,7 +69,7 @@ def locate(
         File name or glob pattern, relative to the folder, that identifies the data. If several are passed, one match is
         enough.
     how_to_get
-        Sentence for the error message that says where to get the data.
+        Sentence that says where to get the data. It becomes part of the error message.
     extra
         Additional folders to search.
 

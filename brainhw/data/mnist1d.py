@@ -42,16 +42,17 @@ def _fingerprint(content: dict[str, np.ndarray]) -> str:
 
 
 def mnist1d() -> Dataset:
-    """Generate MNIST-1D: series of 40 values, each with one of ten shapes, distorted, shifted and noisy.
+    """Generate MNIST-1D: distorted, shifted and noisy series of 40 values, each with one of ten shapes.
 
     The shapes are templates of 12 points that resemble the digits. There are 4000 training and 1000 test series. The
-    authors' package generates them with its default arguments and seed in about a second. A checksum confirms that they
-    equal the published ones.
+    authors' package generates the series with its default arguments and seed in about a second. A checksum confirms
+    that they equal the published series.
 
     Returns
     -------
     Dataset
-        ``x`` float32 ``[n, 40, 1]``, mean 0 and standard deviation 1 over the whole set, ``y`` int32 ``[n]``.
+        ``x`` is float32 ``[n, 40, 1]``, with mean 0 and standard deviation 1 over the whole data set. ``y`` is int32
+        ``[n]``.
 
     Raises
     ------

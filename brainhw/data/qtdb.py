@@ -35,7 +35,7 @@ def _read(file: Path) -> Split:
         )
     try:
         content = scipy.io.loadmat(file, variable_names=("x", "y"))
-    # The reader raises many kinds of error for a corrupted file, and none of them names the file.
+    # SciPy raises many kinds of error for a corrupted file, and none of their messages names the file.
     except Exception as error:
         raise ValueError(
             f"qtdb: {file} is not a readable MATLAB file ({type(error).__name__}: {error}). Get this file again."
@@ -125,8 +125,8 @@ def qtdb(root: str | os.PathLike[str] | None = None) -> Dataset:
 def qtdb_excerpt() -> Dataset:
     """Load a small part of the QT Database from the package: 124 training and 29 test sequences.
 
-    It contains every fifth sequence of :func:`qtdb`, unchanged, for tests and demonstrations. Accuracies on it are not
-    comparable with published ones. The checksum of the file is verified at each load.
+    The excerpt contains every fifth sequence of :func:`qtdb`, unchanged, for tests and demonstrations. Accuracies on
+    the excerpt are not comparable with published accuracies. The checksum of the file is verified at each load.
 
     Returns
     -------

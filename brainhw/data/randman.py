@@ -30,7 +30,8 @@ def _recordings(value: Any, n_classes: int, name: str) -> int:
 
 
 def _cutoff(alpha: float) -> int:
-    # The tolerance of 0.05 % keeps the last frequency if its weight is exactly the smallest one, as for alpha 1 and 3.
+    # The tolerance of 0.05 % keeps the last frequency if its weight is exactly the smallest weight, as for alpha 1 and
+    # alpha 3.
     last = math.log((1 + 5e-4) / _SMALLEST_WEIGHT) / alpha
     return int(np.sum(np.log(np.arange(1, _HIGHEST_FREQUENCY + 1)) <= last))
 
@@ -71,7 +72,7 @@ class _Manifold:
 
     @classmethod
     def draw(cls, source: np.random.SeedSequence, manifold_dim: int, n_units: int, alpha: float) -> _Manifold:
-        # The first axis is the frequency, so that another alpha uses fewer or more terms of the same random series, and
+        # The first axis is the frequency. A different alpha then uses fewer or more terms of the same random series, so
         # only the smoothness changes.
         series = np.random.default_rng(source).random((_cutoff(alpha), 3, manifold_dim, n_units))
         # Each factor depends on only one intrinsic coordinate. The extremes of the factors therefore give the extremes
@@ -112,7 +113,7 @@ def randman(
     alpha: float = 2.0,
     seed: int = 0,
 ) -> Dataset:
-    r"""Generate Randman: classify patterns of single spikes by the smooth random manifold on which they lie.
+    r"""Generate Randman, a data set of spike patterns. The class of a pattern is the random manifold on which it lies.
 
     Each class is a manifold of ``manifold_dim`` dimensions in the unit cube of ``n_units`` dimensions. A recording is a
     random point on the manifold; its ``manifold_dim`` intrinsic coordinates are drawn from a uniform distribution. The
@@ -140,7 +141,7 @@ def randman(
         seconds instead of a tenth of a second.
     seed
         Seed of the manifolds, the points and their order, an integer of at least 0. If only ``alpha`` changes, the
-        frequencies that both values use keep their random coefficients.
+        frequencies that are used for both values of ``alpha`` keep their random coefficients.
 
     Returns
     -------
@@ -174,12 +175,12 @@ def randman(
         \min\Bigl(\Bigl\lfloor n_\text{steps} \frac{f_i - \min f_i}{\max f_i - \min f_i} \Bigr\rfloor,
         \; n_\text{steps} - 1\Bigr)
 
-    The minimum and maximum of each class are computed on a regular grid of 1001 points along every intrinsic dimension.
-    The few points outside of this range are clipped.
+    The minimum and the maximum of :math:`f_i` are computed for each class on a regular grid of 1001 points along every
+    intrinsic dimension. The few coordinates outside of this range are clipped.
 
-    This is the equation in the paper. In the package ``randman`` of the same authors, the weight of frequency :math:`k`
-    is :math:`1 / ((k + 1)^{\alpha} + 1)` instead, which falls more slowly at low frequencies. For the same alpha, the
-    manifolds of the package are rougher, so accuracies are not comparable.
+    The equation for :math:`f_i(z)` is the equation in the paper. In the package ``randman`` of the same authors, the
+    weight of frequency :math:`k` is :math:`1 / ((k + 1)^{\alpha} + 1)` instead. This weight falls more slowly at low
+    frequencies. For the same alpha, the manifolds of the package are rougher, so accuracies are not comparable.
 
     References
     ----------

@@ -69,7 +69,7 @@ class ChannelScale:
 
 
 def fit_channel_scale(train: Split) -> ChannelScale:
-    """Compute each channel's mean and standard deviation over the frames of a training split, without padding.
+    """Compute the mean and standard deviation of each channel over all unpadded frames of a training split.
 
     Fit the scale on the training split and apply it to both splits, so that it does not depend on test data.
 
@@ -81,7 +81,7 @@ def fit_channel_scale(train: Split) -> ChannelScale:
     Returns
     -------
     ChannelScale
-        Call its ``apply`` to scale a split. The scaled training split has mean 0 and standard deviation 1 in each
+        The method ``apply`` scales a split. The scaled training split has mean 0 and standard deviation 1 in each
         channel.
 
     Raises

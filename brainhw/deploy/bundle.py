@@ -85,8 +85,8 @@ def export_bundle(
     notes : str, optional
         Free text.
     encoding_fingerprint : str, optional
-        :attr:`brainhw.recipe.Encoding.fingerprint` of the encoding that computes the inputs of the network. Commands
-        then reject every other encoding.
+        :attr:`brainhw.recipe.Encoding.fingerprint` of the encoding that computes the inputs of the network. The
+        ``brainhw`` commands then reject every other encoding.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def content_of(
     unchecked: Collection[str] = (),
     call: str,
 ) -> BundleContent:
-    """Return the content of the bundle of a network.
+    """Return the bundle content for a network.
 
     Raise ``NotDeployableError`` if the network violates a rule of its chip. The rules in ``unchecked`` are not checked.
     """
@@ -341,7 +341,7 @@ def _layer(path: str, found: Survey, call: str) -> BundledLayer:
 def write_plain(path: str | os.PathLike[str], data: dict[str, Any], *, call: str) -> None:
     """Write plain dicts, lists, strings and numbers as a bundle file, atomically.
 
-    The first line is ``brainhw-bundle``, the format version, the SHA-256 of the rest in hex and its length in
-    bytes. The rest is JSON with sorted keys.
+    The first line contains ``brainhw-bundle``, the format version, and the SHA-256 (in hexadecimal) and the length (in
+    bytes) of the remaining text. The remaining text is JSON with sorted keys.
     """
     _FILE.write(path, text_of(data).encode("ascii"), call=call)

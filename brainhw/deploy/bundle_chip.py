@@ -39,7 +39,7 @@ def values_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, u.Quantity
 
 
 def known_in_place(net: brainstate.nn.Module) -> dict[str, dict[str, np.ndarray]]:
-    """Return masks of the measured values of a network, by module path and value name.
+    """Return masks that mark the measured values of a network, by module path and value name.
 
     If the chip is not measured, the dict is empty.
     """
@@ -142,7 +142,7 @@ def _quantity(data: Any, where: str) -> u.Quantity:
     return u.Quantity(numbers, unit=unit)
 
 
-# Units of the values that differ between chips, as modules store them.
+# The units in which modules store the values that differ between chips.
 _UNITS: Mapping[str, u.Unit] = {
     unit_name(unit): unit for unit in (u.ms, u.mV, u.fcoulomb, u.ffarad, u.pamp, u.nsiemens)
 }

@@ -272,7 +272,7 @@ def _codes(entry: Mapping[str, Any], where: str, chip: ChipSpec, *, one_to_one: 
 def _row(value: Any, ends: tuple[int, int], where: str) -> list[int]:
     row, (lowest, largest) = _list(value, where), ends
     for code in row:
-        # `type`, not `isinstance`: a bool is an int in Python, and a code of 1.0 would be read as 1.
+        # Compare the type: a bool, which is an instance of int, and a float such as 1.0 must be rejected.
         if type(code) is not int or not lowest <= code <= largest:
             raise ValueError(f"{where} must contain integers from {lowest} to {largest}; got {_found(code)}")
     return row

@@ -50,8 +50,8 @@ class BundledNet(brainstate.nn.Module):
     ------
     ValueError
         If the network cannot be built exactly, because the chip family lacks a module, a path is not a valid attribute,
-        the precision differs from that of ``brainstate.environ``, or a value is too large or too small for this
-        precision.
+        the precision differs from the precision of ``brainstate.environ``, or a value is too large or too small for
+        this precision.
     """
 
     def __init__(self, content: BundleContent) -> None:

@@ -85,7 +85,7 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
     - All weights are finite and in range, and each sign block has weights of one sign.
     - Each weight is a level that the chip's bits can store. If ``weight_bits`` is set, this is checked after rounding.
     - Each time constant is a leak profile of the chip.
-    - Each neuron emits at most one spike per step, and resets like the chip.
+    - Each neuron emits at most one spike per step, and its reset is the reset of the chip.
     - There is at most one frontend, and it receives the input of the network.
     - There are at most as many neurons as on the chip, each recurrent layer fits on one core, and all layers can be
       placed.
@@ -143,7 +143,7 @@ def check_deployable(net: brainstate.nn.Module, data: Any = None) -> DeployRepor
 
 
 def judge(found: Survey) -> DeployReport:
-    """Check the network of a survey against the general rules that apply to its family, and the rules of the family."""
+    """Check the network of a survey against the general rules that apply to its family and the rules of the family."""
     family = found.family
     rules = {name: rule for name, rule in RULES.items() if name not in set(family.without_rules)} | dict(family.rules)
     return DeployReport(found.chip.name, tuple(rules), tuple(v for rule in rules.values() for v in rule(found)))

@@ -1,4 +1,4 @@
-"""One step of a bundled network in NumPy, and the same step as a C header for a microcontroller."""
+"""One time step of a bundled network in NumPy, and the same time step as a C header for a microcontroller."""
 
 from __future__ import annotations
 
@@ -44,12 +44,11 @@ class FirmwareState:
 
 @final
 class Firmware:
-    """One step of a network in pure NumPy, and the same step in C; made by :func:`firmware`.
+    """One time step of a network in pure NumPy, and the same step in C; made by :func:`firmware`.
 
-    Charges are summed in float32, in the order of the inputs. The products of an input value and a charge, and of a
-    membrane potential and its decay factor, are added with a fused multiply-add (C99 ``fmaf``), which rounds once after
-    the addition instead of after each operation. XLA does the same on a CPU. ``step`` and the C header produce
-    bit-identical results.
+    Charges are summed in float32, in the order of the inputs. An input value times the charge of its connection, and a
+    membrane potential times its decay factor, are added with a fused multiply-add (C99 ``fmaf``). This operation rounds
+    only once, after the addition. XLA does the same on a CPU. ``step`` and the C header produce bit-identical results.
 
     Attributes
     ----------
@@ -177,10 +176,11 @@ class Firmware:
         return np.stack(outputs)
 
     def write_c(self, path: str | os.PathLike[str], name: str = "net") -> None:
-        """Write the step as a C header with the state, the tables, ``NAME_reset`` and ``NAME_step``.
+        """Write the time step as a C header.
 
-        The header is valid C99 and C++11. It allocates no memory, and calls only ``fmaf`` and ``memset`` of the C
-        library. Include it in only one source file.
+        The header contains the type of the state, the tables of constants, and the functions ``NAME_reset``,
+        ``NAME_step`` and ``NAME_output``. It is valid C99 and C++11. It allocates no memory, and calls only ``fmaf``
+        and ``memset`` of the C library. Include it in only one source file.
 
         Parameters
         ----------
@@ -222,9 +222,9 @@ class Firmware:
 
 
 def firmware(path: str | os.PathLike[str]) -> Firmware:
-    """Read a bundle and return a NumPy implementation of one step of its network, which can also be written as C code.
+    """Read a bundle and return a NumPy implementation of one time step of its network.
 
-    The C code can run on a microcontroller next to the chip.
+    ``write_c`` of the result writes the same time step as C code, for example for a microcontroller next to the chip.
 
     Parameters
     ----------

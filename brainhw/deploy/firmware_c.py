@@ -30,7 +30,7 @@ def check_name(name: Any, call: str) -> str:
 
 
 def table_bytes(numbers: Numbers) -> int:
-    """Return the size of all constant arrays of the C header in bytes."""
+    """Return the total size in bytes of all constant arrays of the C header."""
     tables = _Tables("net")
     for at, layer in enumerate(numbers.layers):
         _Layer(layer, at, "net", tables)
@@ -220,6 +220,6 @@ def _float(value: Any) -> str:
 
 
 def _comment(text: str) -> str:
-    """Return at most 80 characters of ``text`` for a C comment, without comment delimiters and non-ASCII characters."""
+    """Return at most 80 characters of ``text`` for a C comment, without comment delimiters or non-ASCII characters."""
     plain = "".join(one if one.isascii() and one.isprintable() else "?" for one in text)
     return plain.replace("*/", "* /").replace("/*", "/ *").replace("??", "?")[:80]

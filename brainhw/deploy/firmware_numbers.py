@@ -115,8 +115,8 @@ def _charges(codes: Codes, charge: u.Quantity, content: BundleContent) -> Charge
     lowest = lowest_code(grid)
     every = np.arange(lowest, grid.largest_code + 1, dtype=np.int32)
     table = np.array(content.chip.charge(grid.values(every, np.float32)).to(u.fcoulomb).mantissa, np.float32)
-    # Replace the charges of the codes that occur by those of the network: XLA may round the charge curve differently
-    # for an array of a different length.
+    # In the table, replace the charges of all codes that occur in the network by the charges that the network uses,
+    # because XLA may round the charge curve differently for an array of a different length.
     table[codes.values - lowest] = values
     same = np.array_equal(table[codes.values - lowest], values)
     return Charges(codes.values, values, table if same else None, lowest)

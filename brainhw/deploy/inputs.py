@@ -1,4 +1,4 @@
-"""Checks of the range of inputs, which find negative values and unscaled data such as bytes."""
+"""Range checks of inputs. They find negative values, and unscaled data such as bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class InputFault(NamedTuple):
 
 
 def input_fault(xs: Any, *, has_frontend: bool) -> InputFault | None:
-    """Return the most serious fault of the inputs; ``None`` if there is none, or if the inputs are traced."""
+    """Return the most serious fault of the inputs. Return ``None`` if there is no fault or if the inputs are traced."""
     if isinstance(xs, jax.core.Tracer):
         return None
     values = np.asarray(xs)
@@ -36,7 +36,7 @@ def input_fault(xs: Any, *, has_frontend: bool) -> InputFault | None:
         found = f"{negative} of {values.size} input values are negative, the lowest {values.min():g}"
         fix = "Encode the data as spikes, or split them into two channels with brainhw.data.split_on_off."
         return InputFault(found, "spikes, or values of at least 0", fix)
-    # A frontend receives analog values, and its weights set their scale. So they have no upper limit here.
+    # A frontend receives analog values, which its weights scale. So these values have no upper limit here.
     large = 0 if has_frontend else int(np.sum(values > MOST_EVENTS))
     if large:
         found = f"{large} of {values.size} input values exceed {MOST_EVENTS}, the largest {values.max():g}"

@@ -35,7 +35,7 @@ class Need:
 
     @property
     def kind(self) -> str:
-        """One of `KINDS`. It is ``'frontend'`` if the frontend drives the layer, even if the layer is recurrent."""
+        """Kind of the layer. It is ``'frontend'`` if the frontend drives the layer, even if the layer is recurrent."""
         return FRONTEND if self.frontend else RECURRENT if self.recurrent else FORWARD
 
 
@@ -49,7 +49,7 @@ class Piece:
     layer : str
         Path of the layer.
     first, count : int
-        Index in the layer of the first neuron of this piece, counted from 0, and the number of neurons.
+        Index of the first neuron of this piece within the layer, counted from 0, and number of neurons of the piece.
     core : int
         The core, counted from 0.
     offset : int
@@ -113,8 +113,8 @@ def pack(sizes: Sequence[int], capacities: Sequence[int], order: Iterable[int] |
     order = tuple(range(len(capacities)) if order is None else order)
     # Items of equal size are interchangeable, so the search counts them instead of permuting them.
     kinds = sorted(set(sizes), reverse=True)
-    # Remaining items that do not fit into the later bins never fit, however the earlier bins are filled. So the search
-    # stores each failure and does not repeat it.
+    # If the remaining items do not fit into the later bins, it does not matter how the earlier bins are filled. So the
+    # search stores each failure and does not repeat it.
     failed: set[tuple[int, tuple[int, ...]]] = set()
 
     def fill(depth: int, counts: tuple[int, ...], spare: int) -> list[tuple[int, ...]] | None:
@@ -301,7 +301,8 @@ def _check_simple_limits(chip: ChipSpec, needs: Sequence[Need], total: int, fron
 
 def _packing_error(chip: ChipSpec, recurrent: list[Need], capacities: list[int], call: str) -> PlacementError:
     """Return the error for a minimal set of layers that cannot be packed."""
-    # Small layers are removed first, so that the minimal set consists of large layers, which are more worth changing.
+    # Remove small layers first, so that the minimal set consists of large layers. Making a large layer smaller helps
+    # more.
     minimal = sorted(recurrent, key=lambda need: -need.count)
     for need in minimal[::-1]:
         without = [other for other in minimal if other is not need]

@@ -137,7 +137,7 @@ class Placement(Shown, Drawn):
         return cores
 
     def physical_of(self, layer: str) -> np.ndarray:
-        """Return the index on the chip of each neuron of a layer, integers ``[N]``.
+        """Return, for each neuron of a layer, the index of the neuron on the chip, integers ``[N]``.
 
         The index is ``sum(cores[:core]) + position``, where ``position`` is the position on the core.
 
@@ -161,7 +161,7 @@ class Placement(Shown, Drawn):
         return physical
 
     def table(self) -> str:
-        """Return a table of the layers on each core as text, with the assumption about the frontend."""
+        """Return a text table of the layers on each core, with the assumption about the frontend."""
         return str(self)
 
     def _parts(self) -> Iterator[str | Table]:
@@ -236,10 +236,10 @@ def place(net: brainstate.nn.Module) -> Placement:
     documents both rules. brainhw assumes that the neurons that the frontend drives are the first neurons of core 0.
 
     The search is exact: it finds a placement if one exists. Among all placements it chooses one that splits the fewest
-    feed-forward layers and, among these, one that uses the fewest cores, counted from core 0. A split layer fills the
-    free neurons in the order of the cores. The search also avoids full cores between the parts of a split layer. For a
-    placement on up to 5 cores, it tries every order in which these cores can be filled, otherwise only two orders. The
-    same network always gets the same placement.
+    feed-forward layers and, among these, one that uses the fewest cores. The cores in use are core 0 and the cores
+    directly after it. A split layer fills the free neurons in the order of the cores. The search also avoids full cores
+    between the parts of a split layer. For a placement on up to 5 cores, it tries every order in which these cores can
+    be filled. For more cores, it tries only two orders. The same network always gets the same placement.
 
     If the current chip is measured (:func:`brainhw.silicon.put_chip`), there is no search: the network keeps the
     placement of that chip.

@@ -49,7 +49,7 @@ class Cost:
     count : float
         Mean number of spikes or events per inference; 1 for a core, the number of channels for the frontend.
     coefficient : str
-        The field of the chip's spec that contains the energy or power of one count.
+        The field of the chip's spec that contains the energy per spike or event, or the power per core or channel.
     energy : Quantity
         Energy of one inference, in uJ.
     """
@@ -205,7 +205,8 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
     Returns
     -------
     PowerReport
-        ``power`` in uW, ``energy`` in uJ, and the ``costs`` of which they consist. ``print`` the report for a table.
+        The mean ``power`` in uW, the ``energy`` in uJ, and all parts of the energy in ``costs``. ``print`` the report
+        for a table.
 
     Raises
     ------
@@ -263,7 +264,7 @@ def estimate_power(net: brainstate.nn.Module, xs: Any, *, lengths: Any = None, p
 def _counts(
     net: brainstate.nn.Module, found: Survey, xs: Any, lengths: np.ndarray, *, progress: bool
 ) -> dict[str, np.ndarray]:
-    """Return the mean spike count per inference of each neuron and each input, by layer path, without padding."""
+    """Return the mean spike count per inference of each neuron and each input, by layer path. Padding is excluded."""
     paths = list(found.layers)
     names = tuple(f"{path}.spk" for path in paths)
 

@@ -114,7 +114,7 @@ class WeightReport:
     step : float or None
         Distance between neighbouring levels (the smallest distance, if they are not evenly spaced).
     levels_used, levels : int or None
-        Number of levels that at least one weight has, and number of all levels.
+        Number of levels that at least one weight takes, and total number of levels.
     at_limit : float or None
         Fraction of weights at or beyond the lowest or the largest value of the range.
     changed : float or None

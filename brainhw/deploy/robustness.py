@@ -168,8 +168,8 @@ def robustness(
     ----------
     net : brainstate.nn.Module
         The network, which is not modified. If its current chip is sampled or measured, the report also contains the
-        score on this chip. If it is measured (:func:`brainhw.silicon.put_chip`), every sampled chip has the measured
-        values, and only the other values are sampled.
+        score on this chip. If the current chip is measured (:func:`brainhw.silicon.put_chip`), every sampled chip has
+        the measured values, and only the other values are sampled.
     evaluate : callable
         ``evaluate(net)`` returns the score: a scalar such as an accuracy, or the result of
         :func:`brainhw.train.class_scores`. In the second case the report also contains the fractions of silent and tied
@@ -364,7 +364,7 @@ def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
 
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
-    """Return the number of chips that fit into ``budget`` bytes, extrapolated from the memory for one and two chips."""
+    """Return the number of chips that fit into ``budget`` bytes, extrapolated from the memory of 1 chip and 2 chips."""
     # The memory per chip is the memory for two chips minus the memory for one chip. All chips share one copy of the
     # weights.
     needs = []

@@ -37,7 +37,7 @@ _ROUNDING = 1e-5
 @final
 @dataclass(frozen=True)
 class Violation:
-    """A deployment rule that a module or the whole network violates.
+    """Violation of a deployment rule by a module or by the whole network.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ def finite_weights(net: Survey) -> Iterator[Violation]:
 
 
 def weights_in_range(net: Survey) -> Iterator[Violation]:
-    """Every weight is in range, even if rounding would clip it to the range."""
+    """Every weight is in range before rounding."""
     # Check the weights before rounding: the grid ends at the limit, so rounded weights are always in range.
     for path, weight in net.weights.items():
         values = np.asarray(weight.effective.signed(jnp.asarray(_finite(weight))))
@@ -176,7 +176,7 @@ def one_sign_in_a_block(net: Survey) -> Iterator[Violation]:
 
 
 def weights_on_grid(net: Survey) -> Iterator[Violation]:
-    """Every weight, after rounding if it is rounded, is a level that the chip's bits can store."""
+    """Every weight is a level that the chip's bits can store. If rounding is set, the rounded weights are checked."""
     for path, weight in net.weights.items():
         values, chip = _applied(weight), weight.chip
         grid = stored_grid(chip, chip.weight_bits)
@@ -218,7 +218,7 @@ def hardware_tau(net: Survey) -> Iterator[Violation]:
 
 
 def binary_spikes(net: Survey) -> Iterator[Violation]:
-    """Every neuron emits one spike per step at or above threshold and no spike below it, and resets like the chip."""
+    """Every neuron spikes once per step at or above threshold, never below it, and has the reset of the chip."""
     # Also test far above threshold, because a function that emits several spikes may emit only one close to threshold.
     at = jnp.asarray([-1.0, -1e-3, 0.0, 1e-3, 1.0, 10.0])
     for path, layer in net.layers.items():

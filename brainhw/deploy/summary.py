@@ -38,7 +38,7 @@ class LayerSummary:
     topology : str
         ``"FF"`` (feed-forward) or ``"RC"`` (recurrent).
     tau : tuple of Quantity
-        The different membrane time constants of the neurons, in ms.
+        The distinct membrane time constants of the neurons, in ms.
     source : str or None
         Path of the layer whose spikes the synapse receives, or ``"input"``; None if it is unknown.
     synapse : str or None
@@ -74,7 +74,7 @@ class NetSummary(Shown):
     sampled : bool
         Whether the current chip is sampled or measured; otherwise it is nominal.
     layers : tuple of LayerSummary
-        The layers, in the order of one step.
+        The layers, in execution order.
     n_weights : int
         Number of all weights on the chip, including recurrent weights.
     output : str or None

@@ -123,7 +123,7 @@ def survey(net: brainstate.nn.Module, *, call: str) -> Survey:
     _arguments.check_module(net, call=call)
     if _arguments.inside_jit():
         raise RuntimeError(f"{call}: weights cannot be read inside jit. Call it outside of jit.")
-    # The network can be a single layer or synapse. It has no path, so the name of its class is used.
+    # The network can be a single layer or synapse. Such a module has no path, so the name of its class is used.
     named = {path or type(module).__name__: module for path, module in registered_modules(net)}
     roles = {path: role for path, module in named.items() if (role := role_of(module)) is not None}
     if not roles:
@@ -231,8 +231,8 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
             stages.append(Stage(feeding[1], feeding[0], path, roles[feeding[0]] == "frontend"))
     used = {part for stage in stages for part in (stage.synapse_path, stage.layer_path)}
     for path in roles:
-        # If the connections of a module that is in use are not supported, no stage may be found for any later module.
-        # Then only the connections of this module are reported.
+        # If a module has unsupported connections, the stages of later modules cannot always be found. Then report only
+        # the connections of this module.
         if path not in used and path not in tangles and not tangles.keys() & used:
             tangles[path] = "it is not used in the step" if path not in seen else "its output drives no layer"
     output = next((name for value, name in spikes[1:] if value.same(step.returned)), None)
@@ -244,7 +244,7 @@ def _read(step: StepTrace, dt: u.Quantity, named: dict[str, Any], roles: dict[st
 
 
 def _changed_layers(calls: list[tuple[str, Call]], dt: u.Quantity, roles: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield each layer whose states or time step are changed by code outside the layer, with a description."""
+    """Yield each layer whose states or time step are set by code outside the layer, with a description of the fault."""
     for path, call in calls:
         if roles[path] != "layer":
             continue

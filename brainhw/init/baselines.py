@@ -1,4 +1,4 @@
-"""Baseline initialisers for comparison: rules for non-spiking networks, which ignore threshold and time constant."""
+"""Baseline initialisers for comparison. These rules for non-spiking networks ignore threshold and time constant."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Circuit:
     def neutral_weight(self) -> float:
         """Weight at which the charge curve, linearised at weight zero, is zero.
 
-        It is zero unless a measured charge curve is nonzero at weight zero.
+        This weight is zero unless a measured charge curve is nonzero at weight zero.
         """
         charge = getattr(self.chip, "charge", None)
         if not isinstance(charge, TabulatedCharge):
@@ -110,7 +110,7 @@ class Circuit:
 
     @property
     def is_rounded(self) -> bool:
-        """Whether the network applies weights that differ from the stored ones, by rounding or by sign annealing."""
+        """Whether the applied weights differ from the stored weights because of rounding or sign annealing."""
         parts = [getattr(module, "effective", None) for module in (self.synapse, self.layer)]
         annealed = any(part is not None and part.sign_alpha is not None for part in parts)
         return annealed or any(slot is not None and slot.grid is not None for slot in (self.slot, self._recurrent))
@@ -132,7 +132,7 @@ class Circuit:
         return None if self._recurrent is None else self._recurrent.value
 
     def applied(self) -> tuple[jax.Array, jax.Array | None]:
-        """Return the current weights after rounding to their grids, in the shapes of the parameters."""
+        """Return the current weights and recurrent weights, rounded to their grids, in the shapes of the parameters."""
 
         def rounded(slot: Slot) -> jax.Array:
             return slot.value if slot.grid is None else slot.grid.quantize(slot.value, None)
@@ -183,7 +183,7 @@ class Circuit:
         return u.get_unit(self.drive(self.weight, jnp.asarray(np.zeros((1, 1, self.n_in)))))
 
     def reach(self) -> Any:
-        """Return the gain from the synapse's output to each input of the layer; 1 if no operation lies between."""
+        """Return the gain from the synapse's output to each input of the layer: 1 if no operation is between them."""
         return 1.0
 
     def drive_and_membrane(self, weight: jax.Array, xs: Any) -> tuple[u.Quantity, jax.Array]:
@@ -216,7 +216,7 @@ class Circuit:
         return self._by_neuron(brainstate.transform.for_loop(self.layer.update, drive))
 
     def zero_where_constant(self, drive: Any, sd: jax.Array) -> jax.Array:
-        """Return ``sd`` ``[n_neurons]`` unchanged. A subclass sets it to zero where ``drive`` is constant."""
+        """Return ``sd`` ``[n_neurons]`` unchanged. A subclass sets ``sd`` to zero where ``drive`` is constant."""
         return sd
 
     def total(self, counts: np.ndarray) -> np.ndarray:
@@ -266,8 +266,9 @@ class WiredCircuit(Circuit):
     """A pair with other operations between synapse and layer, or with weights shared by several neurons.
 
     Its input is ``(given, sources)``. ``given`` is the input of the synapse. ``sources`` are all other values that the
-    drive depends on. Each value has shape ``[T, B, ...]``. A unit is the set of neurons that the same weight columns
-    drive. In a convolution these are all positions of an output channel; in other cases, a single neuron.
+    drive depends on. Each value has shape ``[T, B, ...]``. A unit is the set of neurons driven by the same weight
+    columns. In a convolution, a unit contains all positions of an output channel. In most other cases, a unit is a
+    single neuron.
     """
 
     def __init__(
@@ -320,7 +321,7 @@ class WiredCircuit(Circuit):
         """Return the mean output of the synapse per unit weight for each row of the weights, ``[n_in]``.
 
         ``given`` is the input of the synapse, ``[T, B, ...]``. The result is computed as the gradient of the mean
-        output with respect to the weights. This is exact for every synapse that is linear in its weights, also for
+        output with respect to the weights. This is exact for every synapse that is linear in its weights, including
         convolutions with padding. To get the mean input of each row, divide the result by the output that one spike
         causes per unit weight.
         """
@@ -425,12 +426,12 @@ class WiredCircuit(Circuit):
     def _filled(self, of_units: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Replace the values of units for which ``known`` is False by the mean of the other units.
 
-        The weights of the replaced units have no effect but must be finite.
+        The weights of these units have no effect but must be finite.
         """
         return np.where(known, of_units, of_units[known].mean() if known.any() else 0.0)
 
     def exclude_without_input(self, responds: np.ndarray) -> None:
-        """Exclude units without any input from the count of silent units, because no weights can make them fire.
+        """Exclude units without any input from the count of silent units, because no weights can make these units fire.
 
         ``responds`` ``[n_neurons]`` is True for neurons whose membrane potential changes with the input.
         """
@@ -439,7 +440,7 @@ class WiredCircuit(Circuit):
         self.without_input = int(np.sum(self._has_neurons & ~self._has_input))
 
     def total(self, counts: np.ndarray) -> np.ndarray:
-        """Return the number of spikes of each unit. Units without neurons or input get the mean of the other units."""
+        """Return each unit's spike count. Units without neurons or without input get the mean count of the others."""
         ours = self.of_neuron >= 0
         return self._filled(
             np.bincount(self.of_neuron[ours], counts[ours], self.n_units), self._has_neurons & self._has_input
@@ -459,7 +460,7 @@ class WiredCircuit(Circuit):
         return self._filled(0.5 * (low + high), size > 0)
 
     def mean_per_column(self, of_inputs: np.ndarray) -> np.ndarray:
-        """Return the mean of ``of_inputs [L, inputs]`` over the neurons that each column drives, ``[L, n_columns]``."""
+        """Return the mean of ``of_inputs [L, inputs]`` over the neurons of each weight column, ``[L, n_columns]``."""
         per_neuron = of_inputs.reshape(len(of_inputs), self.n_neurons, -1).mean(axis=2)
         ours = np.zeros((self.n_neurons, self.n_units))
         reached = np.flatnonzero(self.of_neuron >= 0)
@@ -502,8 +503,8 @@ class Meter:
 
     The weights are arguments of the compiled functions, so these functions are compiled only once.
 
-    The statistics exclude the first ``rise`` steps, in which the membrane potentials rise from rest. If this is more
-    than half of the data, they exclude only the first half.
+    The statistics exclude the first ``rise`` steps, in which the membrane potentials rise from rest. If ``rise`` is
+    more than half of the steps of a recording, the statistics exclude only the first half.
     """
 
     def __init__(self, circuit: Circuit, xs: Any, rise: int) -> None:

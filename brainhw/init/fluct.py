@@ -65,9 +65,10 @@ def fluct_init(
     .. math:: \xi = (V_{th} - \mu_U)/\sigma_U, \quad \mu_U = n_F\, \mu_W\, \nu\, \bar\epsilon, \quad
               \sigma_U^2 = n_F (\mu_W^2 + \sigma_W^2)\, \nu\, \hat\epsilon
 
-    (Rossbroich, Gygax & Zenke 2022, doi 10.48550/arXiv.2206.10226) where :math:`\bar\epsilon, \hat\epsilon` are the
-    integrals of the response to one spike and of its square, measured on the layer itself. Layers are initialised in
-    the order in which the network calls them, each on the input that it receives in the network.
+    (Rossbroich, Gygax & Zenke 2022, doi 10.48550/arXiv.2206.10226) where :math:`\bar\epsilon` is the integral of the
+    response to one spike, and :math:`\hat\epsilon` is the integral of the squared response. Both are measured on the
+    layer itself. Layers are initialised in the order in which the network calls them. Each layer is initialised on the
+    input that it receives in the network.
 
     First, the standard deviation of the weights is set to meet the target. Some neurons may then stay silent on the
     data. If more neurons are silent than chance explains, the silent neurons (without centring, all neurons) get the
@@ -81,8 +82,8 @@ def fluct_init(
     net : brainstate.nn.Module
         The network. Its dense ``(synapse, layer)`` pairs are read from ``net.layer_pairs`` if that is set. Otherwise
         each synapse is paired with the layer registered after it. The frontend is read from ``net.frontend_stage`` or
-        found in the same way. A class that sets ``layer_pairs`` should list this name in ``graph_invisible_attrs``;
-        otherwise the paths of its states change.
+        found in the same way. A class that sets ``layer_pairs`` should list ``"layer_pairs"`` in
+        ``graph_invisible_attrs``; otherwise the paths of its states change.
     dataloader : iterable
         Batches ``[B, T, ...]`` of the network's input, such as ``[B, T, N]`` or images ``[B, T, H, W, C]``, or tuples
         whose first element is such a batch. Each batch is a torch, numpy or jax array.
@@ -133,8 +134,8 @@ def fluct_init(
     ------
     ValueError
         If the network mixes chip families or has no dense pair; if an argument or the data are out of range; if a layer
-        never spikes, so that the next one has no input; if the bias alone drives neurons to threshold; if a module of a
-        pair is not called exactly once per step; if two synapses share a weight; if a synapse's output does not reach
+        never spikes, so that the next layer has no input; if the bias alone drives neurons to threshold; if a module of
+        a pair is not called exactly once per step; if two synapses share a weight; if a synapse's output does not reach
         its layer in the same step; or if a module stores values of a step in plain attributes instead of states. The
         weights are then unchanged.
     TypeError
@@ -148,16 +149,17 @@ def fluct_init(
     -----
     UserWarning
         If ``xi_target`` is below 1 or above 3, if weights are out of range, if the mean weight alone uses up the target
-        variance, if neurons stay silent or fire in most steps, if the data are too short to tell silent neurons from
-        dead ones, or if only simultaneous spikes of many neurons can make a layer fire.
+        variance, if neurons stay silent or fire in most steps, if the data are too short to distinguish neurons that
+        are silent by chance from neurons that never fire, or if only simultaneous spikes of many neurons can make a
+        layer fire.
 
     Notes
     -----
     Everything is measured on the nominal chip and without the neurons' noise. The sub-threshold membrane potential is
-    the response to the inputs alone, without spikes, reset, after-hyperpolarisation and the chip's clamp at zero.
+    the response to the inputs alone, without spikes, reset, after-hyperpolarisation or the chip's clamp at zero.
     Recurrent weights have zero mean. Their standard deviation follows from the firing rate of the layer. Frozen weights
-    do not change. These are recurrent weights in a ``brainstate.nn.Const``, and synapse weights in a state that is not
-    a ``ParamState``. All states other than weights are restored, also after an error.
+    do not change. Recurrent weights are frozen if they are in a ``brainstate.nn.Const``. Synapse weights are frozen if
+    they are in a state that is not a ``ParamState``. All states other than weights are restored, even after an error.
 
     Examples
     --------
@@ -295,7 +297,7 @@ def nwave_preset() -> dict[str, Any]:
     mean weight. In nearly all cases, this mean weight is so large that it alone uses up the target variance. The
     neurons are then driven by the mean input, and the standard deviation of the weights is a tenth of their mean. Use
     this preset only for comparison, because it usually misses the target. The default arguments of :func:`fluct_init`
-    meet it.
+    meet the target.
 
     Returns
     -------
@@ -595,7 +597,7 @@ def _seconds(dt: u.Quantity) -> float:
 def _nominal_and_restored(net: brainstate.nn.Module, *, keep_weights: bool, call: str) -> Iterator[None]:
     """Context manager that uses the nominal chip without noise, and restores the states at exit.
 
-    With ``keep_weights``, the weights that the block sets are kept.
+    With ``keep_weights``, weights that are set inside the ``with`` block are kept.
     """
     with states_restored(net, keep_weights=keep_weights), without_noise(net, call=call):
         if net_chip(net, call=call) is not None:

@@ -23,7 +23,7 @@ __all__ = ["frontend_init"]
 
 _MOST_HALVINGS = 40  # about 15 halvings are enough, unless a weight is thousands of times below the limit
 _PRECISION = 1e-4  # relative; chip weights have about five bits, and a finer search would depend on float rounding
-_ROUNDS_RC = 6  # in an RC layer neurons drive each other, so each round changes the rates of the round before
+_ROUNDS_RC = 6  # neurons of an RC layer drive each other, so a new weight of one channel also changes other rates
 _REOPEN_FACTOR = 1.5  # a later round searches up to this factor above and below the last weights
 _TOLERANCE = 0.1  # relative; a channel misses its target if it is off by more than this and by more than one spike
 _MOST_GAIN = 1024.0  # the largest factor on the input that is tried
@@ -44,12 +44,12 @@ def frontend_init(
     .. math:: \nu_i(w_i) = \frac{1}{B\,T\,\Delta t} \sum_{b,t} s_{bti}(w_i), \qquad
               w_i = \pm \operatorname{argmin}_{0 < |w| \le w_{max}} |\nu_i(w) - \nu_i^*|
 
-    where :math:`w_{max}` is the weight limit of the chip. A larger weight causes more spikes, so the weights of all
-    channels are found by bisection at the same time, with runs of the frontend and its layer. Spike counts are
-    integers, so a count can differ from its target by half a spike, and by more if it jumps by several spikes at some
-    weight. If several weights come equally close to the target, the smallest one tried is used. The weight has the sign
-    of the channel's mean input. If the rate is too low even at the limit, the weight gets the sign that causes more
-    spikes.
+    where :math:`w_{max}` is the weight limit of the chip. A larger weight causes more spikes, so the weights can be
+    found by bisection. Each trial runs the frontend and its layer on the data, for all channels at the same time. Spike
+    counts are integers, so a count can differ from its target by half a spike, and by more if it jumps by several
+    spikes at some weight. If several weights come equally close to the target, the smallest one tried is used. The
+    weight has the sign of the channel's mean input. If the rate is too low even at the limit, the weight gets the sign
+    that causes more spikes.
 
     Call this function before training and before :func:`fluct_init`, which does not change the frontend.
 
@@ -67,7 +67,7 @@ def frontend_init(
         coarse steps. It must be high enough for at least one spike in the data.
     n_batches : int, optional
         Number of batches to use. Default 1. If a channel has few spikes in the data, one spike is a large part of its
-        rate. Then use more batches.
+        rate. In this case, use more batches.
     verbose : bool, optional
         Print a summary. Default True.
 
@@ -247,7 +247,7 @@ class _ChannelSearch:
         return np.where(self.active, self._miss(counts) / np.maximum(_TOLERANCE * self.target_counts, 1.0), 0.0)
 
     def _bisect(self, lower: np.ndarray, upper: np.ndarray, at_upper: np.ndarray | None) -> np.ndarray:
-        """Return the magnitudes from ``lower`` to ``upper`` for which the spike counts are closest to the targets."""
+        """Return the weight magnitudes from ``lower`` to ``upper`` whose spike counts are closest to the targets."""
         best = upper
         miss = np.full_like(upper, np.inf) if at_upper is None else self._miss(at_upper)
         moving = self.active & (miss >= 0.5)

@@ -18,7 +18,7 @@ __all__ = ["input_line", "warn_of_inputs", "warn_of_volleys"]
 
 
 def input_line(step: OwnStep, stages: Stages, dt: u.Quantity) -> str:
-    """Return the line that ``fluct_init`` prints about the input, or about the frontend's spikes if there is one."""
+    """Return the line that ``fluct_init`` prints about the input, or, if there is a frontend, about its spikes."""
     seconds = float(dt.to(u.second).mantissa)
     if stages.frontend is not None:
         fired = next(made.gave for made in step.trace.calls if made.module is stages.frontend[1])

@@ -1,4 +1,4 @@
-"""Initialisation from recordings of different lengths, in which padded steps are ignored."""
+"""Initialisation from recordings of different lengths. Padded steps are ignored."""
 
 from __future__ import annotations
 

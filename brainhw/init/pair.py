@@ -34,10 +34,12 @@ _CALIBRATION_ROUNDS = 5
 _CALIBRATION_STOP = 0.03
 _MEASURED_ROUNDS = 12
 _MEASURED_STOP = 0.01
-# Least growth of the fluctuations if the standard deviation of the weights doubles. They double in a linear path, and
-# stay equal behind a normalisation.
+# Least growth of the fluctuations if the standard deviation of the weights doubles. The fluctuations double in a linear
+# path, and stay the same behind a normalisation.
 _LEAST_GROWTH = 1.2
-_MOST_GAIN = 1.3  # always allow this correction of the standard deviation, because a single draw deviates from the mean
+# The standard deviation may always be corrected up to this factor, because a single draw deviates from the expected
+# value.
+_MOST_GAIN = 1.3
 _ENOUGH_SPIKES = 4.0  # with at least this mean spike count, a silent neuron may be explained by Poisson statistics
 MISS_TOLERANCE = 0.1  # the target is missed if the relative deviation exceeds this value
 _LEAST_VARIANCE_KEPT = 0.01  # centring must leave at least this fraction of the variance
@@ -59,7 +61,7 @@ class FluctSettings:
 
 @dataclasses.dataclass(frozen=True)
 class _Sizes:
-    """Mean and standard deviation of the weights for one mean membrane potential.
+    """Mean and standard deviation of the weights, computed for one value of the mean membrane potential.
 
     The values have no unit. If weights are voltages, they are in mV.
     """
@@ -72,10 +74,10 @@ class _Sizes:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """Weights drawn for one mean membrane potential, and the resulting spikes."""
+    """Weights drawn for one value of the mean membrane potential, and the resulting spikes."""
 
     level: float  # mean membrane potential of units with a raised mean, as a multiple of the threshold
-    mu_U: np.ndarray  # target of the mean membrane potential, per unit in mV
+    mu_U: np.ndarray  # target of the mean membrane potential of each unit, in mV
     sizes: _Sizes
     weight: jax.Array
     recurrent: jax.Array | None
@@ -179,14 +181,14 @@ class PairInitializer:
         return membrane_basis(x, self.response, self.moments, n_synapses, exact=exact, direction=direction)
 
     def enough_neurons_fire(self, draw: Draw) -> bool:
-        """Return whether the number of silent neurons is within chance level for data of this length.
+        """Return whether chance explains the number of silent neurons, for data of this length.
 
         Without centring, or with few inputs, no neuron may be silent.
         """
         if self.direction is None or self.has_few_inputs or draw.dead == 0:
             return draw.dead == 0
         # The expected fraction of silent neurons is computed for neurons at the target. If neurons fire enough, a
-        # second estimate is the fraction of Poisson neurons without a spike, and the larger one is used. Real spike
+        # second estimate is the fraction of Poisson neurons without a spike. The larger estimate is used. Real spike
         # counts vary more than Poisson counts, hence the factor 0.5 in the exponent.
         seconds = self.meter.steps * self.moments.dt * self.circuit.positions
         floor = 0.0 if self.circuit.clamped else None
@@ -204,8 +206,8 @@ class PairInitializer:
         """Return the vector of mean input rates, normalised to length 1; ``None`` if weights are not centred."""
         # The paper's formula predicts the variance of one neuron over time. But neurons also differ in their mean,
         # because each has its own random weights. For a double-exponential response, the variance of the means over
-        # neurons is 2 nu (tau_m + tau_s) times as large, which is 6 times at 100 Hz. It makes the neurons with a low
-        # mean silent. Centring removes it.
+        # neurons is 2 nu (tau_m + tau_s) times the variance over time, for example 6 times at 100 Hz. Neurons with a
+        # low mean are then silent. Centring removes the variance of the means.
         norm = float(np.linalg.norm(rates))
         if self.settings.center is False or len(rates) < 2 or norm == 0:
             return None
@@ -214,9 +216,10 @@ class PairInitializer:
         return None if self.settings.center == "auto" and few else rates / norm
 
     def _sizes(self, level: float) -> tuple[np.ndarray, _Sizes]:
-        """Return the targets of the mean membrane potentials, and mean and standard deviation of the weights for them.
+        """Return the target mean membrane potentials, and the sizes of the weights that meet these targets.
 
-        ``level`` is the mean membrane potential of lifted neurons, as a multiple of the threshold.
+        The sizes are the mean and the standard deviation of the weights. ``level`` is the mean membrane potential of
+        lifted neurons, as a multiple of the threshold.
         """
         # Rossbroich et al. (2022), solved for the weights. The measured basis replaces n nu eps_bar and
         # n nu eps_hat:  mu_W = mu_U / (n nu eps_bar),
@@ -314,7 +317,8 @@ class PairInitializer:
                 budget = ((self.theta - draw.mu_U) / self.settings.xi) ** 2
                 want = (1 - self.settings.alpha) * float(np.mean(budget))
                 step = math.sqrt(want / max(float(have), 1e-6 * want))
-                # Apply the square root of the correction, because the rate reacts to it and a full step oscillates.
+                # Apply only the square root of the correction. The correction changes the firing rate, so the full
+                # correction would cause oscillations.
                 self.gain_rc = float(np.clip(self.gain_rc * math.sqrt(step), 1 / _REC_CHANGE, _REC_CHANGE))
             draw = self._draw(level)
         return draw
@@ -353,11 +357,11 @@ class PairInitializer:
         self.z_ff = self.z_ff - np.outer(self.direction, self.circuit.per_column(off) / response)
 
     def _level_in_range(self) -> float:
-        """Return the smallest mean membrane potential, as a multiple of the threshold, that meets the target in range.
+        """Return the smallest mean membrane potential with which weights in range meet the target.
 
-        The weight range may limit the standard deviation of the weights too much. A higher mean can compensate for it,
-        because the target is a distance in standard deviations. If no mean meets the target, return the one that comes
-        closest.
+        It is a multiple of the threshold. The weight range may limit the standard deviation of the weights too much. A
+        higher mean membrane potential can compensate for this, because the target is a distance in standard deviations.
+        If no mean membrane potential meets the target, return the one that comes closest.
         """
         if not self.settings.in_range or not self.moments.has_mean_input or self._xi(0.0) <= self.settings.xi:
             return 0.0
@@ -375,7 +379,7 @@ class PairInitializer:
         return high
 
     def _xi(self, level: float) -> float:
-        """Return the median ``xi`` over neurons for feed-forward weights with the mean membrane potential ``level``."""
+        """Return the median ``xi`` over neurons, for feed-forward weights and the mean membrane potential ``level``."""
         sizes = self._sizes(level)[1]
         mean, sd = self.meter.feedforward_moments(self._to_weight(sizes.mu_W + sizes.sigma_FF * self.z_ff))
         share = math.sqrt(self.settings.alpha)  # recurrent spikes contribute the rest of the variance
@@ -392,7 +396,7 @@ class PairInitializer:
         return float(np.min(response / self.circuit.per_column(self.theta))) * limit
 
     def _raise_to_limit(self, best: Draw) -> Draw:
-        """Move the weights of silent neurons step by step towards the weight limit, but keep the weights different."""
+        """Move the weights of silent neurons step by step towards the weight limit, but do not make them all equal."""
         sign, share = np.sign(self.basis.mean_response), norm.cdf(self.z_ff)
         for room in (0.1, 0.01, 0.001):
             silent = self.circuit.per_column((best.counts == 0).astype(float)) > 0
@@ -448,11 +452,11 @@ class PairInitializer:
 class MeasuredInitializer(PairInitializer):
     r"""Find the weights of a pair that has operations between synapse and layer, or whose neurons share weights.
 
-    No formula predicts these membrane potentials, so the search measures them. With all weights at zero, a membrane
-    potential has the mean :math:`m_0` and the variance :math:`v_0` because of a bias, other synapses and skip
-    connections. A run with one random draw measures the response to the standard deviation of the weights. A run with
-    equal weights measures the response to their mean. The standard deviation of the weights of each unit is then
-    corrected until the mean :math:`m` and the standard deviation :math:`s` of its median neuron satisfy
+    No formula predicts the membrane potentials of such a pair, so the search measures them. A run with all weights at
+    zero measures the effect of a bias, other synapses and skip connections on mean and variance. A run with one random
+    draw measures the response to the standard deviation of the weights. A run with equal weights measures the response
+    to their mean. The standard deviation of the weights of each unit is then corrected until the mean :math:`m` and the
+    standard deviation :math:`s` of the membrane potential of its median neuron satisfy
 
     .. math:: V_{th} - m = \xi \, s
 
@@ -479,12 +483,12 @@ class MeasuredInitializer(PairInitializer):
         self.z_rc = _normal_like(key_rc, circuit.recurrent)
         self.meter = Meter(circuit, xs, rise_steps(response))
         self.rest, rest_sd = self.meter.feedforward_moments(self._to_weight(np.zeros(shape)))
-        # The probe must exceed rounding errors, but be small enough for the charge curve to be linear. Use a larger
-        # probe if another synapse changes the membrane potentials so much that the response to the first one is lost.
+        # The probe must exceed rounding errors, but be small enough for the charge curve to be linear. If another
+        # synapse changes the membrane potentials so much that the response to the probe is lost, use a larger probe.
         for share in (0.1, 1.0):
             probe = share * min(circuit.weight_limit, float(circuit.threshold().min()))
-            # Probe with the random values of the draw itself, because with few inputs different ones could have a very
-            # different effect.
+            # Probe with the random values of the draw itself, because with few inputs, different random values could
+            # have a very different effect.
             probe_sd, later = self.meter.lag_one(self._to_weight(probe * self.z_ff))
             self.responds = probe_sd > 0
             # Over many draws, the response to the drawn weights is uncorrelated with the fluctuations at zero weights.
@@ -495,7 +499,7 @@ class MeasuredInitializer(PairInitializer):
         self.response = dataclasses.replace(response, offset=self._typical(self.rest))
         self.rest_variance = self._typical(rest_sd**2)
         self.theta = self._typical(circuit.threshold() - self.rest)
-        # Measure the response to the mean weight, which is used to lift silent neurons, with equal weights.
+        # Use equal weights to measure the response to the mean weight. This response is needed to lift silent neurons.
         of_flat, flat_sd = self.meter.feedforward_moments(self._to_weight(np.full(shape, probe)))
         rise = self._typical(of_flat - self.rest)
         of_rise = self._typical(np.maximum(flat_sd**2 - rest_sd**2, 0.0))
@@ -537,7 +541,7 @@ class MeasuredInitializer(PairInitializer):
         )
 
     def _typical(self, of_neurons: np.ndarray) -> np.ndarray:
-        """Return the median over the neurons of each unit, without neurons that get no input."""
+        """Return the median over the neurons of each unit. Neurons without input are excluded."""
         return self.circuit.median_per_unit(np.where(self.responds, of_neurons, np.nan))
 
     def _calibrate(self) -> None:

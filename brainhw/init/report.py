@@ -60,8 +60,8 @@ class InitOutcome:
     mu_U : Quantity
         Target of the mean membrane potential, averaged over neurons, mV.
     exhausted : int
-        Number of neurons whose mean weight alone causes the variance of the target. The standard deviation of their
-        weights is a tenth of the mean.
+        Number of neurons whose mean weight alone uses up the target variance. The standard deviation of their weights
+        is a tenth of the mean.
     evaluations : int
         Number of times that the layer was run.
     """
@@ -187,7 +187,7 @@ class LayerReport:
 
     @property
     def xi_words(self) -> str:
-        """Median and quartiles of ``xi`` as a text, such as ``2.00 (1.91 to 2.12)``."""
+        """Median and quartiles of ``xi`` as a string, such as ``2.00 (1.91 to 2.12)``."""
         # With hardly any input, the distance is thousands of standard deviations, and its exact value is meaningless.
         low, high = self.xi_quartiles
         shown = [f"{xi:.2f}" if xi < 1000 else "over 1000" for xi in (self.xi_median, low, high)]
@@ -267,7 +267,7 @@ def observe(circuit: Circuit, drive: Any, spikes: jax.Array, rise: int) -> tuple
     """Return statistics and lag-1 autocorrelation of the membrane potentials for recorded drives and spikes.
 
     ``drive`` is ``[T, B, *layer.in_size]``, and ``spikes`` is ``[T, B, *layer.out_size]``. The first ``rise`` steps are
-    excluded, or only the first half of the data if ``rise`` is longer.
+    excluded, or only the first half of each recording if ``rise`` is longer than this half.
     """
     slot = circuit.layer.recurrent_slot() if fulfils(circuit.layer, Recurrent, call="fluct_report") else None
     valid = circuit.valid
@@ -354,7 +354,7 @@ def is_signed(moments: InputMoments) -> bool:
 
 
 def warn(message: str) -> None:
-    """Issue a warning that points to the user's line with the call of the public function."""
+    """Issue a warning that points to the line of user code that calls the public function."""
     warnings.warn(message, UserWarning, stacklevel=4)
 
 
@@ -478,7 +478,7 @@ def _why_dead(report: LayerReport) -> str:
 
 
 def _why_missed(report: LayerReport, solver: PairInitializer, *, target: bool) -> str:
-    """Return a text with the reason for the missed target and, for a chip, the factor by which the input must grow."""
+    """Return text with the reason for the missed target and, for a chip, the factor by which the input must grow."""
     assert report.init is not None
     if reason := solver.reason_for_miss(report.xi_median):
         return f": {reason}"
@@ -522,7 +522,7 @@ def _out_of_range(report: LayerReport, solver: PairInitializer, draw: Draw, *, t
 
 
 def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw, *, target: bool) -> str:
-    r"""Return a text with the ``xi_target`` or the scaling of the input that brings the largest weight into range.
+    r"""Return text that states the ``xi_target`` or the input scaling that brings the largest weight into range.
 
     For fixed random values :math:`z`, a weight is its mean plus :math:`z\sigma`. Here :math:`\sigma` is inversely
     proportional to ``xi`` and to the standard deviation of the input.
@@ -541,7 +541,8 @@ def _remedy(report: LayerReport, solver: PairInitializer, draw: Draw, *, target:
 def _times_the_inputs(excess: float, n_weights: int) -> float:
     """Return the factor by which the number of inputs must grow so that all weights are in range.
 
-    More inputs have more random weights, so the largest weight is farther from the mean. The factor includes this.
+    With more inputs there are more random weights, so the largest weight is farther from the mean. The factor takes
+    this into account.
     """
     times = excess**2
     for _ in range(_ROUNDS):
@@ -551,7 +552,7 @@ def _times_the_inputs(excess: float, n_weights: int) -> float:
 
 
 def _stronger(report: LayerReport, solver: PairInitializer, excess: float) -> str:
-    r"""Return a text with the necessary scaling of spike rates or analog values; empty if no rate suffices.
+    r"""Return text with the necessary scaling of spike rates or analog values; an empty string if no rate suffices.
 
     Spikes with probability :math:`p_i` per step, scaled by :math:`f`, have the variance
     :math:`\sum_i f p_i (1 - f p_i)`. Each term decreases for :math:`f p_i` above 1/2.

@@ -1,4 +1,4 @@
-"""Measure the response of a layer to one spike, and predict membrane variance and firing rates from it."""
+"""Measure the response of a layer to one spike. Predict the membrane variance and firing rates from this response."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
     weight must result in the same output per unit weight within 1 %; otherwise the weight is halved, up to ten times.
     The second measurement is the response of the layer's membrane potential to an impulse, minus the membrane potential
     without an impulse. The recorded length is doubled until the last twentieth contributes less than a millionth of the
-    response, or up to 65,536 steps. For neurons whose response never fades completely, it ends after ``n_steps``, the
-    length of the data.
+    response, or up to 65,536 steps. For neurons whose response never fades completely, the recording ends after
+    ``n_steps``, the length of the data.
     """
     # The scale of the weights is the weight limit of a chip. Without a chip, weights are voltages, and the scale is the
     # threshold.
@@ -127,13 +127,13 @@ def measure_response(circuit: Circuit, dt: u.Quantity, n_steps: int, *, call: st
 
 
 def _per_millivolt(circuit: Circuit, unit: u.Unit) -> float:
-    """Return the input of the layer that changes a membrane potential by about one millivolt."""
+    """Return the layer input that changes a membrane potential by about one millivolt."""
     C = getattr(circuit.chip, "C", None)
     return 1.0 if C is None else float((C * u.mV).to(unit).mantissa)
 
 
 def _slopes(circuit: Circuit, probe: float, call: str) -> tuple[float, float]:
-    """Return the slopes of the synapse's output with respect to its weight, for small positive and negative weights."""
+    """Return the slopes of the synapse's output over its weight: for a small positive and a small negative weight."""
     at_zero = circuit.probe(0.0)
 
     def slopes(size: float) -> np.ndarray:
@@ -160,7 +160,7 @@ _CHUNK = 4_000_000  # largest number of values per Fourier transform, to limit m
 
 @dataclasses.dataclass(frozen=True)
 class InputMoments:
-    """First and second moments of an input, as rates in Hz averaged over all channels."""
+    """First and second moments of an input. The moments ``nu_...`` are rates in Hz, averaged over all channels."""
 
     rates: np.ndarray  # mean of each channel over time and batch, per step
     nu_mean: float  # E[x]/dt
@@ -175,16 +175,17 @@ class InputMoments:
 
     @property
     def has_mean_input(self) -> bool:
-        """Whether the mean weight affects the mean membrane potential. This is false for input with mean zero."""
+        """Whether the mean weight affects the mean membrane potential; False if the mean input is close to zero."""
         # mu_W = mu_U / (n nu_mean eps_bar) grows without bound as the mean input approaches zero.
         return abs(self.nu_mean) > 0.05 * self.nu_size
 
 
 @dataclasses.dataclass(frozen=True)
 class MembraneBasis:
-    r"""Coefficients of the membrane variance as a function of the mean membrane potential and of ``sigma_W``.
+    r"""Coefficients of an equation for the variance of the membrane potential.
 
-    ``sigma_W`` is the standard deviation of the weights.
+    The variance for neuron :math:`i` with the weight columns :math:`c` follows from the mean membrane potential and
+    from the standard deviations of the weights:
 
     .. math:: \sigma_{U,i}^2 = \mu_{U,i}^2\, m_i + \textstyle\sum_{c \in i} \sigma_{W,c}^2\, s_c
     """
@@ -259,7 +260,7 @@ def membrane_basis(
 
 
 def _joined(response: np.ndarray, weight_per_mean: np.ndarray, n_synapses: int) -> np.ndarray:
-    """Return the response of each neuron, ``[L, n_neurons]``, to one spike at all of its synapses.
+    """Return the response of each neuron, ``[L, n_neurons]``, to simultaneous spikes at all of its synapses.
 
     ``weight_per_mean`` contains the weights of the synapses.
     """
@@ -311,7 +312,7 @@ def _shifted(products: np.ndarray) -> np.ndarray:
 
 
 def crossing_rate(xi: Any, step_correlation: float, dt: float) -> Any:
-    r"""Return the rate in Hz of upward threshold crossings of a Gaussian membrane potential in steps of ``dt`` seconds.
+    r"""Return the rate in Hz at which a Gaussian membrane potential, in steps of ``dt`` seconds, rises above threshold.
 
     .. math:: r = \frac{P(U_t < V_{th} \le U_{t+1})}{\Delta t}
                 = \frac{2}{\Delta t} T\!\left(\xi, \sqrt{\tfrac{1 - \rho}{1 + \rho}}\right)

@@ -39,7 +39,7 @@ _POINTERS = ("layer_pairs", "frontend_stage")
 
 
 class Stages(NamedTuple):
-    """Stages of a network: optional frontend with its layer, dense pairs in order, and the paths of their layers."""
+    """Frontend stage (or ``None``) and dense pairs of a network, and the path of the layer in each dense pair."""
 
     frontend: tuple[Any, Any] | None
     pairs: list[tuple[Any, Any]]
@@ -173,7 +173,7 @@ def _check_sizes(pairs: list[tuple[Any, Any]], call: str) -> None:
             raise ValueError(
                 f"{call}: a synapse must have as many outputs as its layer has inputs; got {synapse.out_size[-1]} "
                 f"outputs and {layer.in_size[-1]} inputs ({layer.out_size[-1]} neurons). Set net.layer_pairs to pair "
-                "modules of these sizes."
+                "modules of matching sizes."
             )
 
 
@@ -188,7 +188,7 @@ def _check_once(stages: list[tuple[Any, Any]], call: str) -> None:
 
 
 def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
-    """Return a text that names the modules with weights but no ``weight_slot``; an empty string if there are none."""
+    """Return text that names the modules with weights but no ``weight_slot``; an empty string if there are none."""
     names = [
         f"{path} ({type(module).__name__})"
         for path, module in registered
@@ -200,7 +200,7 @@ def _unknown(registered: list[tuple[str, Any]], call: str) -> str:
 
 
 def _before_unpaired(registered: list[tuple[str, Any]], pairs: list[Any], call: str) -> list[tuple[str, Any]]:
-    """Return the path and the module of each module that is registered directly before a layer without a pair."""
+    """Return the path and the module of each module that is registered directly before an unpaired layer."""
     paired = {id(layer) for _, layer in pairs}
     following = itertools.pairwise(registered)
     return [one for one, (_, after) in following if _is_neuron(after, call) and id(after) not in paired]
@@ -241,7 +241,7 @@ class Wiring(NamedTuple):
 
     synapse: int  # index of the synapse's call in the trace
     layer: int  # index of the layer's call in the trace
-    link: Link  # function from the synapse's output and ``sources`` to the layer's input
+    link: Link  # function that computes the layer's input from the synapse's output and ``sources``
     sources: tuple[Value, ...]  # other values that the layer's input depends on: outputs of calls, input of the step
     depends_on: set[int]  # calls whose states from earlier steps affect the input of the pair
 
@@ -257,7 +257,7 @@ class Wiring(NamedTuple):
 
 
 class OwnStep:
-    """Traced step of a network on data ``[B, T, ...]``, which can record intermediate values at every step.
+    """Traced time step of a network, with data ``[B, T, ...]``. It can record intermediate values at every time step.
 
     Values that depend only on known values, such as the spikes of a layer that was just initialised, are computed
     directly. The whole network is run only for other values.
@@ -313,7 +313,7 @@ class OwnStep:
         prepare_net(self.net, self.xs.shape[1])
 
     def _computed(self, value: Value) -> bool:
-        """Compute and store a value if it depends only on known values and weights. Return whether it does."""
+        """Compute and store a value if it depends only on known values and weights. Return whether it was computed."""
         of_step = [self.trace.given, *(value for call in self.trace.calls for value in (call.given, call.gave))]
         known = [other for other in of_step if other.ids in self.known]
         # Weights may have changed since the value was recorded. A link uses the current weights.
