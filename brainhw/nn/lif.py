@@ -23,7 +23,7 @@ __all__ = ["LIFLayer", "LIFSynapse"]
 
 
 class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
-    r"""Dense synapse, in which each spike adds a voltage, the weight, to the membrane potential of the target neuron.
+    r"""Dense synapse: each spike adds the weight, which is a voltage, to the membrane potential of the target neuron.
 
     .. math:: x_j = \sum_i s_i W_{ij}
 
