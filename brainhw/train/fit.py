@@ -74,7 +74,7 @@ def fit(
         batches in one of these forms, such as a data loader. The iterable is iterated once per epoch.
     validation : Split, pair, iterable or float, optional
         Validation data in the same forms. They determine the best epoch. A number is the fraction of ``train`` that is
-        held out for validation, with equal fractions of each class (:func:`brainhw.data.hold_out` with ``seed``).
+        held out for validation, the same fraction of each class (:func:`brainhw.data.hold_out` with ``seed``).
     n_classes : int, optional
         Number of classes of a classifier. Each class has an equal number of consecutive output neurons, and ``y``
         contains one class per recording. The default loss is then :func:`classifier_loss`. The history then contains
@@ -86,7 +86,7 @@ def fit(
     metrics : mapping of str to callable, optional
         Additional metrics by name, each a function like ``loss``. Their values are averaged over samples.
     epochs : int
-        Total number of epochs, including those of a resumed run. A resumed run must use the same number.
+        Total number of epochs, including those before a run is resumed. A resumed run must use the same number.
     batch_size : int, optional
         Samples per batch. The last batch of an epoch may be smaller. Default 32.
     learning_rate : float or optax schedule, optional
@@ -94,8 +94,8 @@ def fit(
         a number, you can pass a schedule: a function that maps the index of the update to the learning rate. Default
         0.01. Do not pass it together with ``optimizer``.
     max_gradient : float, optional
-        Maximum norm of the gradient with respect to all parameters. A larger gradient is scaled down to it. Default: no
-        maximum. Do not pass it together with ``optimizer``.
+        Maximum norm of the gradient with respect to all parameters. A larger gradient is scaled down to this norm.
+        Default: no maximum. Do not pass it together with ``optimizer``.
     optimizer : braintools.optim.Optimizer, optional
         Optimizer instead of the default Adam. Set learning rate and gradient clipping in this optimizer. If weights
         have half precision, the default Adam updates float32 copies of them (master weights).
@@ -107,8 +107,8 @@ def fit(
         trained weights work on chips with mismatch. ``'auto'`` (default) samples if the network is on a chip and no
         sampled or measured chip is set.
     constrain : 'auto', callable or None, optional
-        Function that is called with the network after each update. ``'auto'`` (default) is :func:`clip_weights` for a
-        network on a chip, which keeps the weights in the range of the chip.
+        Function that is called with the network after each update. For a network on a chip, ``'auto'`` (default) is
+        :func:`clip_weights`, which keeps the weights in the range of the chip.
     schedules : sequence, optional
         Objects with a method ``step(epoch)``, which is called before each epoch, such as :class:`SignAnnealing` or
         :class:`SurrogateSchedule`. If an object has a method ``constrain()``, it is called after each update. If it has
@@ -155,7 +155,7 @@ def fit(
     Warns
     -----
     UserWarning
-        If ``train`` is a Split or arrays and contains no recording of some class. If the trained classifier outputs no
+        If ``train`` is a Split or arrays, and some class has no recording in it. If the trained classifier outputs no
         spike for some recordings, or never predicts some class.
 
     Examples

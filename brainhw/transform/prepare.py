@@ -64,8 +64,8 @@ def prepare_net(
         ``None`` (default) keeps the current chip, which is the nominal chip or the chip of :func:`brainhw.sample_chip`.
     reset : bool, optional
         Whether to reset the states, default True. ``False`` keeps the states and only recomputes the effective weights.
-        This is for truncated backpropagation, where the weights change in the middle of a sequence. Then
-        ``batch_size`` must be ``None``.
+        This is for truncated backpropagation, where the weights change in the middle of a sequence. If ``reset`` is
+        False, ``batch_size`` must be ``None``.
 
     Raises
     ------
@@ -303,8 +303,8 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
 
     Each key determines one chip. The chip stays the same over time, batches, calls and training: training changes the
     weights, but not the mismatch that is added to them. Prepare the network after this call; :func:`brainhw.rollout`
-    does so itself. A key that is passed to :func:`brainhw.prepare_net` or :func:`brainhw.rollout` samples a different
-    chip, for that call only.
+    does so itself. If you pass a key to :func:`brainhw.prepare_net` or :func:`brainhw.rollout`, the chip of that key is
+    used instead of the current chip, for that call only.
 
     Parameters
     ----------
