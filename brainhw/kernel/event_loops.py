@@ -42,7 +42,7 @@ def compiled(function: Any, *, parallel: bool = True) -> Any:
 
 
 def compiled_part(function: Any) -> Any:
-    """Compile a serial function, which compiled parallel functions call in each thread."""
+    """Compile a serial function that compiled parallel functions call in each of their threads."""
     return compiled(function, parallel=False)
 
 

@@ -90,8 +90,8 @@ class NeuronParameters(NamedTuple):
 class NeuronState(NamedTuple):
     """Voltage, offset, stored past values, and previous drive.
 
-    The operator acts on the voltage minus the offset. ``slots`` stores the past values. ``position`` is the position in
-    ``slots`` of the next value. Fields that a neuron with these rules does not need are ``None``.
+    The operator acts on the voltage minus the offset. ``slots`` stores the past values. ``position`` is the position of
+    the next value. Fields that a neuron with these rules does not need are ``None``.
     """
 
     V: jax.Array

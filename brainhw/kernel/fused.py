@@ -21,7 +21,8 @@ __all__ = ["constant_factors", "is_faster", "loop_or_steps"]
 
 # With fewer multiplications, calling the compiled loop takes more time than it saves.
 _MIN_MULTIPLICATIONS = 2**22
-# Up to this number of neurons, the recurrent weights fit into a core's cache, and XLA adds in the order of the loop.
+# Up to this number of neurons, the recurrent weights fit into the cache of a core, and XLA adds in the same order as
+# the compiled loop.
 _MAX_NEURONS = 512
 _MIN_NEURONS = 32
 

@@ -1,4 +1,4 @@
-"""Replace computed values by recorded ones, but keep the gradient of the computed values."""
+"""Replace computed values by recorded values, but keep the gradient of the computed values."""
 
 from __future__ import annotations
 

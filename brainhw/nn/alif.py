@@ -218,7 +218,7 @@ class ALIFLayer(CubaLIFLayer):
         -------
         Quantity
             Input of the new layer in mV, ``[..., N * (S + 1)]``. Channel ``neuron * S + syn`` becomes channel
-            ``neuron * (S + 1) + syn``. The last synapse of every neuron, which is the added one, receives zero.
+            ``neuron * (S + 1) + syn``. The added synapse, which is the last synapse of every neuron, receives zero.
 
         Examples
         --------

@@ -318,7 +318,10 @@ def _values_of(state: brainstate.State) -> Iterator[Any]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _check_dependence(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
-    """Return ``charge``. Raise if the gradient with respect to ``master`` is requested but cannot reach ``charge``."""
+    """Return ``charge``.
+
+    Raise if a gradient with respect to ``master`` is requested but ``charge`` does not depend on ``master``.
+    """
     return charge
 
 
@@ -342,7 +345,7 @@ _is_vmapped_over_chips: ContextVar[bool] = ContextVar("brainhw_chips_side_by_sid
 def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
     """Return ``x [..., N_in] @ charge [N_in, N_out]`` in fC.
 
-    Simulating several chips at once gives each chip bitwise the same result as simulating it alone.
+    The result of a chip is bitwise the same, whether the chip is simulated alone or together with other chips.
     """
     return _separate_chips(x, charge) @ charge
 

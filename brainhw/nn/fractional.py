@@ -48,7 +48,7 @@ class FractionalLIFLayer(FractionalLayer):
         are kept.
     kernel : {'soe', 'dense'}, optional
         How the layer stores the past. ``'soe'`` (default) approximates the weights of past steps by a sum of
-        exponentials. Its time per step and its memory do not grow. ``'dense'`` stores all past steps and is exact.
+        exponentials; time per step and memory are then constant. ``'dense'`` stores all past steps and is exact.
     n_exponentials : int, optional
         Number of exponentials, 4 to 128. With the default of 24, :func:`brainhw.kernel.weight_error` is below 2e-6 for
         ``gl``, ``l1`` and ``cn`` over the default horizon. Call :func:`brainhw.kernel.n_exponentials` to find the
@@ -88,8 +88,8 @@ class FractionalLIFLayer(FractionalLayer):
     Attributes
     ----------
     V, spk : brainstate.HiddenState
-        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``. Do not assign values to them, because the layer
-        computes them from ``slots``.
+        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``. Do not assign values to these states, because the
+        layer computes them from ``slots``.
     slots : brainstate.HiddenState
         Stored past in mV, ``[slots, N]`` or ``[slots, B, N]``. Some options add the states ``position``, ``V_offset``
         and ``x_before``.
@@ -160,10 +160,10 @@ class FractionalIFLayer(FractionalLayer):
 def spikede_preset(time_unit: u.Quantity = 1.0 * u.ms) -> dict[str, Any]:
     """Return the options with which a fractional layer reproduces every term of the equations of spikeDE 0.1.0.
 
-    With these options, derivatives are taken with respect to time in units of ``time_unit``. The voltage extrapolated
-    by one such unit is compared with the threshold. A spike subtracts ``V_th`` from the drive. The surrogate is an
-    arctan of scale 5. The options also reproduce three faults of spikeDE: ``memory`` is off by one, no gradient flows
-    through the Gamma function, and ``l1`` ignores the past at order 1.
+    With these options, derivatives are taken with respect to time in units of ``time_unit``. The voltage is
+    extrapolated by ``time_unit`` and then compared with the threshold. A spike subtracts ``V_th`` from the drive. The
+    surrogate is an arctan of scale 5. The options also reproduce three faults of spikeDE: ``memory`` is off by one, no
+    gradient flows through the Gamma function, and ``l1`` ignores the past at order 1.
 
     Parameters
     ----------

@@ -367,7 +367,7 @@ class H1Layer(SpikingLayer):
         Membrane time constant, scalar or ``[*size]``. It is rounded to the nearest leak profile of the chip, with a
         ``UserWarning`` if a value changes by more than 1 %.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights, which require a layer with one axis. Default ``'FF'``.
+        ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default ``'FF'``.
     chip : ChipSpec, optional
         The chip. Default is the preset of the family. The chip defines threshold, capacitance and reset, so the layer
         has no arguments for them.
@@ -508,7 +508,10 @@ class H1Layer(SpikingLayer):
         return u.Quantity(jnp.asarray(milliseconds[self.profiles], dtype), unit=u.ms)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Replace the chip by a different chip of the same family, which must have the same number of leak profiles."""
+        """Replace the chip by a different chip of the same family.
+
+        The new chip must have the same number of leak profiles.
+        """
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "layer", call=call)
         self._tau = self._taus(self._tau.mantissa.dtype)

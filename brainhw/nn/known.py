@@ -1,4 +1,4 @@
-"""Measured values of the current chip, which stay the same when a chip is sampled."""
+"""Measured values of the current chip. Sampling a chip does not change them."""
 
 from __future__ import annotations
 

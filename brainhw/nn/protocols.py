@@ -44,7 +44,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """Description of one weight array of a module, through which initialisers and checks read and write it.
+    """Access to one weight array of a module, for initialisers and checks.
 
     Attributes
     ----------
@@ -210,7 +210,7 @@ class SequenceModule(Protocol):
     sequence_records : tuple of str
         Names of the values that can be recorded and that ``update_sequence`` passes to :func:`tap`.
     can_be_cut : bool
-        Whether a long sequence may be processed in pieces, with gradients flowing from each piece to the previous one.
+        Whether a long sequence may be processed in pieces, if gradients flow from each piece to the previous piece.
     sequence_hooks : tuple of str, optional
         Names of the members that a subclass may override while ``update`` and ``update_sequence`` still return the same
         results. This holds for a member that both methods call, and for a member that neither method calls.

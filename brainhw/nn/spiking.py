@@ -94,7 +94,7 @@ class SpikingLayer(RestingStates):
     size : int or tuple of int
         Number of neurons, or the shape of the layer, such as ``(14, 14, 12)``.
     topology : {'FF', 'RC'}
-        ``'RC'`` adds dense recurrent weights, which require a layer with one axis.
+        ``'RC'`` adds dense recurrent weights; the layer must then have one axis.
     reset : {'subtract', 'zero', 'none'}
         Whether a spike subtracts the threshold from the membrane potential, sets the potential to zero, or does not
         reset it.

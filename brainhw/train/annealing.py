@@ -127,7 +127,7 @@ class SignAnnealing:
     def finish(self) -> None:
         """End the annealing: write hard signs into the master weights permanently.
 
-        The network then applies the master weights, which are the same weights as with infinite ``alpha``.
+        The network then applies the master weights. They equal the weights that it applies at infinite ``alpha``.
         """
         self._check_attached("finish")
         with put_back_on_failure(state for weight, alpha in self._attached for state in (weight.master, alpha)):

@@ -65,7 +65,7 @@ def firing_rate_bounds_loss(
     ------
     TypeError, ValueError
         If a bound is not a rate, both bounds are missing, ``lower`` exceeds ``upper``, or ``spikes`` is empty or not
-        finite. Traced spikes may be infinite or NaN, because their values are not checked.
+        finite. The values of traced spikes are not checked.
 
     Examples
     --------

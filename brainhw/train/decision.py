@@ -39,7 +39,7 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
     r"""Return the predicted class of each recording: the class whose output neurons have the most spikes.
 
     The spike count of class :math:`c` is :math:`n_c = \sum_t s_{tc}`. The class with the largest :math:`n_c` is
-    predicted. If several classes share the largest count, the one with the smallest sum of spike times,
+    predicted. If several classes share the largest count, the class with the smallest sum of spike times,
     :math:`\sum_t t\,s_{tc}`, is predicted. Both sums can be computed for a chip that outputs only spikes.
 
     Parameters

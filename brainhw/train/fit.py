@@ -84,7 +84,7 @@ def fit(
         ``loss(outputs, batch)`` returns a scalar, where ``outputs`` are the result of ``forward`` and ``batch`` is a
         :class:`Batch`. Default: ``classifier_loss(n_classes)``.
     metrics : mapping of str to callable, optional
-        Additional metrics by name, each a function like ``loss``. Their values are averaged over samples.
+        Additional metrics by name: functions with the arguments of ``loss``. Their values are averaged over samples.
     epochs : int
         Total number of epochs, including those before a run is resumed. A resumed run must use the same number.
     batch_size : int, optional
@@ -110,9 +110,9 @@ def fit(
         Function that is called with the network after each update. For a network on a chip, ``'auto'`` (default) is
         :func:`clip_weights`, which keeps the weights in the range of the chip.
     schedules : sequence, optional
-        Objects with a method ``step(epoch)``, which is called before each epoch, such as :class:`SignAnnealing` or
-        :class:`SurrogateSchedule`. If an object has a method ``constrain()``, it is called after each update. If it has
-        a method ``finish()``, it is called at the end.
+        Objects such as :class:`SignAnnealing` or :class:`SurrogateSchedule`. Their method ``step(epoch)`` is called
+        before each epoch. The optional method ``constrain()`` is called after each update, and the optional method
+        ``finish()`` at the end.
     watch : str, optional
         Metric that determines the best epoch. The largest value is the best, except for losses, ``silent`` and
         ``tied``, for which the smallest is the best. Default: ``accuracy`` of a classifier, otherwise the first of
@@ -124,8 +124,8 @@ def fit(
     patience : int, optional
         Stop after this many epochs without an improvement. Default: train for all epochs.
     callbacks : sequence of callable, optional
-        Functions that are called with ``(epoch, None)`` before an epoch and with ``(epoch, metrics)`` after it. If one
-        of them returns True after an epoch, the run stops and can be resumed. The network then has the weights of the
+        Functions that are called with ``(epoch, None)`` before an epoch and with ``(epoch, metrics)`` after it. If any
+        callback returns True after an epoch, the run stops and can be resumed. The network then has the weights of the
         last epoch, whatever ``keep`` is.
     seed : int, optional
         Seed of the batch order and of the batch keys. Default 0.

@@ -162,7 +162,7 @@ def clip_weights(net: brainstate.nn.Module) -> None:
 
 
 def project_signs(net: brainstate.nn.Module) -> None:
-    """Give all weights of a block the same sign, in place, with the smallest possible change.
+    """Give all weights of each block the same sign, in place, with the smallest possible change.
 
     In each block (see :func:`topology_loss`), the sign with the larger sum of squares is kept, and weights of the other
     sign become zero. The result is the nearest valid weights in the Euclidean norm. A second call changes nothing.

@@ -180,7 +180,7 @@ class _Patches:
         self, options: tuple[tuple[str, Any], ...], x: jax.Array, weight: jax.Array, gradient: jax.Array
     ) -> None:
         params = dict(options)
-        # JAX lists the axes of input and output as batch, channel, space, and those of the weight as out, in, space.
+        # JAX lists the axes of input and output as batch, channel, space, and the axes of the weight as out, in, space.
         self.x_axes, self.weight_axes, self.out_axes = params["dimension_numbers"]
         self.strides, self.dilation = params["window_strides"], params["rhs_dilation"]
         self.padding = params["padding"]

@@ -17,7 +17,7 @@ from brainhw._files import path_text, user_cache
 
 __all__ = ["keep_compiled", "keep_memory"]
 
-# Option numbers of mallopt, from <malloc.h>. glibc has had them since 1996, and the number of arenas since 2.10.
+# Option numbers of mallopt, from <malloc.h>. glibc has had them since 1996, except the number of arenas (since 2.10).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 _TOP_PAD_BYTES = 64 * 2**20
 _MAX_MIB = 2047  # MiB, because mallopt takes a 32-bit int

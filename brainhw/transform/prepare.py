@@ -140,7 +140,7 @@ def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
 def modules_with_keys(
     net: brainstate.nn.Module, method: str, key: jax.Array | None
 ) -> Iterator[tuple[Any, jax.Array | None]]:
-    """Yield every module that has ``method``, each with its own key, or with ``None`` if there is no key.
+    """Yield every module that has ``method``, together with a key for this module, or ``None`` if there is no key.
 
     A check for this one attribute suffices, because ``prepare`` and ``pin_chip`` are the only members of their
     protocols.
@@ -258,7 +258,7 @@ def _lost_message(path: str, state: brainstate.State, call: str) -> str:
     )
 
 
-# While a network is traced, its states contain tracers, which no other thread must use.
+# While a network is traced, its states contain tracers. Other threads must not use these.
 _STATES_LOCK = threading.RLock()
 
 
@@ -367,7 +367,7 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
 
 
 def nominal_chip(net: brainstate.nn.Module) -> None:
-    """Make the nominal chip, which has no mismatch, the current chip again.
+    """Make the nominal chip the current chip again. The nominal chip has no mismatch.
 
     Parameters
     ----------
