@@ -262,7 +262,7 @@ def step(
     *,
     with_sensitivities: bool = False,
 ) -> tuple[NeuronState, Event]:
-    """Return the state after one step, and its :class:`Event`. ``schemes`` is the result of :func:`schemes_of`.
+    """Return the state after one step, and its ``Event``. ``schemes`` is the result of :func:`schemes_of`.
 
     With ``with_sensitivities``, the event contains the derivatives of the voltage with respect to each trainable
     parameter, for use in a custom backward pass. Without it, JAX can differentiate the step itself with respect to
