@@ -1,8 +1,9 @@
 """Time loop of current-based neurons, with a backward pass that needs only one stored array.
 
-The forward pass stores the membrane potentials before the reset. The backward pass recomputes spikes and membrane
-potentials after the reset from them. The inputs of the synapses and of the after-hyperpolarisation current are stored
-only if their decay is trainable. The gradient of recurrent weights is one matrix product after the loop over time.
+The forward pass stores the membrane potentials before the reset. From these, the backward pass recomputes the spikes
+and the membrane potentials after the reset. The inputs of the synapses and of the after-hyperpolarisation current are
+stored only if their decay is trainable. The gradient of recurrent weights is one matrix product after the loop over
+time.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class CurrentParameters(NamedTuple):
     ``alpha``, ``V_th`` and ``bias`` are scalars or have shape ``[*size]``. ``beta`` broadcasts to ``[*size, S]``.
     ``recurrent`` has shape ``[N, N * S]`` or is ``None``. ``gamma`` and ``w_ahp`` are the decay and the weight of the
     after-hyperpolarisation current, as scalars or with shape ``[*size]``; ``None`` for neurons without this current.
-    ``read`` contains the values of the states that the function ``spikes`` reads. It is set by :func:`run`.
+    ``read`` contains the values of the states that the function ``spikes`` reads. :func:`run` sets this field.
     """
 
     alpha: jax.Array
@@ -83,7 +84,7 @@ class CurrentTrace(NamedTuple):
 
 
 class _Inputs(NamedTuple):
-    """Synaptic currents and after-hyperpolarisation current of one step, each before it decays."""
+    """Synaptic currents and after-hyperpolarisation current of one step, both before their decay."""
 
     synapses: Any
     ahp: Any
@@ -113,7 +114,7 @@ def run(
     first = tuple(one[0] for one in recorded)
     fire_and_reset(
         state.V, V_th, *first
-    )  # brainstate binds a state to the trace of its first read, which must not be the conversion below
+    )  # brainstate binds a state to the trace that first reads it; this must not be the trace of the conversion below
     fire: _Fire = fire_and_reset
     converted_fire, read = convert_closure(fire_and_reset, state.V, V_th, *first)
     if read:
@@ -150,8 +151,8 @@ def _integrate(
 class _Stored:
     """Arrays that the forward pass stores for the backward pass, in addition to the membrane potentials.
 
-    ``synapses`` is True to store the synaptic currents before their decay, and ``ahp`` is True to store the
-    after-hyperpolarisation current before its decay.
+    If ``synapses`` is True, the synaptic currents before their decay are stored. If ``ahp`` is True, the
+    after-hyperpolarisation current before its decay is stored.
     """
 
     synapses: bool
@@ -284,16 +285,16 @@ def _spikes(fire: _Fire, parameters: CurrentParameters, V_pre: jax.Array, record
 class _LaterGradients(NamedTuple):
     """Values that the backward pass carries from a step to the previous step.
 
-    These are gradients, and ``sums`` of the gradients of parameters over the later steps. A field that is not needed is
-    ``None``.
+    ``sums`` contains the gradients of the parameters, summed over the later steps. The other fields are gradients of
+    the state. A field that is not needed is ``None``.
     """
 
     V: jax.Array
     current: jax.Array
     ahp: Any
     spk: jax.Array | None
-    charged: Any  # gradient of the potential before the reset in the later step; needed for the gradient of alpha
-    ahp_input: Any  # gradient of the input to the after-hyperpolarisation current, likewise; needed for that of w_ahp
+    charged: Any  # gradient of the potential before the reset; needed for the gradient of alpha
+    ahp_input: Any  # gradient of the input to the after-hyperpolarisation current; needed for the gradient of w_ahp
     sums: dict[str, Any]
 
 
@@ -347,7 +348,7 @@ def _backward(fire: _Fire, stored: Any, cotangents: Any) -> Any:
 
     grad_spk, grad_V_pre = (None if isinstance(g, SymbolicZero) else g for g in grad_trace)
     if not isinstance(grad_final.spk, SymbolicZero):
-        # The final state also contains the last spikes, so add its gradient to the gradient of the last spikes.
+        # The final state also contains the last spikes. Add the gradient that reaches them through the final state.
         grad_spk = sum_terms(jnp.zeros_like(V_pre).at[-1].set(grad_final.spk), grad_spk)
     start = _start(names, parameters, state, grad_final)
     first, grad_drives = jax.lax.scan(step, start, (V_pre, grad_spk, grad_V_pre, held, recorded), reverse=True)

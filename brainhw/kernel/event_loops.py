@@ -31,7 +31,7 @@ def _has_safe_threads() -> bool:
 
 def compiled(function: Any, *, parallel: bool = True) -> Any:
     """Compile a function with numba. Cache the compiled code on disk if a writable cache folder exists."""
-    # "contract" allows fused multiply-add, which XLA also uses. For inputs 0 and 1 both produce bit-identical results.
+    # "contract" allows fused multiply-add, which XLA also uses. If inputs are 0 or 1, it does not change the results.
     # With numpy's error model the result of a division by zero is infinite, as in XLA.
     options: dict[str, Any] = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy"}
     options["parallel"] = parallel and _has_safe_threads()
@@ -42,7 +42,7 @@ def compiled(function: Any, *, parallel: bool = True) -> Any:
 
 
 def compiled_part(function: Any) -> Any:
-    """Compile a serial function, which compiled parallel functions call in each thread."""
+    """Compile a serial function that compiled parallel functions call in each of their threads."""
     return compiled(function, parallel=False)
 
 
@@ -58,8 +58,8 @@ def sparse_row_product(x, nonzero, weights, total):  # type: ignore[no-untyped-d
         n += x[k] != 0
     for j in range(total.shape[0]):
         total[j] = 0
-    # Add four inputs per pass, so that `total` is read and written only once for them. The order of summation does not
-    # change.
+    # Add four inputs per pass, so that `total` is read and written only once for four inputs. The order of summation
+    # does not change.
     i = 0
     while i + 4 <= n:
         a, b, c, d = nonzero[i], nonzero[i + 1], nonzero[i + 2], nonzero[i + 3]

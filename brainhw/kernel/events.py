@@ -27,7 +27,7 @@ __all__ = ["dense_products", "event_outer", "event_product", "has_event_loops"]
 _MAX_SPIKE_FRACTION = 0.12
 # With fewer multiplications, calling the compiled loops takes more time than they save.
 _MIN_MULTIPLICATIONS = 2**23
-# Up to this number of inputs, XLA's dense product adds in the order of the inputs, so both results are bitwise equal.
+# Up to this number of inputs, XLA's dense product adds in the same order as the loops, so the results are identical.
 _MAX_INPUTS = 512
 # With fewer outputs the inner loops are too short to save time.
 _MIN_OUTPUTS = 32
@@ -84,9 +84,9 @@ def event_product(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def event_outer(x: jax.Array, g: jax.Array) -> jax.Array:
-    """Return ``x.T [n_in, rows] @ g [rows, n_out]``, the gradient of the weights for the gradient ``g`` of a product.
+    """Return ``x.T [n_in, rows] @ g [rows, n_out]``, computed with compiled loops if they save time.
 
-    The product is the result of :func:`event_product`. Compiled loops are used if they save time.
+    If ``g`` is the gradient of the result of :func:`event_product`, this is the gradient of its weights.
     """
     return _outer(x, g) if _is_faster(x, g, g.size * x.shape[1]) else x.T @ g
 

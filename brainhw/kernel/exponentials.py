@@ -39,7 +39,7 @@ def amplitudes(method: FractionalMethod, alpha: jax.Array, rates: np.ndarray) ->
 
     The amplitudes come from the trapezoidal rule in the logarithm of the rate. For this integrand the rule converges
     faster than any power of its step size. The integral below the smallest sampled rate is replaced by additional
-    amplitudes at the two slowest rates, which preserve its zeroth and first moment.
+    amplitudes at the two slowest rates. These amplitudes preserve the zeroth and first moment of the integral.
     """
     sampled = rates[:-1].reshape((-1,) + (1,) * jnp.ndim(alpha)).astype(alpha.dtype)
     # In log r the integrand is analytic and decays at both ends, so the error of the trapezoidal rule decreases as
@@ -91,9 +91,9 @@ def weight_error(method: Method, alpha: float, n: int, horizon: int) -> float:
 
     This is :math:`\sum_{m=2}^{T} |\text{error of } W_m|`. If the voltage stays within :math:`\pm V`, the error of each
     step is at most this sum times ``V``. The errors of the steps accumulate like an input of the neuron. With a leak,
-    their sum is at most about :math:`(\tau/\Delta t)^\alpha` times the error of one step. Without a leak, it is not
-    bounded. For ``pred``, whose weights have no finite sum, the returned error is relative to their sum over the
-    horizon.
+    the accumulated error is at most about :math:`(\tau/\Delta t)^\alpha` times the error of one step. Without a leak,
+    it is not bounded. The weights of ``pred`` have no finite sum. For ``pred``, the returned error is therefore divided
+    by the sum of the weights over the horizon.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def check_count(n: int, *, call: str, name: str) -> int:
 def n_exponentials(tolerance: float, horizon: int, method: Method = "gl") -> int:
     """Return the smallest number of exponentials with a :func:`weight_error` of at most ``tolerance``.
 
-    The error is computed for five orders from 0.05 to 0.95.
+    The error must not exceed ``tolerance`` for any of five orders from 0.05 to 0.95.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ class Trace(NamedTuple):
 def is_linear(rules: NeuronRules) -> bool:
     """Return whether the voltages depend linearly on the drives for given spikes, as :func:`run` requires."""
     tau_trainable = any(rules.trainable[-2:])
-    # With these rules, the step uses the time constant not only in the coefficients of the scheme.
+    # With these rules, the step uses the time constant also outside of the coefficients of the scheme.
     outside = rules.looks_ahead or rules.method.remembers_rate
     return rules.reset == "current" and rules.detach_reset and not rules.clears and not (tau_trainable and outside)
 

@@ -1,6 +1,6 @@
 """One step of a fractional neuron: operator, threshold and reset.
 
-For gradients, a step stores one value per neuron and trainable parameter, not all stored past values.
+For the gradients, a step stores one value per neuron and trainable parameter instead of all past values.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = [
 class Operator(NamedTuple):
     """The operator ``tau * sum_j w_j D^alpha_j``, with orders ``alpha`` and ``coefficients`` ``w``.
 
-    Both have one entry per term, which is a scalar or ``[N]``. ``h`` is the time step and ``tau`` the time constant,
-    both as plain arrays in the time unit of the derivatives.
+    Both have one entry per term. Each entry is a scalar or ``[N]``. ``h`` is the time step and ``tau`` is the time
+    constant. They are plain arrays in the time unit of the derivatives.
     """
 
     alpha: tuple[jax.Array, ...]
@@ -51,7 +51,7 @@ class Scheme(NamedTuple):
     Here :math:`J` is the drive, :math:`V` is the voltage, and :math:`z` are the slots, which store past values. The
     fields ``drive``, ``before`` and ``voltage`` are :math:`a`, :math:`b` and :math:`c`, and ``weights`` is :math:`W`
     (``[slots]`` or ``[slots, N]``). ``before`` is ``None`` if the scheme does not use the previous drive. A step is
-    linear in the coefficients. So a step with the derivatives of the coefficients computes the derivative of the step.
+    linear in the coefficients. To compute the derivative of a step, replace the coefficients by their derivatives.
     """
 
     drive: jax.Array
@@ -90,8 +90,8 @@ class NeuronParameters(NamedTuple):
 class NeuronState(NamedTuple):
     """Voltage, offset, stored past values, and previous drive.
 
-    The operator acts on the voltage minus the offset. ``slots`` stores the past values, and ``position`` is the
-    position of the next value in it. Fields that a neuron with these rules does not need are ``None``.
+    The operator acts on the voltage minus the offset. ``slots`` stores the past values. ``position`` is the position of
+    the next value. Fields that a neuron with these rules does not need are ``None``.
     """
 
     V: jax.Array
@@ -175,7 +175,7 @@ def _expand(weights: jax.Array, ndim: int) -> jax.Array:
 def _step_results(
     schemes: tuple[Scheme, ...], drive: jax.Array, before: jax.Array | None, V: jax.Array, slots: jax.Array
 ) -> list[jax.Array]:
-    """Return the result ``[..., N]`` of one step for each scheme, for the same state.
+    """Apply one step of each scheme to the same state, and return the results ``[..., N]``.
 
     The slots are read only once for all schemes.
     """
@@ -196,7 +196,7 @@ def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
 
 
 def _pairwise_sum(values: jax.Array) -> jax.Array:
-    """Return the sum over the first axis, computed by repeatedly adding its two halves.
+    """Return the sum over the first axis, computed by repeatedly adding the two halves of the array.
 
     A reduction of XLA over this axis is many times slower on a CPU.
     """
@@ -221,9 +221,9 @@ def _advance(
 ) -> jax.Array:
     """Return the value ``[..., N]`` that the first scheme computes.
 
-    The other schemes are the derivatives of the first one with respect to the trainable leaves of the operator. The
-    gradients of these leaves are computed from them. The backward pass needs one array ``[..., N]`` for each leaf, and
-    not the slots ``[n_slots, ..., N]``.
+    The other schemes are the derivatives of the first scheme with respect to the trainable leaves of the operator. The
+    backward pass computes the gradients of these leaves from the results of the other schemes. It needs one array
+    ``[..., N]`` for each leaf, and not the slots ``[n_slots, ..., N]``.
     """
     return _step_results(schemes[:1], drive, before, V, slots)[0]
 
@@ -262,7 +262,7 @@ def step(
     *,
     with_sensitivities: bool = False,
 ) -> tuple[NeuronState, Event]:
-    """Return the state after one step, and the event of the step. ``schemes`` is the result of :func:`schemes_of`.
+    """Return the state after one step, and its ``Event``. ``schemes`` is the result of :func:`schemes_of`.
 
     With ``with_sensitivities``, the event contains the derivatives of the voltage with respect to each trainable
     parameter, for use in a custom backward pass. Without it, JAX can differentiate the step itself with respect to

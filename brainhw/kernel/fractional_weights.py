@@ -1,7 +1,7 @@
 """Weights of past values in a fractional derivative, for each numerical scheme.
 
-Each scheme defines the weights for each lag, and also as an integral over decaying exponentials. All functions are
-differentiable with respect to the order ``alpha``. The weights have shape ``[n, *alpha.shape]``.
+Each scheme defines its weights in two ways: directly for each lag, and as an integral over decaying exponentials. All
+functions are differentiable with respect to the order ``alpha``. The weights have shape ``[n, *alpha.shape]``.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class FractionalMethod(abc.ABC):
     Parameters
     ----------
     compatible : bool, optional
-        Reproduce two errors of spikeDE 0.1.0. There is no gradient through the Gamma function, and ``0**0`` is 1 in the
-        weights of ``l1``, so ``l1`` has no memory at order 1. Default False.
+        Whether to reproduce two errors of spikeDE 0.1.0. No gradient flows through the Gamma function, and ``0**0`` is
+        1 in the weights of ``l1``, so ``l1`` has no memory at order 1. Default False.
 
     Attributes
     ----------

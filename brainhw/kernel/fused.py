@@ -21,7 +21,8 @@ __all__ = ["constant_factors", "is_faster", "loop_or_steps"]
 
 # With fewer multiplications, calling the compiled loop takes more time than it saves.
 _MIN_MULTIPLICATIONS = 2**22
-# Up to this number of neurons, the recurrent weights fit into the cache of a core, and XLA adds in the same order.
+# Up to this number of neurons, the recurrent weights fit into the cache of a core, and XLA adds in the same order as
+# the compiled loop.
 _MAX_NEURONS = 512
 _MIN_NEURONS = 32
 
@@ -45,7 +46,7 @@ def loop_or_steps(
     ----------
     loop : callable
         Function that calls the compiled loop. The last array that it returns is nonzero for samples in which too many
-        neurons fire. This array is not returned here.
+        neurons fire. ``loop_or_steps`` does not return this array.
     by_steps : callable
         The reference, which computes the same results with XLA's loop. It is also used for second derivatives and for
         ``vmap`` over chips.

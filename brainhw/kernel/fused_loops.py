@@ -1,7 +1,7 @@
 """Compiled time loops of recurrent neurons. Importing this module imports numba.
 
-Samples are independent. So each sample runs through all steps before the next one: the weights stay in the cache of one
-core, and cores never wait for each other. The order of summation is the same as in XLA.
+Samples are independent. So each sample runs through all steps before the next sample starts: the weights stay in the
+cache of one core, and cores never wait for each other. The order of summation is the same as in XLA.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def leaky(drives, V, spk, decay, V_th, recurrent, factors, rules, V_pre, is_dens
     """Run LIF neurons. Write the membrane potentials before the reset to ``V_pre [T, R, N]``.
 
     Inputs are ``drives [T, R, N]``, the state ``V`` and ``spk [R, N]``, ``decay`` and ``V_th [N]``, and
-    ``recurrent [N, N]``. ``factors [2]`` convert a drive to a voltage. ``rules`` contains the code of the reset,
-    whether the membrane potential is clamped, and whether the drive is scaled. ``is_dense [R]`` is set to 1 for samples
-    in which too many neurons fire.
+    ``recurrent [N, N]``. ``factors [2]`` convert a drive to a voltage. ``rules`` contains the code of the reset, a flag
+    for clamping the membrane potential, and a flag for scaling the drive. ``is_dense [R]`` is set to 1 for samples in
+    which too many neurons fire.
     """
     for r in numba.prange(drives.shape[1]):
         is_dense[r] = _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_pre)
@@ -172,8 +172,8 @@ def currents(  # type: ignore[no-untyped-def]
     ``drives [T, R, M]`` contains the ``M = N * S`` inputs of all synapses, grouped by neuron. The state is ``V``,
     ``spk`` and ``ahp [R, N]``, and ``current [R, M]``, where ``ahp`` is the after-hyperpolarisation current. ``beta``
     has shape ``[M]``, ``recurrent`` has shape ``[N, M]``, and the other parameters have shape ``[N]``. ``rules``
-    contains the code of the spike function, the largest spike count per step (0 means no limit), and whether neurons
-    have an after-hyperpolarisation current. The results are written to ``V_pre [T, R, N]``, ``end [R, M]`` and
+    contains the code of the spike function, the largest spike count per step (0 means no limit), and a flag for the
+    after-hyperpolarisation current. The results are written to ``V_pre [T, R, N]``, ``end [R, M]`` and
     ``ahp_end [R, N]``. ``is_dense [R]`` is set to 1 for samples in which too many neurons fire.
     """
     for r in numba.prange(drives.shape[1]):

@@ -1,8 +1,8 @@
 """Time loop of leaky integrate-and-fire neurons, with a backward pass that needs only one stored array.
 
-The forward pass stores the membrane potentials before the reset. The backward pass recomputes spikes and resets from
-them and does not need the drives. The gradient of recurrent weights is one matrix product after the loop over time. The
-gradient of a time constant or a threshold is computed only if it is requested.
+The forward pass stores the membrane potentials before the reset. From these, the backward pass recomputes the spikes
+and the resets. It does not need the drives. The gradient of recurrent weights is one matrix product after the loop over
+time. The gradient of a time constant or a threshold is computed only if it is requested.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ class Firing:
     clamped : bool
         Whether to clamp the membrane potential so that it is never below zero, before and after the reset.
     refractory : int, optional
-        Number of steps after a spike in which a neuron ignores its drive, keeps its membrane potential and does not
-        fire. This is the absolute refractory period (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3). Default 0.
+        Number of steps after a spike during which the neuron ignores its drive, keeps its membrane potential and does
+        not fire. This is the absolute refractory period (Gerstner et al., Neuronal Dynamics, 2014, chapter 1.3).
+        Default 0.
 
     Examples
     --------
@@ -196,8 +197,8 @@ SAVED_NAME = "brainhw_leaky_membrane"
 class LeakyRules(NamedTuple):
     """Fixed rules of the neurons: rules for spikes and reset, and the conversion from drive to voltage.
 
-    ``to_voltage`` must be linear. ``is_step`` is True if the spike function is known to be a step function, which is 1
-    from 0 upwards and 0 below.
+    ``to_voltage`` must be linear. ``is_step`` is True if the spike function is known to be the step function: 1 for
+    arguments of 0 or more, otherwise 0.
     """
 
     firing: Firing
@@ -209,8 +210,8 @@ class LeakyParameters(NamedTuple):
     """Parameters of the neurons.
 
     ``decay`` and ``V_th`` are scalars or have shape ``[*size]``. ``recurrent`` has shape ``[N, N]`` and the unit of the
-    drive. ``read`` contains states that the rules for spikes and reset read, such as a scheduled slope. It is set by
-    :func:`run`.
+    drive. ``read`` contains states that the rules for spikes and reset read, such as a scheduled slope. :func:`run`
+    sets this field.
     """
 
     decay: jax.Array
@@ -534,7 +535,7 @@ def _backward(rules: LeakyRules, fire: _Fire, saved: Any, cotangents: Any) -> An
 def _gradient_through_spikes(
     fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, grad_spk: jax.Array, *recorded: jax.Array
 ) -> jax.Array:
-    """Return the part of the gradient of the membrane potentials of one step that passes through their spikes."""
+    """For one step, return the part of the gradient of the membrane potentials that passes through the spikes."""
     return jax.vjp(lambda V: fire(V, parameters.V_th, *recorded, *parameters.read)[1], V_pre)[1](grad_spk)[0]
 
 

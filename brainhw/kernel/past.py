@@ -22,11 +22,14 @@ class Past(abc.ABC):
 
     @abc.abstractmethod
     def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
-        """Return the weights of the slots, ``[n_slots, *alpha.shape]``. For exact lags, the newest value is first."""
+        """Return the weights of the slots, ``[n_slots, *alpha.shape]``.
+
+        For exact lags, the weight of the newest value comes first.
+        """
 
     @abc.abstractmethod
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
-        """Return the slots after adding ``value``, the newest value. ``position`` is its position."""
+        """Add the newest value, ``value``, at ``position``, and return the slots."""
 
     def slot_weights(self, weights: jax.Array, position: Any) -> jax.Array:
         """Return the weights in the order of the slots. ``position`` is the position of the next value."""
@@ -40,15 +43,15 @@ class Past(abc.ABC):
 class LagBuffer(Past):
     """The last ``n_slots`` values, stored exactly.
 
-    Older values are dropped. With ``whole`` the buffer must contain all past values. If it is too small, the weights
-    become NaN. A compiled run cannot raise an error, and without NaN, users would not notice wrong voltages.
+    Older values are dropped. If ``whole`` is True, the buffer must contain all past values. If it is too small, the
+    weights become NaN. A compiled run cannot raise an error, and without NaN, users would not notice wrong voltages.
     """
 
     def __init__(self, n_slots: int, *, whole: bool = False) -> None:
         self.n_slots, self.whole = n_slots, whole
 
     def weights(self, method: FractionalMethod, alpha: jax.Array) -> jax.Array:
-        """Return the weights of the lags, with the newest value first."""
+        """Return the weights of the lags, starting with the weight of the newest value."""
         return method.weights(alpha, self.n_slots)
 
     def slot_weights(self, weights: jax.Array, position: Any) -> jax.Array:
@@ -63,12 +66,15 @@ class LagBuffer(Past):
         return slots.at[jnp.mod(position, self.n_slots)].set(value) if self.n_slots else slots
 
     def advance(self, position: Any) -> Any:
-        """Return the slot that is written next. With ``whole``, return the number of values pushed."""
+        """Return the slot that is written next. If ``whole`` is True, return the number of values added so far."""
         return position + 1 if self.whole else jnp.mod(position + 1, max(self.n_slots, 1))
 
 
 class LeakySums(Past):
-    """Leaky sums of the past values with fixed decay rates, and the last value itself, so that its weight is exact."""
+    """Leaky sums of the past values with fixed decay rates.
+
+    The last value is stored separately, so that its weight is exact.
+    """
 
     def __init__(self, method: FractionalMethod, n_exponentials: int, horizon: int) -> None:
         self.rates = decay_rates(method, n_exponentials, horizon)

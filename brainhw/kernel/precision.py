@@ -41,13 +41,13 @@ def as_dtype(value: Any, dtype: Any) -> Any:
 
 
 def widened(value: Any) -> Any:
-    """Return a number, array or Quantity. Half precision is converted to float32."""
+    """Return ``value``, a number, array or Quantity. Half precision is converted to float32."""
     dtype = getattr(u.get_mantissa(value), "dtype", None)
     return value if dtype is None or not is_half(dtype) else value.astype(jnp.float32)
 
 
 def narrowed(value: Any, dtype: Any) -> Any:
-    """Return an array or Quantity, converted to ``dtype`` if its dtype has more precision."""
+    """Return ``value``, an array or Quantity. It is converted to ``dtype`` if its own dtype has more precision."""
     return value if jnp.promote_types(value.dtype, dtype) == dtype else value.astype(dtype)
 
 

@@ -24,8 +24,8 @@ class WeightGrid:
     .. math:: w_c = c\,\Delta, \quad c \in \{-n, \dots, n\}, \quad n = 2^{b-1} - 1, \quad \Delta = w_{max} / n
 
     The most negative of the :math:`2^b` codes is not used, so that the grid ends at :math:`\pm w_{max}`. With
-    ``lowest`` the step is the same, but the most negative value is the smallest one that is not below ``lowest``. The
-    grid may then include the code :math:`-2^{b-1}`.
+    ``lowest``, the step is the same, but the most negative value is the smallest multiple of the step that is not below
+    ``lowest``. The grid may then include the code :math:`-2^{b-1}`.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ class WeightGrid:
 
     @property
     def _range(self) -> tuple[float, float]:
-        # Use the end of the range instead of the last level. Weights between them are rounded and not clipped, so their
-        # gradient must not be zero.
+        # Use the end of the range instead of the last level. Weights between the last level and the end of the range
+        # are rounded and not clipped, so their gradient must not be zero.
         if self.lowest is None:
             return -self.limit, self.limit
         return max(self.lowest, -(self.largest_code + 1) * self.step), self.limit
@@ -106,9 +106,9 @@ class WeightGrid:
         weights : jax.Array
             Weights of any shape. Weights beyond the limit get the code of the limit.
         key : jax.Array, optional
-            PRNG key for stochastic rounding. The probability of rounding up is the fractional part of the code, so the
-            mean over many keys is the weight itself. With ``None`` (default) weights are rounded to the nearest code,
-            and ties to the even code.
+            PRNG key for stochastic rounding. The probability of rounding up is the fractional part of
+            ``weights / step``, so the mean over many keys is the weight itself. With ``None`` (default), weights are
+            rounded to the nearest code, and ties to the even code.
         """
         weights, key = _checked(weights, key, "WeightGrid.codes")
         # Reject NaN, because the conversion to int32 would return an arbitrary code.
@@ -152,8 +152,8 @@ class WeightGrid:
         if key is not None:
             low = jnp.floor(steps)
             up = jax.random.uniform(key, steps.shape, steps.dtype) < steps - low
-            # A weight on the grid may differ from it by a rounding error. Such a weight must not be rounded to a
-            # different value.
+            # A weight on the grid may differ from its grid value by a rounding error. Such a weight must not be
+            # rounded to a different value.
             on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
             nearest = jnp.where(on_grid, nearest, low + up)
         return jnp.clip(nearest, self.lowest_code, self.largest_code)

@@ -1,4 +1,4 @@
-"""Replace computed values by recorded ones, but keep the gradient of the computed values."""
+"""Replace computed values by recorded values, but keep the gradient of the computed values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _substitute_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, A
 
 
 def substitute(computed: jax.Array, recorded: jax.Array) -> jax.Array:
-    """Return ``recorded`` with the gradient of ``computed``. ``recorded`` itself gets no gradient.
+    """Return the values of ``recorded``, with the gradient of ``computed``. ``recorded`` itself gets no gradient.
 
     This equals ``computed + stop_gradient(recorded - computed)``, but has no rounding error.
     """
@@ -38,10 +38,10 @@ def membrane_after(recorded: Recorded, V: jax.Array, V_th: jax.Array) -> jax.Arr
     """Return the recorded membrane potential, or ``V`` limited to the threshold if only spikes were recorded.
 
     The limit applies where no spike was recorded, because a neuron that did not fire was below its threshold. Without
-    it, the potential of a model that wrongly predicts spikes would grow far above the threshold, where a surrogate has
-    no gradient. A model is wrong in this way, for example, if the chip has less charge per weight. In a test of 10
-    epochs with the chip in the loop and such a model, the accuracy was 0.68 without the limit and 0.89 with it
-    (Japanese vowels, H1v2, 5 bits, gain 0.65).
+    the limit, the potential of a model that wrongly predicts spikes would grow far above the threshold, where a
+    surrogate has no gradient. A model is wrong in this way, for example, if the chip has less charge per weight. In a
+    test of 10 epochs with the chip in the loop and such a model, the accuracy was 0.68 without the limit and 0.89 with
+    the limit (Japanese vowels, H1v2, 5 bits, gain 0.65).
     """
     if len(recorded) > 1:
         return substitute(V, recorded[1])

@@ -127,7 +127,7 @@ class ALIFLayer(CubaLIFLayer):
         return {**super().resting_values(batch_size), "I_ahp": zeros(self.out_size, batch_size, u.mV)}
 
     def own_current(self, spk: jax.Array, dt: u.Quantity) -> u.Quantity:
-        """Advance the after-hyperpolarisation by one step, with the previous spikes ``spk``, and return it in mV."""
+        """Advance the after-hyperpolarisation by one step and return it in mV; ``spk`` are the previous spikes."""
         w_ahp = current_value(self.w_ahp).in_unit(u.mV)
         # Add the spikes before the decay, as for inputs. Otherwise, the after-hyperpolarisation would not be equivalent
         # to an additional synapse.
@@ -141,20 +141,20 @@ class ALIFLayer(CubaLIFLayer):
     def as_lif_with_ahp_synapses(self) -> CubaLIFLayer:
         r"""Return an equivalent :class:`CubaLIFLayer` that models the after-hyperpolarisation by an additional synapse.
 
-        The additional synapse of each neuron is its last, with index ``S``. For neuron ``i``, this synapse has the time
-        constant ``tau_ahp[i]``. It receives recurrent input only from neuron ``i``, with weight ``w_ahp[i]``:
+        The additional synapse of each neuron is its last synapse, with index ``S``. For neuron ``i``, this synapse has
+        the time constant ``tau_ahp[i]``. It receives recurrent input only from neuron ``i``, with weight ``w_ahp[i]``:
 
         .. math:: \tau'_{i,S} = \tau_{ahp,i}, \qquad W'_{i,\; j(S+1)+S} = w_{ahp,i} \, \delta_{ij}
 
-        All other parameters are unchanged. The columns of the weights and the time constants are sorted by neuron, then
-        by synapse. Use the new layer for hardware that has two synapses per neuron and no adaptation.
-        :meth:`widen_input` converts inputs of this layer to inputs of the new layer.
+        All other parameters are unchanged. The columns of the recurrent weights are sorted by neuron, then by synapse.
+        Use the new layer for hardware that has ``S + 1`` synapses per neuron but no adaptation. :meth:`widen_input`
+        converts inputs of this layer to inputs of the new layer.
 
         Returns
         -------
         CubaLIFLayer
             The new layer, at rest, with ``S + 1`` synapses per neuron and the present parameter values. Parameters that
-            are trainable in this layer are trainable in the new one. Fixed or frozen parameters
+            are trainable in this layer are trainable in the new layer. Fixed or frozen parameters
             (``brainstate.nn.Const``, ``Param(..., fit=False)``) stay fixed.
 
         Notes
@@ -169,8 +169,8 @@ class ALIFLayer(CubaLIFLayer):
         transform and no regulariser, and entries that were fixed stay fixed. Of the added weights, only
         ``W'_{i, i(S+1)+S}`` are trainable, and only if ``w_ahp`` is trainable in this layer.
 
-        If ``leak`` is ``'decays'`` or ``'bitshifts'`` and the layer has a ``tau_ahp``, this method computes the decay
-        of the after-hyperpolarisation for the ``dt`` of ``brainstate.environ``, which must be set.
+        If ``leak`` is ``'decays'`` or ``'bitshifts'`` and the layer has a ``tau_ahp``, ``dt`` must be set in
+        ``brainstate.environ``. The method needs it to compute the decay factor of the after-hyperpolarisation.
 
         Examples
         --------
@@ -218,7 +218,7 @@ class ALIFLayer(CubaLIFLayer):
         -------
         Quantity
             Input of the new layer in mV, ``[..., N * (S + 1)]``. Channel ``neuron * S + syn`` becomes channel
-            ``neuron * (S + 1) + syn``. The last synapse of every neuron, which is the added one, receives zero.
+            ``neuron * (S + 1) + syn``. The added synapse, which is the last synapse of every neuron, receives zero.
 
         Examples
         --------
@@ -276,7 +276,7 @@ def _value(parameter: Any) -> Any:
 def _copy(parameter: Any) -> Any:
     if not isinstance(parameter, brainstate.nn.Param):
         return parameter
-    # Copy the value before the transform. Near a bound, applying the transform and its inverse would lose precision.
+    # Copy the untransformed value. Near a bound, applying the transform and its inverse would lose precision.
     held = parameter.val.value if parameter.fit else parameter.val
     copy = brainstate.nn.Param(held, reg=parameter.reg, precompute=parameter.precompute, fit=parameter.fit)
     copy.t = parameter.t
@@ -292,6 +292,6 @@ def _partly_trainable(value: Any, trainable: np.ndarray) -> brainstate.nn.Param:
 
 
 def _hold(value: Any, trainable: np.ndarray, moved: Any) -> Any:
-    # Insert the fixed values at every use. A zero gradient would not keep them fixed, because weight decay changes
-    # parameters without a gradient too.
+    # Insert the fixed values at every use. A zero gradient would not keep them fixed, because weight decay also changes
+    # parameters whose gradient is zero.
     return u.math.where(trainable, moved, value)

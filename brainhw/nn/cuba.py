@@ -72,20 +72,20 @@ class CubaLIFLayer(RestingStates):
         Default 20 ms.
     bias, V_th : Quantity or brainstate.nn.Param, optional
         ``bias`` is the voltage added in every step. ``V_th`` is the threshold, which each spike subtracts from the
-        membrane potential. Both are a scalar or ``[N]``. Default 0 mV and 1 mV.
+        membrane potential. Each is a scalar or has the shape ``[N]``. Default 0 mV and 1 mV.
     w_rec : Quantity, callable, True, brainstate.nn.Param or None, optional
         Recurrent weights in mV, which multiply the spikes of the previous step. Pass an array of shape ``[N, N * S]``
         (row: presynaptic neuron; column: ``post * S + synapse``) or ``[N, N, S]``, or an initializer that is called
-        with ``(N, N * S)`` and returns voltages. ``True`` draws them uniformly between plus and minus
+        with ``(N, N * S)`` and returns voltages. ``True`` draws the weights uniformly between plus and minus
         ``sqrt(6 / (N * S))`` mV. The weights are trainable. To freeze or transform them, pass a ``brainstate.nn.Const``
-        or a ``Param`` of shape ``[N, N * S]``. Default ``None``, a layer without recurrence.
+        or a ``Param`` of shape ``[N, N * S]``. Default ``None``: the layer has no recurrence.
     noise_std : Quantity, optional
         Strength of the membrane noise in mV per square root of a second, scalar or ``[N]``. Without leak, this is the
-        standard deviation of the noise after one second. The noise is drawn from ``brainstate.random`` at every step.
-        Default ``None``, no noise.
+        standard deviation of the summed noise after one second. In every step, the noise is drawn from
+        ``brainstate.random``. Default ``None``: no noise.
     max_spikes_per_step : int, optional
-        Maximum number of spikes per neuron and step, up to 2**24. The reset subtracts ``V_th`` only for the spikes up
-        to this limit. ``None`` (default) and ``inf`` mean no limit. Without a limit, the number of spikes in a strongly
+        Maximum number of spikes per neuron and step, up to 2**24. The reset subtracts ``V_th`` at most this many times
+        per step. ``None`` (default) and ``inf`` mean no limit. Without a limit, the number of spikes in a strongly
         recurrent network can grow until the membrane potential is NaN.
     spk_fun : MultiSpike or braintools.surrogate.Surrogate, optional
         Spike function. Default ``brainhw.surrogate.StepPWL()``. If it is a ``Surrogate``, it is called with
@@ -95,8 +95,8 @@ class CubaLIFLayer(RestingStates):
     leak : {'taus', 'decays', 'bitshifts'}, optional
         Parametrisation of the leak. Default ``'taus'``.
     alpha, beta : float, array or brainstate.nn.Param, optional
-        Decay factors per step, 0 to 1, for ``leak='decays'``. They accept the shapes of ``tau_mem`` and ``tau_syn``.
-        Default 0.5.
+        Decay factors per step, 0 to 1, for ``leak='decays'``. ``alpha`` accepts the same shapes as ``tau_mem``, and
+        ``beta`` the same shapes as ``tau_syn``. Default 0.5.
     dash_mem, dash_syn : float, array or brainstate.nn.Param, optional
         Bit shifts, for ``leak='bitshifts'``. The decay factor is ``1 - 2**-dash``. Default 1.
     name : str, optional
@@ -464,8 +464,8 @@ class CubaLIFLayer(RestingStates):
         """Return the spikes for membrane potentials and thresholds in mV."""
         if isinstance(self.spk_fun, MultiSpike):
             return self.spk_fun(V, V_th, self.max_spikes_per_step)
-        # A threshold that training moved below zero would change the sign of the argument. Return NaN instead of wrong
-        # spikes.
+        # A threshold that training moved below zero would change the sign of the argument of the spike function. Return
+        # NaN instead of wrong spikes.
         return jnp.where(V_th > 0, self.spk_fun((V - V_th) / V_th), jnp.nan)
 
     def _decay_factors(self, dt: u.Quantity) -> tuple[Any, Any]:

@@ -45,7 +45,7 @@ WeightBits = int | Literal["chip"] | None
 
 
 class EffectiveWeight(brainstate.nn.Module):
-    r"""Charge per spike of every connection, computed from the master weights at each preparation.
+    r"""Charge per spike of every connection; each preparation computes it from the master weights.
 
     The master weight :math:`w` is dimensionless, trainable, and never rounded. On the chip, a spike adds the charge
 
@@ -53,10 +53,11 @@ class EffectiveWeight(brainstate.nn.Module):
 
     where :math:`w^{*}` is the weight after optional sign annealing and optional rounding to ``weight_bits``, :math:`q`
     is the charge curve of the chip, and :math:`\sigma_w` is the standard deviation of its synapse mismatch. The
-    :math:`\xi_{ij}` are standard normal random variables, drawn once per sampled chip, and zero for the nominal chip.
+    :math:`\xi_{ij}` are standard normal random variables. They are drawn once for each sampled chip, and they are zero
+    for the nominal chip.
 
-    For a chip family with a different kind of synapse mismatch, override :meth:`drawn` in a subclass and set the
-    subclass as ``effective_class`` of the modules of the family. For different weight levels, set
+    For a chip family with a different kind of synapse mismatch, derive a subclass that overrides :meth:`drawn`, and set
+    the attribute ``effective_class`` of the family's modules to this subclass. For different weight levels, set
     ``Family.weight_grid``.
 
     Parameters
@@ -138,7 +139,7 @@ class EffectiveWeight(brainstate.nn.Module):
         self.forget()
 
     def take_chip(self, chip: ChipSpec, *, call: str) -> None:
-        """Replace the chip by a different chip of the same family, without mismatch.
+        """Replace the chip by a different chip of the same family, and set the mismatch to zero.
 
         The next preparation uses the new chip.
         """
@@ -233,7 +234,7 @@ class EffectiveWeight(brainstate.nn.Module):
         """Return the charge in fC that the mismatch of one sampled chip adds to each connection.
 
         ``sizes`` maps each kind of mismatch to its standard deviation. The charges are normally distributed. Their
-        standard deviation is ``sizes["synapse"]``, in units of the weight, times the slope of the charge curve at zero.
+        standard deviation is the slope of the charge curve at zero times ``sizes["synapse"]`` (in weight units).
         """
         size = sizes.get("synapse")
         if not size:
@@ -317,7 +318,10 @@ def _values_of(state: brainstate.State) -> Iterator[Any]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _check_dependence(charge: jax.Array, master: jax.Array, owner: str) -> jax.Array:
-    """Return ``charge``. Raise in a differentiation with respect to ``master`` if ``charge`` does not depend on it."""
+    """Return ``charge``.
+
+    Raise if a gradient with respect to ``master`` is requested but ``charge`` does not depend on ``master``.
+    """
     return charge
 
 
@@ -341,7 +345,7 @@ _is_vmapped_over_chips: ContextVar[bool] = ContextVar("brainhw_chips_side_by_sid
 def charge_sum(x: jax.Array, charge: u.Quantity) -> u.Quantity:
     """Return ``x [..., N_in] @ charge [N_in, N_out]`` in fC.
 
-    The result for a chip is bitwise the same whether one chip or several are simulated at once.
+    The result of a chip is bitwise the same, whether the chip is simulated alone or together with other chips.
     """
     return _separate_chips(x, charge) @ charge
 
@@ -413,7 +417,7 @@ def chip_weights(net: brainstate.nn.Module) -> dict[str, ChipWeight]:
     Returns
     -------
     dict of str to ChipWeight
-        The weights by the dotted path of their module. The dict is empty if the network has no chip modules.
+        Maps the dotted path of each module to its weights. The dict is empty if the network has no chip modules.
 
     Examples
     --------
@@ -464,7 +468,7 @@ def net_chip(net: brainstate.nn.Module, *, call: str) -> ChipSpec | None:
         # Skip EffectiveWeight, because the module that it belongs to is in the list.
         if isinstance(chip, ChipSpec) and not isinstance(node, EffectiveWeight):
             found[".".join(str(part) for part in path) or type(node).__name__] = chip
-    # Compare specs by identity first, because comparing them by value at every preparation would take most of its time.
+    # Compare specs by identity first, because comparing them by value would take most of the time of a preparation.
     specs = list({id(chip): chip for chip in found.values()}.values())
     specs = list(dict.fromkeys(specs)) if len(specs) > 1 else specs
     if len(specs) <= 1:

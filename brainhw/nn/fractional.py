@@ -13,15 +13,15 @@ __all__ = ["FractionalIFLayer", "FractionalLIFLayer", "spikede_preset"]
 
 
 class FractionalLIFLayer(FractionalLayer):
-    r"""Leaky integrate-and-fire neurons of fractional order, whose past fades as a power law, not exponentially.
+    r"""Leaky integrate-and-fire neurons of fractional order: past inputs fade as a power law, not exponentially.
 
     .. math:: \tau \sum_j w_j D^{\alpha_j} V = -V + x, \qquad V(0) = 0
 
     The derivatives are taken with respect to time in units of ``time_scale``, by default ``tau``. With this default and
-    a single term, the equation is :math:`\tau^\alpha D^\alpha V = -V + x`. A neuron fires when its voltage reaches
-    ``V_th``. At order 1, it is an ordinary leaky integrate-and-fire neuron, solved with the explicit Euler method (or
-    with the trapezoidal rule for ``method='cn'``). Because the neuron starts at rest, Riemann-Liouville and Caputo
-    derivatives are equal.
+    a single term of coefficient 1, the equation is :math:`\tau^\alpha D^\alpha V = -V + x`. A neuron fires when its
+    voltage reaches ``V_th``. At order 1, the neuron is an ordinary leaky integrate-and-fire neuron, computed with the
+    explicit Euler method (or with the trapezoidal rule for ``method='cn'``). Because the neuron starts at rest,
+    Riemann-Liouville and Caputo derivatives are equal.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ class FractionalLIFLayer(FractionalLayer):
     alpha : float, list, array or brainstate.nn.Param, optional
         Orders :math:`\alpha_j` of the derivatives, greater than 0 and at most 1. A number defines one term, with the
         same order for all neurons. An array ``[N]`` defines one term, with one order per neuron. An array ``[J, N]``
-        defines ``J`` such terms. A list defines one term per entry, which is a number or an array ``[N]``. The value of
-        a ``Param`` is a number, ``[N]`` or ``[J, N]``. Default 0.5.
+        defines ``J`` such terms. A list defines one term per entry. Each entry is a number or an array ``[N]``. The
+        value of a ``Param`` is a number, ``[N]`` or ``[J, N]``. Default 0.5.
     coefficients : list, array or brainstate.nn.Param, optional
         Factors :math:`w_j`, dimensionless, one per term. By default, all are 1.
     tau, V_th : Quantity or brainstate.nn.Param, optional
@@ -48,7 +48,7 @@ class FractionalLIFLayer(FractionalLayer):
         are kept.
     kernel : {'soe', 'dense'}, optional
         How the layer stores the past. ``'soe'`` (default) approximates the weights of past steps by a sum of
-        exponentials, with constant time per step and constant memory. ``'dense'`` stores all past steps and is exact.
+        exponentials; time per step and memory are then constant. ``'dense'`` stores all past steps and is exact.
     n_exponentials : int, optional
         Number of exponentials, 4 to 128. With the default of 24, :func:`brainhw.kernel.weight_error` is below 2e-6 for
         ``gl``, ``l1`` and ``cn`` over the default horizon. Call :func:`brainhw.kernel.n_exponentials` to find the
@@ -88,8 +88,8 @@ class FractionalLIFLayer(FractionalLayer):
     Attributes
     ----------
     V, spk : brainstate.HiddenState
-        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``. Do not assign values to them, because the layer
-        computes them from ``slots``.
+        Voltage after the step (mV) and spikes, ``[N]`` or ``[B, N]``. Do not assign values to these states, because the
+        layer computes them from ``slots``.
     slots : brainstate.HiddenState
         Stored past in mV, ``[slots, N]`` or ``[slots, B, N]``. Some options add the states ``position``, ``V_offset``
         and ``x_before``.
@@ -160,10 +160,10 @@ class FractionalIFLayer(FractionalLayer):
 def spikede_preset(time_unit: u.Quantity = 1.0 * u.ms) -> dict[str, Any]:
     """Return the options with which a fractional layer reproduces every term of the equations of spikeDE 0.1.0.
 
-    With these options, derivatives are taken with respect to time in units of ``time_unit``. The voltage extrapolated
-    by one such unit is compared with the threshold. A spike subtracts ``V_th`` from the drive. The surrogate is an
-    arctan of scale 5. The options also reproduce three faults of spikeDE: ``memory`` is off by one, no gradient flows
-    through the Gamma function, and ``l1`` ignores the past at order 1.
+    With these options, derivatives are taken with respect to time in units of ``time_unit``. The voltage is
+    extrapolated by ``time_unit`` and then compared with the threshold. A spike subtracts ``V_th`` from the drive. The
+    surrogate is an arctan of scale 5. The options also reproduce three faults of spikeDE: ``memory`` is off by one, no
+    gradient flows through the Gamma function, and ``l1`` ignores the past at order 1.
 
     Parameters
     ----------

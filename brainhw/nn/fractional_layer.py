@@ -195,7 +195,7 @@ class FractionalLayer(RestingStates):
     def method(self) -> str:
         """Name of the numerical scheme.
 
-        Setting it resets the states and removes their batch axis, so prepare and compile the network again.
+        Assigning a name resets the states and removes their batch axis. Then prepare and compile the network again.
         """
         return self._method
 
@@ -225,8 +225,8 @@ class FractionalLayer(RestingStates):
             return LeakySums(self.scheme(), self.n_exponentials, self.horizon or DEFAULT_HORIZON)
         if self.memory is None:
             return LagBuffer(self.horizon or 1, whole=True)
-        # spikeDE also counts the current value. Its memory=M+1 produces the same result as memory=M in torchfde, to
-        # 5e-9.
+        # spikeDE also counts the current value. With memory=M+1, it produces the same result as torchfde with memory=M,
+        # to within 5e-9.
         return LagBuffer(self.memory - 1 if self.memory_rule == "spikede" else self.memory)
 
     def rules(self) -> NeuronRules:
@@ -329,7 +329,7 @@ class FractionalLayer(RestingStates):
         return self.horizon - (int(position) if _arguments.is_concrete(position) else 0)
 
     def limit_reached(self, call: str, n_steps: int) -> ValueError:
-        """Return the error to raise for a run of ``n_steps`` if ``n_steps`` is greater than ``steps_left``."""
+        """Return the error to raise for a run whose length ``n_steps`` is greater than ``steps_left``."""
         horizon = self.horizon or 0
         return ValueError(
             f"{call}: {type(self).__name__} stores {horizon} past steps (kernel='dense', horizon={horizon}), but this "

@@ -30,7 +30,7 @@ _OWN_NAMES = Names()
 
 
 class Terms(NamedTuple):
-    """Orders and coefficients of the terms of a fractional operator, each a fixed array or a trainable parameter.
+    """Orders and coefficients of a fractional operator, as fixed arrays or trainable parameters.
 
     ``alpha`` has the shape ``[J]``, or ``[J, *size]`` if ``per_neuron`` is True, and ``coefficients`` has the shape
     ``[J]``. A ``Param`` from the user keeps its shape.
@@ -55,7 +55,7 @@ def make_terms(
     """Check the orders and coefficients of a layer of shape ``size`` and return them as arrays or parameters.
 
     If ``alpha`` is a number, it defines one term. An array ``[*size]`` defines one term, with one order per neuron. An
-    array ``[J, *size]`` defines ``J`` such terms. A list defines one term per entry, which is a number or an array
+    array ``[J, *size]`` defines ``J`` such terms. A list defines one term per entry. Each entry is a number or an array
     ``[*size]``.
     """
     learn_alpha = _learn_flag(learn_alpha, call, names.learn_alpha)

@@ -65,7 +65,7 @@ def _chip_of(chip: ChipSpec | str | None, owner: Any, role: str, *, call: str) -
 
 
 class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
-    """Base class for the dense synapse and the frontend, which each have one array of chip weights."""
+    """Base class for the dense synapse and the frontend. Each of them has one array of chip weights."""
 
     # The decorator `Family.module` sets this attribute on each class of a family.
     family: str
@@ -112,7 +112,7 @@ class _ChipSynapse(SequenceSynapse, brainstate.nn.Module):
         self.effective.pin(key, sizes)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Replace the chip by a different chip of the same family, without mismatch.
+        """Replace the chip by a different chip of the same family, and set the mismatch to zero.
 
         The next preparation uses the new chip.
         """
@@ -249,9 +249,9 @@ class H1Frontend(_ChipSynapse):
 
     .. math:: Q_i = x_i\, q(w_i)
 
-    The weight matrix of the 16 x 16 synapse on the chip is diagonal, so only the diagonal is stored. The next module
-    must be a layer of ``chip.frontend_channels`` neurons. With the H1v1 preset, default weights, tau = 10 ms and
-    dt = 1 ms, the neuron of a channel fires if the input is constant and above about 2.1.
+    On the chip, the frontend is a 16 x 16 synapse with a diagonal weight matrix. The module stores only the diagonal.
+    The next module must be a layer of ``chip.frontend_channels`` neurons. With the H1v1 preset, default weights,
+    tau = 10 ms and dt = 1 ms, the neuron of a channel fires if the input is constant and above about 2.1.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ class H1Frontend(_ChipSynapse):
     Attributes
     ----------
     weight : brainstate.ParamState
-        Diagonal of the synapse, ``[channels]``, dimensionless.
+        Diagonal of the weight matrix, ``[channels]``, dimensionless.
 
     Raises
     ------
@@ -349,15 +349,15 @@ class H1Layer(SpikingLayer):
         V_t &= V'(1 - s_t) \;\text{(reset to zero)} \quad\text{or}\quad \max(V' - s_t V_{th}, 0)
                \;\text{(subtraction and clamp)}
 
-    where :math:`Q_t` is the charge that a neuron receives in this step. For ``topology='RC'``, it includes the charge
+    where :math:`Q_t` is the charge that a neuron receives in this step. For ``topology='RC'``, this includes the charge
     that the spikes of the previous step cause through the recurrent weights. The vendor documents the clamp at zero and
     the reset. The values of ``V_th``, ``C`` and the leak profiles are assumed. Print the
     :class:`~brainhw.chip.ChipSpec` to see which values are documented and which are assumed.
 
     To support another chip family, derive a subclass with its own ``family``. If the family has different kinds of
-    mismatch, override :meth:`nominal` and :meth:`drawn`. The layer creates two states for each value that they return,
-    ``chip_<name>`` and ``pinned_<name>``, and ``pinned_kinds`` maps the name of the value to the kind of mismatch. For
-    ``firing`` and ``refractory_steps``, see :class:`SpikingLayer`.
+    mismatch, override :meth:`nominal` and :meth:`drawn`. For each value that these methods return, the layer creates
+    two states, ``chip_<name>`` and ``pinned_<name>``. The class attribute ``pinned_kinds`` maps the name of each value
+    to its kind of mismatch. For ``firing`` and ``refractory_steps``, see :class:`SpikingLayer`.
 
     Parameters
     ----------
@@ -367,7 +367,7 @@ class H1Layer(SpikingLayer):
         Membrane time constant, scalar or ``[*size]``. It is rounded to the nearest leak profile of the chip, with a
         ``UserWarning`` if a value changes by more than 1 %.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights, which require a layer with one axis. Default ``'FF'``.
+        ``'RC'`` adds all-to-all recurrent weights; the layer must then have one axis. Default ``'FF'``.
     chip : ChipSpec, optional
         The chip. Default is the preset of the family. The chip defines threshold, capacitance and reset, so the layer
         has no arguments for them.
@@ -411,8 +411,8 @@ class H1Layer(SpikingLayer):
     preset: ChipSpec
     effective_class: ClassVar[type[EffectiveWeight]] = EffectiveWeight
     pinned_kinds: ClassVar[Mapping[str, str]] = {"tau": "leak", "V_th": "threshold"}
-    # Result of a measurement of a chip. `known` maps the name of a value to a mask ``[*size]`` of the measured neurons.
-    # `physical` holds the index of each neuron on the chip.
+    # Result of measuring a chip. `known` maps the name of a value to a mask ``[*size]``, which is True for the neurons
+    # whose value was measured. `physical` holds the index of each neuron on the chip.
     known: Mapping[str, np.ndarray]
     physical: np.ndarray | None
     chip_version: int
@@ -508,7 +508,10 @@ class H1Layer(SpikingLayer):
         return u.Quantity(jnp.asarray(milliseconds[self.profiles], dtype), unit=u.ms)
 
     def take_chip(self, chip: ChipSpec) -> None:
-        """Replace the chip by a different chip of the same family, which must have the same number of leak profiles."""
+        """Replace the chip by a different chip of the same family.
+
+        The new chip must have the same number of leak profiles.
+        """
         call = f"{type(self).__name__}.take_chip"
         self.chip = _chip_of(chip, self, "layer", call=call)
         self._tau = self._taus(self._tau.mantissa.dtype)
@@ -527,12 +530,12 @@ class H1Layer(SpikingLayer):
         return self.recurrent_weight
 
     def nominal(self) -> dict[str, u.Quantity]:
-        """Return a dict of the nominal values of all parameters that differ between chips, each ``[*size]``."""
+        """Return a dict from the name of each parameter that varies between chips to its nominal values ``[*size]``."""
         V_th = jnp.full(self.in_size, self.chip.V_th.to(u.mV).mantissa, state_dtype())
         return {"tau": self.tau, "V_th": u.Quantity(V_th, unit=u.mV)}
 
     def drawn(self, key: jax.Array, sizes: Mapping[str, float | None]) -> dict[str, u.Quantity]:
-        """Return the values of one sampled chip for the parameters of :meth:`nominal`.
+        """Return the parameter values of one sampled chip, as a dict with the same keys as :meth:`nominal`.
 
         The leak current of the neurons has a log-normal distribution, and ``tau`` is inversely proportional to it. The
         threshold has a normal distribution. ``sizes`` maps each kind of mismatch to its relative standard deviation;
@@ -673,7 +676,7 @@ def _recurrent_key(key: jax.Array | None) -> jax.Array | None:
 
 
 def _refuse_other(other: dict[str, Any], layer: H1Layer, call: str) -> None:
-    """Raise TypeError if ``other`` contains an argument. If the chip fixes its value, explain how to change it."""
+    """Raise TypeError if ``other`` contains an argument. If the chip fixes this argument, explain how to change it."""
     for name in other:
         # Users may try these arguments here, because `LIFLayer` has them.
         if name in ("V_th", "C", "reset"):

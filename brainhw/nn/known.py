@@ -1,4 +1,4 @@
-"""Measured values of the current chip, which stay the same when a chip is sampled."""
+"""Measured values of the current chip. Sampling a chip does not change them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def keep_known(layer: Any, values: dict[str, u.Quantity]) -> dict[str, u.Quantit
 
 
 def checked_masks(layer: Any, masks: Mapping[str, Any], *, call: str) -> dict[str, np.ndarray]:
-    """Check the masks, which are True where a chip value of ``layer`` was measured, and return them as boolean arrays.
+    """Check the masks of measured chip values of ``layer``, and return them as boolean arrays.
 
-    The keys of ``masks`` are the names of the chip values. A mask without a True is omitted.
+    The keys of ``masks`` are the names of the chip values. A mask is True for the neurons whose value was measured. A
+    mask that is False for all neurons is omitted from the result.
     """
     nominal = layer.nominal()
     found = {}

@@ -19,7 +19,7 @@ __all__ = ["LEAKS", "Leak", "decay_factor", "leak_parameter", "mode_arguments"]
 
 
 class Leak(NamedTuple):
-    """One parametrisation of a leak: the names of the arguments for membrane and synapse, their default and range."""
+    """One parametrisation of a leak: the argument names for membrane and synapse, and the default and range of both."""
 
     names: tuple[str, str]
     default: Any
@@ -37,10 +37,10 @@ LEAKS: dict[str, Leak] = {
 
 
 def mode_arguments(leak: str, given: dict[str, Any], *, call: str) -> dict[str, Any]:
-    """Return a dict of the two arguments of the parametrisation ``leak``, that of the membrane first.
+    """Return a dict of the two arguments of the parametrisation ``leak``.
 
-    An argument that is ``None`` is set to its default. Raise ValueError if an argument of a different parametrisation
-    is passed.
+    The argument of the membrane comes first. An argument that is ``None`` is set to its default. Raise ValueError if an
+    argument of a different parametrisation is passed.
     """
     leak = _arguments.choice(leak, LEAKS, call=call, name="leak")
     wanted, default, _ = LEAKS[leak]

@@ -23,7 +23,7 @@ __all__ = ["LIFLayer", "LIFSynapse"]
 
 
 class LIFSynapse(SequenceSynapse, brainstate.nn.Module):
-    r"""Dense synapse, in which each spike adds a voltage, the weight, to the membrane potential of the target neuron.
+    r"""Dense synapse: each spike adds the weight, which is a voltage, to the membrane potential of the target neuron.
 
     .. math:: x_j = \sum_i s_i W_{ij}
 
@@ -131,8 +131,8 @@ class LIFLayer(SpikingLayer):
         Whether a spike subtracts the threshold from the membrane potential, sets the potential to zero, or does not
         reset it. Default ``'subtract'``.
     topology : {'FF', 'RC'}, optional
-        ``'RC'`` adds all-to-all recurrent weights, which multiply the spikes of the previous step. They need a layer
-        with one axis. Default ``'FF'``.
+        ``'RC'`` adds all-to-all recurrent weights, which multiply the spikes of the previous step. The layer must then
+        have one axis. Default ``'FF'``.
     recurrent_init : callable or Quantity, optional
         Initializer of the recurrent weights, or the weights themselves, ``[N, N]``. Weights are voltages. Default
         ``braintools.init.Orthogonal(scale=0.2)`` in mV.

@@ -1,4 +1,4 @@
-"""Create the parameters and weights of neurons, fixed or trainable, and check them at construction."""
+"""Create fixed or trainable parameters and weights of neurons, and check them at construction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of the current chip (nominal, sampled or measured) in the modules of a network, with their nominal values."""
+"""Find the values of the current chip in the modules of a network, and compare them with the nominal values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from brainhw.nn.effective import chip_weights
 
 __all__ = ["MISMATCH", "PinnedState", "has_sampled_chip", "kinds_unchanged", "pinned_states"]
 
-# Name of the charges that the synapse mismatch adds to the weights. All other names come from `nominal` of a layer.
+# Name of the charge that the mismatch adds to each connection. All other names come from `nominal` of a layer.
 MISMATCH = "mismatch"
 
 

@@ -44,7 +44,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """Description of one weight array of a module, through which initialisers and checks read and write it.
+    """Access to one weight array of a module, for initialisers and checks.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class Recurrent(Protocol):
 
 
 class Quietable(Protocol):
-    """A module with noise or rounding, which an initialiser must disable to measure a smooth response."""
+    """A module with noise or rounding. An initialiser must disable both to measure a smooth response."""
 
     def quiet(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context manager that disables noise, rounding and sign annealing."""
@@ -174,8 +174,8 @@ class Ranged(Protocol):
     """A module with parameters that must stay in range, but that training or an assignment can move out of range.
 
     :func:`brainhw.prepare_net`, and every function that calls it, raises an error with the path of a parameter that is
-    out of range. It cannot check traced parameters. Inside compiled functions, ``rollout(check_finite=True)`` checks
-    them.
+    out of range. Traced parameters are not checked there. Inside compiled functions, ``rollout(check_finite=True)``
+    checks them.
 
     Attributes
     ----------
@@ -199,7 +199,7 @@ class StepLimited(Protocol):
     steps_left: float
 
     def limit_reached(self, call: str, n_steps: int) -> ValueError:
-        """Return the error to raise for a run of ``n_steps`` if ``n_steps`` is greater than ``steps_left``."""
+        """Return the error to raise for a run whose length ``n_steps`` is greater than ``steps_left``."""
 
 
 class SequenceModule(Protocol):
@@ -210,7 +210,7 @@ class SequenceModule(Protocol):
     sequence_records : tuple of str
         Names of the values that can be recorded and that ``update_sequence`` passes to :func:`tap`.
     can_be_cut : bool
-        Whether a long sequence may be processed in pieces, with gradients flowing from each piece to the previous one.
+        Whether a long sequence may be processed in pieces, if gradients flow from each piece to the previous piece.
     sequence_hooks : tuple of str, optional
         Names of the members that a subclass may override while ``update`` and ``update_sequence`` still return the same
         results. This holds for a member that both methods call, and for a member that neither method calls.
@@ -226,7 +226,7 @@ class SequenceModule(Protocol):
         """Return the outputs of ``update`` for all steps of ``xs [T, ...]``, and update the states."""
 
 
-# A module that has the first member of a protocol must have all its other members too.
+# A module that has the first member of a protocol must also have all other members of that protocol.
 _MEMBERS: dict[type, tuple[str, ...]] = {
     Preparable: ("prepare",),
     Sampled: ("pin_chip",),

@@ -88,7 +88,7 @@ class Range:
         return f"{least} or greater" if self.includes_low else f"greater than {least}"
 
     def holds(self, numbers: Any) -> Any:
-        """Return whether each element of ``numbers``, a NumPy or JAX array in ``unit``, is in range."""
+        """Return, for each element of ``numbers``, whether it is in range; ``numbers`` is a plain array in ``unit``."""
         above = numbers >= self.low if self.includes_low else numbers > self.low
         # Infinity is out of range even without an upper bound. NaN is out of range because every comparison is false.
         return above & (numbers <= self.high if math.isfinite(self.high) else numbers < math.inf)
@@ -215,8 +215,8 @@ def held_value(held: Any) -> Any:
 def check_ranges(net: brainstate.nn.Module, *, call: str, nodes: Mapping[Any, Any] | None = None) -> None:
     """Raise if a parameter of ``net`` is out of the range that its module declares (see ``Ranged``).
 
-    Training without a transform or an assignment can move a parameter out of range. Traced values are not checked here.
-    ``rollout(check_finite=True)`` checks them at run time.
+    An assignment can move a parameter out of range, and so can training if the parameter has no transform. Traced
+    values are not checked here. ``rollout(check_finite=True)`` checks them at run time.
 
     Parameters
     ----------

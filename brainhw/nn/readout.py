@@ -1,4 +1,4 @@
-"""Readout outside the chip: leaky integrators of weighted spikes, without a threshold."""
+"""Readout outside the chip: leaky integrators, without a threshold, that sum weighted spikes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["LeakyReadout"]
 
 
 class LeakyReadout(RestingStates):
-    r"""Leaky integrators of weighted spikes that compute logits.
+    r"""Leaky integrators that sum weighted spikes; their outputs are logits.
 
     .. math:: y_t = e^{-\Delta t/\tau} y_{t-1} + x_t W + b
 
@@ -40,7 +40,7 @@ class LeakyReadout(RestingStates):
         Initializer called with ``(in_size, out_size)``, or the weights themselves, dimensionless.
         Default ``braintools.init.KaimingNormal()``.
     bias : bool, optional
-        Whether to add one trainable bias per output, which is initially zero. Default False.
+        Whether to add one trainable bias per output. The biases are initially zero. Default False.
     name : str, optional
         Name of the module.
 

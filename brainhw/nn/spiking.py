@@ -94,7 +94,7 @@ class SpikingLayer(RestingStates):
     size : int or tuple of int
         Number of neurons, or the shape of the layer, such as ``(14, 14, 12)``.
     topology : {'FF', 'RC'}
-        ``'RC'`` adds dense recurrent weights, which require a layer with one axis.
+        ``'RC'`` adds dense recurrent weights; the layer must then have one axis.
     reset : {'subtract', 'zero', 'none'}
         Whether a spike subtracts the threshold from the membrane potential, sets the potential to zero, or does not
         reset it.
@@ -139,7 +139,7 @@ class SpikingLayer(RestingStates):
     drive_word: str
     clamped: bool
     refractory_steps: int = 0
-    """Number of steps after a spike in which a neuron ignores its drive and does not fire.
+    """Number of steps after a spike during which the neuron ignores its drive and does not fire.
 
     A subclass must set it before it calls the constructor of this class.
     """
@@ -295,8 +295,8 @@ class SpikingLayer(RestingStates):
         Their results must not change from step to step.
         """
         states = {name for name, state in vars(self).items() if isinstance(state, brainstate.HiddenState)}
-        # A layer with an additional state, such as an adaptive threshold, may change a hook from step to step, but
-        # `update_sequence` calls each hook once.
+        # In a layer with an additional state, such as an adaptive threshold, the result of a hook may change from step
+        # to step, but `update_sequence` calls each hook only once.
         known = states <= {"V", "spk", "wait"}
         called = ("threshold", "recurrent_matrix") if self.topology == "RC" else ("threshold",)
         return self._hooks if known and not reads_own_states(self, *called) else ()

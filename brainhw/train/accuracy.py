@@ -18,8 +18,7 @@ def accuracy(spikes: jax.Array, labels: jax.Array, *, lengths: jax.Array | None 
     Parameters
     ----------
     spikes : jax.Array
-        Output spikes ``[T, B, n_classes]``, one neuron per class. An output that is not spikes is also summed over
-        time.
+        Output spikes ``[T, B, n_classes]``, one neuron per class. Outputs other than spikes are also summed over time.
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     lengths : jax.Array, optional
@@ -60,7 +59,7 @@ def accuracy_population(
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     n_classes : int
-        Number of classes. ``N`` must be a multiple of it.
+        Number of classes. ``N`` must be a multiple of this number.
     lengths : jax.Array, optional
         Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
         steps.
@@ -94,7 +93,7 @@ def population_votes(spikes: jax.Array, n_classes: int, *, lengths: jax.Array | 
     spikes : jax.Array
         Output spikes ``[T, B, N]``. Each class has ``N / n_classes`` consecutive neurons.
     n_classes : int
-        Number of classes. ``N`` must be a multiple of it.
+        Number of classes. ``N`` must be a multiple of this number.
     lengths : jax.Array, optional
         Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
         steps.

@@ -41,8 +41,8 @@ class SignAnnealing:
         Number of epochs with finite :math:`\alpha` (soft signs). From epoch ``total_epochs`` on, :math:`\alpha` is
         infinite (hard signs).
     alpha_start, alpha_end : float, optional
-        :math:`\alpha` in the first and in the last of these epochs, dimensionless. It grows by a constant factor per
-        epoch. Defaults: 0.5 and 20.
+        :math:`\alpha` in the first and in the last epoch with soft signs, dimensionless. In between, :math:`\alpha`
+        grows by a constant factor per epoch. Defaults: 0.5 and 20.
 
     Attributes
     ----------
@@ -56,8 +56,8 @@ class SignAnnealing:
 
     Notes
     -----
-    If the network already has a sign annealing, the new one replaces it. To obtain a copy of the network
-    with hard signs during training, call ``SignAnnealing(copy, 1).finish()`` for the copy.
+    If the network already has a sign annealing, the new object replaces it. To obtain a network with hard signs during
+    training, copy the network, and call ``SignAnnealing(copy, 1).finish()`` for the copy.
 
     Examples
     --------
@@ -97,7 +97,7 @@ class SignAnnealing:
             weight.effective.forget()
 
     def step(self, epoch: int) -> None:
-        """Set ``alpha`` for an epoch, counted from 0; it is infinite from epoch ``total_epochs`` on."""
+        """Set ``alpha`` for an epoch, counted from 0. From epoch ``total_epochs`` on, ``alpha`` is infinite."""
         epoch = _arguments.whole_number(epoch, call="SignAnnealing.step", name="epoch")
         self._check_attached("step")
         if epoch >= self.total_epochs:
@@ -127,7 +127,7 @@ class SignAnnealing:
     def finish(self) -> None:
         """End the annealing: write hard signs into the master weights permanently.
 
-        The network then applies the master weights, which are the same weights as with infinite ``alpha``.
+        The network then applies the master weights. They equal the weights that it applies at infinite ``alpha``.
         """
         self._check_attached("finish")
         with put_back_on_failure(state for weight, alpha in self._attached for state in (weight.master, alpha)):

@@ -61,7 +61,7 @@ def _is_reiterable(data: Any) -> bool:
 class Source:
     """Training or validation data from a ``Split``, arrays ``(x, y)`` with the batch axis first, or an iterable.
 
-    An iterable yields batches, each a ``Split`` or such arrays.
+    An iterable yields batches. Each batch is a ``Split`` or arrays ``(x, y)``.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ def firing_rate_bounds_loss(
     scale: u.Quantity = 100.0 * u.Hz,
     lengths: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Penalise neurons whose firing rate is outside its bounds.
+    r"""Penalise neurons whose firing rate is outside the bounds.
 
     .. math:: L = \frac1N \sum_j \Big(\frac{\max(r_{min} - r_j, 0) + \max(r_j - r_{max}, 0)}{\text{scale}}\Big)^2
 
@@ -65,7 +65,7 @@ def firing_rate_bounds_loss(
     ------
     TypeError, ValueError
         If a bound is not a rate, both bounds are missing, ``lower`` exceeds ``upper``, or ``spikes`` is empty or not
-        finite. Whether traced spikes are finite is not checked.
+        finite. The values of traced spikes are not checked.
 
     Examples
     --------
@@ -174,7 +174,7 @@ class BoundsReg(brainstate.nn.Regularization):
         return drawn if self.unit == u.UNITLESS else drawn * self.unit
 
     def reset_value(self) -> Any:
-        """Return the value nearest to zero that is within the bounds."""
+        """Return the value within the bounds that is nearest to zero."""
         value = max(self.lower if self.lower is not None else 0.0, 0.0)
         value = min(value, self.upper) if self.upper is not None else value
         return value if self.unit == u.UNITLESS else value * self.unit

@@ -20,7 +20,7 @@ from brainhw.train.rates import check_populations
 
 __all__ = ["ClassReport", "Counts", "class_report", "count", "report_on"]
 
-# Maximum number of classes in a table, which shows those with the lowest recall.
+# Maximum number of classes in a table. If there are more, the table shows the classes with the lowest recall.
 _MOST_ROWS = 20
 
 
@@ -38,7 +38,7 @@ class ClassReport(Shown, Drawn):
         Number of recordings in which several classes share the largest spike count. The class with the earlier spikes
         is predicted. Silent recordings are not included.
     undecided : int
-        Number of tied recordings in which the spikes of these classes are also equally early. The first of these
+        Number of tied recordings in which the spikes of the tied classes are also equally early. The first of these
         classes is predicted.
     silent : int
         Number of recordings without an output spike. The first class is predicted.
@@ -151,7 +151,7 @@ def class_report(
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     n_classes : int, optional
-        Number of classes. ``N`` must be a multiple of it. Default: ``N``, one neuron per class.
+        Number of classes. ``N`` must be a multiple of this number. Default: ``N``, one neuron per class.
     lengths : jax.Array, optional
         Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
         steps.

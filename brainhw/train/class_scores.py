@@ -19,13 +19,14 @@ class ClassScores(NamedTuple):
     Attributes
     ----------
     accuracy : jax.Array
-        Fraction that was classified correctly.
+        Fraction of recordings that were classified correctly.
     silent : jax.Array
-        Fraction without an output spike.
+        Fraction of recordings without an output spike.
     tied : jax.Array
-        Fraction in which several classes share the largest spike count, including silent recordings.
+        Fraction of recordings in which several classes share the largest spike count. Silent recordings are included.
     undecided : jax.Array
-        Fraction in which the spikes of these classes are also equally early, including silent recordings.
+        Fraction of recordings that are tied and in which the spikes of the tied classes are also equally early. Silent
+        recordings are included.
     """
 
     accuracy: jax.Array
@@ -48,7 +49,7 @@ def class_scores(
     labels : jax.Array
         Class of each sample, ``[B]`` ints.
     n_classes : int, optional
-        Number of classes. ``N`` must be a multiple of it. Default: ``N``, one neuron per class.
+        Number of classes. ``N`` must be a multiple of this number. Default: ``N``, one neuron per class.
     lengths : jax.Array, optional
         Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
         steps.

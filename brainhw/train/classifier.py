@@ -1,4 +1,4 @@
-"""Loss of a classifier in which the spikes of output neurons are votes for their class."""
+"""Loss of a classifier whose output neurons vote with their spikes, each neuron for its class."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def classifier_loss(
     Returns
     -------
     callable
-        ``loss(outputs, batch)`` for output spikes ``[T, B, N]`` and a :class:`Batch`. Its ``y`` contains class indices
-        ``[B]`` or the class probabilities of a teacher, ``[B, n_classes]``.
+        ``loss(outputs, batch)`` for output spikes ``[T, B, N]`` and a :class:`Batch`. ``batch.y`` contains class
+        indices ``[B]`` or the class probabilities of a teacher, ``[B, n_classes]``.
 
     Raises
     ------

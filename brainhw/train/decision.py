@@ -23,8 +23,8 @@ class Decision(NamedTuple):
     tied : jax.Array
         Whether several classes share the largest spike count. The class with the earlier spikes is then predicted.
     undecided : jax.Array
-        Whether the spikes of these classes are also equally early. The first of these classes is then predicted, which
-        is an arbitrary choice.
+        Whether the spikes of the tied classes are also equally early. The first of these classes is then predicted,
+        which is an arbitrary choice.
     silent : jax.Array
         Whether no output neuron fired. Such a recording is also tied and undecided.
     """
@@ -39,7 +39,7 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
     r"""Return the predicted class of each recording: the class whose output neurons have the most spikes.
 
     The spike count of class :math:`c` is :math:`n_c = \sum_t s_{tc}`. The class with the largest :math:`n_c` is
-    predicted. If several classes share the largest count, the one with the smallest sum of spike times,
+    predicted. If several classes share the largest count, the class with the smallest sum of spike times,
     :math:`\sum_t t\,s_{tc}`, is predicted. Both sums can be computed for a chip that outputs only spikes.
 
     Parameters
@@ -47,7 +47,7 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
     spikes : jax.Array
         Output spikes ``[T, B, N]``. Each class has ``N / n_classes`` consecutive neurons.
     n_classes : int, optional
-        Number of classes. ``N`` must be a multiple of it. Default: ``N``, one neuron per class.
+        Number of classes. ``N`` must be a multiple of this number. Default: ``N``, one neuron per class.
     lengths : jax.Array, optional
         Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
         steps.
@@ -55,7 +55,7 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
     Returns
     -------
     Decision
-        Class of each recording, and whether it was tied.
+        Class of each recording, and whether the recording was tied, undecided or silent.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
 
     Examples
     --------
-    Both classes fire once, the second one earlier.
+    Each class has one neuron, which fires once. The neuron of the second class fires earlier.
 
     >>> import brainhw as bh, jax.numpy as jnp
     >>> decision = bh.train.decide(jnp.array([[[0.0, 1.0]], [[1.0, 0.0]]]))

@@ -74,7 +74,7 @@ def fit(
         batches in one of these forms, such as a data loader. The iterable is iterated once per epoch.
     validation : Split, pair, iterable or float, optional
         Validation data in the same forms. They determine the best epoch. A number is the fraction of ``train`` that is
-        held out for validation, with equal fractions of each class (:func:`brainhw.data.hold_out` with ``seed``).
+        held out for validation, the same fraction of each class (:func:`brainhw.data.hold_out` with ``seed``).
     n_classes : int, optional
         Number of classes of a classifier. Each class has an equal number of consecutive output neurons, and ``y``
         contains one class per recording. The default loss is then :func:`classifier_loss`. The history then contains
@@ -84,9 +84,9 @@ def fit(
         ``loss(outputs, batch)`` returns a scalar, where ``outputs`` are the result of ``forward`` and ``batch`` is a
         :class:`Batch`. Default: ``classifier_loss(n_classes)``.
     metrics : mapping of str to callable, optional
-        Additional metrics by name, each a function like ``loss``. Their values are averaged over samples.
+        Additional metrics by name: functions with the arguments of ``loss``. Their values are averaged over samples.
     epochs : int
-        Total number of epochs, including those of a resumed run. A resumed run must use the same number.
+        Total number of epochs, including those before a run is resumed. A resumed run must use the same number.
     batch_size : int, optional
         Samples per batch. The last batch of an epoch may be smaller. Default 32.
     learning_rate : float or optax schedule, optional
@@ -94,8 +94,8 @@ def fit(
         a number, you can pass a schedule: a function that maps the index of the update to the learning rate. Default
         0.01. Do not pass it together with ``optimizer``.
     max_gradient : float, optional
-        Maximum norm of the gradient with respect to all parameters. A larger gradient is scaled down to it. Default: no
-        maximum. Do not pass it together with ``optimizer``.
+        Maximum norm of the gradient with respect to all parameters. A larger gradient is scaled down to this norm.
+        Default: no maximum. Do not pass it together with ``optimizer``.
     optimizer : braintools.optim.Optimizer, optional
         Optimizer instead of the default Adam. Set learning rate and gradient clipping in this optimizer. If weights
         have half precision, the default Adam updates float32 copies of them (master weights).
@@ -107,12 +107,12 @@ def fit(
         trained weights work on chips with mismatch. ``'auto'`` (default) samples if the network is on a chip and no
         sampled or measured chip is set.
     constrain : 'auto', callable or None, optional
-        Function that is called with the network after each update. ``'auto'`` (default) is :func:`clip_weights` for a
-        network on a chip, which keeps the weights in the range of the chip.
+        Function that is called with the network after each update. For a network on a chip, ``'auto'`` (default) is
+        :func:`clip_weights`, which keeps the weights in the range of the chip.
     schedules : sequence, optional
-        Objects with a method ``step(epoch)``, which is called before each epoch, such as :class:`SignAnnealing` or
-        :class:`SurrogateSchedule`. If an object has a method ``constrain()``, it is called after each update. If it has
-        a method ``finish()``, it is called at the end.
+        Objects such as :class:`SignAnnealing` or :class:`SurrogateSchedule`. Their method ``step(epoch)`` is called
+        before each epoch. The optional method ``constrain()`` is called after each update, and the optional method
+        ``finish()`` at the end.
     watch : str, optional
         Metric that determines the best epoch. The largest value is the best, except for losses, ``silent`` and
         ``tied``, for which the smallest is the best. Default: ``accuracy`` of a classifier, otherwise the first of
@@ -124,8 +124,8 @@ def fit(
     patience : int, optional
         Stop after this many epochs without an improvement. Default: train for all epochs.
     callbacks : sequence of callable, optional
-        Functions that are called with ``(epoch, None)`` before an epoch and with ``(epoch, metrics)`` after it. If one
-        of them returns True after an epoch, the run stops and can be resumed. The network then has the weights of the
+        Functions that are called with ``(epoch, None)`` before an epoch and with ``(epoch, metrics)`` after it. If any
+        callback returns True after an epoch, the run stops and can be resumed. The network then has the weights of the
         last epoch, whatever ``keep`` is.
     seed : int, optional
         Seed of the batch order and of the batch keys. Default 0.
@@ -155,7 +155,7 @@ def fit(
     Warns
     -----
     UserWarning
-        If ``train`` is a Split or arrays and contains no recording of some class. If the trained classifier outputs no
+        If ``train`` is a Split or arrays, and some class has no recording in it. If the trained classifier outputs no
         spike for some recordings, or never predicts some class.
 
     Examples

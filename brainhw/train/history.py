@@ -25,7 +25,7 @@ Keep = Literal["best", "last"]
 class History(Shown, Drawn):
     """Metrics of each epoch of a training run; ``print`` shows a table.
 
-    ``history.plot()`` plots it (:func:`brainhw.visualize.plot_history`).
+    ``history.plot()`` plots the metrics (:func:`brainhw.visualize.plot_history`).
 
     Attributes
     ----------

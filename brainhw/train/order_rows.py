@@ -26,12 +26,12 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
 
     where :math:`b` are the blocks and :math:`j` the neurons. For given signs of the blocks, the best order is the
     solution of an assignment problem (``scipy.optimize.linear_sum_assignment``). For a given order, the best sign of a
-    block is the sign of :math:`\sum_{i \in b} w_{ij} |w_{ij}|`. The function alternates these two steps until the
-    fraction no longer grows, from several starting orders. The result is a local optimum and at least as good as the
-    given order.
+    block is the sign of :math:`\sum_{i \in b} w_{ij} |w_{ij}|`. From each of several starting orders, the function
+    alternates these two steps until the fraction no longer grows. The result is a local optimum and at least as good as
+    the given order.
 
-    Use it for a network that is already trained. If you train the network further with one sign per block, reordering
-    does not improve the result. ``docs/deploy.md`` shows measured accuracies.
+    Use this function for a network that is already trained. If you train the network further with one sign per block,
+    reordering does not improve the result. ``docs/deploy.md`` shows measured accuracies.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def order_rows(weight: Any, *, block: int, starts: int = 20, seed: int = 0) -> t
     block : int
         Number of rows in a block, ``chip.sign_block``. The last block may be shorter.
     starts : int, optional
-        Number of random starting orders, in addition to the given one. Default 20.
+        Number of random starting orders, in addition to the given order. Default 20.
     seed : int, optional
         Seed of the random orders. Default 0.
 

@@ -137,7 +137,8 @@ def balanced_population_mse(
     n_classes : int
         Number of classes.
     high, low : float
-        Target spike counts over the whole sequence, for neurons of the labelled class and of the other classes.
+        Target spike counts over the whole sequence: ``high`` for the neurons of the labelled class, ``low`` for all
+        other neurons.
     lengths : jax.Array, optional
         Number of steps of each sample without padding, ``[B]``. Spikes after these steps are ignored. Default: all
         steps.

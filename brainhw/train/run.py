@@ -42,7 +42,7 @@ _NUMBERS_WANTED = (
 
 
 def _traced(name: str, function: Callable[..., Any], *given: Any) -> Any:
-    """Call ``function``, which a user passed as ``name``. Raise a clear error if it fails on traced arrays."""
+    """Call ``function``, the user's argument ``name``. Raise a clear error if the function fails on traced arrays."""
     try:
         return function(*given)
     except _NUMBERS_WANTED as error:

@@ -11,7 +11,7 @@ __all__ = ["content_of", "parameters_of", "restore_content"]
 
 
 def content_of(net: brainstate.nn.Module, optimizer: Any, n_done: int) -> dict[str, Any]:
-    """Return a pytree of the weights, the state of the optimizer and its learning rate schedules, and ``n_done``.
+    """Return a pytree of the weights, the states of optimizer and learning rate schedules, and ``n_done``.
 
     ``n_done`` is the number of completed updates or epochs, as the caller counts.
     """

@@ -31,9 +31,10 @@ class SurrogateSchedule:
 
     .. math:: p_e = p_{start}\,(p_{end} / p_{start})^{e / (E - 1)}
 
-    is the value in epoch :math:`e`, counted from 0, of :math:`E` epochs. Afterwards it is :math:`p_{end}`. Only the
-    surrogate derivative changes, not the spikes. A wide derivative gives gradients to many neurons early in training. A
-    narrow derivative gives more accurate gradients at the end.
+    where :math:`p_e` is the value in epoch :math:`e`, counted from 0, and :math:`E` is the number of epochs. After
+    these epochs, the value stays :math:`p_{end}`. Only the surrogate derivative changes, not the spikes. A wide
+    derivative gives gradients to many neurons early in training. A narrow derivative gives more accurate gradients at
+    the end.
 
     Parameters
     ----------

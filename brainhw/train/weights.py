@@ -15,7 +15,7 @@ __all__ = ["clip_weights", "on_chip", "out_of_range", "project_signs", "topology
 
 
 def on_chip(net: brainstate.nn.Module, call: str, *, dense: bool = False) -> dict[str, ChipWeight]:
-    """Return the chip weights of ``net`` by path; with ``dense=True``, only the two-dimensional ones.
+    """Return the chip weights of ``net`` by path; with ``dense=True``, only weights with two axes.
 
     Raise ValueError if the network has no such weights.
     """
@@ -35,7 +35,7 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
 
     .. math:: L = \frac1M \sum_{m=1}^{M} \max(|w_m| - w_{max}, 0)^2
 
-    is averaged over all :math:`M` chip weights of the network: feed-forward, recurrent and frontend weights. If the
+    The mean is over all :math:`M` chip weights of the network: feed-forward, recurrent and frontend weights. If the
     chip has ``weight_lowest``, negative weights are compared with this limit instead.
 
     Parameters
@@ -68,7 +68,7 @@ def weight_magnitude_loss(net: brainstate.nn.Module) -> jax.Array:
 
 
 def topology_loss(net: brainstate.nn.Module) -> jax.Array:
-    r"""Penalise mixed signs within the blocks of weights that share a sign on the chip.
+    r"""Penalise mixed signs within the blocks of weights that must have the same sign on the chip.
 
     .. math:: L = \frac1{|\mathcal B|} \sum_{b\in\mathcal B} \Big(\sum_{i\in b} |w_i| - \Big|\sum_{i\in b} w_i\Big|\Big)
 
@@ -145,7 +145,7 @@ def clip_weights(net: brainstate.nn.Module) -> None:
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. May be called inside ``brainstate.transform.jit``.
+        The network. This function may be called inside ``brainstate.transform.jit``.
 
     Examples
     --------
@@ -162,15 +162,15 @@ def clip_weights(net: brainstate.nn.Module) -> None:
 
 
 def project_signs(net: brainstate.nn.Module) -> None:
-    """Project the weights of every block to a single sign, in place, with the smallest change.
+    """Give all weights of each block the same sign, in place, with the smallest possible change.
 
-    In each block (see :func:`topology_loss`) the sign with the larger sum of squares is kept, and weights of the other
+    In each block (see :func:`topology_loss`), the sign with the larger sum of squares is kept, and weights of the other
     sign become zero. The result is the nearest valid weights in the Euclidean norm. A second call changes nothing.
 
     Parameters
     ----------
     net : brainstate.nn.Module
-        The network. May be called inside ``brainstate.transform.jit``.
+        The network. This function may be called inside ``brainstate.transform.jit``.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from brainstate._state import TRACE_CONTEXT
 
 __all__ = ["compiled"]
 
-# Compiled programs by their text, the last used one at the end.
+# Maps the text of a program to the compiled program. The most recently used program is the last entry.
 _programs: dict[Any, jax.stages.Compiled] = {}
 _lock = threading.Lock()
 # Largest number of programs that are kept, to limit memory. A program needs about a megabyte.
@@ -53,8 +53,8 @@ def _run(function: Callable[..., Any], arguments: tuple[Any, ...], results: Any)
         return program(*arguments)
     lowered = program.lower(*arguments)
     text = lowered.as_text()
-    # A call of Python contains the address of a function, which another function may have later. The loops of the extra
-    # `fast` are called by names that stay valid.
+    # A callback to Python is stored as the address of a function, and another function may later get the same address.
+    # The loops of the extra `fast` are called by names that stay valid.
     if any(not name.startswith(_LOOP_PREFIX) for name in re.findall(r"custom_call @(\w*)", text)):
         return program(*arguments)
     places = tuple(getattr(leaf, "sharding", None) for leaf in leaves)

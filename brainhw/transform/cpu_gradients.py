@@ -169,17 +169,18 @@ convolution.defvjp(_convolution_forward, _convolution_backward)
 
 
 class _Patches:
-    """Gradients of a convolution as matrix products. The weight matrix has a row per window offset and input channel.
+    """Gradients of a convolution, computed as matrix products.
 
-    At each window offset the convolution reads a strided slice of the padded input, which has the spatial shape of the
-    output. A few images are processed at a time.
+    The weight matrix has one row for each pair of a window offset and an input channel. At each window offset, the
+    convolution reads a strided slice of the padded input. This slice has the spatial shape of the output. A few images
+    are processed at a time.
     """
 
     def __init__(
         self, options: tuple[tuple[str, Any], ...], x: jax.Array, weight: jax.Array, gradient: jax.Array
     ) -> None:
         params = dict(options)
-        # JAX lists the axes of input and output as batch, channel, space, and those of the weight as out, in, space.
+        # JAX lists the axes of input and output as batch, channel, space, and the axes of the weight as out, in, space.
         self.x_axes, self.weight_axes, self.out_axes = params["dimension_numbers"]
         self.strides, self.dilation = params["window_strides"], params["rhs_dilation"]
         self.padding = params["padding"]
@@ -194,7 +195,7 @@ class _Patches:
         self.n_at_once = max(equal, default=most)
 
     def gradient_of_x(self, gradient: jax.Array) -> jax.Array:
-        """Return the gradient with respect to the input. ``gradient`` is the one with respect to the output."""
+        """Return the gradient with respect to the input. ``gradient`` is the gradient with respect to the output."""
         # Order the rows by offset, then channel, so that the gradient for each offset is one contiguous block.
         rows = jnp.moveaxis(self.weight, (0, 1), (-1, -2)).reshape(-1, self.n_out)
         size = [n + low + high for n, (low, high) in zip(self.space, self.padding, strict=True)]
@@ -213,7 +214,7 @@ class _Patches:
         return _untransposed(x[:, :, *inside], self.x_axes)
 
     def gradient_of_weight(self, gradient: jax.Array) -> jax.Array:
-        """Return the gradient with respect to the weight. ``gradient`` is the one with respect to the output."""
+        """Return the gradient with respect to the weight. ``gradient`` is the gradient with respect to the output."""
         padded = jnp.pad(self.x, ((0, 0), (0, 0), *self.padding))
 
         def piece(total: jax.Array, arrays: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:

@@ -73,7 +73,7 @@ _guard.defvjp(_guard_forward, _guard_backward)
 
 
 class FiniteWatch:
-    """Check at each step of a time loop whether every hidden state, and later its gradient, is finite."""
+    """Check at each step of a time loop that every hidden state is finite, and in the backward pass its gradient."""
 
     def __init__(self, net: brainstate.nn.Module) -> None:
         self._net = net

@@ -49,9 +49,10 @@ def set_fractional_orders(
 
     .. math:: \sum_j w_j \, \tau^{\alpha_j} D^{\alpha_j} V = I - V
 
-    where each layer has its own orders :math:`\alpha_j` and coefficients :math:`w_j`. For a layer without leak the
-    right side is :math:`I`. Time is measured in units of ``tau``, or of ``time_scale`` if the layer has one. The values
-    of ``alpha`` have the same meaning as in spikeDE's ``SNNWrapper`` (Ge et al. 2026, arXiv 2507.16937):
+    where each layer has its own orders :math:`\alpha_j` and coefficients :math:`w_j`. For a layer without leak, the
+    right side is :math:`I`. If the layer has a ``time_scale`` :math:`T`, the factor :math:`\tau^{\alpha_j}` is replaced
+    by :math:`\tau \, T^{\alpha_j - 1}`. The values of ``alpha`` have the same meaning as in spikeDE's ``SNNWrapper``
+    (Ge et al. 2026, arXiv 2507.16937):
 
     ===========================  =====================================================================================
     alpha                        orders of the layers
@@ -80,7 +81,8 @@ def set_fractional_orders(
     alpha_mode : {'auto', 'per_layer', 'multiterm'}, optional
         How to read a list of plain numbers: as one order per layer, or as the terms that every layer gets. ``'auto'``
         (default) reads terms if ``multi_coefficient`` is passed. Without ``multi_coefficient``, it reads one order per
-        layer if the list has one entry per layer, otherwise terms. It then warns, because the list is ambiguous.
+        layer if the list has one entry per layer, otherwise terms. In both of these cases, it warns that the list is
+        ambiguous.
     learn_alpha, learn_coefficient : bool, 'raw', or list of them, optional
         Whether the orders and the coefficients are trainable: one value for all layers, or a list with one entry per
         layer. True keeps the trainable values in range; ``'raw'`` does not, as in spikeDE. Default False.
@@ -486,7 +488,7 @@ def _summary(path: str, layer: FractionalLayer, call: str) -> FractionalLayerSum
 
 
 def _numbers(values: np.ndarray) -> str:
-    """Return the values of all terms as text. A term is one number, or a range if it differs between neurons."""
+    """Return the values of all terms as text: one number per term, or a range if the value differs between neurons."""
     return ", ".join(
         f"{term.min():.4g}" if term.min() == term.max() else f"{term.min():.4g} to {term.max():.4g}" for term in values
     )

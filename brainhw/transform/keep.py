@@ -17,7 +17,7 @@ from brainhw._files import path_text, user_cache
 
 __all__ = ["keep_compiled", "keep_memory"]
 
-# Option numbers of mallopt, from <malloc.h>. glibc has had them since 1996, and the number of arenas since 2.10.
+# Option numbers of mallopt, from <malloc.h>. glibc has had them since 1996, except the number of arenas (since 2.10).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 _TOP_PAD_BYTES = 64 * 2**20
 _MAX_MIB = 2047  # MiB, because mallopt takes a 32-bit int
@@ -32,8 +32,8 @@ def keep_memory(largest: int = 1024) -> bool:
     then holds as much memory as its largest computation needed. The setting affects the whole process and cannot be
     undone.
 
-    Call it in the first lines of a program, before JAX computes anything. Later, the threads of JAX already have
-    separate memory arenas.
+    Call ``keep_memory`` in the first lines of a program, before JAX computes anything. Later, the threads of JAX
+    already have separate memory arenas.
 
     Parameters
     ----------
@@ -75,12 +75,12 @@ def _has_computed() -> bool:
 
 
 def keep_compiled(path: str | os.PathLike[str] | None = None) -> Path | None:
-    """Store compiled programs in a folder, from which this process and later ones load them.
+    """Store compiled programs in a folder, so that this process and later processes can load them.
 
     JAX compiles a training step in a second or more; loading it from the folder takes a fraction of that time. JAX
     identifies a program by its code, shapes, devices and the version of JAX. If ``path`` is omitted and a folder is
-    already set (``JAX_COMPILATION_CACHE_DIR`` or ``jax_compilation_cache_dir``), that folder stays. A later call with
-    ``path`` may set a different folder.
+    already set (``JAX_COMPILATION_CACHE_DIR`` or ``jax_compilation_cache_dir``), JAX keeps using that folder. A later
+    call with ``path`` may set a different folder.
 
     Parameters
     ----------

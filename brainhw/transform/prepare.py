@@ -64,8 +64,8 @@ def prepare_net(
         ``None`` (default) keeps the current chip, which is the nominal chip or the chip of :func:`brainhw.sample_chip`.
     reset : bool, optional
         Whether to reset the states, default True. ``False`` keeps the states and only recomputes the effective weights.
-        This is for truncated backpropagation, where the weights change in the middle of a sequence. Then
-        ``batch_size`` must be ``None``.
+        This is for truncated backpropagation, where the weights change in the middle of a sequence. If ``reset`` is
+        False, ``batch_size`` must be ``None``.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
 def modules_with_keys(
     net: brainstate.nn.Module, method: str, key: jax.Array | None
 ) -> Iterator[tuple[Any, jax.Array | None]]:
-    """Yield every module that has ``method``, each with its own key, or with ``None`` if there is no key.
+    """Yield every module that has ``method``, together with a key for this module, or ``None`` if there is no key.
 
     A check for this one attribute suffices, because ``prepare`` and ``pin_chip`` are the only members of their
     protocols.
@@ -258,7 +258,7 @@ def _lost_message(path: str, state: brainstate.State, call: str) -> str:
     )
 
 
-# While a network is traced, its states contain tracers, which no other thread must use.
+# While a network is traced, its states contain tracers. Other threads must not use these.
 _STATES_LOCK = threading.RLock()
 
 
@@ -303,8 +303,8 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
 
     Each key determines one chip. The chip stays the same over time, batches, calls and training: training changes the
     weights, but not the mismatch that is added to them. Prepare the network after this call; :func:`brainhw.rollout`
-    does so itself. A key that is passed to :func:`brainhw.prepare_net` or :func:`brainhw.rollout` samples a different
-    chip, for that call only.
+    does so itself. If you pass a key to :func:`brainhw.prepare_net` or :func:`brainhw.rollout`, the chip of that key is
+    used instead of the current chip, for that call only.
 
     Parameters
     ----------
@@ -367,7 +367,7 @@ def sample_chip(net: brainstate.nn.Module, key: jax.Array | int, **mismatch: boo
 
 
 def nominal_chip(net: brainstate.nn.Module) -> None:
-    """Make the nominal chip, which has no mismatch, the current chip again.
+    """Make the nominal chip the current chip again. The nominal chip has no mismatch.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ __all__ = ["Recorder", "advance"]
 def advance(net: brainstate.nn.Module, x: Any) -> Any:
     """Return ``net(x)``. For known failures, raise an error with a plain message.
 
-    The message does not contain the printout of the module that containers such as ``Sequential`` add.
+    Containers such as ``Sequential`` add a printout of the module to an error. The message does not contain it.
     """
     try:
         return net(x)

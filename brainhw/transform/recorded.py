@@ -21,7 +21,7 @@ __all__ = ["RecordedValues"]
 
 
 class RecordedValues:
-    """Recorded spikes and membrane potentials for a rollout, checked against the network before it is prepared.
+    """Recorded spikes and membrane potentials for a rollout; they are checked before the network is prepared.
 
     Parameters
     ----------

@@ -74,15 +74,16 @@ def rollout(
         every step or, if the network runs step by step, everything that the backward pass needs. An int ``n`` stores
         the states at every ``n``-th step and recomputes the rest. ``'auto'`` chooses ``n`` near ``sqrt(T) / 2``. The
         memory then falls from ``T`` to about ``3 sqrt(T)`` stored steps, and the recomputation takes about as long as
-        one forward pass. XLA may round a membrane potential differently by one unit in the last place.
+        one forward pass. A membrane potential may differ from a run without ``checkpoint`` by one unit in the last
+        place.
     pbar : int or brainstate.transform.ProgressBar, optional
         Progress bar, or number of steps between two updates of a progress bar. With ``checkpoint`` the bar counts
         segments instead of steps.
     prepare : bool or 'weights', optional
         ``True`` (default) calls :func:`brainhw.prepare_net` first. ``False`` continues from the current states, so that
         an input in chunks has the same result as one long run. ``'weights'`` also continues from the current states,
-        but recomputes the effective weights first. Truncated backpropagation uses it inside the loss function, once per
-        chunk.
+        but recomputes the effective weights first. Use it for truncated backpropagation, inside the loss function, once
+        per chunk.
     key : jax.Array or int, optional
         PRNG key or seed of a sampled chip, see :func:`brainhw.prepare_net`. It cannot be combined with
         ``prepare=False``.
@@ -153,14 +154,14 @@ def rollout(
 
     With ``recorded``, a layer that computes the spikes ``s`` returns ``s + stop_gradient(recorded - s)``. The value of
     this expression is the recorded spikes. Its gradient is the surrogate gradient at the membrane potential that the
-    model computed before the reset. Resets and recurrent inputs use the recorded spikes. In the same way, a recorded
-    membrane potential replaces the potential that the model computes after the reset. Without a recorded potential, the
-    computed potential of a neuron that did not fire on the chip is limited to the threshold, because on the chip it was
-    below the threshold. Training with recorded values also compensates for properties of the chip that the model lacks
-    (Cramer et al. 2022, PNAS 119, e2109194119).
+    model computed before the reset. Resets and recurrent inputs use the recorded spikes. A recorded membrane potential
+    replaces the value, but not the gradient, of the potential that the model computed after the reset. If no membrane
+    potentials were recorded, the computed potential of a neuron that did not fire on the chip is limited to the
+    threshold, because on the chip its potential was below the threshold. Training with recorded values also compensates
+    for properties of the chip that the model lacks (Cramer et al. 2022, PNAS 119, e2109194119).
 
-    Outside ``brainstate.transform.jit`` every call traces the network, and compiles the time loop unless an equal one
-    is kept from one of the last calls. So put training and evaluation steps in ``jit``. Inside ``jit``, NaN and
+    Outside ``brainstate.transform.jit``, every call traces the network. It also compiles the time loop, unless one of
+    the last calls compiled an equal loop. So put training and evaluation steps in ``jit``. Inside ``jit``, NaN and
     infinity in ``xs`` cannot be detected; use ``check_finite`` there.
 
     Examples
@@ -197,8 +198,8 @@ def rollout(
         limit = step_limit(net, call)
         if limit is not None and limit.steps_left < n_steps:
             raise limit.limit_reached(call, n_steps)
-        # Trace one step before the run, even if it runs step by step, to refuse a step that would give wrong results
-        # silently.
+        # Trace one step before the run, even if the network runs step by step, to refuse a step that would silently
+        # give wrong results.
         whole = layerwise and pbar is None and not check_finite
         layers = _layerwise_plan(net, jax.tree.map(lambda x: x[0], xs), recorder, segment, whole=whole, call=call)
         if layers is not None:
@@ -298,9 +299,10 @@ def _check_values(net: brainstate.nn.Module, xs: Any, call: str) -> None:
 def time_and_batch(net: brainstate.nn.Module, xs: Any, *, call: str) -> tuple[int, int | None]:
     """Return the number of steps and the batch size of an input. The batch size is ``None`` for one sample.
 
-    If the last axes of the input match the ``in_size`` of a module that has several axes, such as ``(28, 28, 1)`` of a
-    ``Conv2d``, the axes before them are ``[T]`` or ``[T, B]``. The first module that matches decides. If none matches,
-    an input with two axes is ``[T, N]``, with three ``[T, B, N]``, and with more ``[T, B, ...]``.
+    Only modules whose ``in_size`` has several axes, such as ``(28, 28, 1)`` of a ``Conv2d``, are considered. If the
+    last axes of the input match such an ``in_size``, the axes before them are ``[T]`` or ``[T, B]``. The first module
+    that matches decides. If none matches, an input with two axes is ``[T, N]``, with three ``[T, B, N]``, and with more
+    ``[T, B, ...]``.
     """
     leaves = jax.tree.leaves(xs, is_leaf=lambda leaf: isinstance(leaf, u.Quantity))
     for leaf in leaves:
@@ -484,7 +486,7 @@ def plan_layerwise(net: brainstate.nn.Module, x: Any, *, call: str) -> Layerwise
 
 
 def _write_only_own_states(step: StepTrace, calls: Sequence[Call]) -> bool:
-    """Return whether a step writes only hidden states of the called modules, each of them in only one call."""
+    """Return whether a step writes only hidden states of the called modules, and each state in only one call."""
     states = [id(state) for one in calls for state in one.module.states(brainstate.HiddenState).values()]
     # A module without states may be called several times. A state that occurs twice would be advanced twice.
     return not step.has_effects and len(set(states)) == len(states) and {id(s) for s in step.written} <= {*states}

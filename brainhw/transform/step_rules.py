@@ -63,7 +63,9 @@ def _check_ownership(
     *,
     call: str,
 ) -> None:
-    """Raise if a step writes a hidden state that the network does not own. Warn if it uses another unowned state.
+    """Raise or warn if a step uses a state that the network does not own.
+
+    The function raises for a hidden state that the step writes. It warns for a parameter, or any other written state.
 
     brainstate does not find a module that is stored in a plain object or captured by a function. The states of such a
     module are never reset, and its parameters are never trained, saved or put on a chip.
@@ -145,7 +147,7 @@ def wrapped_updates(
 
 
 class _PlainAttributes:
-    """Plain attributes of modules (not states) before a step. ``check`` raises if the step wrote one of them.
+    """Values of plain attributes of modules (not states) before a step. ``check`` raises if the step wrote one of them.
 
     A compiled loop traces its step only once. A number in a plain attribute therefore keeps its value from the trace,
     and an array becomes a tracer, which cannot be used after the trace.

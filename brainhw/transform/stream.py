@@ -77,8 +77,8 @@ def stream(
     Several threads may call one stream. Each call is one step, in the order of the calls.
 
     The stream has its own states, and each step reuses their memory. A step does not change the states of the network;
-    ``write_back`` copies the stream's states into them. Several streams on one network do not affect each other. This
-    call, the first step and ``reset`` prepare the network, which resets the network's own states.
+    ``write_back`` copies the stream's states into them. Several streams on one network do not affect each other.
+    ``stream``, the first step and ``reset`` prepare the network. Each preparation resets the network's own states.
 
     Weights are arguments of the compiled step, not constants. The first step and ``reset`` read the current weights,
     chip and ``weight_bits``; changes in between have no effect. Other fixed properties of a layer become constants of

@@ -140,7 +140,7 @@ class StreamStep:
     :func:`as_step_input`. ``held`` lists the states that a step reads or writes, in the order in which their arrays are
     passed. JAX reuses the memory of the states that the step writes (donated arguments); the other states are ordinary
     arguments. ``reads_time`` tells whether the step depends on ``t`` or ``i`` of ``brainstate.environ``. If it does,
-    the step number is passed from step to step after the written states.
+    the step number is an additional array after the written states.
     """
 
     # run(written, read_only, leaves) returns the written states, and the leaves of the output and of the records.

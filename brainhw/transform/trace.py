@@ -115,7 +115,7 @@ class Link:
     sources : tuple of Value
         The values from which the computation starts. They are a subset of those passed to :meth:`StepTrace.link`.
     states : tuple of State
-        The states that it reads. It uses their values at the beginning of the step.
+        The states that the computation reads. It uses their values at the beginning of the step.
     identity : bool
         Whether the result is one of the sources, without any operation on its elements. The unit may differ.
     target : Value
@@ -173,8 +173,8 @@ class StepTrace:
     def link(self, target: Value, sources: Iterable[Value]) -> Link | None:
         """Return the computation that produces ``target`` from ``sources`` and states.
 
-        Modules whose outputs are not among the sources become part of the computation. Returns ``None`` if one of its
-        operations has a side effect, such as printing, or needs an input of the step that is not among the sources.
+        Modules whose outputs are not among the sources become part of the computation. Returns ``None`` if an operation
+        of the computation has a side effect, such as printing, or needs an input of the step that is not a source.
         """
         sources = tuple(sources)
         starts: dict[Any, tuple[int, int]] = {}
@@ -370,7 +370,7 @@ def try_step(net: brainstate.nn.Module, x: Any, *, call: str) -> StepTrace | Non
 
 
 class _Arguments(NamedTuple):
-    """Positional and keyword arguments of a call that has more or fewer than one positional argument, or keywords."""
+    """Positional and keyword arguments of a call, unless the call has one positional argument and no keywords."""
 
     given: tuple[Any, ...]
     options: dict[str, Any]

@@ -56,9 +56,9 @@ class _Output(AuxiliaryState):
 
 @contextlib.contextmanager
 def writing_first(states: Iterable[Any]) -> Iterator[None]:
-    """Exclude the old value of each state from the inputs of the surrounding traces.
+    """Context manager that excludes the old values of states from the inputs of the surrounding traces.
 
-    This applies to states that the block writes before it reads them.
+    This applies only to those of ``states`` that the block writes before it reads them.
     """
     with contextlib.ExitStack() as hooks:
         for state in states:
