@@ -179,7 +179,7 @@ plt.show()
 
 # %% [markdown]
 # Events are dense around the QRS complex and sparse between the T and the P wave. Where events are sparse, the network
-# can identify the segment only by the time since the last heartbeat. This requires a memory of some hundred
+# can identify the segment only by the time since the last heartbeat. This requires a memory of several hundred
 # milliseconds. (Time steps that the experts did not mark, such as the first steps in this figure, are labelled as the
 # first segment. The published accuracies use the same rule.)
 #

@@ -220,7 +220,7 @@ class Circuit:
         return sd
 
     def total(self, counts: np.ndarray) -> np.ndarray:
-        """Return the sum of ``counts`` over the neurons of each unit."""
+        """Return the sum of ``counts`` over the neurons of each unit (see the class)."""
         return counts
 
     def median_per_unit(self, of_neurons: np.ndarray) -> np.ndarray:

@@ -386,7 +386,7 @@ def _initialise_group(
     key: jax.Array,
     call: str,
 ) -> dict[int, tuple[PairInitializer, Draw, LayerReport]]:
-    """Draw the weights of a group of pairs. If the group has feedback, repeat this until the weights converge."""
+    """Draw the weights of a group of synapse-layer pairs. With feedback, repeat this until the weights converge."""
     circuits = {number: _circuit(step, stages, wired, number) for number in loop}
     responses: dict[int, Response] = {}
     feeds_back = wired[loop[0]].feeds_back
