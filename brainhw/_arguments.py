@@ -278,6 +278,12 @@ def as_array(value: Any, *, call: str, name: str) -> Any:
     """Convert ``value`` to a plain array of real numbers. Raise if this is impossible, or if it is a Quantity."""
     if isinstance(value, u.Quantity):
         raise TypeError(f"{call}: {name} must be plain numbers without a unit, such as spikes; got {describe(value)}.")
+    # NumPy would silently use the values below the mask.
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(
+            f"{call}: {name} has {int(np.ma.count_masked(value))} masked value(s). Fill them, such as by "
+            f"{name}.filled(0)."
+        )
     dtype = getattr(value, "dtype", None)
     # Use `getattr`, because a torch dtype has no attribute `kind`.
     if getattr(dtype, "kind", None) == "c":

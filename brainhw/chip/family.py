@@ -12,6 +12,7 @@ from typing import Any, Literal, final, get_args
 from brainhw._arguments import choice, describe, function, instance, number, several, text
 from brainhw._closest import closest
 from brainhw._records import by_name, check_fields, each, is_a, optional
+from brainhw.chip.fields import info_of
 from brainhw.chip.spec import ChipSpec
 
 __all__ = [
@@ -147,6 +148,19 @@ class Family:
                     f"{mismatch.field!r}, which is not a field of {type(self.presets[0]).__name__}. Use a field of the "
                     "spec."
                 )
+        self._check_unread_mismatch(call)
+
+    def _check_unread_mismatch(self, call: str) -> None:
+        """Raise if a preset contains the standard deviation of a mismatch that the family does not sample."""
+        read = {mismatch.field for mismatch in self.mismatches}
+        for preset in self.presets:
+            for name in info_of(preset):
+                if name.endswith("mismatch_std") and name not in read and getattr(preset, name) is not None:
+                    raise ValueError(
+                        f"{call}: the preset {preset.name!r} has {name} = {getattr(preset, name)}, but sample_chip "
+                        f"would ignore it, because {self.name} has no Mismatch of this field. Add Mismatch("
+                        f"{name.removesuffix('_mismatch_std')!r}, {name!r}), or set {name}=None in the preset."
+                    )
 
     @property
     def preset(self) -> ChipSpec:
@@ -360,7 +374,9 @@ def get_chip(chip: ChipSpec | str, *, call: str = "get_chip") -> ChipSpec:
         named = _named()
     if isinstance(chip, str) and chip.lower() in named:
         return named[chip.lower()]
-    listed = ", ".join(map(repr, named))
+    # Entry points are listed by their names, because loading them would import the packages.
+    declared = [point.name.lower() for point in entry_points(group=ENTRY_POINT_GROUP)]
+    listed = ", ".join(map(repr, dict.fromkeys([*named, *declared])))
     if isinstance(chip, str):
         raise ValueError(f"{call}: chip must be one of {listed}; got {chip!r:.60}{closest(chip, named)}.")
     raise ValueError(

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import brainunit as u
 
-from brainhw._files import check_target, may_replace
-from brainhw.chip import ChipSpec, load_chip
+from brainhw.chip import ChipSpec
 from brainhw.cli.bar import wants_bar
+from brainhw.cli.chip_spec import spec_from_file
 from brainhw.cli.look import measured_data
+from brainhw.cli.outputs import check_output
 from brainhw.cli.picture import figure_format, write_figure
 from brainhw.cli.result import Result
 from brainhw.silicon import Calibration
 from brainhw.silicon import calibrate as fit_tables
-from brainhw.silicon.measured_file import TAG, is_measured
 
 __all__ = ["calibrate"]
-
-# First bytes of PNG, PDF and SVG files.
-_PICTURES = (b"\x89PNG", b"%PDF", b"<?xml", b"<svg")
 
 
 def calibrate(
@@ -44,9 +40,12 @@ def calibrate(
     if (family is None) == (chip is None):
         fault = "neither" if family is None else "both"
         raise ValueError(f"{call}: pass either --family or --chip; got {fault}. Example: --family h1v1.")
-    start: ChipSpec | str = str(family) if chip is None else _spec(chip, call)
+    start: ChipSpec | str = str(family) if chip is None else spec_from_file(chip, call=call)
     # Check the output files before the fit, which takes a while.
-    _check_targets(out, figure, [*tables, *([] if chip is None else [chip])], call)
+    if out is not None:
+        check_output("--out", out, "chip", (*tables, chip), call=call)
+    if figure is not None:
+        check_output("--figure", figure, "picture", (*tables, chip, out), call=call)
     if figure is not None:
         figure_format(figure, call=call)
     if name is None and out is not None:
@@ -131,33 +130,3 @@ def _data(result: Calibration) -> dict[str, Any]:
 
 def _number(value: u.Quantity, unit: u.Unit) -> float:
     return float(value.to(unit).mantissa)
-
-
-def _spec(path: str, call: str) -> ChipSpec:
-    if is_measured(path):
-        raise ValueError(
-            f"{call}: --chip must be a file that ChipSpec.save wrote; got {path!r}, the file of a measured chip. Write "
-            "the spec of this chip with MeasuredChip.load(path).spec.save('spec.toml') and pass that file."
-        )
-    return load_chip(path)
-
-
-def _check_targets(out: str | None, figure: str | None, inputs: list[str], call: str) -> None:
-    """Raise if an output file is also an input or the other output, or would replace a file of a different kind."""
-    held = {os.path.realpath(path): path for path in inputs}
-    for option, target in (("--out", out), ("--figure", figure)):
-        if target is None:
-            continue
-        path = check_target(target, call=call)
-        if os.path.realpath(target) in held:
-            raise ValueError(
-                f"{call}: {option} must be a separate file; got {target!r}, which this command "
-                f"also uses as {held[os.path.realpath(target)]!r}. Pass a different name."
-            )
-        held[os.path.realpath(target)] = target
-        if not may_replace(path, (f"{TAG} ".encode(),) if option == "--out" else _PICTURES):
-            raise ValueError(
-                f"{call}: {option} must be a new file or an existing {'chip' if option == '--out' else 'picture'} "
-                f"file to replace; got {target!r}, a file of a different kind. Pass a different name, or remove that "
-                "file."
-            )

@@ -9,11 +9,11 @@ from typing import Any
 import brainunit as u
 import numpy as np
 
-from brainhw._files import check_target
 from brainhw.cli.bar import wants_bar
 from brainhw.cli.data import read_inputs, read_labels
 from brainhw.cli.encoded import encoded_inputs
 from brainhw.cli.look import open_bundle
+from brainhw.cli.outputs import check_output
 from brainhw.cli.picture import figure_format, write_figure
 from brainhw.cli.result import Result
 from brainhw.silicon import CommandDevice, Comparison, Device, LayerComparison, MeasuredChip
@@ -53,7 +53,7 @@ def compare(
         )
     if figure is not None:
         # Check the file before the bench runs, which takes a while.
-        check_target(figure, call=call)
+        check_output("--figure", figure, "picture", (bundle, data, chip, labels, encoding), call=call)
         figure_format(figure, call=call)
     bench = _bench(chip, device, timeout, call)
     n = worst or (10 if neurons else 0)

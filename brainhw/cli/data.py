@@ -175,7 +175,12 @@ def _labels_fix(header: Header, n: int) -> str:
 
 
 def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
-    """Return the labels ``y``. Convert floating-point labels to integers, and raise if one is not integer-valued."""
+    """Return the labels. Decode bytes, and convert floats to integers. Raise for other bytes and other floats."""
+    if y.dtype.kind == "S":
+        try:
+            return np.char.decode(y, "utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"{what} contain bytes that are not UTF-8 text. Save y.astype(str).") from None
     if y.dtype.kind != "f":
         return y
     wrong = y[is_not_class_index(y)]
@@ -201,10 +206,8 @@ def read_lengths(path: str, n_samples: int, n_steps: int | None, *, call: str) -
 
     def check(header: Header) -> None:
         if header.shape != (n_samples,) or header.dtype.kind not in "iu":
-            raise ValueError(
-                f"{what} must be integers of shape ({n_samples},), one per sample; got {header}. Save "
-                "lengths.astype(int)."
-            )
+            fix = "Save lengths.astype(int)." if header.shape == (n_samples,) else "Save one length for each recording."
+            raise ValueError(f"{what} must be integers of shape ({n_samples},), one per sample; got {header}. {fix}")
 
     lengths = _array(path, "lengths", what, check, required=False)
     if lengths is None:

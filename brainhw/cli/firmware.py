@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from brainhw.cli.outputs import check_output
 from brainhw.cli.result import Result
 from brainhw.deploy.firmware import firmware as read_firmware
 
@@ -12,6 +13,7 @@ __all__ = ["firmware"]
 
 def firmware(bundle: str, header: str, *, name: str = "net") -> Result:
     """Write the network of a bundle as a C header. Each name in the header has the prefix ``name``."""
+    check_output("HEADER", header, "C header", (bundle,), call="firmware")
     step = read_firmware(bundle)
     step.write_c(header, name)
     data = {

@@ -101,7 +101,12 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "`lengths`, the number of steps of each recording, of shape [recordings]",
     )
     parser.add_argument("--test", metavar="FILE", help="test recordings, in a file like DATA")
-    parser.add_argument("--chip", metavar="NAME", default="h1v2", help="chip family, such as h1v1 (default: h1v2)")
+    parser.add_argument(
+        "--chip",
+        metavar="CHIP",
+        default="h1v2",
+        help="chip family, such as h1v1, or a file that ChipSpec.save wrote, such as lab.toml (default: h1v2)",
+    )
     parser.add_argument(
         "-o",
         "--out",

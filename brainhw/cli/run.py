@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainhw._files import check_target, may_replace, write_whole
+from brainhw._files import write_whole
 from brainhw._progress import progress_bar
 from brainhw._table import plain_table
 from brainhw.cli.bar import wants_bar
@@ -23,6 +22,7 @@ from brainhw.cli.classes import class_data
 from brainhw.cli.data import known_lengths, read_inputs, read_labels, read_lengths, read_recordings
 from brainhw.cli.encoded import encoded_inputs
 from brainhw.cli.look import open_bundle
+from brainhw.cli.outputs import check_output
 from brainhw.cli.result import Result
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
@@ -101,19 +101,6 @@ def _uJ(energy: u.Quantity) -> float:
     return float(energy.to(u.ujoule).mantissa)
 
 
-def _check_out(out: str, inputs: tuple[str | None, ...], call: str) -> None:
-    """Raise if the output file cannot be written, is also an input, or would replace a file of a different kind."""
-    path = check_target(out, call=call)
-    # Compare real paths, because a link to an input would also overwrite it.
-    if any(given is not None and os.path.realpath(out) == os.path.realpath(given) for given in inputs):
-        raise ValueError(f"{call}: --out {out!r} would overwrite an input. Pass a different file.")
-    if not may_replace(path, (b"PK\x03\x04",)):  # an .npz file is a zip archive
-        raise ValueError(
-            f"{call}: --out must be a new file or an existing .npz file to replace; got {out!r}, a file of a "
-            "different kind. Pass a different name, or remove that file."
-        )
-
-
 def run(
     bundle: str,
     data: str,
@@ -129,7 +116,7 @@ def run(
     """Run the network of a bundle on data, and return accuracy, predicted classes and statistics of output spikes."""
     call = "run"
     if out is not None:
-        _check_out(out, (bundle, data, labels, encoding), call)
+        check_output("--out", out, ".npz", (bundle, data, labels, encoding), call=call)
     names: tuple[str, ...] = ()
     y: np.ndarray | None
     lengths: np.ndarray | None = None

@@ -11,8 +11,8 @@ import numpy as np
 
 from brainhw._closest import closest
 from brainhw._files import check_target
-from brainhw.chip import get_chip
 from brainhw.cli.bar import wants_bar
+from brainhw.cli.chip_spec import spec_from_name_or_file
 from brainhw.cli.classes import class_data
 from brainhw.cli.data import known_lengths, read_recordings
 from brainhw.cli.result import Result
@@ -33,13 +33,13 @@ def train(
 ) -> Result:
     """Train a classifier of recordings, test it, and write the network and the encoder."""
     call = "train"
-    spec = get_chip(chip, call=call)
+    spec = spec_from_name_or_file(chip, call=call)
     if out is not None:
         out = stem_of(out, call=call, name="--out")
     files = [] if out is None else [f"{out}.bundle", f"{out}.encoding"]
     for file in files:
         check_target(file, call=call)
-        if any(given is not None and os.path.realpath(file) == os.path.realpath(given) for given in (data, test)):
+        if any(given is not None and os.path.realpath(file) == os.path.realpath(given) for given in (data, test, chip)):
             raise ValueError(f"{call}: --out {out!r} would overwrite an input. Pass a different name.")
     x, y, lengths = read_recordings(data, call=call)
     tested = None if test is None else read_recordings(test, call=call)
@@ -49,6 +49,8 @@ def train(
         if (lengths is None) != (tested[2] is None):
             without = data if lengths is None else test
             notes.append(f"{without!r} has no `lengths`, unlike the other file, so all of its steps are used.")
+        if np.array_equal(x, tested[0]):
+            notes.append(f"{test!r} and {data!r} contain the same recordings, so this is the training accuracy.")
     classifier = train_classifier(x, y, lengths, chip=spec, seed=seed, progress=wants_bar(quiet))
     encoding = classifier.encoding
     if test is None or tested is None:

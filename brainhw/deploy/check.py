@@ -146,7 +146,16 @@ def judge(found: Survey) -> DeployReport:
     """Check the network of a survey against the general rules that apply to its family and the rules of the family."""
     family = found.family
     rules = {name: rule for name, rule in RULES.items() if name not in set(family.without_rules)} | dict(family.rules)
-    return DeployReport(found.chip.name, tuple(rules), tuple(v for rule in rules.values() for v in rule(found)))
+    violations = []
+    for name, rule in rules.items():
+        for violation in rule(found):
+            if violation.rule != name:
+                raise ValueError(
+                    f"check_deployable: the rule {name!r} of the family {family.name} returned a Violation of the rule "
+                    f"{violation.rule!r}. Use one name in Family(rules=...) and in the Violation."
+                )
+            violations.append(violation)
+    return DeployReport(found.chip.name, tuple(rules), tuple(violations))
 
 
 def is_net_deployable(net: brainstate.nn.Module) -> bool:

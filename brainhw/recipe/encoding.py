@@ -26,6 +26,8 @@ _FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
 _LARGEST, _SMALLEST = 1e100, 1e-100
 # Features are clipped at this many standard deviations, so that an outlier does not dominate the other features.
 _CLIP = 3.0
+# A recording is unlike the training recordings if more than this fraction of its features is clipped.
+_UNLIKE = 0.5
 # The first number is the approximate product of the number of parts and the number of channels. The second number is
 # the minimum number of parts.
 _PARTS, _LEAST_PARTS = 64, 8
@@ -102,7 +104,21 @@ class Encoding:
             If the shape of the recordings differs from that of the training recordings, or they are not finite.
         """
         x, lengths = checked(x, lengths, self.in_shape, call="Encoding")
-        return self.rows(self.standardised(features_of(x, lengths, self.n_parts, self.windows)))
+        blocks = features_of(x, lengths, self.n_parts, self.windows)
+        self._warn_of_unlike(blocks)
+        return self.rows(self.standardised(blocks))
+
+    def _warn_of_unlike(self, blocks: Sequence[np.ndarray]) -> None:
+        """Warn of recordings that are so different from the training recordings that most features are clipped."""
+        far = np.abs((np.concatenate(blocks, axis=1) - self.mean) / self.std) > _CLIP
+        unlike = np.mean(far[:, self.gain != 0], axis=1) > _UNLIKE
+        if unlike.any():
+            warnings.warn(
+                f"Encoding: {unlike.sum()} of {len(unlike)} recordings, the first at index {int(np.argmax(unlike))}, "
+                f"differ strongly from the training recordings. More than {_UNLIKE:.0%} of their features are clipped at "
+                f"{_CLIP:g} standard deviations. Check the scale and the order of the channels of x.",
+                stacklevel=3,
+            )
 
     def standardised(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
         """Join ``blocks`` of features, and return the standardised and clipped features, ``[n, n_features]``."""

@@ -98,6 +98,12 @@ def train_classifier(
     seed = _arguments.whole_number(seed, call=call, name="seed", most=2**32 - 1)
     _arguments.flag(progress, call=call, name="progress")
     recordings, of_each, in_shape, indices, classes = _recordings(x, y, lengths, call)
+    if "" in (stripped := [name.strip() for name in classes]):
+        first = int(np.argmax(indices == stripped.index("")))
+        raise ValueError(
+            f"{call}: y contains an empty class name, first for recording {first} (counted from 0). Fill missing "
+            "labels, or remove these recordings."
+        )
     if any("\n" in name for name in classes):
         raise ValueError(f"{call}: a class name in y contains a line break. Pass names without line breaks.")
     n_neurons = sum(spec.cores)

@@ -29,8 +29,9 @@ def with_master_weights(optimizer: optax.GradientTransformation) -> optax.Gradie
     """Return an optimizer that updates float32 copies of the weights and rounds them to the precision of the weights.
 
     Without the copies, an update is lost if it is smaller than half the distance from the weight to the next
-    floating-point number. In bfloat16, this is 0.2 to 0.4 % of the weight. In float16, the epsilon of Adam, 1e-8, is rounded to zero, and the step of Adam is NaN. The
-    method is that of Micikevicius et al., "Mixed precision training" (2018), but without loss scaling.
+    floating-point number. In bfloat16, this is 0.2 to 0.4 % of the weight. In float16, the epsilon of Adam, 1e-8, is
+    rounded to zero, and the step of Adam is NaN. The method is that of Micikevicius et al., "Mixed precision training"
+    (2018), but without loss scaling.
     """
 
     def start(weights: Any) -> MasterWeights:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from brainhw import _arguments
 from brainhw._files import first_line
 from brainhw._progress import progress_bar
+from brainhw.nn.ranges import check_ranges
 from brainhw.train.batch import Batch, Source, lengths_of
 from brainhw.train.class_report import ClassReport, Counts, count, report_on
 from brainhw.train.decision import choose_class
@@ -181,6 +182,8 @@ class Run:
         try:
             entry = self._run_batches(source.epoch(seed, epoch, training=True), self._step)
             self._check_finite(entry, epoch, "train")
+            # Compiled steps cannot check ranges. Without this check, the metrics could belong to an invalid network.
+            check_ranges(self.net, call=f"fit, epoch {epoch + 1}")
             if checked is not None:
                 found = self._run_batches(checked.epoch(seed, epoch, training=False), self._evaluate)
                 entry |= {f"validation_{name}": value for name, value in found.items()}

@@ -51,11 +51,14 @@ def lab_spec(**changes: Any) -> LabSpec:
     return LabSpec(**values)
 
 
+READ = tuple(one for one in H1V1_FAMILY.mismatches if one.kind in ("synapse", "leak"))
+
+
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Family:
     """The family of :class:`LabSpec`, registered for one test."""
     monkeypatch.setattr(family_file, "_registered", dict(family_file._registered))
-    mismatches = (Mismatch("capacitance", "capacitance_mismatch_std"),)
+    mismatches = (*READ, Mismatch("capacitance", "capacitance_mismatch_std"))
     return register_family(Family("Lab", presets=(lab_spec(name="Lab"),), mismatches=mismatches, package="labchips"))
 
 
@@ -119,7 +122,7 @@ def test_a_spec_class_that_could_not_be_compared_or_saved_is_refused() -> None:
 
 def test_bad_families_are_named(lab: Family) -> None:
     with pytest.raises(ValueError, match=r"register_family: the family 'lab' is already registered by .*'labchips'"):
-        register_family(Family("lab", presets=(lab_spec(family="lab"),), package="labchips"))
+        register_family(Family("lab", presets=(lab_spec(family="lab"),), mismatches=READ, package="labchips"))
     with pytest.raises(ValueError, match="Family: the preset 'H1v1' has family 'H1v1'; expected 'Lab'"):
         Family("Lab", presets=(H1V1,), package="labchips")
     with pytest.raises(
@@ -128,6 +131,9 @@ def test_bad_families_are_named(lab: Family) -> None:
         Family("Lab", presets=(lab_spec(), H1V1.replace(family="Lab")), package="labchips")
     with pytest.raises(ValueError, match=r"the mismatch 'delay' of Lab .* 'delay_std'"):
         Family("Lab", presets=(lab_spec(),), mismatches=(Mismatch("delay", "delay_std"),), package="labchips")
+    unread = r"the preset 'H1v1' has capacitance_mismatch_std = 0.1, .*Add Mismatch\('capacitance', 'capacitance_mis"
+    with pytest.raises(ValueError, match=unread):
+        Family("Lab", presets=(lab_spec(capacitance_mismatch_std=0.1),), mismatches=READ, package="labchips")
     with pytest.raises(ValueError, match=r"my call: the chip family 'X9' is not registered; .* import x9 first"):
         get_family("X9", call="my call", package="x9")
     with pytest.raises(TypeError, match=r"register_family: family must be a brainhw.chip.Family; got 3"):

@@ -73,9 +73,9 @@ def test_bad_options_are_no_command(option: list[str], capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (["-o", "charge.csv"], "--out must be a separate file; got 'charge.csv'"),
-        (["-o", "./sub/../charge.csv"], "--out must be a separate file"),
-        (["-o", "a.png", "--figure", "a.png"], "--figure must be a separate file; got 'a.png'"),
+        (["-o", "charge.csv"], "--out 'charge.csv' would overwrite 'charge.csv'"),
+        (["-o", "./sub/../charge.csv"], "--out './sub/../charge.csv' would overwrite 'charge.csv'"),
+        (["-o", "a.png", "--figure", "a.png"], "--figure 'a.png' would overwrite 'a.png'"),
         (["--figure", "old.png"], "--figure must be a new file or an existing picture .*'old.png'"),
         (["-o", "decay.chip"], "--out must be a new file or an existing chip .*'decay.chip'"),
     ],

@@ -143,6 +143,15 @@ def chain(family: str = "H1v1", **kw) -> Chain:
     return Chain(family, [4, 6, 4], topologies=topologies, frontend=False, **kw)
 
 
+def test_a_rule_of_a_family_has_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rule(net: bh.deploy.Survey) -> Iterator[bh.deploy.Violation]:
+        yield bh.deploy.Violation("another name", "syn0", "this", "that", "Do so.")
+
+    monkeypatch.setitem(vars(bh.chip.H1V1_FAMILY), "rules", {"my rule": rule})  # the family is frozen
+    with pytest.raises(ValueError, match=r"check_deployable: the rule 'my rule' .* of the rule 'another name'"):
+        bh.deploy.check_deployable(chain())
+
+
 def test_what_is_wrong_with_the_whole_network_is_found_alongside() -> None:
     net = chain()
     net.extra = bh.nn.LIFLayer(3, tau=10 * u.ms)

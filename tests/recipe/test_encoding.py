@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ def test_rows_are_positive_parts_in_blocks(classifier: Any) -> None:
     np.testing.assert_array_equal(blocks[:, -1], 1)
     n = (blocks.shape[1] - 1) // 2
     np.testing.assert_array_equal(np.minimum(blocks[:, :n], blocks[:, n : 2 * n]), 0)  # on or off, never both
+
+
+def test_recordings_on_a_different_scale_are_reported(classifier: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier.encoding(X, LENGTHS)
+    shifted = np.where(np.arange(len(X))[:, None, None] == 4, 100 * X + 100, X)
+    with pytest.warns(
+        UserWarning, match=r"^Encoding: 1 of 12 recordings, the first at index 4, differ strongly .* scale"
+    ):
+        classifier.encoding(shifted, LENGTHS)
 
 
 def test_a_file_gives_the_same_rows(classifier: Any, tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ def test_voters_leave_room_for_a_hidden_layer(n_classes: int, n_neurons: int, ex
             (WHOLE, ["a"] * 30),
             r"y must contain 2 to 100 classes for H1v2 with 200 neurons; got 1. Add recordings of a second class",
         ),
+        ((WHOLE, ["a", "b", " "] * 10), r"y contains an empty class name, first for recording 2"),
+        ((np.ma.masked_less(WHOLE, 0.5), Y), r"x has \d+ masked value\(s\)\. Fill them, such as by x\.filled"),
         ((X * np.nan, Y), "NaN|finite"),
         ((X, Y, np.zeros(30, int)), r"lengths must be between 1 and 30, the number of steps"),
         ((X, Y, np.full(30, 31)), "lengths"),

@@ -103,6 +103,19 @@ def test_the_best_weights_stay() -> None:
         np.testing.assert_array_equal(now, then)
 
 
+def test_a_parameter_that_leaves_its_range_ends_the_run_and_is_restored() -> None:
+    V_th = brainstate.nn.Param(0.3 * u.mV)
+    model = brainstate.nn.Sequential(
+        bh.nn.LIFSynapse(4, 8, weight_init=braintools.init.Constant(1.0 * u.mV)),
+        bh.nn.LIFLayer(8, tau=20 * u.ms, V_th=V_th),
+    )
+    options = {"loss": lambda outputs, batch: -outputs.mean(), "metrics": {}, "batch_size": 20}
+    # The first step of Adam lowers the threshold by the learning rate, because a lower threshold causes more spikes.
+    with pytest.raises(ValueError, match=r"^fit, epoch 1: the parameter layers.1.V_th must be .* zero; got -"):
+        train(model, learning_rate=5.0, **options)
+    assert V_th.value() == 0.3 * u.mV
+
+
 def test_patience_ends_the_run() -> None:
     still = {"learning_rate": None, "optimizer": braintools.optim.SGD(lr=1e-12)}
     history = train(net(), epochs=50, patience=2, watch="loss", **still)

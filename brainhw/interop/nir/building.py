@@ -246,8 +246,9 @@ def _export_rule(module: Any, at: Export) -> str | Weights | Linear | None:
         )
         return None
     at.refuse(
-        "has no export rule; use synapses, layers and readouts of brainhw, or Linear, Conv1d, Conv2d, AvgPool2d and "
-        "Flatten of brainstate.nn, or register a rule for the class with brainhw.interop.nir.register_export."
+        "has no export rule. Register a rule for the class with brainhw.interop.nir.register_export, or use the "
+        "synapses, layers and readouts of brainhw that have one, or Linear, Conv1d, Conv2d, AvgPool2d and Flatten of "
+        "brainstate.nn."
     )
     return None
 
