@@ -115,8 +115,8 @@ class Encoding:
         if unlike.any():
             warnings.warn(
                 f"Encoding: {unlike.sum()} of {len(unlike)} recordings, the first at index {int(np.argmax(unlike))}, "
-                f"differ strongly from the training recordings. More than {_UNLIKE:.0%} of their features are clipped at "
-                f"{_CLIP:g} standard deviations. Check the scale and the order of the channels of x.",
+                f"differ strongly from the training recordings. More than {_UNLIKE:.0%} of their features are clipped "
+                f"at {_CLIP:g} standard deviations. Check the scale and the order of the channels of x.",
                 stacklevel=3,
             )
 
