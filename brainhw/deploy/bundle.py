@@ -51,7 +51,7 @@ class BundleError(ValueError):
     """Raised if a file is not a bundle or is corrupted. The message states what is wrong and how to fix it."""
 
 
-_KIND = FileKind("bundle", "brainhw.deploy.export_bundle", 1, BundleError)
+_KIND = FileKind("bundle", "`brainhw train` or brainhw.deploy.export_bundle", 1, BundleError)
 # The size limit is about 100 times the size of a bundle that fills a whole chip. A larger file is rejected before
 # memory is allocated for it.
 _FILE = Sealed(_KIND, "brainhw-bundle", 64 * 2**20)

@@ -149,12 +149,13 @@ class ChipClassifier:
 
 
 def stem_of(path: Any, *, call: str, name: str) -> str:
-    """Return ``path`` without the extension ``.bundle``. Raise if no file name remains.
+    """Return ``path`` without the extension ``.bundle`` or ``.encoding``. Raise if no file name remains.
 
     ``name`` is the name of the argument in the error message.
     """
     empty = isinstance(path, str) and not path
-    stem = "" if empty else path_text(path, call=call, what="a classifier").removesuffix(".bundle")
+    stem = "" if empty else path_text(path, call=call, what="a classifier")
+    stem = stem.removesuffix(".bundle").removesuffix(".encoding")
     # With the names "." and "..", the files would be hidden.
     if not os.path.basename(stem).strip(". "):
         raise ValueError(f"{call}: {name} must be a file name without an extension, such as digits; got {stem!r}.")

@@ -20,7 +20,7 @@ from brainhw.recipe.features import WINDOWS, position_means, statistics
 
 __all__ = ["Encoding", "check_range", "fit_encoding", "padding_warning"]
 
-_KIND = FileKind("encoding", "Encoding.save", 1)
+_KIND = FileKind("encoding", "`brainhw train` or Encoding.save", 1)
 _FILE = Sealed(_KIND, "brainhw-encoding", 2**28)
 # Squares of values outside this range would overflow or vanish.
 _LARGEST, _SMALLEST = 1e100, 1e-100
