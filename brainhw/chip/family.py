@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -148,18 +149,19 @@ class Family:
                     f"{mismatch.field!r}, which is not a field of {type(self.presets[0]).__name__}. Use a field of the "
                     "spec."
                 )
-        self._check_unread_mismatch(call)
+        self._warn_of_unread_mismatch(call)
 
-    def _check_unread_mismatch(self, call: str) -> None:
-        """Raise if a preset contains the standard deviation of a mismatch that the family does not sample."""
+    def _warn_of_unread_mismatch(self, call: str) -> None:
+        """Warn if a preset contains the standard deviation of a mismatch that the family does not sample."""
         read = {mismatch.field for mismatch in self.mismatches}
         for preset in self.presets:
             for name in info_of(preset):
                 if name.endswith("mismatch_std") and name not in read and getattr(preset, name) is not None:
-                    raise ValueError(
-                        f"{call}: the preset {preset.name!r} has {name} = {getattr(preset, name)}, but sample_chip "
-                        f"would ignore it, because {self.name} has no Mismatch of this field. Add Mismatch("
-                        f"{name.removesuffix('_mismatch_std')!r}, {name!r}), or set {name}=None in the preset."
+                    warnings.warn(
+                        f"{call}: sample_chip ignores {name} = {getattr(preset, name)} of the preset {preset.name!r}, "
+                        f"because no Mismatch in mismatches reads it. Add Mismatch("
+                        f"{name.removesuffix('_mismatch_std')!r}, {name!r}), or set {name}=None in the preset.",
+                        stacklevel=4,
                     )
 
     @property

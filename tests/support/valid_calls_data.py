@@ -96,7 +96,7 @@ def _() -> Any:
     preset = bh.chip.H1V2.replace(name="x", family="X9")
     return bh.chip.Family, {
         "name": ("family name", "X9"), "presets": ("presets", (preset,)),
-        "mismatches": ("mismatches", (bh.chip.Mismatch("leak", "leak_mismatch_std"),)), "rules": ("rules", {"a": rule}),
+        "mismatches": ("mismatches", bh.chip.H1V2_FAMILY.mismatches), "rules": ("rules", {"a": rule}),
         "without_rules": ("words", ("fan-in",)), "weight_grid": ("optional callable or class", rule),
         "package": ("package", "x9"),
     }  # fmt: skip
