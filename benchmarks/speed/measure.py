@@ -130,8 +130,10 @@ class Measurement:
 def _times_s(call: Callable[[], Any], *, least: int, least_s: float) -> list[float]:
     """Time at least ``least`` calls that together take at least ``least_s`` seconds. Return the time of each call."""
     times: list[float] = []
-    while len(times) < least or sum(times) < least_s:
+    total_s = 0.0
+    while len(times) < least or total_s < least_s:
         times.append(_seconds(call))
+        total_s += times[-1]
     return times
 
 

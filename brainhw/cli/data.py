@@ -175,12 +175,7 @@ def _labels_fix(header: Header, n: int) -> str:
 
 
 def _whole_labels(y: np.ndarray, what: str) -> np.ndarray:
-    """Return the labels. Decode bytes, and convert floats to integers. Raise for other bytes and other floats."""
-    if y.dtype.kind == "S":
-        try:
-            return np.char.decode(y, "utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"{what} contain bytes that are not UTF-8 text. Save y.astype(str).") from None
+    """Return the labels ``y``. Convert floating-point labels to integers, and raise if one is not integer-valued."""
     if y.dtype.kind != "f":
         return y
     wrong = y[is_not_class_index(y)]

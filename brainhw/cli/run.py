@@ -19,15 +19,14 @@ from brainhw._progress import progress_bar
 from brainhw._table import plain_table
 from brainhw.cli.bar import wants_bar
 from brainhw.cli.classes import class_data
-from brainhw.cli.data import known_lengths, read_inputs, read_labels, read_lengths, read_recordings
-from brainhw.cli.encoded import encoded_inputs
+from brainhw.cli.data import read_inputs, read_labels, read_lengths
+from brainhw.cli.encoded import encoded_inputs, encoded_recordings
 from brainhw.cli.look import open_bundle
 from brainhw.cli.outputs import check_output
 from brainhw.cli.result import Result
 from brainhw.deploy.bundled_net import BundledNet
 from brainhw.deploy.inputs import input_fault
 from brainhw.deploy.power import PowerReport, estimate_power
-from brainhw.recipe.chip_classifier import with_encoding
 from brainhw.train.class_report import count, report_on
 from brainhw.train.decision import decide
 from brainhw.transform import rollout
@@ -44,10 +43,7 @@ def power(bundle: str, data: str, *, encoding: str | None = None, quiet: bool = 
         if encoding is None:
             x = read_inputs(data, net.content.n_in, net.content.dtype, call=call)
         else:
-            classifier = with_encoding(net, encoding, call=call)
-            recordings, _, lengths = read_recordings(data, call=call, labels="ignored")
-            lengths = known_lengths(data, recordings, lengths, classifier.encoding.in_shape, call=call)
-            x = classifier.inputs(recordings, lengths)
+            x = encoded_recordings(net, encoding, data, call=call, labels="ignored")[0]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             # Encoded recordings all have the same number of steps.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import Any
 
@@ -10,14 +9,14 @@ import brainunit as u
 import numpy as np
 
 from brainhw._closest import closest
-from brainhw._files import check_target
 from brainhw.cli.bar import wants_bar
 from brainhw.cli.chip_spec import spec_from_name_or_file
 from brainhw.cli.classes import class_data
 from brainhw.cli.data import known_lengths, read_recordings
+from brainhw.cli.outputs import check_separate
 from brainhw.cli.result import Result
 from brainhw.recipe import train_classifier
-from brainhw.recipe.chip_classifier import stem_of
+from brainhw.recipe.chip_classifier import label_indices, stem_of
 
 __all__ = ["train"]
 
@@ -38,9 +37,7 @@ def train(
         out = stem_of(out, call=call, name="--out")
     files = [] if out is None else [f"{out}.bundle", f"{out}.encoding"]
     for file in files:
-        check_target(file, call=call)
-        if any(given is not None and os.path.realpath(file) == os.path.realpath(given) for given in (data, test, chip)):
-            raise ValueError(f"{call}: --out {out!r} would overwrite an input. Pass a different name.")
+        check_separate("--out", file, (data, test, chip), call=call)
     x, y, lengths = read_recordings(data, call=call)
     tested = None if test is None else read_recordings(test, call=call)
     notes = []
@@ -108,8 +105,9 @@ def _check_test(x: np.ndarray, y: Any, x_test: np.ndarray, y_test: Any, test: st
             f"{call}: the recordings of --test {test!r} have shape {x_test.shape}, but the recordings of DATA have "
             f"shape {x.shape}. Save both files with the same channels or features."
         )
-    known = {str(one) for one in y.tolist()}
-    unknown = [name for name in map(str, y_test.tolist()) if name not in known]
+    known = label_indices(y, call=call)[1]
+    indices, names = label_indices(y_test, call=call)
+    unknown = [name for name in (names[index] for index in indices) if name not in known]
     if unknown:
         raise ValueError(
             f"{call}: {len(unknown)} of {len(y_test)} recordings of --test {test!r} have a class that is not in DATA, "

@@ -96,7 +96,7 @@ class BundleContent:
     were measured, which :func:`brainhw.sample_chip` does not change. ``dtype`` is the floating-point dtype of the
     network, and ``output`` is the path of the layer whose spikes it returns. ``n_classes`` is the number of classes;
     the output neurons are divided into equal, consecutive populations, one per class. ``encoding_fingerprint``
-    identifies the encoding that computes the inputs of the network, and is None if there is no encoding.
+    identifies the encoding that computes the inputs of the network. It is None if the bundle has no encoding.
     """
 
     chip: ChipSpec

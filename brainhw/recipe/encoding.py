@@ -104,14 +104,17 @@ class Encoding:
             If the shape of the recordings differs from that of the training recordings, or they are not finite.
         """
         x, lengths = checked(x, lengths, self.in_shape, call="Encoding")
-        blocks = features_of(x, lengths, self.n_parts, self.windows)
-        self._warn_of_unlike(blocks)
-        return self.rows(self.standardised(blocks))
+        standard = self._unclipped(features_of(x, lengths, self.n_parts, self.windows))
+        self._warn_of_unlike(standard)
+        return self.rows(standard)
 
-    def _warn_of_unlike(self, blocks: Sequence[np.ndarray]) -> None:
+    def _unclipped(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """Join ``blocks`` of features, and return the standardised features, ``[n, n_features]``."""
+        return (np.concatenate(blocks, axis=1) - self.mean) / self.std
+
+    def _warn_of_unlike(self, standard: np.ndarray) -> None:
         """Warn of recordings that are so different from the training recordings that most features are clipped."""
-        far = np.abs((np.concatenate(blocks, axis=1) - self.mean) / self.std) > _CLIP
-        unlike = np.mean(far[:, self.gain != 0], axis=1) > _UNLIKE
+        unlike = np.mean(np.abs(standard[:, self.gain != 0]) > _CLIP, axis=1) > _UNLIKE
         if unlike.any():
             warnings.warn(
                 f"Encoding: {unlike.sum()} of {len(unlike)} recordings, the first at index {int(np.argmax(unlike))}, "
@@ -122,7 +125,7 @@ class Encoding:
 
     def standardised(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
         """Join ``blocks`` of features, and return the standardised and clipped features, ``[n, n_features]``."""
-        return np.clip((np.concatenate(blocks, axis=1) - self.mean) / self.std, -_CLIP, _CLIP)
+        return np.clip(self._unclipped(blocks), -_CLIP, _CLIP)
 
     def rows(self, standard: np.ndarray) -> np.ndarray:
         """Return the chip inputs ``[n, n_rows]`` for standardised features ``[n, n_features]``."""

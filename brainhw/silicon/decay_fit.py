@@ -165,7 +165,7 @@ def _with_offset(
         other = refined(_best_on_grid(t, V - part * level, mask, _grid(t, mask)), part * level, 8)
         noise = cost(other[0], other[1]) / max(mask.sum() - 2 * mask.shape[0], 1.0)
         # Accept the new result only if it reduces the sum of squares by more than 25 noise variances. This corresponds
-        # to an offset of five standard errors. If there is no offset, the first result is therefore kept.
+        # to an offset of five standard errors. Without an offset, the first result is kept.
         if cost(best[0], best[1]) - cost(other[0], other[1]) > 25.0 * noise:
             best = other
     return best

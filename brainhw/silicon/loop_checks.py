@@ -28,7 +28,7 @@ __all__ = [
 
 
 def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> None:
-    """Raise ``ValueError`` if ``chip``, for which the loop was built, is no longer the chip of the network."""
+    """Raise ``ValueError`` if the chip of the network is no longer ``chip``, with which the loop was built."""
     for weight in chip_weights(net).values():
         now = weight.chip
         if now is not chip and now != chip:

@@ -140,7 +140,7 @@ def _batch_size(batch_size: Any, reset: Any, call: str) -> int | None:
 def modules_with_keys(
     net: brainstate.nn.Module, method: str, key: jax.Array | None
 ) -> Iterator[tuple[Any, jax.Array | None]]:
-    """Yield every module that has ``method``, together with a key for this module, or ``None`` if there is no key.
+    """Yield each module with the method ``method``, and a key for it. Without ``key``, yield ``None`` as its key.
 
     A check for this one attribute suffices, because ``prepare`` and ``pin_chip`` are the only members of their
     protocols.
