@@ -15,6 +15,7 @@ from recipe_sets import recordings
 import brainhw as bh
 from brainhw._plain_json import parse_json
 from brainhw.cli import main
+from brainhw.cli.train import _check_test
 from brainhw.cli.schema import SCHEMA
 
 
@@ -25,6 +26,14 @@ def home(tmp_path_factory: Any) -> Path:
         x, y, lengths = recordings(n, seed)
         np.savez(folder / f"{name}.npz", x=x, y=y, lengths=lengths)
     return folder
+
+
+def test_labels_of_both_files_are_compared_by_name() -> None:
+    x, names = np.zeros((3, 2)), np.array(["a", "b", "c"])
+    for y, y_test in ((names.astype("S"), names), (names, names.astype("S"))):
+        _check_test(x, y, x, y_test, "test.npz", "train")
+    with pytest.raises(ValueError, match=r"^train: 1 of 3 recordings of --test 'test.npz' .* the first '7'"):
+        _check_test(x, np.arange(3), x, np.array([0, 1, 7]), "test.npz", "train")
 
 
 @pytest.fixture(scope="module")
