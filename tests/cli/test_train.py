@@ -15,8 +15,8 @@ from recipe_sets import recordings
 import brainhw as bh
 from brainhw._plain_json import parse_json
 from brainhw.cli import main
-from brainhw.cli.train import _check_test
 from brainhw.cli.schema import SCHEMA
+from brainhw.cli.train import _check_test
 
 
 @pytest.fixture(scope="module")
