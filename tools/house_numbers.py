@@ -6,6 +6,7 @@ Run ``python tools/house_numbers.py``. ``tests/house/test_house_numbers.py`` che
 from __future__ import annotations
 
 import ast
+import os
 import io
 import sys
 import tokenize
@@ -110,11 +111,13 @@ def _called(node: ast.Call) -> str:
 def files_entered(call: Callable[[], Any]) -> list[str]:
     """Return the files of the package in which a call runs functions, ordered by their first call."""
     files: dict[str, None] = {}
+    # Compare texts, because this runs for each function call, and objects for paths are slow.
+    folder = f"{PACKAGE}{os.sep}"
 
     def hear(frame: FrameType, event: str, _: Any) -> None:
-        path = Path(frame.f_code.co_filename)
-        if event == "call" and path.is_relative_to(PACKAGE):
-            files.setdefault(path.relative_to(PACKAGE).as_posix())
+        name = frame.f_code.co_filename
+        if event == "call" and name.startswith(folder):
+            files.setdefault(Path(name.removeprefix(folder)).as_posix())
 
     before = sys.getprofile()
     sys.setprofile(hear)

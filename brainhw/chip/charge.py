@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, final
 
 import brainunit as u
@@ -219,7 +220,14 @@ class SaturatingCharge(ChargeCurve):
         return self.gain
 
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
-        return (self._gain * self._saturation) * jnp.tanh(weights / self._saturation)
+        return _saturating(weights, self._gain * self._saturation, self._saturation)
+
+
+# The two functions of this file that compute several operations are compiled, because outside jit JAX would compile
+# each operation for each shape. The numbers of a curve are arguments, so that all curves use the same programs.
+@partial(jax.jit, inline=True)
+def _saturating(weights: jax.Array, largest: float, saturation: float) -> jax.Array:
+    return largest * jnp.tanh(weights / saturation)
 
 
 @final
@@ -323,23 +331,26 @@ class TabulatedCharge(ChargeCurve):
     def _femtocoulombs(self, weights: jax.Array) -> jax.Array:
         knots = jnp.asarray(self._weights, dtype=weights.dtype)
         cubics = jnp.asarray(self._cubics, dtype=weights.dtype)
-        first, _, last = self._slopes
-        inside = jnp.clip(weights, knots[0], knots[-1])
-        # Tables are short, so comparing with every point compiles and runs faster than a binary search.
-        found = jnp.searchsorted(knots, inside, side="right", method="compare_all")
-        interval = jnp.clip(found - 1, 0, len(self._weights) - 2)
-        t = (inside - knots[interval]) / jnp.diff(knots)[interval]
-        c0, c1, c2, c3 = cubics[:, interval]
-        # Use `<=` here: at an end point, clip may pass no gradient, so the gradient must come from the slope at this
-        # end.
-        slope = jnp.where(weights <= knots[0], first, last)
-        return c0 + t * (c1 + t * (c2 + t * c3)) + slope * (weights - inside)
+        return _interpolated(weights, knots, cubics, self._slopes[0], self._slopes[-1])
 
     def __repr__(self) -> str:
         w, q = self._weights, self._charges
         return (
             f"TabulatedCharge({len(w)} points, weights {w[0]:.6g} to {w[-1]:.6g}, charges {q[0]:.6g} to {q[-1]:.6g} fC)"
         )
+
+
+@partial(jax.jit, inline=True)
+def _interpolated(weights: jax.Array, knots: jax.Array, cubics: jax.Array, first: float, last: float) -> jax.Array:
+    inside = jnp.clip(weights, knots[0], knots[-1])
+    # Tables are short, so comparing with every point compiles and runs faster than a binary search.
+    found = jnp.searchsorted(knots, inside, side="right", method="compare_all")
+    interval = jnp.clip(found - 1, 0, len(knots) - 2)
+    t = (inside - knots[interval]) / jnp.diff(knots)[interval]
+    c0, c1, c2, c3 = cubics[:, interval]
+    # Use `<=` here: at an end point, clip may pass no gradient, so the gradient must come from the slope at this end.
+    slope = jnp.where(weights <= knots[0], first, last)
+    return c0 + t * (c1 + t * (c2 + t * c3)) + slope * (weights - inside)
 
 
 # A file contains the kind of a curve, never the name of a class.

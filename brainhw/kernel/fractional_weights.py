@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from typing import ClassVar, Literal
 
 import jax
@@ -18,6 +19,10 @@ from jax.scipy.special import gamma
 from brainhw import _arguments
 
 __all__ = ["L1", "METHODS", "FractionalMethod", "GruenwaldLetnikov", "ProductRectangle", "ShiftedGruenwaldLetnikov"]
+
+
+# Outside jit, JAX would compile each operation of the weights for each order and length.
+_compiled = functools.partial(jax.jit, static_argnums=(0, 2), inline=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +102,7 @@ class GruenwaldLetnikov(FractionalMethod):
 
     many_terms = True
 
+    @_compiled
     def weights(self, alpha: jax.Array, n: int) -> jax.Array:
         """Return the weights of the lags ``1`` to ``n``."""
         m = _column(jnp.arange(1, n + 1, dtype=alpha.dtype), alpha)
@@ -138,6 +144,7 @@ class L1(FractionalMethod):
             = -\frac{1-\alpha}{\Gamma(\alpha)} \int_0^\infty r^{\alpha-2} (1-e^{-r})^2 e^{-(m-1) r} dr
     """
 
+    @_compiled
     def weights(self, alpha: jax.Array, n: int) -> jax.Array:
         """Return the weights of the lags ``1`` to ``n``."""
         b = 1 - alpha
@@ -182,6 +189,7 @@ class ProductRectangle(FractionalMethod):
     slow_rate = 0.0
     reach = 0.015
 
+    @_compiled
     def weights(self, alpha: jax.Array, n: int) -> jax.Array:
         """Return the weights of the lags ``1`` to ``n``."""
         m = _column(jnp.arange(1, n + 1, dtype=alpha.dtype), alpha)

@@ -125,12 +125,7 @@ class WeightGrid:
         return self._values(codes, jnp.result_type(float) if dtype is None else _float_type(dtype, call))
 
     def _values(self, codes: jax.Array, dtype: Any) -> jax.Array:
-        # Half precision and integers can represent neither the step nor large codes, so compute in float32.
-        exact = wide(dtype)
-        values = jnp.asarray(codes, exact) * jnp.asarray(self.step, exact)
-        # Because of a rounding error, n * step may exceed the limit. Without the clip it would count as out of range.
-        low, high = self._range
-        return jnp.clip(values.astype(dtype), jnp.asarray(low, dtype), jnp.asarray(high, dtype))
+        return _clipped_product(codes, self.step, self._range, dtype)
 
     def quantize(self, weights: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Round each weight to a value of the grid. The result is differentiable.
@@ -145,18 +140,34 @@ class WeightGrid:
         return _straight_through(weights, self._values(self._rounded(weights, key), weights.dtype), self._range)
 
     def _rounded(self, weights: jax.Array, key: jax.Array | None) -> jax.Array:
-        weights = jnp.asarray(jax.lax.stop_gradient(weights))
-        weights = weights.astype(wide(weights.dtype))
-        steps = weights / jnp.asarray(self.step, weights.dtype)
-        nearest = jnp.round(steps)
-        if key is not None:
-            low = jnp.floor(steps)
-            up = jax.random.uniform(key, steps.shape, steps.dtype) < steps - low
-            # A weight on the grid may differ from its grid value by a rounding error. Such a weight must not be
-            # rounded to a different value.
-            on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
-            nearest = jnp.where(on_grid, nearest, low + up)
-        return jnp.clip(nearest, self.lowest_code, self.largest_code)
+        return _nearest_codes(jax.lax.stop_gradient(weights), key, self.step, (self.lowest_code, self.largest_code))
+
+
+# These two functions are compiled, because outside jit JAX would compile each of their operations for each shape. The
+# numbers of the grid are arguments, so that all grids use the same programs.
+@partial(jax.jit, static_argnames="dtype", inline=True)
+def _clipped_product(codes: jax.Array, step: float, ends: tuple[float, float], dtype: Any) -> jax.Array:
+    # Half precision and integers can represent neither the step nor large codes, so compute in float32.
+    exact = wide(dtype)
+    values = jnp.asarray(codes, exact) * jnp.asarray(step, exact)
+    # Because of a rounding error, n * step may exceed the limit. Without the clip it would count as out of range.
+    low, high = ends
+    return jnp.clip(values.astype(dtype), jnp.asarray(low, dtype), jnp.asarray(high, dtype))
+
+
+@partial(jax.jit, inline=True)
+def _nearest_codes(weights: jax.Array, key: jax.Array | None, step: float, ends: tuple[int, int]) -> jax.Array:
+    weights = weights.astype(wide(weights.dtype))
+    steps = weights / jnp.asarray(step, weights.dtype)
+    nearest = jnp.round(steps)
+    if key is not None:
+        low = jnp.floor(steps)
+        up = jax.random.uniform(key, steps.shape, steps.dtype) < steps - low
+        # A weight on the grid may differ from its grid value by a rounding error. Such a weight must not be rounded to
+        # a different value.
+        on_grid = jnp.abs(steps - nearest) <= 2 * jnp.finfo(steps.dtype).eps * jnp.abs(steps)
+        nearest = jnp.where(on_grid, nearest, low + up)
+    return jnp.clip(nearest, *ends)
 
 
 def _checked(weights: Any, key: Any, call: str) -> tuple[jax.Array, jax.Array | None]:

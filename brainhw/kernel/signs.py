@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 __all__ = ["block_signs", "fold", "from_blocks", "nearest", "to_blocks"]
 
 
+# Outside jit, JAX would compile each operation of these functions for each shape.
+@partial(jax.jit, static_argnames=("block", "axis"), inline=True)
 def to_blocks(weights: jax.Array, block: int, axis: str) -> jax.Array:
     """Split weights ``[N_in, N_out]`` into blocks along the inputs ('pre') or outputs ('post').
 
@@ -20,6 +24,7 @@ def to_blocks(weights: jax.Array, block: int, axis: str) -> jax.Array:
     return padded.reshape(-1, block, lines.shape[1])
 
 
+@partial(jax.jit, static_argnames=("shape", "axis"), inline=True)
 def from_blocks(blocks: jax.Array, shape: tuple[int, ...], axis: str) -> jax.Array:
     """Invert :func:`to_blocks`: return the weights ``[N_in, N_out]``."""
     n = shape[0] if axis == "pre" else shape[1]
@@ -27,6 +32,7 @@ def from_blocks(blocks: jax.Array, shape: tuple[int, ...], axis: str) -> jax.Arr
     return lines if axis == "pre" else lines.T
 
 
+@partial(jax.jit, inline=True)
 def block_signs(blocks: jax.Array) -> jax.Array:
     r"""Return the mean sign of the weights in each block, from -1 to 1, weighted with the squared weights.
 
@@ -42,6 +48,7 @@ def block_signs(blocks: jax.Array) -> jax.Array:
     return jnp.sum(scaled * jnp.abs(scaled), axis=1, keepdims=True) / jnp.where(energy > 0, energy, 1)
 
 
+@partial(jax.jit, static_argnames=("block", "axis"), inline=True)
 def nearest(weights: jax.Array, *, block: int, axis: str) -> jax.Array:
     """Set weights to zero, so that all nonzero weights of a block have the same sign.
 
@@ -53,6 +60,7 @@ def nearest(weights: jax.Array, *, block: int, axis: str) -> jax.Array:
     return from_blocks(jnp.where(blocks * hard < 0, 0.0, blocks), weights.shape, axis)
 
 
+@partial(jax.jit, static_argnames=("block", "axis", "limits"), inline=True)
 def fold(
     weights: jax.Array, alpha: jax.Array, *, block: int, axis: str, limits: tuple[float, float] | None = None
 ) -> jax.Array:

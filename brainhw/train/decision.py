@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -77,6 +78,8 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
     return choose_class(spikes, n_classes, equal_populations(spikes.shape[-1], n_classes, call=call))
 
 
+# Outside jit, JAX would compile each operation for each shape.
+@partial(jax.jit, static_argnames=("n_classes", "size"), inline=True)
 def choose_class(spikes: jax.Array, n_classes: int, size: int) -> Decision:
     """Return the decision for spikes ``[T, B, n_classes * size]`` that were already checked."""
     spikes = for_sums(spikes)
