@@ -6,8 +6,8 @@ Run ``python tools/house_numbers.py``. ``tests/house/test_house_numbers.py`` che
 from __future__ import annotations
 
 import ast
-import os
 import io
+import os
 import sys
 import tokenize
 import warnings
