@@ -7,8 +7,8 @@ The first test that uses a network compiles it. If that test becomes slow, anoth
 network. A second run, of the fast tests only, shows this; of several durations, the longest counts. Tests that the
 reports do not contain keep their place in the list.
 
-The fast tests are what a contributor runs after each change. A test with one case is slow if it takes more than 1.5
-seconds. Of a test with several cases, those that take more than 0.4 seconds are slow, but the quickest cases that
+The fast tests are what a contributor runs after each change. A test with one case is slow if it takes more than a
+second. Of a test with several cases, those that take more than 0.3 seconds are slow, but the quickest cases that
 contain every value of each option stay fast. So the fast tests reach every function of the tests except the long ones.
 """
 
@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).parents[1]
 LIST = ROOT / "tests" / "slow.txt"
-LONGEST_TEST_S, LONGEST_CASE_S = 1.5, 0.4
+LONGEST_TEST_S, LONGEST_CASE_S = 1.0, 0.3
 # CONTRIBUTING.md asks for the first two after each change of a public function. One new import makes the picture of the
 # third out of date.
 ALWAYS_FAST = (

@@ -26,7 +26,8 @@ WHOLE = X[:, :15]
 
 
 @pytest.mark.slow
-def test_it_learns_and_keeps_every_rule(classifier: Any) -> None:
+def test_it_learns_and_keeps_every_rule(trained_classifier: Any) -> None:
+    classifier = trained_classifier
     report = classifier.report(X, Y, LENGTHS)
     assert report.accuracy >= 0.95
     assert report.silent == report.undecided == 0
