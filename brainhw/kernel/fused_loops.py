@@ -87,7 +87,8 @@ def leaky(drives, V, spk, decay, V_th, recurrent, factors, rules, V_pre, is_dens
     which too many neurons fire.
     """
     for r in numba.prange(drives.shape[1]):
-        is_dense[r] = _leaky_sample(drives, r, V, spk, decay, V_th, recurrent, factors, rules, V_pre)
+        # Without int64, numba would compile the function twice: the type of `r` differs between its passes.
+        is_dense[r] = _leaky_sample(drives, np.int64(r), V, spk, decay, V_th, recurrent, factors, rules, V_pre)
 
 
 @compiled_part
@@ -179,7 +180,7 @@ def currents(  # type: ignore[no-untyped-def]
     for r in numba.prange(drives.shape[1]):
         is_dense[r] = _currents_sample(
             drives,
-            r,
+            np.int64(r),
             V,
             current,
             spk,
