@@ -78,10 +78,15 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
     return choose_class(spikes, n_classes, equal_populations(spikes.shape[-1], n_classes, call=call))
 
 
-# Outside jit, JAX would compile each operation for each shape.
-@partial(jax.jit, static_argnames=("n_classes", "size"), inline=True)
 def choose_class(spikes: jax.Array, n_classes: int, size: int) -> Decision:
     """Return the decision for spikes ``[T, B, n_classes * size]`` that were already checked."""
+    # A number of classes may be an array without axes, which cannot be hashed.
+    return _choose_class(spikes, int(n_classes), int(size))
+
+
+# Outside jit, JAX would compile each operation for each shape.
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
+def _choose_class(spikes: jax.Array, n_classes: int, size: int) -> Decision:
     spikes = for_sums(spikes)
     steps = jnp.arange(len(spikes), dtype=spikes.dtype)
 

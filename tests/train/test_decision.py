@@ -46,6 +46,12 @@ def test_populations_decide_together() -> None:
     assert float(bh.train.accuracy_population(spikes, jnp.array([1]), 2)) == 1.0
 
 
+def test_a_number_of_classes_may_be_an_array_without_axes() -> None:
+    spikes = jnp.zeros((3, 2, 4)).at[0, :, 2].set(1)
+    assert bh.train.decide(spikes, np.array(2)).predicted.tolist() == [1, 1]
+    assert bh.train.accuracy_population(spikes, np.array([1, 1]), n_classes=np.array(2)) == 1
+
+
 def test_half_precision_counts_exactly() -> None:
     # In bfloat16 no count passes 256.
     spikes = jnp.ones((600, 1, 2), jnp.bfloat16).at[599, 0, 0].set(0)
