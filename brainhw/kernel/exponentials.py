@@ -44,10 +44,10 @@ def amplitudes(method: FractionalMethod, alpha: jax.Array, rates: np.ndarray) ->
     return _compiled_amplitudes(method, alpha, tuple(rates.tolist()))
 
 
-# Outside jit, JAX would compile each operation.
+# Outside jit, JAX would compile each operation. The rates are a tuple, because static arguments must be hashable.
 @functools.partial(jax.jit, static_argnums=(0, 2), inline=True)
-def _compiled_amplitudes(method: FractionalMethod, alpha: jax.Array, of_sums: tuple[float, ...]) -> jax.Array:
-    rates = np.asarray(of_sums)
+def _compiled_amplitudes(method: FractionalMethod, alpha: jax.Array, static_rates: tuple[float, ...]) -> jax.Array:
+    rates = np.asarray(static_rates)
     sampled = rates[:-1].reshape((-1,) + (1,) * jnp.ndim(alpha)).astype(alpha.dtype)
     # In log r the integrand is analytic and decays at both ends, so the error of the trapezoidal rule decreases as
     # exp(-c / step) (Trefethen and Weideman, SIAM Review 56, 2014; for power laws Beylkin and Monzon, Appl. Comput.

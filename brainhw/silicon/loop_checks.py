@@ -28,7 +28,7 @@ __all__ = [
 
 
 def check_same_chip(net: brainstate.nn.Module, chip: ChipSpec, call: str) -> None:
-    """Raise ``ValueError`` if the chip of the network is no longer ``chip``, with which the loop was built."""
+    """Raise ``ValueError`` if the network has another chip than ``chip``, the chip when the loop was built."""
     for weight in chip_weights(net).values():
         now = weight.chip
         if now is not chip and now != chip:

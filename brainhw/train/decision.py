@@ -81,7 +81,7 @@ def decide(spikes: jax.Array, n_classes: int | None = None, *, lengths: jax.Arra
 def choose_class(spikes: jax.Array, n_classes: int, size: int) -> Decision:
     """Return the decision for spikes ``[T, B, n_classes * size]`` that were already checked."""
     # A number of classes may be an array without axes, which cannot be hashed.
-    return _choose_class(spikes, int(n_classes), int(size))
+    return _choose_class(spikes, int(n_classes), size)
 
 
 # Outside jit, JAX would compile each operation for each shape.

@@ -27,15 +27,14 @@ WHOLE = X[:, :15]
 
 @pytest.mark.slow
 def test_it_learns_and_keeps_every_rule(trained_classifier: Any) -> None:
-    classifier = trained_classifier
-    report = classifier.report(X, Y, LENGTHS)
+    report = trained_classifier.report(X, Y, LENGTHS)
     assert report.accuracy >= 0.95
     assert report.silent == report.undecided == 0
     assert report.names == ("fall", "rise", "swing")
-    with brainstate.environ.context(dt=classifier.dt):
-        assert bh.check_deployable(classifier.net).ok
-        assert len(bh.deploy.place(classifier.net).cores_used) == 3
-    assert np.mean(classifier.predict(X, LENGTHS) == Y) == report.accuracy
+    with brainstate.environ.context(dt=trained_classifier.dt):
+        assert bh.check_deployable(trained_classifier.net).ok
+        assert len(bh.deploy.place(trained_classifier.net).cores_used) == 3
+    assert np.mean(trained_classifier.predict(X, LENGTHS) == Y) == report.accuracy
 
 
 def test_padding_says_nothing(classifier: Any) -> None:
