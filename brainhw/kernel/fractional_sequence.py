@@ -3,7 +3,7 @@
 If the reset is a detached current and the spikes are given, the layer is linear in its drive. The backward pass is
 therefore the transposed causal convolution: the same scheme, run backwards in time on the incoming gradients. It needs
 only the voltage that was compared with the threshold in each step, and one more array per trainable parameter of the
-operator.
+operator. On a CPU and with the extra ``fast``, compiled loops run both passes (:mod:`brainhw.kernel.fractional_fused`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from brainhw.kernel.broadcasting import broadcasting
-from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, NeuronState, past_sums, schemes_of, step
+from brainhw.kernel.fractional_fused import FiringRule, is_faster, run_scheme
+from brainhw.kernel.fractional_step import (
+    NeuronParameters,
+    NeuronRules,
+    NeuronState,
+    Scheme,
+    past_sums,
+    schemes_of,
+    step,
+)
+from brainhw.kernel.fused import with_reference
 from brainhw.kernel.leaky import instantiate_zeros, map_primals, sum_over_samples
 
 __all__ = ["Trace", "is_linear", "run", "run_steps"]
@@ -56,8 +66,12 @@ def run(
 
     :func:`is_linear` must return True for ``rules``.
     """
+
+    def without_gradients(*given: Any) -> tuple[NeuronState, Trace]:
+        return _run(rules, keep_V, False, *given)[:2]
+
     plain = partial(run_steps, rules, keep_V=keep_V)
-    runner = jax.custom_vjp(plain)
+    runner = jax.custom_vjp(without_gradients)
     runner.defvjp(partial(_forward, rules, keep_V), partial(_backward, rules, plain), symbolic_zeros=True)
     return runner(parameters, state, drives)
 
@@ -85,11 +99,36 @@ def _scan(
     return final, trace, sensitivities
 
 
+def _run(
+    rules: NeuronRules,
+    keep_V: bool,
+    with_sensitivities: bool,
+    parameters: NeuronParameters,
+    state: NeuronState,
+    drives: jax.Array,
+) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
+    """Return the same as :func:`_scan`, from the compiled loop if it is expected to save time."""
+    by_steps = partial(_scan, rules, keep_V, with_sensitivities)
+    if not rules.is_step or not is_faster(rules, drives, state.slots):
+        return by_steps(parameters, state, drives)
+
+    def in_one_loop(parameters: NeuronParameters, state: NeuronState, drives: jax.Array) -> Any:
+        schemes = schemes_of(rules, parameters.operator)[: None if with_sensitivities else 1]
+        firing = FiringRule(parameters.V_th, parameters.lookahead, rules.leak)
+        found = run_scheme(rules.past, schemes, firing, drives, state.V, state.before, state.slots, keep_V=keep_V)
+        spk = _fire(rules, found.V_compared, parameters.V_th)
+        before = None if state.before is None else drives[-1] - spk[-1] * parameters.V_th
+        final = state._replace(V=found.V[-1], slots=found.slots, before=before)
+        return final, Trace(spk, found.V if keep_V else None, found.V_compared), found.sensitivities
+
+    return with_reference(in_one_loop, by_steps)(parameters, state, drives)
+
+
 @broadcasting
 def _forward(rules: NeuronRules, keep_V: bool, *arguments: Any) -> tuple[Any, Any]:
     parameters, state, drives = map_primals(lambda leaf: leaf.value, arguments)
     state_trainable = any(jax.tree.leaves(map_primals(lambda leaf: leaf.perturbed, arguments[1])))
-    final, trace, sensitivities = _scan(rules, keep_V, True, parameters, state, drives)
+    final, trace, sensitivities = _run(rules, keep_V, True, parameters, state, drives)
     # Only the general case of the backward pass needs the state and the drives. XLA drops them if they are not used.
     return (final, trace), (parameters, state, drives, trace, sensitivities, state_trainable)
 
@@ -106,9 +145,8 @@ def _backward(rules: NeuronRules, plain: Callable[..., Any], saved: Any, cotange
             jax.tree.map(instantiate_zeros, cotangents, is_leaf=_is_zero)
         )
     grad_trace = Trace(*(None if g is None or _is_zero(g) else g for g in grad_trace))
-    grad_parameters, grad_drives = _gradients(
-        rules, parameters, trace, sensitivities, instantiate_zeros(grad_final.V), grad_trace
-    )
+    grad_last_V = None if _is_zero(grad_final.V) else grad_final.V
+    grad_parameters, grad_drives = _gradients(rules, parameters, trace, sensitivities, grad_last_V, grad_trace)
     return grad_parameters, jax.tree.map(jnp.zeros_like, state), grad_drives
 
 
@@ -116,18 +154,8 @@ def _is_zero(gradient: Any) -> bool:
     return isinstance(gradient, SymbolicZero)
 
 
-class _LaterGradients(NamedTuple):
-    """Gradients that the backward pass carries from a step to the previous step.
-
-    ``slots`` stores gradients of later steps, on which the transposed convolution acts. ``position`` is the position of
-    the next value in ``slots``.
-    """
-
-    grad_V: jax.Array  # gradient of the voltage after the step, without the part through the operator
-    grad_V_new: jax.Array  # gradient of the voltage of the next step before its reset
-    rate: jax.Array  # gradient of the rate that the next step stored
-    slots: jax.Array
-    position: jax.Array
+def _fire(rules: NeuronRules, V: jax.Array, V_th: jax.Array) -> jax.Array:
+    return rules.spk_fun((V - V_th) / V_th)
 
 
 def _gradients(
@@ -135,61 +163,47 @@ def _gradients(
     parameters: NeuronParameters,
     trace: Trace,
     sensitivities: tuple[jax.Array, ...],
-    grad_last_V: jax.Array,
+    grad_last_V: jax.Array | None,
     grad_trace: Trace,
 ) -> tuple[NeuronParameters, jax.Array]:
-    """Return the gradients of the parameters and of the drives, in one pass backwards in time."""
+    """Return the gradients of the parameters and of the drives."""
     operator, V_th, lookahead = parameters
     scheme, *derivatives = schemes_of(rules, operator)
-    past, remembers_rate = rules.past, rules.method.remembers_rate
     leaves, structure = jax.tree.flatten(operator)
+    spk, nothing = trace.spk, jnp.zeros_like(trace.V_compared)
 
-    def fire(V: jax.Array, V_th: jax.Array) -> jax.Array:
-        return rules.spk_fun((V - V_th) / V_th)
+    # First, compute the gradients through the spikes, for all steps in parallel.
+    grad_compared = nothing if grad_trace.V_compared is None else grad_trace.V_compared
+    grad_V_th = nothing
+    if grad_trace.spk is not None:
+        pull = jax.vjp(partial(_fire, rules), trace.V_compared, jnp.broadcast_to(V_th, nothing.shape))[1]
+        through_spikes, grad_V_th = pull(grad_trace.spk)
+        grad_compared = grad_compared + through_spikes
 
-    def body(carry: tuple[_LaterGradients, Any], incoming: Any) -> tuple[tuple[_LaterGradients, Any], jax.Array]:
-        later, (grad_trainable, grad_V_th) = carry
-        spk, V_compared, sensitivities, grad = incoming
-        grad_V_compared = jnp.zeros_like(V_compared)
-        if grad.spk is not None:
-            _, pull = jax.vjp(fire, V_compared, jnp.broadcast_to(V_th, V_compared.shape))
-            grad_V_compared, grad_threshold = pull(grad.spk)
-            grad_V_th = grad_V_th + grad_threshold
-        grad_V_compared = grad_V_compared if grad.V_compared is None else grad_V_compared + grad.V_compared
+    # Then, run the scheme backwards. Its inputs are the gradients of the voltages that do not pass through later steps.
+    grad_V = nothing if grad_trace.V is None else grad_trace.V
+    if grad_last_V is not None:
+        grad_V = grad_V.at[-1].add(grad_last_V)
+    grad_drives = nothing
+    if lookahead is None:
+        grad_V = grad_V + grad_compared
+    else:
+        # The spikes were computed from the voltage before the step, and from the drive.
+        grad_V = grad_V.at[:-1].add((1 - lookahead * rules.leak) * grad_compared[1:])
+        grad_drives = lookahead * grad_compared
+    grad_new, rates = _run_backwards(rules, operator.tau, scheme, grad_V)
 
-        rate = -past_sums([past.slot_weights(scheme.weights, later.position)], later.slots)[0]
-        after = later.grad_V + scheme.voltage * later.grad_V_new
-        after = after - rules.leak / operator.tau * later.rate if remembers_rate else after + rate
-        after = after if grad.V is None else after + grad.V
-        grad_V_new = after if rules.looks_ahead else after + grad_V_compared
-
-        through_past = rate / operator.tau if remembers_rate else 0.0
-        if scheme.before is not None:
-            through_past = scheme.before * later.grad_V_new
-        grad_drive = scheme.drive * grad_V_new + through_past
-        grad_V_th = grad_V_th - spk * (scheme.drive * after + through_past)
-        grad_trainable = tuple(
-            total + m * grad_V_new - d.drive * spk * V_th * after
-            for total, m, d in zip(grad_trainable, sensitivities, derivatives, strict=True)
-        )
-        grad_V = jnp.zeros_like(grad_V_new)
-        if lookahead is not None:
-            # The spike was computed from the voltage before the step.
-            grad_drive = grad_drive + lookahead * grad_V_compared
-            grad_V = (1 - lookahead * rules.leak) * grad_V_compared
-        slots = past.push(later.slots, grad_V_new, later.position)
-        later = _LaterGradients(grad_V, grad_V_new, rate, slots, past.advance(later.position))
-        return (later, (grad_trainable, grad_V_th)), grad_drive
-
-    nothing = jnp.zeros_like(grad_last_V)
-    slots = jnp.zeros((past.n_slots, *nothing.shape), nothing.dtype)
-    start = _LaterGradients(grad_last_V, nothing, nothing, slots, jnp.zeros((), jnp.int32))
-    # Sum over the batch after the loop, because a reduction to a scalar in every step takes longer than the step.
-    totals = (tuple(nothing for _ in derivatives), nothing)
-    incoming = (trace.spk, trace.V_compared, sensitivities, grad_trace)
-    (_, (grad_trainable, grad_V_th)), grad_drives = jax.lax.scan(body, (start, totals), incoming, reverse=True)
-
-    found = iter(grad_trainable)
+    # Last, compute the gradients of drives and parameters, again in parallel. `after` are the gradients of the voltages
+    # after the reset.
+    after = grad_new if rules.looks_ahead else grad_new - grad_compared
+    through_past = nothing
+    if rates is not None:
+        through_past = rates / operator.tau
+    if scheme.before is not None:
+        through_past = nothing.at[:-1].set(scheme.before * grad_new[1:])
+    grad_drives = grad_drives + scheme.drive * grad_new + through_past
+    grad_V_th = grad_V_th - spk * (scheme.drive * after + through_past)
+    found = iter(m * grad_new - d.drive * spk * V_th * after for m, d in zip(sensitivities, derivatives, strict=True))
     grad_leaves = [
         sum_over_samples(next(found), jnp.shape(leaf)) if wanted else jnp.zeros_like(leaf)
         for leaf, wanted in zip(leaves, rules.trainable, strict=True)
@@ -199,3 +213,49 @@ def _gradients(
         V_th=sum_over_samples(grad_V_th, jnp.shape(V_th)),
         lookahead=None if lookahead is None else jnp.zeros_like(lookahead),
     ), grad_drives
+
+
+class _LaterGradients(NamedTuple):
+    """Gradients that the backward pass carries from a step to the previous step.
+
+    ``slots`` stores gradients of later steps, on which the transposed convolution acts. ``position`` is the position of
+    the next value in ``slots``.
+    """
+
+    grad_new: jax.Array  # gradient of the voltage of the next step before its reset
+    rate: jax.Array  # gradient of the rate that the next step stored
+    slots: jax.Array
+    position: jax.Array
+
+
+def _run_backwards(
+    rules: NeuronRules, tau: jax.Array, scheme: Scheme, grad_V: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
+    """Run the transposed convolution, from the last step to the first.
+
+    ``grad_V [T, ..., N]`` are the gradients of the voltages that do not pass through the operator. The results are the
+    gradients of the voltages before the reset, and of the stored rates, or ``None`` if the method stores no rates.
+    """
+    remembers_rate = rules.method.remembers_rate
+    nothing = jnp.zeros_like(grad_V[0])
+    slots = jnp.zeros((rules.past.n_slots, *nothing.shape), nothing.dtype)
+
+    def by_steps(tau: jax.Array, scheme: Scheme, grad_V: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        def body(later: _LaterGradients, grad_V: jax.Array) -> tuple[_LaterGradients, Any]:
+            rate = -past_sums([rules.past.slot_weights(scheme.weights, later.position)], later.slots)[0]
+            through_past = -rules.leak / tau * later.rate if remembers_rate else rate
+            grad_new = grad_V + scheme.voltage * later.grad_new + through_past
+            slots = rules.past.push(later.slots, grad_new, later.position)
+            later = _LaterGradients(grad_new, rate, slots, rules.past.advance(later.position))
+            return later, (grad_new, rate if remembers_rate else None)
+
+        start = _LaterGradients(nothing, nothing, slots, jnp.zeros((), jnp.int32))
+        return jax.lax.scan(body, start, grad_V, reverse=True)[1]
+
+    def in_one_loop(tau: jax.Array, scheme: Scheme, grad_V: jax.Array) -> tuple[jax.Array, None]:
+        transposed = scheme._replace(drive=jnp.ones((), grad_V.dtype), before=None)
+        found = run_scheme(rules.past, (transposed,), None, grad_V, nothing, None, slots, reverse=True)
+        return found.V_compared, None
+
+    run = with_reference(in_one_loop, by_steps) if is_faster(rules, grad_V, slots) else by_steps
+    return run(tau, scheme, grad_V)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.fractional_weights import FractionalMethod
 from brainhw.kernel.leaky import sum_over_samples
-from brainhw.kernel.past import Past
+from brainhw.kernel.past import Past, expand
 
 __all__ = [
     "Event",
@@ -71,6 +71,7 @@ class NeuronRules(NamedTuple):
     detach_reset: bool
     looks_ahead: bool  # whether spikes are computed before the step, from an extrapolated voltage
     spk_fun: Callable[[jax.Array], jax.Array]
+    is_step: bool  # whether `spk_fun` is 1 for an argument of at least 0, otherwise 0
     trainable: tuple[bool, ...]  # for each leaf of the operator, whether it is trainable
 
     @property
@@ -163,13 +164,7 @@ def _scheme(rules: NeuronRules, operator: Operator) -> Scheme:
 
 def _scale_weights(factor: jax.Array, weights: jax.Array) -> jax.Array:
     """Return weights ``[slots]`` or ``[slots, N]`` times a factor, which is a scalar or ``[N]``."""
-    return factor * _expand(weights, max(weights.ndim, jnp.ndim(factor) + 1))
-
-
-def _expand(weights: jax.Array, ndim: int) -> jax.Array:
-    """Reshape weights ``[slots]`` or ``[slots, N]`` to broadcast against ``[slots, ..., N]``."""
-    between = (1,) * (ndim - weights.ndim)
-    return weights.reshape((weights.shape[0], *between, *weights.shape[1:]))
+    return factor * expand(weights, max(weights.ndim, jnp.ndim(factor) + 1))
 
 
 def _step_results(
@@ -192,7 +187,7 @@ def past_sums(weights: list[jax.Array], slots: jax.Array) -> list[jax.Array]:
     if all(w.ndim == 1 for w in weights):
         sums = jnp.tensordot(jnp.stack(weights), slots, 1)
         return [sums[i] for i in range(len(weights))]
-    return [_pairwise_sum(_expand(w, slots.ndim) * slots) for w in weights]
+    return [_pairwise_sum(expand(w, slots.ndim) * slots) for w in weights]
 
 
 def _pairwise_sum(values: jax.Array) -> jax.Array:
@@ -246,7 +241,7 @@ def _backward(saved: Any, g: jax.Array) -> tuple[Any, ...]:
         scheme.drive * g,
         None if scheme.before is None else scheme.before * g,
         scheme.voltage * g,
-        -_expand(scheme.weights, g.ndim + 1) * g[None],
+        -expand(scheme.weights, g.ndim + 1) * g[None],
     )
 
 

@@ -10,6 +10,7 @@ finite.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ import numpy as np
 
 from brainhw.kernel.events import has_event_loops
 
-__all__ = ["constant_factors", "is_faster", "loop_or_steps"]
+__all__ = ["constant_factors", "is_faster", "loop_or_steps", "with_reference"]
 
 # With fewer multiplications, calling the compiled loop takes more time than it saves.
 _MIN_MULTIPLICATIONS = 2**22
@@ -56,29 +57,41 @@ def loop_or_steps(
         Arguments of both functions.
     """
 
-    # A call to the compiled loop has no rule for vmap, so define one that uses XLA's loop.
-    @jax.custom_batching.custom_vmap
-    def chosen(*given: jax.Array) -> list[jax.Array]:
+    def loop_if_sparse(*given: jax.Array) -> list[jax.Array]:
         *found, is_dense = loop(*given)
         # A NaN weight makes a dense product NaN, but the compiled loop would skip it if its neuron is silent. So use
         # the compiled loop only if all weights are finite.
         holds = (jnp.count_nonzero(is_dense) == 0) & jnp.isfinite(given[recurrent]).all()
         return jax.lax.cond(holds, lambda found, given: found, lambda found, given: by_steps(*given), found, given)
 
-    @chosen.def_vmap
-    def _(axis_size: int, batched: list[bool], *given: jax.Array) -> tuple[list[jax.Array], list[bool]]:
-        found = jax.vmap(by_steps, [0 if one else None for one in batched], axis_size=axis_size)(*given)
-        return found, [True] * len(found)
+    return with_reference(loop_if_sparse, by_steps)(*given)
+
+
+def with_reference(loop: Callable[..., Any], reference: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``loop`` with rules for vmap and for derivatives, for which ``reference`` computes the same results.
+
+    A call to a compiled loop has no such rules. The rule for derivatives is only used for second derivatives, because
+    first derivatives use a custom backward pass.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def batched_by_reference(*given: Any) -> Any:
+        return loop(*given)
+
+    @batched_by_reference.def_vmap
+    def _(axis_size: int, batched: list[Any], *given: Any) -> tuple[Any, Any]:
+        axes = jax.tree.map(lambda one: 0 if one else None, batched)
+        found = jax.vmap(reference, axes, axis_size=axis_size)(*given)
+        return found, jax.tree.map(lambda _: True, found)
 
     @jax.custom_vjp
-    def differentiable(*given: jax.Array) -> list[jax.Array]:
-        return chosen(*given)
+    def differentiable(*given: Any) -> Any:
+        return batched_by_reference(*given)
 
-    # This rule is only used for second derivatives, because first derivatives use a custom backward pass.
     differentiable.defvjp(
-        lambda *given: (differentiable(*given), given), lambda given, gradient: jax.vjp(by_steps, *given)[1](gradient)
+        lambda *given: (differentiable(*given), given), lambda given, gradient: jax.vjp(reference, *given)[1](gradient)
     )
-    return differentiable(*given)
+    return differentiable
 
 
 def constant_factors(function: Callable[[jax.Array], jax.Array], like: jax.Array) -> tuple[float, ...] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from brainhw.kernel.exponentials import amplitudes, decay_rates
 from brainhw.kernel.fractional_weights import FractionalMethod
 
-__all__ = ["LagBuffer", "LeakySums", "Past"]
+__all__ = ["LagBuffer", "LeakySums", "Past", "expand"]
 
 
 class Past(abc.ABC):
@@ -89,7 +89,16 @@ class LeakySums(Past):
 
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
         """Multiply every sum by its decay factor and add the value."""
+        return expand(self.decay(slots.dtype), slots.ndim) * slots + value[None]
+
+    def decay(self, dtype: Any) -> np.ndarray:
+        """Return the factor by which each slot decays per step, ``[n_slots]``."""
         # The rates are not trainable, so these factors are constants of the compiled step. The first factor is 0,
         # because the first slot stores only the last value.
-        decay = np.append(0.0, np.exp(-self.rates)).astype(slots.dtype)
-        return decay.reshape((-1,) + (1,) * value.ndim) * slots + value[None]
+        return np.append(0.0, np.exp(-self.rates)).astype(dtype)
+
+
+def expand(weights: Any, ndim: int) -> Any:
+    """Reshape weights ``[slots]`` or ``[slots, N]`` to broadcast against ``[slots, ..., N]``."""
+    between = (1,) * (ndim - weights.ndim)
+    return weights.reshape((weights.shape[0], *between, *weights.shape[1:]))

@@ -33,6 +33,7 @@ from brainhw.nn.spiking import (
     no_spikes,
     zeros,
 )
+from brainhw.surrogate.forward import forward_of
 
 __all__ = ["FractionalLayer"]
 
@@ -242,6 +243,7 @@ class FractionalLayer(RestingStates):
             detach_reset=self.detach_reset,
             looks_ahead=self.lookahead is not None,
             spk_fun=self.spk_fun,
+            is_step=forward_of(self.spk_fun) == "step",
             trainable=(
                 *[self.learns_alpha] * n_terms,
                 *[self.learns_coefficients] * n_terms,
@@ -352,7 +354,7 @@ class FractionalLayer(RestingStates):
         xs = drives_over_time(xs, u.mV, size=self.in_size, call=call)
         dt = _arguments.time_step(call=call)
         state = _plain(self.resting_values(*xs.shape[1 : xs.ndim - len(self.in_size)]))
-        rules = self.rules()._replace(spk_fun=jnp.zeros_like)
+        rules = self.rules()._replace(spk_fun=jnp.zeros_like, is_step=False)
         _, trace = run_steps(rules, self.parameters(dt), state, xs.to(u.mV).mantissa)
         return u.Quantity(trace.V_compared, unit=u.mV)
 
