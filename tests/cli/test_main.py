@@ -204,7 +204,12 @@ def test_a_bundle_that_is_refused_ends_with_1(at_home: pathlib.Path, capsys, com
     for name, match in (
         ("none", "No such file"),
         (".", "not a regular file"),
-        ("x.npy", "is not a bundle"),
+        (
+            "x.npy",
+            f"is not a bundle, but a file of arrays. The order of the arguments is `brainhw {command} BUNDLE DATA`",
+        )
+        if more
+        else ("x.npy", "is not a bundle"),
         ("damaged", ""),
     ):
         assert f"{command}: '{name}' " in failed(capsys, command, name, *more)
