@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gallery_scripts import smoke
+from gallery_scripts import environment, smoke
 from scipy.io import wavfile
 
 RESULT = re.compile(
@@ -86,7 +85,7 @@ def test_deploy_spoken_digits_smoke_ends_in_a_bundle_that_the_command_line_runs(
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr
     assert f"accuracy {float(accuracy[1]):.2%} (" in done.stdout

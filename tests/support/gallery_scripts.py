@@ -16,6 +16,15 @@ GALLERY = Path(__file__).parents[2] / "gallery"
 OUR_WARNING = re.compile(r"^.*/(?:brainhw|gallery)/[\w/]+\.py:\d+: \w*Warning: (?!fit: ).*$", re.MULTILINE)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a script, in which XLA compiles without optimisation.
+
+    This saves a fifth of the CPU time of a script, because most scripts compile longer than they compute.
+    """
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1", "XLA_FLAGS": flags}
+
+
 def smoke(
     script: str, *options: str | Path, fails: bool = False, warns: bool = False, new_python: bool = False
 ) -> subprocess.CompletedProcess[str]:
@@ -24,11 +33,12 @@ def smoke(
     ``new_python`` starts a Python that has imported nothing. The others save the two seconds of the imports.
     """
     command = [str(GALLERY / script), "--smoke", *map(str, options)]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "TQDM_DISABLE": "1"}
     if new_python:
-        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, check=False, env=environment()
+        )
     else:
-        done = forked_python.run(command, environment)
+        done = forked_python.run(command, environment())
     assert (done.returncode != 0) == fails, done.stderr[-3000:]
     assert warns or not OUR_WARNING.findall(done.stderr), done.stderr[-3000:]
     return done
