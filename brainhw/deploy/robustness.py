@@ -364,15 +364,23 @@ def _sharding(devices: Sequence[jax.Device] | None) -> NamedSharding | None:
 
 
 def _fitting(run: Any, values: list[Any], keys: jax.Array, budget: int, n_devices: int) -> int:
-    """Return the number of chips that fit into ``budget`` bytes, extrapolated from the memory of 1 chip and 2 chips."""
+    """Return the number of chips that are evaluated in parallel: as many as fit into ``budget`` bytes per device."""
+
+    def memory(n_chips: int) -> int:
+        analysis = run.lower(values, keys[jnp.zeros(n_chips, int)]).compile().memory_analysis()
+        return 0 if analysis is None else analysis.temp_size_in_bytes
+
+    on_cpu = jax.default_backend() == "cpu"
+    most = -(-len(keys) // n_devices)
+    if on_cpu:
+        # A few chips at once are enough to use a CPU fully. In measurements, more than 8 were not consistently faster,
+        # but always took more memory.
+        most = min(most, 8)
+        # Usually these fit. JAX keeps the compiled program, so it is not compiled again for the evaluation.
+        if memory(most) <= budget:
+            return n_devices * most
     # The memory per chip is the memory for two chips minus the memory for one chip. All chips share one copy of the
     # weights.
-    needs = []
-    for n in (1, 2):
-        analysis = run.lower(values, keys[jnp.zeros(n, int)]).compile().memory_analysis()
-        needs.append(0 if analysis is None else analysis.temp_size_in_bytes)
-    each = max(1, needs[1] - needs[0])
-    fitting = n_devices * max(1, 1 + (budget - needs[0]) // each)
-    # A few chips at once are enough to use a CPU fully. In measurements, more than 8 were not consistently faster, but
-    # always took more memory.
-    return min(fitting, 8 * n_devices) if jax.default_backend() == "cpu" else fitting
+    one = memory(1)
+    each = max(1, memory(2) - one)
+    return n_devices * min(most, max(1, 1 + (budget - one) // each))

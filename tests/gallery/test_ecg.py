@@ -46,7 +46,7 @@ def test_fractional_smoke(root: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
-    smoke("ecg_alif.py", "--root", root, "--out", whole)
+    smoke("ecg_alif.py", "--root", root, "--out", whole, new_python=True)
     smoke("ecg_alif.py", "--root", root, "--out", parts, "--stop-after", "1")
     smoke("ecg_alif.py", "--root", root, "--out", parts, "--resume")
     assert (tmp_path / "whole/training.run").read_bytes() == (tmp_path / "parts/training.run").read_bytes()

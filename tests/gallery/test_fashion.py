@@ -61,7 +61,7 @@ def test_a_net_for_a_chip_fills_it_and_is_tried_on_sampled_chips(
 def test_a_stopped_run_resumes_to_the_bit(root: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     shared = ("--neuron", "h1v2", "--root", root, "--chips", "1", "--out")
-    smoke(SCRIPT, *shared, str(whole), warns=True)
+    smoke(SCRIPT, *shared, str(whole), warns=True, new_python=True)
     smoke(SCRIPT, *shared, str(parts), "--stop-after", "1", warns=True)
     smoke(SCRIPT, *shared, str(parts), "--resume", warns=True)
     assert (whole / "training.run").read_bytes() == (parts / "training.run").read_bytes()

@@ -31,7 +31,7 @@ def test_smoke(neuron: str, figures: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    smoke(SCRIPT, "--neuron", "lif", "--out", whole)
+    smoke(SCRIPT, "--neuron", "lif", "--out", whole, new_python=True)
     smoke(SCRIPT, "--neuron", "lif", "--out", parts, "--stop-after", "1")
     smoke(SCRIPT, "--neuron", "lif", "--out", parts, "--resume")
     assert (whole / "training.run").read_bytes() == (parts / "training.run").read_bytes()

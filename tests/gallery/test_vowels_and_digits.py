@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gallery_scripts import smoke
+from gallery_scripts import environment, smoke
 from scipy.io import wavfile
 
 RESULT = re.compile(
@@ -49,7 +48,9 @@ def test_spoken_digits_smoke(chip: str, tmp_path: Path) -> None:
 
 
 def test_spoken_digits_says_how_to_get_the_data(tmp_path: Path) -> None:
-    done = smoke("spoken_digits_h1.py", "--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True)
+    done = smoke(
+        "spoken_digits_h1.py", "--root", str(tmp_path), "--out", str(tmp_path / "run"), fails=True, new_python=True
+    )
     assert "fsdd" in done.stderr
     assert str(tmp_path) in done.stderr
 
@@ -57,7 +58,7 @@ def test_spoken_digits_says_how_to_get_the_data(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_bit(tmp_path: Path) -> None:
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
-    smoke("japanese_vowels_h1.py", "--out", whole)
+    smoke("japanese_vowels_h1.py", "--out", whole, new_python=True)
     smoke("japanese_vowels_h1.py", "--out", parts, "--stop-after", "1")
     assert (tmp_path / "whole/training.run").read_bytes() != (tmp_path / "parts/training.run").read_bytes()
     smoke("japanese_vowels_h1.py", "--out", parts, "--resume")
@@ -84,7 +85,7 @@ def test_deploy_spoken_digits_smoke_ends_in_a_bundle_that_the_command_line_runs(
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        env=environment(),
     )
     assert done.returncode == 0, done.stderr
     assert f"accuracy {float(accuracy[1]):.2%} (" in done.stdout

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,43 +18,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_training import X, Y, accuracy, loss, net, train
 from tqdm import tqdm
 
 import brainhw as bh
 from brainhw.data import Split
-
-RNG = np.random.default_rng(0)
-Y = np.arange(20) % 2
-X = (RNG.random((20, 30, 4)) < (0.2 + 0.5 * (Y[:, None, None] == (np.arange(4) % 2)))).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)
 def _dt():
     with brainstate.environ.context(dt=1.0 * u.ms):
         yield
-
-
-def net(seed: int = 0) -> brainstate.nn.Module:
-    brainstate.random.seed(seed)
-    return brainstate.nn.Sequential(
-        bh.nn.LIFSynapse(4, 8, weight_init=braintools.init.Normal(0.0 * u.mV, 6.0 * u.mV)),
-        bh.nn.LIFLayer(8, tau=20 * u.ms),
-        bh.nn.LIFSynapse(8, 2, weight_init=braintools.init.Normal(3.0 * u.mV, 4.0 * u.mV)),
-        bh.nn.LIFLayer(2, tau=20 * u.ms),
-    )
-
-
-def loss(outputs: jax.Array, batch: Any) -> jax.Array:
-    return braintools.metric.softmax_cross_entropy_with_integer_labels(outputs.sum(axis=0), batch.y).mean()
-
-
-def accuracy(outputs: jax.Array, batch: Any) -> jax.Array:
-    return bh.train.accuracy(outputs, batch.y)
-
-
-def train(model: Any, data: Any = (X, Y), validation: Any = None, **options: Any) -> bh.train.History:
-    given = {"loss": loss, "metrics": {"accuracy": accuracy}, "epochs": 4, "batch_size": 8, "learning_rate": 0.5}
-    return bh.train.fit(model, data, validation, progress=False, **{**given, **options})
 
 
 def weights(model: Any) -> list[np.ndarray]:
@@ -264,35 +237,53 @@ def test_batches_of_a_loader() -> None:
     assert train(model, loader, epochs=3).column("loss").shape == (3,)
 
 
+# One process imports once, and forks one that trains whenever a line arrives; no array of JAX is made before.
 SCRIPT = """
-import sys; sys.path.insert(0, {tests!r})
+import os, sys; sys.path.insert(0, {support!r})
 import brainstate, brainunit as u
-import test_fit as t
+import small_training as t
+for _ in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        print("child", os.getpid(), flush=True)
+        break
+    _, status = os.waitpid(child, 0)
+    print("ended", os.waitstatus_to_exitcode(status), flush=True)
+else:
+    sys.exit()
 with brainstate.environ.context(dt=1.0 * u.ms):
-    print("ready", flush=True)
-    t.train(t.net(), epochs=30, checkpoint={path!r}, callbacks=[lambda e, n: n and print(e, flush=True)])
+    t.train(t.net(), epochs=30, checkpoint={path!r}, callbacks=[lambda e, n: n and print("epoch", e, flush=True)])
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the trainings are forked")
 def test_kill_at_random_moments_then_resume(tmp_path: Path) -> None:
     whole = net()
     train(whole, epochs=30)
     path = tmp_path / "killed.run"
-    code = textwrap.dedent(SCRIPT.format(tests=str(Path(__file__).parent), path=str(path)))
+    code = SCRIPT.format(support=str(Path(__file__).parents[1] / "support"), path=str(path))
     rng, killed = np.random.default_rng(0), 0
-    for _ in range(30):
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-            epochs = int(rng.integers(1, 4))
-            for line in process.stdout:
-                epochs -= line.strip().isdigit()
-                if not epochs:
-                    os.kill(process.pid, signal.SIGKILL)
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        for _ in range(30):
+            process.stdin.write("next\n")
+            process.stdin.flush()
+            epochs, child, word = int(rng.integers(1, 4)), 0, ""
+            while word != "ended":
+                word, number = process.stdout.readline().split()
+                if word == "child":
+                    child = int(number)
+                epochs -= word == "epoch"
+                if not epochs and word == "epoch":
+                    os.kill(child, signal.SIGKILL)
                     killed += 1
-                    break
-            process.stdout.read()
-        if process.returncode == 0:
-            break
+            if number == "0":
+                break
+            assert number == str(-signal.SIGKILL)
+        process.stdin.close()
     assert killed >= 8
     other = net(seed=9)
     history = train(other, epochs=30, checkpoint=path)
