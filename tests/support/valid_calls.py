@@ -159,12 +159,14 @@ def frontend_net() -> brainstate.nn.Module:
 
 @functools.cache
 def spikes() -> jax.Array:
-    return jnp.asarray(np.random.default_rng(0).random((T, B, K)) < 0.5, jnp.float32)
+    with jax.ensure_compile_time_eval():  # the first caller may be inside a trace
+        return jnp.asarray(np.random.default_rng(0).random((T, B, K)) < 0.5, jnp.float32)
 
 
 @functools.cache
 def inputs(n: int = N) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(0).random((T, B, n)) < 0.7, jnp.float32)
+    with jax.ensure_compile_time_eval():  # the first caller may be inside a trace
+        return jnp.asarray(np.random.default_rng(0).random((T, B, n)) < 0.7, jnp.float32)
 
 
 @functools.cache
