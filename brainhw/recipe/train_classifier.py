@@ -30,11 +30,12 @@ __all__ = ["train_classifier"]
 _DT = 1.0 * u.ms
 _STEPS, _POWER = 100, 8.0
 _EPOCHS, _SIGNS_HARD, _BATCH_SIZE, _MAX_GRADIENT = 10, 3, 64, 5.0
-# Batches per epoch and learning rate, for few and for many recordings. With the settings for few recordings, networks
-# did not converge to their teacher on tables with hundreds of recordings. On smaller data sets, the settings for many
-# recordings were not measurably better.
-_MANY_RECORDINGS = 300
-_FEW_SETTINGS, _MANY_SETTINGS = (60, 1e-2), (100, 3e-2)
+# Number of batches per epoch and learning rate.
+_FEW_BATCHES, _FEW_RATE = 60, 1e-2
+# With these settings, networks do not converge to their teacher on tables with hundreds of recordings. On smaller data
+# sets, the following settings were not measurably better. This learning rate is a fraction of the largest weight. With
+# the same rate for both chips, networks on H1v1, whose weights are smaller, converged less well.
+_MANY_RECORDINGS, _MANY_BATCHES, _MANY_RATE = 300, 100, 0.018
 _FLOOR, _SCALE = 5.0, 0.5
 # If a class has fewer recordings, it is missing in some folds of the cross-validation that chooses the teacher.
 _FEW = 5
@@ -132,7 +133,9 @@ def train_classifier(
     encoding = dataclasses.replace(encoding, gain=gain * np.sqrt(_POWER / power))
     with brainstate.environ.context(dt=_DT):
         net = _initial_net(encoding, features, voters * len(classes), n_neurons, spec, seed)
-        n_batches, rate = _MANY_SETTINGS if len(indices) >= _MANY_RECORDINGS else _FEW_SETTINGS
+        n_batches, rate = _FEW_BATCHES, _FEW_RATE
+        if len(indices) >= _MANY_RECORDINGS:
+            n_batches, rate = _MANY_BATCHES, _MANY_RATE * spec.weight_limit
         mixtures = Mixtures(features, teacher, encoding, n_batches=n_batches, batch_size=_BATCH_SIZE, seed=seed)
         history = fit(
             net,
