@@ -15,7 +15,7 @@ import brainhw as bh
 def classifier() -> Any:
     """Return a classifier with a tenth of the training, for tests that do not depend on its accuracy."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["brainhw.recipe.train_classifier"], "_N_BATCHES", 6)
+        patch.setattr(sys.modules["brainhw.recipe.train_classifier"], "_FEW_BATCHES", 6)
         return _train()
 
 

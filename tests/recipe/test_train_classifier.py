@@ -214,6 +214,23 @@ def test_static_data_without_steps(chip: str) -> None:
     assert u.get_unit(found.dt) == u.ms
 
 
+@pytest.mark.parametrize(("n", "n_batches", "rate"), [(299, 60, 0.01), (300, 100, 0.018 * 1.66)])
+def test_many_recordings_are_trained_for_longer(n: int, n_batches: int, rate: float, monkeypatch: Any) -> None:
+    found: dict[str, Any] = {}
+
+    def begin(_: Any, mixtures: Any, *, learning_rate: float, **__: Any) -> None:
+        found.update(n_batches=len(mixtures), rate=learning_rate)
+        raise Reached
+
+    module = importlib.import_module("brainhw.recipe.train_classifier")
+    monkeypatch.setattr(module, "fit", begin)
+    monkeypatch.setattr(module, "fluct_init", lambda *_, **__: None)
+    rng = np.random.default_rng(0)
+    with pytest.raises(Reached):
+        bh.recipe.train_classifier(rng.normal(size=(n, 3)), np.arange(n) % 2, progress=False)
+    assert found == {"n_batches": n_batches, "rate": pytest.approx(rate)}
+
+
 class Reached(Exception):
     """The training would begin."""
 
