@@ -1,7 +1,8 @@
 """Time and memory of a fractional layer in brainhw and in spikeDE, for increasing numbers of steps.
 
 ``python -m benchmarks.fractional`` prints a Markdown table of the times of the forward pass with the backward pass.
-Both libraries run in this process, one after the other, on the CPU. The network has a dense layer of 100 inputs, 256
+Both libraries run in this process, one after the other, on the CPU, after a call to
+``bh.keep_memory()``. The network has a dense layer of 100 inputs, 256
 fractional neurons and a dense layer to 10 outputs. The neurons use the Gruenwald-Letnikov scheme of order 0.6 with full
 memory and the equations of spikeDE. The batch size is 32. spikeDE runs on one thread and on all threads, and the table
 shows the shorter time. The time of spikeDE grows with the square of the number of steps. Beyond 512 steps it is
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--peer-repeats", type=int, default=3)
     arguments = parser.parse_args()
     brainstate.environ.set(dt=H * u.ms)
+    bh.keep_memory()
     rng = np.random.default_rng(0)
     scales = ((N_IN, N), (N, N_OUT))
     first, second = (rng.normal(0, 2 / np.sqrt(n), (n, m)).astype(np.float32) for n, m in scales)

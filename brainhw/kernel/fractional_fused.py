@@ -115,7 +115,7 @@ def run_scheme(
         jnp.stack([column(nothing if scheme.before is None else scheme.before) for scheme in schemes]),
         jnp.stack([column(scheme.voltage) for scheme in schemes]),
         as_dtype(jnp.stack([weights(scheme) for scheme in schemes]), V.dtype),
-        cast(LeakySums, past).decay(V.dtype),
+        cast(LeakySums, past).decay([1], V.dtype)[0],
         column(nothing if firing is None else firing.V_th),
         column(firing.lookahead if firing is not None and looks_ahead else nothing),
         jnp.array(

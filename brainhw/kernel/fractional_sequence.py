@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
 from brainhw.kernel.broadcasting import broadcasting
@@ -28,9 +29,10 @@ from brainhw.kernel.fractional_step import (
     step,
 )
 from brainhw.kernel.fused import with_reference
-from brainhw.kernel.leaky import instantiate_zeros, map_primals, sum_over_samples
+from brainhw.kernel.leaky import SAVED_NAME, instantiate_zeros, map_primals, sum_over_samples
+from brainhw.kernel.past import LeakySums, expand
 
-__all__ = ["Trace", "is_linear", "run", "run_steps"]
+__all__ = ["Trace", "is_linear", "passes_state_gradients", "run", "run_steps"]
 
 
 class Trace(NamedTuple):
@@ -47,6 +49,14 @@ def is_linear(rules: NeuronRules) -> bool:
     # With these rules, the step uses the time constant also outside of the coefficients of the scheme.
     outside = rules.looks_ahead or rules.method.remembers_rate
     return rules.reset == "current" and rules.detach_reset and not rules.clears and not (tau_trainable and outside)
+
+
+def passes_state_gradients(rules: NeuronRules) -> bool:
+    """Return whether the backward pass of :func:`run` includes gradients through the first and the final state.
+
+    Otherwise JAX differentiates each step to compute them.
+    """
+    return is_linear(rules) and isinstance(rules.past, LeakySums) and not rules.method.remembers_rate
 
 
 def run_steps(
@@ -129,8 +139,13 @@ def _forward(rules: NeuronRules, keep_V: bool, *arguments: Any) -> tuple[Any, An
     parameters, state, drives = map_primals(lambda leaf: leaf.value, arguments)
     state_trainable = any(jax.tree.leaves(map_primals(lambda leaf: leaf.perturbed, arguments[1])))
     final, trace, sensitivities = _run(rules, keep_V, True, parameters, state, drives)
+    V_compared, sensitivities = jax.tree.map(
+        lambda array: checkpoint_name(array, SAVED_NAME), (trace.V_compared, sensitivities)
+    )
+    # To save memory, recompute the spikes from the voltages instead of storing them.
+    trace = trace._replace(spk=_fire(rules, V_compared, parameters.V_th), V_compared=V_compared)
     # Only the general case of the backward pass needs the state and the drives. XLA drops them if they are not used.
-    return (final, trace), (parameters, state, drives, trace, sensitivities, state_trainable)
+    return (final, trace), (parameters, state, drives, trace._replace(V=None), sensitivities, state_trainable)
 
 
 @broadcasting
@@ -138,16 +153,19 @@ def _backward(rules: NeuronRules, plain: Callable[..., Any], saved: Any, cotange
     parameters, state, drives, trace, sensitivities, state_trainable = saved
     grad_final, grad_trace = cotangents
     through_past = jax.tree.leaves(grad_final._replace(V=None), is_leaf=_is_zero)
-    if state_trainable or not all(_is_zero(g) for g in through_past):
-        # A gradient with respect to the stored past of the first or the last state is requested. This is rare, so use
-        # automatic differentiation.
+    through_state = state_trainable or not all(_is_zero(g) for g in through_past)
+    if through_state and not passes_state_gradients(rules):
+        # This is rare, so use automatic differentiation.
         return jax.vjp(plain, parameters, state, drives)[1](
             jax.tree.map(instantiate_zeros, cotangents, is_leaf=_is_zero)
         )
-    grad_trace = Trace(*(None if g is None or _is_zero(g) else g for g in grad_trace))
-    grad_last_V = None if _is_zero(grad_final.V) else grad_final.V
-    grad_parameters, grad_drives = _gradients(rules, parameters, trace, sensitivities, grad_last_V, grad_trace)
-    return grad_parameters, jax.tree.map(jnp.zeros_like, state), grad_drives
+    given = [None if g is None or _is_zero(g) else g for g in (*grad_final, *grad_trace)]
+    grad_final, grad_trace = NeuronState(*given[: len(grad_final)]), Trace(*given[len(grad_final) :])
+    grad_parameters, grad_drives, first = _gradients(rules, parameters, trace, sensitivities, grad_final, grad_trace)
+    grad_state = jax.tree.map(jnp.zeros_like, state)
+    if through_state:
+        grad_state = _state_gradients(rules, parameters, first, grad_final.slots, len(drives))
+    return grad_parameters, grad_state, grad_drives
 
 
 def _is_zero(gradient: Any) -> bool:
@@ -163,10 +181,13 @@ def _gradients(
     parameters: NeuronParameters,
     trace: Trace,
     sensitivities: tuple[jax.Array, ...],
-    grad_last_V: jax.Array | None,
+    grad_final: NeuronState,
     grad_trace: Trace,
-) -> tuple[NeuronParameters, jax.Array]:
-    """Return the gradients of the parameters and of the drives."""
+) -> tuple[NeuronParameters, jax.Array, _FirstStep]:
+    """Return the gradients of the parameters and of the drives, and gradients in the first step.
+
+    In ``grad_final`` and ``grad_trace``, gradients that are zero are ``None``.
+    """
     operator, V_th, lookahead = parameters
     scheme, *derivatives = schemes_of(rules, operator)
     leaves, structure = jax.tree.flatten(operator)
@@ -182,8 +203,12 @@ def _gradients(
 
     # Then, run the scheme backwards. Its inputs are the gradients of the voltages that do not pass through later steps.
     grad_V = nothing if grad_trace.V is None else grad_trace.V
-    if grad_last_V is not None:
-        grad_V = grad_V.at[-1].add(grad_last_V)
+    if grad_final.V is not None:
+        grad_V = grad_V.at[-1].add(grad_final.V)
+    if grad_final.slots is not None:
+        # The final slots contain the voltage of each step.
+        decay = cast(LeakySums, rules.past).decay(range(len(spk))[::-1], nothing.dtype)
+        grad_V = grad_V + jnp.tensordot(decay, grad_final.slots, 1)
     grad_drives = nothing
     if lookahead is None:
         grad_V = grad_V + grad_compared
@@ -191,7 +216,7 @@ def _gradients(
         # The spikes were computed from the voltage before the step, and from the drive.
         grad_V = grad_V.at[:-1].add((1 - lookahead * rules.leak) * grad_compared[1:])
         grad_drives = lookahead * grad_compared
-    grad_new, rates = _run_backwards(rules, operator.tau, scheme, grad_V)
+    grad_new, rates, slots = _run_backwards(rules, operator.tau, scheme, grad_V)
 
     # Last, compute the gradients of drives and parameters, again in parallel. `after` are the gradients of the voltages
     # after the reset.
@@ -203,16 +228,53 @@ def _gradients(
         through_past = nothing.at[:-1].set(scheme.before * grad_new[1:])
     grad_drives = grad_drives + scheme.drive * grad_new + through_past
     grad_V_th = grad_V_th - spk * (scheme.drive * after + through_past)
+    if grad_final.before is not None:
+        # The drive that the final state stores includes the reset.
+        grad_drives = grad_drives.at[-1].add(grad_final.before)
+        grad_V_th = grad_V_th.at[-1].add(-spk[-1] * grad_final.before)
     found = iter(m * grad_new - d.drive * spk * V_th * after for m, d in zip(sensitivities, derivatives, strict=True))
     grad_leaves = [
         sum_over_samples(next(found), jnp.shape(leaf)) if wanted else jnp.zeros_like(leaf)
         for leaf, wanted in zip(leaves, rules.trainable, strict=True)
     ]
-    return NeuronParameters(
+    grad_parameters = NeuronParameters(
         operator=structure.unflatten(grad_leaves),
         V_th=sum_over_samples(grad_V_th, jnp.shape(V_th)),
         lookahead=None if lookahead is None else jnp.zeros_like(lookahead),
-    ), grad_drives
+    )
+    return grad_parameters, grad_drives, _FirstStep(grad_new[0], grad_compared[0], slots)
+
+
+class _FirstStep(NamedTuple):
+    """Gradients of the voltages before the reset and of the compared voltages in the first step, and final slots.
+
+    ``slots`` are the slots of the transposed convolution after it reached the first step.
+    """
+
+    grad_new: jax.Array
+    grad_compared: jax.Array
+    slots: jax.Array
+
+
+def _state_gradients(
+    rules: NeuronRules,
+    parameters: NeuronParameters,
+    first: _FirstStep,
+    grad_final_slots: jax.Array | None,
+    n_steps: int,
+) -> NeuronState:
+    """Return the gradients of the state before the first step, if :func:`passes_state_gradients` returns True."""
+    operator, _, lookahead = parameters
+    scheme = schemes_of(rules, operator)[0]
+    grad_V = scheme.voltage * first.grad_new
+    if lookahead is not None:
+        grad_V = grad_V + (1 - lookahead * rules.leak) * first.grad_compared
+    grad_slots = -expand(scheme.weights, first.slots.ndim) * first.slots
+    if grad_final_slots is not None:
+        decay = cast(LeakySums, rules.past).decay([n_steps], first.slots.dtype)[0]
+        grad_slots = grad_slots + expand(decay, first.slots.ndim) * grad_final_slots
+    before = None if scheme.before is None else scheme.before * first.grad_new
+    return NeuronState(grad_V, None, grad_slots, None, before)
 
 
 class _LaterGradients(NamedTuple):
@@ -230,17 +292,18 @@ class _LaterGradients(NamedTuple):
 
 def _run_backwards(
     rules: NeuronRules, tau: jax.Array, scheme: Scheme, grad_V: jax.Array
-) -> tuple[jax.Array, jax.Array | None]:
+) -> tuple[jax.Array, jax.Array | None, jax.Array]:
     """Run the transposed convolution, from the last step to the first.
 
     ``grad_V [T, ..., N]`` are the gradients of the voltages that do not pass through the operator. The results are the
-    gradients of the voltages before the reset, and of the stored rates, or ``None`` if the method stores no rates.
+    gradients of the voltages before the reset, those of the stored rates, or ``None`` if the method stores no rates,
+    and the final slots of the convolution.
     """
     remembers_rate = rules.method.remembers_rate
     nothing = jnp.zeros_like(grad_V[0])
     slots = jnp.zeros((rules.past.n_slots, *nothing.shape), nothing.dtype)
 
-    def by_steps(tau: jax.Array, scheme: Scheme, grad_V: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    def by_steps(tau: jax.Array, scheme: Scheme, grad_V: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array]:
         def body(later: _LaterGradients, grad_V: jax.Array) -> tuple[_LaterGradients, Any]:
             rate = -past_sums([rules.past.slot_weights(scheme.weights, later.position)], later.slots)[0]
             through_past = -rules.leak / tau * later.rate if remembers_rate else rate
@@ -250,12 +313,13 @@ def _run_backwards(
             return later, (grad_new, rate if remembers_rate else None)
 
         start = _LaterGradients(nothing, nothing, slots, jnp.zeros((), jnp.int32))
-        return jax.lax.scan(body, start, grad_V, reverse=True)[1]
+        first, (grad_new, rates) = jax.lax.scan(body, start, grad_V, reverse=True)
+        return grad_new, rates, first.slots
 
-    def in_one_loop(tau: jax.Array, scheme: Scheme, grad_V: jax.Array) -> tuple[jax.Array, None]:
+    def in_one_loop(tau: jax.Array, scheme: Scheme, grad_V: jax.Array) -> tuple[jax.Array, None, jax.Array]:
         transposed = scheme._replace(drive=jnp.ones((), grad_V.dtype), before=None)
         found = run_scheme(rules.past, (transposed,), None, grad_V, nothing, None, slots, reverse=True)
-        return found.V_compared, None
+        return found.V_compared, None, found.slots
 
     run = with_reference(in_one_loop, by_steps) if is_faster(rules, grad_V, slots) else by_steps
     return run(tau, scheme, grad_V)

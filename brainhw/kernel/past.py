@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -89,13 +90,14 @@ class LeakySums(Past):
 
     def push(self, slots: jax.Array, value: jax.Array, position: Any) -> jax.Array:
         """Multiply every sum by its decay factor and add the value."""
-        return expand(self.decay(slots.dtype), slots.ndim) * slots + value[None]
+        return expand(self.decay([1], slots.dtype)[0], slots.ndim) * slots + value[None]
 
-    def decay(self, dtype: Any) -> np.ndarray:
-        """Return the factor by which each slot decays per step, ``[n_slots]``."""
-        # The rates are not trainable, so these factors are constants of the compiled step. The first factor is 0,
-        # because the first slot stores only the last value.
-        return np.append(0.0, np.exp(-self.rates)).astype(dtype)
+    def decay(self, n_steps: Sequence[int], dtype: Any) -> np.ndarray:
+        """Return the factors by which the slots decay in each number of steps, ``[len(n_steps), n_slots]``."""
+        # The rates are not trainable, so these factors are constants of the compiled step. The first slot stores only
+        # the last value.
+        steps = np.asarray(n_steps, float)[:, None]
+        return np.concatenate([steps == 0, np.exp(-steps * self.rates)], axis=1).astype(dtype)
 
 
 def expand(weights: Any, ndim: int) -> Any:

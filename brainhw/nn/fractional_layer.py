@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from brainhw import _arguments, surrogate
 from brainhw.kernel.broadcasting import broadcasting
 from brainhw.kernel.exponentials import check_count
-from brainhw.kernel.fractional_sequence import is_linear, run, run_steps
+from brainhw.kernel.fractional_sequence import is_linear, passes_state_gradients, run, run_steps
 from brainhw.kernel.fractional_step import NeuronParameters, NeuronRules, NeuronState, Operator, schemes_of, step
 from brainhw.kernel.fractional_weights import METHODS, FractionalMethod, Method
 from brainhw.kernel.past import LagBuffer, LeakySums, Past
@@ -64,9 +64,6 @@ class FractionalLayer(RestingStates):
     sequence_records = ("V", "V_pre", "spk")
     # The response to a spike decays as a power law, not exponentially.
     never_forgets = True
-    # If a sequence were processed in pieces, the gradient that each piece passes to the previous piece would include
-    # the whole stored past.
-    can_be_cut = False
 
     def __init__(
         self,
@@ -373,6 +370,11 @@ class FractionalLayer(RestingStates):
         tap(self, "V_pre", event.V_compared * u.mV)
         self.write(state, event.spk)
         return self.spk.value
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether a sequence can be processed in pieces without differentiating each step."""
+        return passes_state_gradients(self.rules())
 
     def gains_from_sequence(self) -> bool:
         """Return whether processing a whole sequence at once saves memory in the backward pass.

@@ -72,10 +72,10 @@ def rollout(
     checkpoint : 'auto', int or None, optional
         Reduce the memory of the backward pass at the cost of time. ``None`` (default) stores the membrane potentials of
         every step or, if the network runs step by step, everything that the backward pass needs. An int ``n`` stores
-        the states at every ``n``-th step and recomputes the rest. ``'auto'`` chooses ``n`` near ``sqrt(T) / 2``. The
-        memory then falls from ``T`` to about ``3 sqrt(T)`` stored steps, and the recomputation takes about as long as
-        one forward pass. A membrane potential may differ from a run without ``checkpoint`` by one unit in the last
-        place.
+        the states at every ``n``-th step and recomputes the rest. ``'auto'`` chooses ``n`` near ``sqrt(T) / 2``, or
+        larger if the states are larger than those of LIF neurons. For LIF neurons, the memory then falls from ``T`` to
+        about ``3 sqrt(T)`` stored steps. The recomputation takes about as long as one forward pass. A membrane
+        potential may differ from a run without ``checkpoint`` by one unit in the last place.
     pbar : int or brainstate.transform.ProgressBar, optional
         Progress bar, or number of steps between two updates of a progress bar. With ``checkpoint`` the bar counts
         segments instead of steps.
@@ -185,7 +185,7 @@ def rollout(
         lengths = check_lengths(lengths, n_steps, of_batch, call=call)
     _check_values(net, xs, call)
     pbar = None if pbar is None else checked_progress_bar(pbar, n_steps, call=call)
-    segment = segment_length(checkpoint, n_steps, call=call)
+    segment = segment_length(checkpoint, n_steps, net, call=call)
     if jax.config.jax_disable_jit:
         # The user is debugging, so run the steps one after the other without compilation.
         layerwise, segment = False, None
@@ -283,7 +283,7 @@ def _layer_by_layer(
     # The backward pass of a piece recomputes everything except the membrane potentials. For matrix products this takes
     # little time and saves memory, even if there is only one piece. For a convolution it would take too much time.
     links_in_one_piece = length == n_steps and not layers.is_plain
-    if segment is None and (links_in_one_piece or not layers.can_be_cut):
+    if segment is None and (links_in_one_piece or not layers.can_be_cut or _state_arrays(net) > _MOST_STATE_ARRAYS):
         return run(*inputs)
     return in_pieces(run, inputs, n_steps, length, saved_names=() if segment else (SAVED_NAME,))
 
@@ -350,6 +350,8 @@ _MAX_VALUES_UNSPLIT = 2**19
 # again, which takes far longer than the memory traffic that pieces save. Without pieces, 12C5-MP2-64C5-MP2-10 took 0.1
 # of the time. The limit bounds the memory to about 64 MiB per array.
 _MAX_VALUES_UNSPLIT_WITH_LINKS = 2**24
+# If the states are larger, passing them and their gradients between pieces takes longer than the pieces save.
+_MOST_STATE_ARRAYS = 8
 
 
 class _SequenceLink(NamedTuple):
@@ -503,17 +505,28 @@ def _sequence(step: StepTrace, target: Value, sources: Sequence[Value]) -> _Sequ
     return _SequenceLink(link, tuple(place[id(source)] for source in link.sources), unchanged)
 
 
-def segment_length(checkpoint: int | str | None, n_steps: int, *, call: str) -> int | None:
+def segment_length(checkpoint: int | str | None, n_steps: int, net: brainstate.nn.Module, *, call: str) -> int | None:
     """Return the number of steps per segment for ``checkpoint``, or ``None`` if the run is not split."""
     if checkpoint is None:
         return None
     if isinstance(checkpoint, str) and checkpoint == "auto":
-        # Each segment stores two arrays at its start. The segment that is being differentiated also stores about five
+        # Each segment stores the states at its start. The segment that is being differentiated also stores about eight
         # arrays per step. This length keeps the total near its minimum.
-        return divisor_near(max(1, math.isqrt(n_steps) // 2), n_steps)
+        return divisor_near(max(1, int(math.sqrt(n_steps * _state_arrays(net) / 8))), n_steps)
     if isinstance(checkpoint, str):
         raise ValueError(f"{call}: checkpoint must be None, 'auto' or a number of steps; got {checkpoint!r}.")
     return min(_arguments.positive_int(checkpoint, call=call, name="checkpoint"), n_steps)
+
+
+def _state_arrays(net: brainstate.nn.Module) -> float:
+    """Return how many arrays with one value per neuron the states of a network take: 2 for LIF neurons."""
+    total = neurons = 0
+    for node in net.nodes().values():
+        own = [value for value in vars(node).values() if isinstance(value, brainstate.HiddenState)]
+        # Scalars, such as a position in a buffer, need no memory.
+        sizes = [size for state in own for leaf in jax.tree.leaves(state.value) if (size := np.size(leaf)) > 1]
+        total, neurons = total + sum(sizes), neurons + min(sizes, default=0)
+    return total / neurons if neurons else 2.0
 
 
 def divisor_near(wanted: int, n_steps: int) -> int:

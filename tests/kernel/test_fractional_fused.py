@@ -87,9 +87,9 @@ def test_spikes_states_and_gradients_are_those_of_the_definition(name: str, call
     def loss(parameters: Any, state: Any, drives: jax.Array) -> Any:
         final, trace = run(rules, parameters, state, drives, keep_V=True)
         read = sum((one * weights).sum() for one, weights in zip(trace, pattern.astype(drives.dtype), strict=True))
-        return read + (final.V**2).sum(), (final, trace)
+        return read + (final.V**2).sum() + (final.slots**2).sum(), (final, trace)
 
-    looped, stepped = by_steps_too(jax.value_and_grad(loss, (0, 2), has_aux=True))
+    looped, stepped = by_steps_too(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))
     fired = 0.0
     for seed in range(7):
         given = parameters, state, drives_of(seed)
@@ -97,7 +97,7 @@ def test_spikes_states_and_gradients_are_those_of_the_definition(name: str, call
         (_, wanted), gradients_wanted = stepped(*given)
         np.testing.assert_array_equal(seen[1].spk, wanted[1].spk)
         assert_same(seen, wanted)
-        assert_same(gradients[1], gradients_wanted[1])
+        assert_same(gradients[2], gradients_wanted[2])
         # The gradients of parameters are sums of thousands of terms of both signs, so compare them in double precision.
         with jax.enable_x64(True):
             wide = jax.tree.map(lambda x: x.astype(jnp.float64), given)

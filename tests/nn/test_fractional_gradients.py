@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.kernel.fractional_sequence import is_linear, run, run_steps
+from brainhw.kernel.fractional_sequence import is_linear, passes_state_gradients, run, run_steps
 
 # "trap" is "l1" by another name.
 METHODS = ["gl", "l1", "pred", "cn"]
@@ -232,23 +232,31 @@ def test_a_whole_sequence_is_the_same_as_its_steps(name: str) -> None:
             np.testing.assert_allclose(found, reference, rtol=0, atol=1e-9 * np.abs(reference).max())
 
 
-def test_a_gradient_through_the_final_state_is_the_same_as_by_steps() -> None:
+@pytest.mark.parametrize("name", ["gl of every neuron, ahead", "cn", "pred, ahead"])
+def test_gradients_through_the_first_and_the_final_state_are_the_same_as_by_steps(name: str) -> None:
     rng = np.random.default_rng(2)
     with double_precision():
-        layer = layer_of(N, alpha=SPREAD)
+        layer = CONFIGURATIONS[name]()
         layer.init_state(B)
         rules, parameters, state = layer.rules(), layer.parameters(DT), layer.state()
+        assert passes_state_gradients(rules) == ("pred" not in name)
         drives = jnp.asarray(rng.normal(1.0, 1.5, (T, B, N)))
+        state = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape)), state)
+        weights = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), state)
 
-        def loss(runner: Any, V: jax.Array, drives: jax.Array) -> jax.Array:
-            final, trace = runner(rules, parameters, state._replace(V=V), drives)
-            return (final.slots**2).sum() + trace.spk.sum()
+        def loss(runner: Any, state: Any, parameters: Any, drives: jax.Array) -> jax.Array:
+            final, trace = runner(rules, parameters, state, drives)
+            read = [(one * w).sum() for one, w in zip(jax.tree.leaves(final), jax.tree.leaves(weights), strict=True)]
+            return sum(read) + (trace.spk * drives).sum()
 
         found, reference = (
-            jax.jit(jax.grad(lambda V, x, runner=runner: loss(runner, V, x), (0, 1)))(state.V, drives)
+            jax.jit(jax.grad(lambda *given, runner=runner: loss(runner, *given), (0, 1, 2)))(state, parameters, drives)
             for runner in (run, run_steps)
         )
-        for one, other in zip(found, reference, strict=True):
+        # Of the parameters, only those that are trained have a gradient; the look-ahead never has one.
+        chosen = [(one[0], one[1].V_th, one[1].operator.alpha, one[2]) for one in (found, reference)]
+        for one, other in zip(*map(jax.tree.leaves, chosen), strict=True):
+            assert np.abs(other).max() > 0
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * np.abs(other).max())
 
 

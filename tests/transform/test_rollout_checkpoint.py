@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import brainhw as bh
+from brainhw.transform.rollout import segment_length
 
 RECORD = ("hidden.V", "hidden.V_pre", "hidden.spk")
 
@@ -70,6 +71,34 @@ def test_gradients_agree_to_rounding(make_net, make_input, kind: str, checkpoint
             grad, other = (np.asarray(u.get_mantissa(of[path])) for of in (plain, segmented))
             np.testing.assert_allclose(other, grad, rtol=1e-6, atol=1e-6 * np.abs(grad).max(), err_msg=str(path))
             assert np.abs(grad).max() > 0
+
+
+def test_segments_of_a_fractional_layer_are_longer_and_have_the_same_gradients() -> None:
+    with jax.enable_x64(True), brainstate.environ.context(precision=64):
+        layer = bh.nn.FractionalLIFLayer(3, alpha=0.6, tau=5 * u.ms, method="cn", learn_alpha=True)
+        net = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3, weight_init=np.full((4, 3), 0.8) * u.mV), layer)
+        xs = jnp.asarray(np.random.default_rng(0).random((24, 2, 4)))
+
+        weights = net.states(brainstate.ParamState)
+
+        @brainstate.transform.jit(static_argnums=0)
+        def gradient(checkpoint: object) -> tuple:
+            def loss() -> jax.Array:
+                return (bh.rollout(net, xs, checkpoint=checkpoint)[0] * xs[..., :3]).sum()
+
+            return brainstate.transform.grad(loss, weights, return_value=True)()
+
+        plain, value = gradient(None)
+        assert value > 0
+        for checkpoint in (6, 10, "auto"):
+            found, again = gradient(checkpoint)
+            np.testing.assert_allclose(again, value, rtol=1e-12)
+            for path, expected in plain.items():
+                one, other = (np.asarray(u.get_mantissa(leaf)) for leaf in (found[path], expected))
+                np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * np.abs(other).max())
+    # The state has 26 arrays per neuron, and that of LIF neurons 2.
+    lif = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), bh.nn.LIFLayer(3, tau=5 * u.ms))
+    assert [segment_length("auto", 400, one, call="rollout") for one in (lif, net)] == [10, 40]
 
 
 def test_automatic_checkpoints_need_a_fraction_of_the_memory() -> None:

@@ -76,9 +76,12 @@ def test_is_chosen_only_where_it_applies(monkeypatch, xs):
     )
     assert calls == [5, 5]
     bh.rollout(chain(), xs, record=("layers.4.y",))
-    assert calls == [5, 5, 5]
+    bh.rollout(chain(), xs, checkpoint=5)
+    assert calls == [5, 5, 5, 5]
     bh.rollout(Wrapped(chain()), xs)
-    bh.rollout(chain(), xs, checkpoint="auto")  # the stored past cannot be cut into pieces
+    # The gradients of stored rates would have to be computed through each step.
+    rates = brainstate.nn.Sequential(bh.nn.LIFSynapse(4, 3), bh.nn.FractionalLIFLayer(3, method="pred"))
+    bh.rollout(rates, xs, checkpoint=5)
     bh.rollout(chain(), xs, check_finite=True)
     bh.rollout(chain(), xs, pbar=10)
     bh.rollout(chain(), xs, record=("layers.1.slots",))
@@ -88,7 +91,7 @@ def test_is_chosen_only_where_it_applies(monkeypatch, xs):
         ),
         xs,
     )
-    assert calls == [5, 5, 5]
+    assert calls == [5, 5, 5, 5]
 
 
 def test_outputs_records_and_states_are_those_of_the_steps(xs):
