@@ -3,10 +3,11 @@
 ``python -m benchmarks.fractional`` prints a Markdown table of the times of the forward pass with the backward pass.
 Both libraries run in this process, one after the other, on the CPU, after a call to ``bh.keep_memory()``. The network
 has a dense layer of 100 inputs, 256 fractional neurons and a dense layer to 10 outputs. The neurons use the
-Gruenwald-Letnikov scheme of order 0.6 with full memory and the equations of spikeDE. The batch size is 32. spikeDE runs on one thread and on all threads, and the table
-shows the shorter time. The time of spikeDE grows with the square of the number of steps. Beyond 512 steps it is
-extrapolated, and marked as such. spikeDE is not a dependency of brainhw. To install it, ``pip install`` PhysAGI/spikeDE
-and kangqiyu/torchfde from GitHub, torch and torchdiffeq. Otherwise only the times of brainhw are printed.
+Gruenwald-Letnikov scheme of order 0.6 with full memory and the equations of spikeDE. The batch size is 32. spikeDE runs
+on one thread and on all threads, and the table shows the shorter time. The time of spikeDE grows with the square of the
+number of steps. Beyond 512 steps it is extrapolated, and marked as such. spikeDE is not a dependency of brainhw. To
+install it, ``pip install`` PhysAGI/spikeDE and kangqiyu/torchfde from GitHub, torch and torchdiffeq. Otherwise only the
+times of brainhw are printed.
 """
 
 from __future__ import annotations
