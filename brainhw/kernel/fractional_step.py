@@ -24,6 +24,7 @@ __all__ = [
     "NeuronState",
     "Operator",
     "Scheme",
+    "Trace",
     "past_sums",
     "schemes_of",
     "step",
@@ -79,6 +80,10 @@ class NeuronRules(NamedTuple):
         """Whether an offset is needed, because the voltage can jump without a change of the stored past."""
         return self.clears or (self.method.remembers_rate and self.reset != "current")
 
+    def fire(self, V: jax.Array, V_th: jax.Array) -> jax.Array:
+        """Return the spikes for voltages ``V`` and thresholds ``V_th``."""
+        return self.spk_fun((V - V_th) / V_th)
+
 
 class NeuronParameters(NamedTuple):
     """Operator, threshold, and the look-ahead time as a multiple of ``operator.tau``."""
@@ -111,6 +116,14 @@ class Event(NamedTuple):
     spk: jax.Array
     V_compared: jax.Array
     sensitivities: tuple[jax.Array, ...]
+
+
+class Trace(NamedTuple):
+    """Spikes, voltages after each step (or ``None``), and voltages compared with the threshold, ``[T, ..., N]``."""
+
+    spk: jax.Array
+    V: jax.Array | None
+    V_compared: jax.Array
 
 
 def schemes_of(rules: NeuronRules, operator: Operator) -> tuple[Scheme, ...]:
@@ -284,7 +297,7 @@ def step(
     V_new = V_new if offset is None else V_new + offset
 
     V_compared = V + parameters.lookahead * (drive - rules.leak * V) if rules.looks_ahead else V_new
-    spk = rules.spk_fun((V_compared - V_th) / V_th)
+    spk = rules.fire(V_compared, V_th)
     fired = jax.lax.stop_gradient(spk) if rules.detach_reset else spk
     if rules.reset == "current":
         # The reset is an input of -V_th in this step. It passes through the operator, so its effect decays like the

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import brainhw as bh
-from brainhw.kernel import events, fractional_fused, fractional_sequence
+from brainhw.kernel import events, fractional_fused, fractional_gradients, fractional_sequence
 from brainhw.kernel.fractional_sequence import run
 
 pytestmark = pytest.mark.skipif(not events.has_event_loops(), reason="needs the extra `fast`")
@@ -42,11 +42,13 @@ def lif(**options: Any) -> bh.nn.FractionalLayer:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Use the compiled loop at any size, and count the traces that use it."""
     used: list[Any] = []
-    original = fractional_sequence.run_scheme
     monkeypatch.setattr(fractional_fused, "_MIN_MULTIPLICATIONS", 0)
-    monkeypatch.setattr(
-        fractional_sequence, "run_scheme", lambda *given, **options: used.append(given) or original(*given, **options)
-    )
+    for module in (fractional_sequence, fractional_gradients):
+        monkeypatch.setattr(
+            module,
+            "run_scheme",
+            lambda *given, **options: used.append(given) or fractional_fused.run_scheme(*given, **options),
+        )
     return used
 
 
