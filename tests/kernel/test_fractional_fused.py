@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from by_steps import by_steps_too
 
 import brainhw as bh
 from brainhw.kernel import events, fractional_fused, fractional_gradients, fractional_sequence
@@ -61,17 +62,6 @@ def case(name: str, batch: tuple[int, ...] = (B,)) -> tuple[Any, Any, Any]:
 def drives_of(seed: int, batch: tuple[int, ...] = (B,)) -> jax.Array:
     rng = np.random.default_rng(seed)
     return jnp.asarray(rng.normal(rng.uniform(0.3, 1.2), rng.uniform(0.5, 3.0), (T, *batch, N)), jnp.float32)
-
-
-def by_steps_too(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return a function compiled with the loop, and one compiled without it."""
-
-    def without(*given: Any) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("BRAINHW_EVENTS", "0")
-            return function(*given)
-
-    return jax.jit(lambda *given: function(*given)), jax.jit(without)  # noqa: PLW0108  (JAX caches a trace by identity)
 
 
 def assert_same(found: Any, wanted: Any, tolerance: float = 1e-5) -> None:

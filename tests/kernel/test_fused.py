@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import brainstate
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from by_steps import by_steps_too
 
 import brainhw as bh
 from brainhw.kernel import currents, events, fused, leaky
@@ -32,17 +33,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(fused, "_MIN_NEURONS", 1)
     monkeypatch.setattr(fused, "loop_or_steps", lambda *given: used.append(given[0]) or original(*given))
     return used
-
-
-def by_steps_too(run: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return a function compiled with the loop, and one compiled without it."""
-
-    def without(*given: Any) -> Any:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("BRAINHW_EVENTS", "0")
-            return run(*given)
-
-    return jax.jit(lambda *given: run(*given)), jax.jit(without)  # noqa: PLW0108  (JAX caches a trace by identity)
 
 
 def assert_same(found: Any, wanted: Any) -> None:
