@@ -116,11 +116,9 @@ def run_scheme(
         jnp.stack([column(scheme.voltage) for scheme in schemes]),
         as_dtype(jnp.stack([weights(scheme) for scheme in schemes]), V.dtype),
         cast(LeakySums, past).decay([1], V.dtype)[0],
-        column(nothing if firing is None else firing.V_th),
-        column(firing.lookahead if firing is not None and looks_ahead else nothing),
-        jnp.array(
-            [looks_ahead, firing is not None, keep_V, reverse, firing is not None and firing.leak > 0], jnp.int32
-        ),
+        column(threshold.V_th),
+        column(threshold.lookahead if looks_ahead else nothing),
+        jnp.array([looks_ahead, firing is not None, keep_V, reverse, threshold.leak > 0], jnp.int32),
     )
     columns = V.size
     # An array without elements cannot be passed to the loop.

@@ -523,8 +523,9 @@ def _state_arrays(net: brainstate.nn.Module) -> float:
     total = neurons = 0
     for node in net.nodes().values():
         own = [value for value in vars(node).values() if isinstance(value, brainstate.HiddenState)]
-        # Scalars, such as a position in a buffer, need no memory.
-        sizes = [size for state in own for leaf in jax.tree.leaves(state.value) if (size := np.size(leaf)) > 1]
+        # Scalars, such as a position in a buffer, need no memory. Read `_value`, because reading `.value` inside a
+        # compiled function makes the state an input of that function.
+        sizes = [size for state in own for leaf in jax.tree.leaves(state._value) if (size := np.size(leaf)) > 1]
         total, neurons = total + sum(sizes), neurons + min(sizes, default=0)
     return total / neurons if neurons else 2.0
 
