@@ -35,12 +35,15 @@ def open_bundle(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
 
     Inside the context, ``dt`` and ``precision`` of ``brainstate.environ`` have the values of the bundle.
     """
-    if call in ("run", "power") and path.endswith((".npz", ".npy")):
-        raise ValueError(
-            f"{call}: {path!r} is not a bundle, but a file of arrays. The order of the arguments is "
-            f"`brainhw {call} BUNDLE DATA`."
-        )
-    content, checksum = read_bundle(path, call=call)
+    try:
+        content, checksum = read_bundle(path, call=call)
+    except ValueError as error:
+        if call in ("run", "power") and path.lower().endswith((".npz", ".npy")) and "is not a bundle" in str(error):
+            raise ValueError(
+                f"{call}: {path!r} is not a bundle, but a file of arrays. The order of the arguments is "
+                f"`brainhw {call} BUNDLE DATA`."
+            ) from error
+        raise
     # A network runs only with the dt and precision of its bundle, which the caller does not know.
     with brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype]):
         yield build_net(content, path, call=call), checksum

@@ -53,7 +53,9 @@ def is_faster(rules: NeuronRules, drives: jax.Array, slots: jax.Array) -> bool:
     ``drives [T, ..., N]`` are the inputs of all steps, and ``slots`` are the past values before the first step.
     """
     known = isinstance(rules.past, LeakySums) and not rules.method.remembers_rate
-    same = drives.dtype == slots.dtype and slots.dtype in (jnp.float32, jnp.float64)
+    # XLA broadcasts arrays of different shapes; the compiled loop would read beyond their ends.
+    same_shape = drives.shape[1:] == slots.shape[1:]
+    same = same_shape and drives.dtype == slots.dtype and slots.dtype in (jnp.float32, jnp.float64)
     return known and same and drives.size * len(slots) >= _MIN_MULTIPLICATIONS and has_event_loops()
 
 

@@ -179,6 +179,14 @@ def test_what_the_loop_does_not_know_runs_by_steps(
     assert (True in fires, False in fires) == (forwards, backwards)
 
 
+def test_states_of_another_shape_run_by_steps(calls: list[Any]) -> None:
+    rules, parameters, state = case("gl ahead", ())
+    with pytest.raises(ValueError, match="Incompatible shapes"):  # of XLA's loop
+        run(rules, parameters, state, drives_of(0))
+    assert not fractional_fused.is_faster(rules, drives_of(0), state.slots)
+    assert not calls
+
+
 def test_small_runs_and_half_precision_run_by_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     rules, _, state = case("gl ahead")
     drives = drives_of(0)
