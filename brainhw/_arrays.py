@@ -10,9 +10,10 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ArrayFile", "Header", "ObjectsError"]
+__all__ = ["ARRAY_STARTS", "ArrayFile", "Header", "ObjectsError"]
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
+ARRAY_STARTS = (_NPY, _ZIP)
 _ENDING = ".npy"
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "may_replace",
     "open_regular",
     "path_text",
+    "starts_with",
     "user_cache",
     "versions",
     "write_whole",
@@ -64,6 +65,15 @@ def check_target(path: str | os.PathLike[str], *, call: str) -> Path:
             "in an existing, writable folder."
         )
     return target
+
+
+def starts_with(path: str | os.PathLike[str], starts: tuple[bytes, ...]) -> bool:
+    """Return whether a regular file begins with one of ``starts``. If the file cannot be read, return False."""
+    try:
+        with open_regular(path) as stream:
+            return stream.read(max(map(len, starts))).startswith(starts)
+    except (OSError, ValueError):  # reading the file later reports the error
+        return False
 
 
 def may_replace(path: Path, starts: tuple[bytes, ...]) -> bool:

@@ -11,6 +11,8 @@ import brainstate
 import brainunit as u
 import numpy as np
 
+from brainhw._arrays import ARRAY_STARTS
+from brainhw._files import starts_with
 from brainhw._table import plain_table
 from brainhw.chip import ChipSpec
 from brainhw.chip.fields import info_of
@@ -35,15 +37,12 @@ def open_bundle(path: str, *, call: str) -> Iterator[tuple[BundledNet, str]]:
 
     Inside the context, ``dt`` and ``precision`` of ``brainstate.environ`` have the values of the bundle.
     """
-    try:
-        content, checksum = read_bundle(path, call=call)
-    except ValueError as error:
-        if call in ("run", "power") and path.lower().endswith((".npz", ".npy")) and "is not a bundle" in str(error):
-            raise ValueError(
-                f"{call}: {path!r} is not a bundle, but a file of arrays. The order of the arguments is "
-                f"`brainhw {call} BUNDLE DATA`."
-            ) from error
-        raise
+    if call in ("run", "power") and starts_with(path, ARRAY_STARTS):
+        raise ValueError(
+            f"{call}: {path!r} is not a bundle, but a file of arrays. The order of the arguments is "
+            f"`brainhw {call} BUNDLE DATA`."
+        )
+    content, checksum = read_bundle(path, call=call)
     # A network runs only with the dt and precision of its bundle, which the caller does not know.
     with brainstate.environ.context(dt=content.dt, precision=DTYPES[content.dtype]):
         yield build_net(content, path, call=call), checksum

@@ -47,15 +47,16 @@ class SchemeRun(NamedTuple):
     sensitivities: tuple[jax.Array, ...]
 
 
-def is_faster(rules: NeuronRules, drives: jax.Array, slots: jax.Array) -> bool:
+def is_faster(rules: NeuronRules, drives: jax.Array, slots: jax.Array, *states: jax.Array | None) -> bool:
     """Return whether the compiled loop supports the scheme of a layer and is expected to save time.
 
-    ``drives [T, ..., N]`` are the inputs of all steps, and ``slots`` are the past values before the first step.
+    ``drives [T, ..., N]`` are the inputs of all steps, ``slots`` are the past values before the first step, and
+    ``states`` are the other states, if any.
     """
     known = isinstance(rules.past, LeakySums) and not rules.method.remembers_rate
-    # XLA broadcasts arrays of different shapes; the compiled loop would read beyond their ends.
-    same_shape = drives.shape[1:] == slots.shape[1:]
-    same = same_shape and drives.dtype == slots.dtype and slots.dtype in (jnp.float32, jnp.float64)
+    # XLA broadcasts arrays of different shapes or raises an error. The compiled loop would read beyond their ends.
+    shapes = {slots.shape[1:], *(state.shape for state in states if state is not None)}
+    same = drives.dtype == slots.dtype and slots.dtype in (jnp.float32, jnp.float64) and shapes == {drives.shape[1:]}
     return known and same and drives.size * len(slots) >= _MIN_MULTIPLICATIONS and has_event_loops()
 
 

@@ -21,7 +21,7 @@ _COLUMNS = 256
 def _weighted_sums(slots, decay, newest, is_first, weights, columns, sums):  # type: ignore[no-untyped-def]
     """Add the newest values to the slots, and write the weighted sums of the slots for each scheme to ``sums [S, m]``.
 
-    Both need all slots, so they are computed together. In the first step there is no newest value yet.
+    Each computation needs all slots, so one loop does both. In the first step there are no newest values.
     """
     n_schemes, m = sums.shape
     one, zero = slots.dtype.type(1), slots.dtype.type(0)

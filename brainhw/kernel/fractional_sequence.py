@@ -104,8 +104,7 @@ def _run(
 ) -> tuple[NeuronState, Trace, tuple[jax.Array, ...]]:
     """Return the same as :func:`_scan`, from the compiled loop if it is expected to save time."""
     by_steps = partial(_scan, rules, keep_V, with_sensitivities)
-    same = all(x is None or x.shape == drives.shape[1:] for x in (state.V, state.before))
-    if not (rules.is_step and same and is_faster(rules, drives, state.slots)):
+    if not rules.is_step or not is_faster(rules, drives, state.slots, state.V, state.before):
         return by_steps(parameters, state, drives)
 
     def in_one_loop(parameters: NeuronParameters, state: NeuronState, drives: jax.Array) -> Any:

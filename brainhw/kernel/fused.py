@@ -33,6 +33,8 @@ def is_faster(drives: jax.Array, V: jax.Array, recurrent: jax.Array | None) -> b
     if recurrent is None or not has_event_loops():
         return False
     same = drives.dtype == V.dtype == recurrent.dtype and V.dtype in (jnp.float32, jnp.float64)
+    # The compiled loop would read beyond the end of a state of another shape.
+    same = same and drives.shape[1 : 1 + V.ndim] == V.shape
     n = recurrent.shape[0]
     fits = _MIN_NEURONS <= n <= _MAX_NEURONS and drives.size * n >= _MIN_MULTIPLICATIONS
     return bool(same and fits and V.size > 0)

@@ -373,7 +373,7 @@ class FractionalLayer(RestingStates):
 
     @property
     def can_be_cut(self) -> bool:
-        """Whether a sequence can be processed in pieces without differentiating each step."""
+        """Whether :meth:`update_sequence` computes the gradients that flow between pieces of a sequence."""
         return passes_state_gradients(self.rules())
 
     def gains_from_sequence(self) -> bool:

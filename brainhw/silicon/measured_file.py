@@ -10,7 +10,7 @@ import brainunit as u
 import numpy as np
 
 from brainhw._arguments import describe
-from brainhw._files import FileKind, Sealed, open_regular, path_text, versions
+from brainhw._files import FileKind, Sealed, path_text, starts_with, versions
 from brainhw._plain_json import parse_json, text_of
 from brainhw.chip import UnknownFamilyError
 from brainhw.chip.file import chip_from_text, chip_to_text
@@ -42,13 +42,7 @@ def load_measured(path: str | os.PathLike[str]) -> MeasuredChip:
 
 def is_measured(path: str | os.PathLike[str]) -> bool:
     """Return whether a file has the suffix ``.chip``, or starts with the first word of a measured chip."""
-    if os.fsdecode(path).endswith(".chip"):
-        return True
-    try:
-        with open_regular(path) as stream:
-            return stream.read(len(TAG) + 1) == f"{TAG} ".encode()
-    except (OSError, ValueError):  # reading the file later reports the error
-        return False
+    return os.fsdecode(path).endswith(".chip") or starts_with(path, (f"{TAG} ".encode(),))
 
 
 def read_measured(path: str | os.PathLike[str], *, call: str) -> tuple[MeasuredChip, str, dict[str, str]]:

@@ -216,6 +216,13 @@ def test_a_bundle_that_is_refused_ends_with_1(at_home: pathlib.Path, capsys, com
         assert match in failed(capsys, command, name, *more)
 
 
+def test_a_bundle_is_known_by_its_content(at_home: pathlib.Path, capsys) -> None:
+    pathlib.Path("renamed.npz").write_bytes(pathlib.Path("votes").read_bytes())
+    assert main(["run", "renamed.npz", "x.npy", "--quiet"]) == 0
+    capsys.readouterr()
+    assert "'none.npz' cannot be read: No such file" in failed(capsys, "run", "none.npz", "x.npy")
+
+
 def odd_file(name: str) -> None:
     """Write a file that is no data for the bundles."""
     x = np.load("x.npy")

@@ -234,6 +234,13 @@ def test_what_the_loop_does_not_know_runs_by_steps(calls: list[Any]) -> None:
     assert not calls
 
 
+def test_states_of_another_shape_run_by_steps() -> None:
+    parameters, state, drives = leaky_net(1)
+    assert fused.is_faster(drives, state.V, parameters.recurrent)
+    assert not fused.is_faster(drives, state.V[0], parameters.recurrent)
+    assert not fused.is_faster(drives[:, :1], state.V, parameters.recurrent)
+
+
 @pytest.mark.parametrize(
     ("function", "factors"),
     [
