@@ -21,6 +21,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.custom_derivatives import SymbolicZero
 
 from brainhw.kernel import fused
+from brainhw.kernel.backward_fused import gradients_of_currents, step_derivatives
 from brainhw.kernel.events import event_outer
 from brainhw.kernel.leaky import SAVED_NAME, convert_closure, instantiate_zeros, map_primals, per_sample, sum_terms
 from brainhw.kernel.numba_calls import call_loop
@@ -120,7 +121,7 @@ def run(
     if read:
         parameters, fire = parameters._replace(read=tuple(read)), converted_fire
     runner = jax.custom_vjp(lambda *given: _scan(rules, fire, _Stored(False, False), *given)[:2])
-    runner.defvjp(partial(_forward, rules, fire), partial(_backward, fire), symbolic_zeros=True)
+    runner.defvjp(partial(_forward, rules, fire), partial(_backward, rules, fire), symbolic_zeros=True)
     return runner(parameters, state, drives, recorded)
 
 
@@ -169,10 +170,17 @@ def _scan(
     recorded: Recorded,
 ) -> tuple[CurrentState, CurrentTrace, _Inputs]:
     """Run the loop over time. In the returned ``_Inputs``, values that ``stored`` does not request are ``None``."""
-    known = rules.forward and not recorded and not parameters.read and stored == _Stored(False, False)
-    if known and fused.is_faster(drives, state.V, parameters.recurrent):
+    if stored == _Stored(False, False) and _runs_in_one_loop(rules, parameters, recorded, drives, state):
         return *_in_one_loop(rules, fire, parameters, state, drives), _Inputs(None, None)
     return _by_steps(fire, stored, parameters, state, drives, recorded)
+
+
+def _runs_in_one_loop(
+    rules: CurrentRules, parameters: CurrentParameters, recorded: Recorded, drives: jax.Array, state: CurrentState
+) -> bool:
+    """Return whether a compiled loop supports the rules and is expected to save time."""
+    known = rules.forward and not recorded and not parameters.read
+    return bool(known) and fused.is_faster(drives, state.V, parameters.recurrent)
 
 
 def _in_one_loop(
@@ -298,7 +306,7 @@ class _LaterGradients(NamedTuple):
     sums: dict[str, Any]
 
 
-def _backward(fire: _Fire, stored: Any, cotangents: Any) -> Any:
+def _backward(rules: CurrentRules, fire: _Fire, stored: Any, cotangents: Any) -> Any:
     parameters, requested, state, V_pre, held, recorded = stored
     grad_final, grad_trace = cotangents
     names, nothing = requested.names, jnp.zeros_like(state.V)
@@ -351,7 +359,10 @@ def _backward(fire: _Fire, stored: Any, cotangents: Any) -> Any:
         # The final state also contains the last spikes. Add the gradient that reaches them through the final state.
         grad_spk = sum_terms(jnp.zeros_like(V_pre).at[-1].set(grad_final.spk), grad_spk)
     start = _start(names, parameters, state, grad_final)
-    first, grad_drives = jax.lax.scan(step, start, (V_pre, grad_spk, grad_V_pre, held, recorded), reverse=True)
+    if names <= {"recurrent"} and _runs_in_one_loop(rules, parameters, recorded, V_pre, state):
+        first, grad_drives = _backward_in_one_loop(fire, parameters, start, V_pre, grad_spk, grad_V_pre)
+    else:
+        first, grad_drives = jax.lax.scan(step, start, (V_pre, grad_spk, grad_V_pre, held, recorded), reverse=True)
 
     sums = first.sums
     # The first step started from the initial state.
@@ -370,6 +381,42 @@ def _backward(fire: _Fire, stored: Any, cotangents: Any) -> Any:
     # Recorded values get no gradient.
     grad_drives = grad_drives.astype(requested.drive_dtype)
     return jax.tree.map(jnp.zeros_like, parameters)._replace(**found), grad_state, grad_drives, None
+
+
+def _backward_in_one_loop(
+    fire: _Fire,
+    parameters: CurrentParameters,
+    last: _LaterGradients,
+    V_pre: jax.Array,
+    grad_spk: jax.Array | None,
+    grad_V_pre: jax.Array | None,
+) -> tuple[_LaterGradients, jax.Array]:
+    """Return the gradients of the initial state and of the inputs of all steps, computed with the compiled loop.
+
+    ``last`` contains the gradients after the last step.
+    """
+    n, m = jnp.shape(parameters.recurrent)
+    nothing = jnp.zeros_like(V_pre[0])
+    has_ahp = parameters.gamma is not None
+    gamma, w_ahp = (parameters.gamma, parameters.w_ahp) if has_ahp else (nothing, nothing)
+
+    def fire_alone(V_pre: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return *fire(V_pre, per_sample(parameters.V_th, V_pre)), V_pre
+
+    rows = step_derivatives(fire_alone, V_pre, grad_spk, grad_V_pre)
+    state = [nothing if one is None else one for one in (last.V, last.current, last.ahp, last.spk)]
+    after = [one.reshape(-1, m if one is last.current else n) for one in state]
+    alpha, gamma, w_ahp = (per_sample(one, nothing).reshape(-1, n)[0] for one in (parameters.alpha, gamma, w_ahp))
+    beta = per_sample(parameters.beta, last.current).reshape(-1, m)[0]
+    drives, V, ahp = gradients_of_currents(*rows, *after, alpha, beta, gamma, w_ahp, parameters.recurrent.T)
+    spk = drives[0] @ parameters.recurrent.T + ahp * per_sample(w_ahp, ahp)
+    first = last._replace(
+        V=V.reshape(nothing.shape),
+        current=drives[0].reshape(last.current.shape),
+        ahp=ahp.reshape(nothing.shape) if has_ahp else None,
+        spk=spk.reshape(nothing.shape),
+    )
+    return first, drives.reshape(len(V_pre), *last.current.shape)
 
 
 def _start(

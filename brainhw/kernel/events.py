@@ -23,8 +23,8 @@ from brainhw.kernel.numba_calls import call_loop
 
 __all__ = ["dense_products", "event_outer", "event_product", "has_event_loops"]
 
-# Above this fraction of nonzero inputs a dense product is faster (measured with 128 to 512 inputs on two cores).
-_MAX_SPIKE_FRACTION = 0.12
+# Above this fraction of nonzero inputs the loops no longer save time (measured with 128 to 512 inputs on two cores).
+_MAX_SPIKE_FRACTION = 0.25
 # With fewer multiplications, calling the compiled loops takes more time than they save.
 _MIN_MULTIPLICATIONS = 2**23
 # Up to this number of inputs, XLA's dense product adds in the same order as the loops, so the results are identical.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from brainhw.kernel.event_loops import compiled, compiled_part
+from brainhw.kernel.compiled import compiled, compiled_part
 
 __all__ = ["scheme_steps"]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from brainhw.kernel.event_loops import compiled, compiled_part, sparse_row_product
+from brainhw.kernel.compiled import compiled, compiled_part
+from brainhw.kernel.event_loops import sparse_row_product
 
 __all__ = ["COUNT", "NO_RESET", "STEP", "SUBTRACT", "ZERO", "currents", "leaky"]
 

@@ -21,6 +21,7 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 
 from brainhw import _arguments
 from brainhw.kernel import fused
+from brainhw.kernel.backward_fused import gradients_of_leaky, step_derivatives
 from brainhw.kernel.events import event_outer
 from brainhw.kernel.numba_calls import call_loop
 from brainhw.kernel.precision import as_dtype
@@ -518,7 +519,19 @@ def _backward(rules: LeakyRules, fire: _Fire, saved: Any, cotangents: Any) -> An
         # through the spikes for all steps in parallel.
         grad_steps = jax.vmap(partial(_gradient_through_spikes, fire, parameters))(V_pre, given[0], *recorded)
         given = [None, sum_terms(grad_steps, given[1])]
-    first, grad_drives = jax.lax.scan(step, start, (V_pre, *given, recorded), reverse=True)
+    factors = None if extra or recorded else _factors(rules, parameters, state, V_pre)
+    if factors is None:
+        first, grad_drives = jax.lax.scan(step, start, (V_pre, *given, recorded), reverse=True)
+    else:
+        grad_charged = _gradient_in_one_loop(rules, fire, factors, parameters, start, V_pre, *given)
+        grad_drives = jax.vmap(lambda charged: transposed_to_voltage(charged)[0])(grad_charged)
+        first = _LaterGradients(
+            V=per_sample(decay, nothing) * grad_charged[0],
+            spk=grad_drives[0] @ parameters.recurrent.T,
+            charged=grad_charged[0],
+            decay=_decay_gradient(fire, parameters, V_pre, grad_charged) if requested.decay else None,
+            extra={},
+        )
 
     found = jax.tree.map(jnp.zeros_like, parameters)._replace(**first.extra)
     if requested.decay:
@@ -530,6 +543,40 @@ def _backward(rules: LeakyRules, fire: _Fire, saved: Any, cotangents: Any) -> An
     grad_state = LeakyState(first.V, nothing if first.spk is None else first.spk)
     # Recorded values get no gradient.
     return found, grad_state, grad_drives.astype(requested.drive_dtype), None
+
+
+def _gradient_in_one_loop(
+    rules: LeakyRules,
+    fire: _Fire,
+    factors: tuple[float, ...],
+    parameters: LeakyParameters,
+    last: _LaterGradients,
+    V_pre: jax.Array,
+    grad_spk: jax.Array | None,
+    grad_V_pre: jax.Array | None,
+) -> jax.Array:
+    """Return the gradient of the potentials after leak and drive in all steps.
+
+    ``last`` contains the gradients after the last step.
+    """
+    n = V_pre.shape[-1]
+
+    def fire_clamped(charged: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        # The stored potential is already clamped, so this changes only the derivative.
+        V_pre = rules.firing.clamp(charged)
+        return *fire(V_pre, parameters.V_th), V_pre
+
+    rows = step_derivatives(fire_clamped, V_pre, grad_spk, grad_V_pre)
+    weights = functools.reduce(operator.mul, factors, parameters.recurrent.T)
+    decay = per_sample(parameters.decay, V_pre[0]).reshape(-1, n)[0]
+    after = [instantiate_zeros(one).reshape(-1, n) for one in (last.V, last.spk)]
+    return gradients_of_leaky(*rows, *after, decay, weights).reshape(V_pre.shape)
+
+
+def _decay_gradient(fire: _Fire, parameters: LeakyParameters, V_pre: jax.Array, grad_charged: jax.Array) -> jax.Array:
+    """Return the gradient of the decay, summed over all steps except the first, for each neuron and sample."""
+    V = jax.vmap(lambda V_pre: fire(V_pre, parameters.V_th)[0])(V_pre[:-1])
+    return (grad_charged[1:] * V).sum(axis=0)
 
 
 def _gradient_through_spikes(

@@ -280,10 +280,10 @@ def _layer_by_layer(
         return outputs, recorder.collect(tapped)
 
     length = segment or layers.steps_per_piece(n_steps)
-    # The backward pass of a piece recomputes everything except the membrane potentials. For matrix products this takes
-    # little time and saves memory, even if there is only one piece. For a convolution it would take too much time.
-    links_in_one_piece = length == n_steps and not layers.is_plain
-    if segment is None and (links_in_one_piece or not layers.can_be_cut or _state_arrays(net) > _MOST_STATE_ARRAYS):
+    # In the backward pass a piece recomputes everything except the membrane potentials, to save memory. A network that
+    # fits into one piece stores little, so it recomputes nothing.
+    in_one_piece = length == n_steps or not layers.can_be_cut or _state_arrays(net) > _MOST_STATE_ARRAYS
+    if segment is None and in_one_piece:
         return run(*inputs)
     return in_pieces(run, inputs, n_steps, length, saved_names=() if segment else (SAVED_NAME,))
 
