@@ -84,9 +84,28 @@ def leaky(direct, kept, through, grad_V, grad_spk, decay, weights, out):  # type
     """
     n_rows = direct.shape[1]
     for block in numba.prange((n_rows + _SAMPLES - 1) // _SAMPLES):
-        _leaky_samples(
-            np.int64(block * _SAMPLES), direct, kept, through, grad_V, grad_spk, decay, weights, out
-        )
+        _leaky_samples(np.int64(block * _SAMPLES), direct, kept, through, grad_V, grad_spk, decay, weights, out)
+
+
+@compiled_part
+def _current_step(  # type: ignore[no-untyped-def]
+    charged, of_V, of_current, of_ahp, of_spk, alpha, beta, gamma, w_ahp
+):
+    """Update the gradients of the state of one sample with the gradient ``charged [N]`` of the potential."""
+    n = charged.shape[0]
+    per_neuron = beta.shape[0] // n
+    for j in range(n):
+        of_V[j] = alpha[j] * charged[j]
+    for j in range(n):
+        of_ahp[j] = gamma[j] * (of_ahp[j] + charged[j])
+    for j in range(n):
+        of_spk[j] = of_ahp[j] * w_ahp[j]
+    if per_neuron == 1:
+        for j in range(n):
+            of_current[j] = beta[j] * (of_current[j] + charged[j])
+    else:
+        for k in range(beta.shape[0]):
+            of_current[k] = beta[k] * (of_current[k] + charged[k // per_neuron])
 
 
 @compiled_part
@@ -111,7 +130,6 @@ def _current_samples(  # type: ignore[no-untyped-def]
     """Run all steps of the samples from ``first``, from the last step to the first."""
     n_steps, n_rows, n = direct.shape
     m = beta.shape[0]
-    per_neuron = m // n
     n_samples = min(_SAMPLES, n_rows - first)
     # If fewer than four samples are left, the other rows stay zero.
     drives, from_V = np.zeros((_SAMPLES, m), direct.dtype), np.zeros((_SAMPLES, n), direct.dtype)
@@ -127,21 +145,9 @@ def _current_samples(  # type: ignore[no-untyped-def]
             direct_t, kept_t, through_t = direct[t, r], kept[t, r], through[t, r]
             for j in range(n):
                 charged[j] = (kept_t[j] * of_V[j] + through_t[j] * of_spk[j]) + direct_t[j]
-            for j in range(n):
-                of_V[j] = alpha[j] * charged[j]
-            for j in range(n):
-                of_ahp[j] = gamma[j] * (of_ahp[j] + charged[j])
-            if per_neuron == 1:
-                for j in range(n):
-                    drive[j] = beta[j] * (drive[j] + charged[j])
-            else:
-                for j in range(n):
-                    for k in range(j * per_neuron, (j + 1) * per_neuron):
-                        drive[k] = beta[k] * (drive[k] + charged[j])
+            _current_step(charged, of_V, drive, of_ahp, of_spk, alpha, beta, gamma, w_ahp)
             for k in range(m):
                 result[k] = drive[k]
-            for j in range(n):
-                of_spk[j] = of_ahp[j] * w_ahp[j]
         if t > 0:
             _add_products(drives, weights, from_spk)
     for i in range(n_samples):

@@ -408,8 +408,9 @@ def _backward_in_one_loop(
     after = [one.reshape(-1, m if one is last.current else n) for one in state]
     alpha, gamma, w_ahp = (per_sample(one, nothing).reshape(-1, n)[0] for one in (parameters.alpha, gamma, w_ahp))
     beta = per_sample(parameters.beta, last.current).reshape(-1, m)[0]
-    drives, V, ahp = gradients_of_currents(*rows, *after, alpha, beta, gamma, w_ahp, parameters.recurrent.T)
-    spk = drives[0] @ parameters.recurrent.T + ahp * per_sample(w_ahp, ahp)
+    weights = jnp.transpose(parameters.recurrent)
+    drives, V, ahp = gradients_of_currents(*rows, *after, alpha, beta, gamma, w_ahp, weights)
+    spk = drives[0] @ weights + ahp * per_sample(w_ahp, ahp)
     first = last._replace(
         V=V.reshape(nothing.shape),
         current=drives[0].reshape(last.current.shape),

@@ -567,7 +567,7 @@ def _gradient_in_one_loop(
         return *fire(V_pre, parameters.V_th), V_pre
 
     rows = step_derivatives(fire_clamped, V_pre, grad_spk, grad_V_pre)
-    weights = functools.reduce(operator.mul, factors, parameters.recurrent.T)
+    weights = functools.reduce(operator.mul, factors, jnp.transpose(parameters.recurrent))
     decay = per_sample(parameters.decay, V_pre[0]).reshape(-1, n)[0]
     after = [instantiate_zeros(one).reshape(-1, n) for one in (last.V, last.spk)]
     return gradients_of_leaky(*rows, *after, decay, weights).reshape(V_pre.shape)
