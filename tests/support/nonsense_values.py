@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import functools
 import math
 import tempfile
 from collections.abc import Callable
@@ -119,6 +120,6 @@ NONSENSE: dict[str, Callable[[], Any]] = {
     "jax key": lambda: jax.random.key(0),
     "two jax keys": lambda: jax.random.split(jax.random.key(0)),
     "a State": lambda: brainstate.ParamState(jnp.full((3,), jnp.nan)),
-    "nn.Linear": lambda: brainstate.nn.Linear(7, 5),
+    "nn.Linear": functools.cache(lambda: brainstate.nn.Linear(7, 5)),
     "nn.Module": brainstate.nn.Module,
 }

@@ -76,13 +76,15 @@ KINDS = {
 }
 
 
-def values_and_gradients(net: brainstate.nn.Module, recorded: object, **options: object) -> tuple[dict, dict]:
+def values_and_gradients(
+    net: brainstate.nn.Module, recorded: object, *, xs: jax.Array = XS, **options: object
+) -> tuple[dict, dict]:
     weights = net.states(brainstate.ParamState)
 
     def loss(recorded: object) -> tuple[jax.Array, object]:
         names = ("hidden.spk", "hidden.V", "hidden.V_pre", "output.V")
-        out, seen = bh.rollout(net, XS, record=names, recorded=recorded, **options)
-        t = jnp.arange(1, T + 1)[:, None, None] / T
+        out, seen = bh.rollout(net, xs, record=names, recorded=recorded, **options)
+        t = jnp.arange(1, len(xs) + 1)[:, None, None] / len(xs)
         total = (out * t).sum() + 0.1 * (seen["hidden.spk"] * t).sum() + 0.01 * (seen["output.V"].mantissa ** 2).sum()
         return total, {"out": out, **{name: u.get_mantissa(value) for name, value in seen.items()}}
 
@@ -160,9 +162,11 @@ def test_gradients_are_those_of_a_plain_scan(family: str, topology: str, kind: s
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("family", "topology"), [("H1v1", "RC"), ("H1v2", "FF"), ("H1v2", "RC")])
 def test_layer_by_layer_and_step_by_step_agree(family: str, topology: str, kind: str) -> None:
-    recorded = recording(*KINDS[kind])
+    # A remainder of three steps is a second program in each run with segments, so only one kind has one.
+    n_steps = T if kind == "spikes" else 20
+    recorded = {name: value[:n_steps] for name, value in recording(*KINDS[kind]).items()}
     runs = [
-        values_and_gradients(ChipNet(family, topology), recorded, **options)
+        values_and_gradients(ChipNet(family, topology), recorded, xs=XS[:n_steps], **options)
         for options in ({}, {"layerwise": False}, {"checkpoint": 5}, {"checkpoint": 4, "layerwise": False})
     ]
     for values, gradients in runs[1:]:

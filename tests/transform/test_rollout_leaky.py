@@ -1,5 +1,6 @@
 """Leaky neurons, many steps at once: the single step is the reference, and the fast path must give the same results."""
 
+import functools
 import importlib
 
 import brainstate
@@ -64,24 +65,32 @@ def spikes(seed, shape=(37, 3, N_IN), rate=0.4):
 RECORD = ("hidden.spk", "hidden.V", "hidden.V_pre", "output.spk", "readout.y")
 
 
-def both(family, xs, *, rollout=None, **options):
-    """Return outputs, records, final states and gradients of the fast path and of the steps."""
-    results = []
-    for counts in (False, True):
-        net = Net(family, counts=counts, **options)
-        weights = net.states(brainstate.ParamState)
+def result(family, xs, *, counts, rollout=None, **options):
+    """Return outputs, records, final states and gradients of a net."""
+    net = Net(family, counts=counts, **options)
+    weights = net.states(brainstate.ParamState)
 
-        def loss(net=net):
-            outputs, records = bh.rollout(net, xs, record=RECORD, **(rollout or {}))
-            return (outputs**2).mean() + 0.1 * records["hidden.spk"].mean(), (outputs, records)
+    def loss():
+        outputs, records = bh.rollout(net, xs, record=RECORD, **(rollout or {}))
+        return (outputs**2).mean() + 0.1 * records["hidden.spk"].mean(), (outputs, records)
 
-        step = brainstate.transform.jit(brainstate.transform.grad(loss, weights, has_aux=True))
-        gradients, (outputs, records) = step()
-        states = {path: state.value for path, state in net.states(brainstate.HiddenState).items()}
-        bh.prepare_net(net, xs.shape[1])
-        assert (layerwise.plan_layerwise(net, xs[0], call="test") is None) == counts
-        results.append((outputs, records, states, gradients))
-    return results
+    step = brainstate.transform.jit(brainstate.transform.grad(loss, weights, has_aux=True))
+    gradients, (outputs, records) = step()
+    states = {path: state.value for path, state in net.states(brainstate.HiddenState).items()}
+    bh.prepare_net(net, xs.shape[1])
+    assert (layerwise.plan_layerwise(net, xs[0], call="test") is None) == counts
+    return outputs, records, states, gradients
+
+
+def both(family, xs, **options):
+    """Return the results of the fast path and of the steps."""
+    return [result(family, xs, counts=counts, **options) for counts in (False, True)]
+
+
+@functools.cache
+def by_steps(family, topology):
+    """Return the results of the steps, which several tests compare."""
+    return result(family, spikes(1), counts=True, topology=topology)
 
 
 def assert_same(fast, steps):
@@ -99,7 +108,8 @@ def assert_same(fast, steps):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("checkpoint", [None, 8])
 def test_spikes_states_and_gradients_are_those_of_the_steps(family, topology, checkpoint):
-    assert_same(*both(family, spikes(1), topology=topology, rollout={"checkpoint": checkpoint}))
+    fast = result(family, spikes(1), counts=False, topology=topology, rollout={"checkpoint": checkpoint})
+    assert_same(fast, by_steps(family, topology))
 
 
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
