@@ -1,7 +1,7 @@
 """Matrix products with sparse matrices, such as spikes.
 
 On a CPU and with the extra ``fast`` (numba), compiled loops add only the weights of nonzero inputs. If 5 % of the
-inputs spike, these loops take a third of the time of a dense matrix product. The loops are called through
+inputs spike, these loops take a quarter of the time of a dense matrix product. The loops are called through
 ``brainevent.numba_kernel``. In all other cases the dense product is used, which is also the reference for tests.
 """
 
