@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,18 +30,41 @@ gc.set_threshold(100_000, 50, 50)
 
 SLOW = frozenset((Path(__file__).parent / "slow.txt").read_text().splitlines())
 
+# Files with few tests that take long, the longest first. pytest-xdist would start them last, because it sorts files by
+# their number of tests, and one worker would still run such a file when the others have nothing left to do.
+LONGEST = (
+    "tests/regressions/test_nonsense.py",
+    "tests/gallery/test_vowels_and_digits.py",
+    "tests/docs/test_readme.py",
+    "tests/transform/test_recorded.py",
+    "tests/transform/test_rollout_leaky.py",
+    "tests/gallery/test_deep.py",
+    "tests/gallery/test_ecg.py",
+    "tests/gallery/test_robustness.py",
+    "tests/regressions/test_net_whole_after_failure.py",
+    "tests/transform/test_rollout_currents.py",
+)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: scripts, statistics, what takes long; runs with `-m slow` alone")
     config.addinivalue_line("markers", "no_dt: the test sets the time step itself, or needs that there is none")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of ``slow.txt``, which ``tools/slow_tests.py`` writes from measured times, before `-m` chooses."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark the tests of ``slow.txt``, which ``tools/slow_tests.py`` writes from measured times, before `-m` chooses.
+
+    Then sort the files of the chosen tests: the longest first, then those with many tests.
+    """
     for item in items:
         if item.nodeid in SLOW:
             item.add_marker(pytest.mark.slow)
+    yield
+    files = [item.nodeid.split("::")[0] for item in items]
+    n_tests, rank = Counter(files), {name: i for i, name in enumerate(LONGEST)}
+    place = {name: (rank.get(name, len(rank)), -n_tests[name], i) for i, name in enumerate(dict.fromkeys(files))}
+    items.sort(key=lambda item: place[item.nodeid.split("::")[0]])
 
 
 def _global_state() -> dict[str, object]:

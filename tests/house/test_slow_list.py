@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,13 @@ def tool() -> Any:
     module: ModuleType = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_files_that_start_first_exist() -> None:
+    conftest = (ROOT / "tests" / "conftest.py").read_text()
+    named = re.findall(r'"(tests/[\w/]+\.py)"', conftest)
+    assert len(named) > 5
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_each_line_is_a_test() -> None:
