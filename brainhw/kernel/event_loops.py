@@ -82,11 +82,26 @@ def _add_outer(x, g, nonzero, rows_of, n_rows_of, total):  # type: ignore[no-unt
         _add_rows(x[:, k], rows_of[k], n_rows_of[k], g, total[k])
 
 
+@compiled_part
+def _add_zeros(g, zeros):  # type: ignore[no-untyped-def]
+    """Add ``0 * g [M, N]`` to ``zeros [N]``: NaN for columns with a value that is not finite."""
+    zero = zeros.dtype.type(0)
+    for m in range(g.shape[0]):
+        row = g[m]
+        for j in range(row.shape[0]):
+            zeros[j] += zero * row[j]
+
+
 @compiled
 def outer(x, g, parts, out):  # type: ignore[no-untyped-def]
-    """Write ``x.T [K, M] @ g [M, N]`` into ``out``. ``parts [PARTS, K, N]`` is scratch space."""
+    """Write ``x.T [K, M] @ g [M, N]`` into ``out``. ``parts [PARTS, K, N]`` is scratch space.
+
+    As in a dense product, a column of ``g`` with NaN or an infinite value has no finite result, even if the inputs of
+    that row are zero.
+    """
     n_rows, n_in = x.shape
     n_out, n_parts = g.shape[1], parts.shape[0]
+    zeros = np.zeros((n_parts, n_out), g.dtype)
     for part in numba.prange(n_parts):
         parts[part] = 0
         nonzero, n_rows_of = np.empty(n_in + 1, np.int64), np.empty(n_in, np.int64)
@@ -95,12 +110,14 @@ def outer(x, g, parts, out):  # type: ignore[no-untyped-def]
         last = (part + 1) * n_rows // n_parts
         for start in range(part * n_rows // n_parts, last, _ROWS):
             stop = min(start + _ROWS, last)
+            # Reading the rows of `g` in order also brings them into the cache.
+            _add_zeros(g[start:stop], zeros[part])
             _add_outer(x[start:stop], g[start:stop], nonzero, rows_of, n_rows_of, parts[part])
     for k in numba.prange(n_in):
         target = out[k]
         for j in range(n_out):
-            target[j] = parts[0, k, j]
+            target[j] = parts[0, k, j] + zeros[0, j]
         for part in range(1, n_parts):
             addend = parts[part, k]
             for j in range(n_out):
-                target[j] += addend[j]
+                target[j] += addend[j] + zeros[part, j]

@@ -40,6 +40,7 @@ def _is_usable() -> bool:
     if importlib.util.find_spec("numba") is None:
         return False
     try:
+        import numba
         from brainevent import numba_kernel  # noqa: F401
 
         from brainhw.kernel import event_loops  # noqa: F401
@@ -50,7 +51,8 @@ def _is_usable() -> bool:
             stacklevel=2,
         )
         return False
-    return True
+    # With NUMBA_DISABLE_JIT=1, for example in a debugger, numba returns the plain Python functions.
+    return not getattr(numba.config, "DISABLE_JIT", 0)
 
 
 _only_dense: ContextVar[bool] = ContextVar("brainhw_only_dense_products", default=False)

@@ -147,6 +147,26 @@ def test_double_precision_analog_values_and_nothing_at_all() -> None:
 
 
 @pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
+def test_a_gradient_that_is_not_finite_is_not_hidden_by_a_silent_sample(value: float) -> None:
+    x, _ = numbers(5, 700, 20, 15, 0.05)
+    x = x.at[333].set(0.0)
+    g = jnp.asarray(np.random.default_rng(0).normal(size=(700, 15)), jnp.float32).at[333, 4].set(value)
+    found, wanted = jax.jit(events.event_outer)(x, g), x.T @ g
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(wanted))
+    assert not np.isfinite(found[:, 4]).any()
+    assert np.isfinite(found[:, :4]).all()
+
+
+def test_numba_without_compilation_leaves_dense_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba
+
+    assert events._is_usable.__wrapped__()
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    assert not events._is_usable.__wrapped__()
+
+
+@pytest.mark.usefixtures("always")
 def test_a_weight_that_is_nan_is_not_hidden_by_a_silent_input() -> None:
     x, weights = numbers(4, 50, 20, 15, 0.05)
     spoilt = weights.at[3].set(jnp.nan)
