@@ -13,7 +13,7 @@ import numpy as np
 
 from brainhw.kernel.compiled import compiled, compiled_part
 
-__all__ = ["leaky"]
+__all__ = ["currents", "leaky"]
 
 # Number of samples that one work item runs. Each weight is read once for all of them.
 _SAMPLES = 4

@@ -30,7 +30,7 @@ def compiled(function: Any, *, parallel: bool = True) -> Any:
     options["parallel"] = parallel and _has_safe_threads()
     try:
         return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no writable cache folder
+    except RuntimeError:  # no cache folder is writable
         return numba.njit(**options)(function)
 
 
